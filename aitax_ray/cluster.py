@@ -1,0 +1,58 @@
+"""Connect to Ray: the cluster this process was started in, else a small one on this machine.
+
+The one place outside the stages' shells that imports ray, and it does so late.
+"""
+
+import logging
+import os
+
+from aitax_ray.errors import ClusterError
+
+log = logging.getLogger(__name__)
+
+# With fewer logical CPUs a pipeline of actors and tasks can wait for itself for ever: every stage needs one CPU for
+# each actor and at least one more for tasks.
+MIN_LOGICAL_CPUS = 4
+
+
+def connect() -> None:
+    """Make sure that this process is connected to Ray. Raises ClusterError with the remedy when it cannot be.
+
+    In a job (`ray job submit`) and wherever RAY_ADDRESS is set, that cluster is joined; else a local one is started,
+    which ends with this process.
+    """
+    # Training reports wait for the controller's next look; Ray's 2 s is long beside a short epoch.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    if ray.is_initialized():
+        return
+    try:
+        if os.environ.get("RAY_ADDRESS"):
+            ray.init(logging_level="WARNING")
+        else:
+            ray.init(
+                address="local",
+                num_cpus=max(MIN_LOGICAL_CPUS, os.cpu_count() or 1),
+                include_dashboard=False,
+                logging_level="ERROR",
+                log_to_driver=False,
+            )
+    except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
+        where = os.environ.get("RAY_ADDRESS")
+        remedy = (
+            f"check that the cluster at RAY_ADDRESS={where} runs, or unset RAY_ADDRESS to work on this machine"
+            if where
+            else "stop other Ray processes (`ray stop`), make room in /tmp and /dev/shm, or set RAY_ADDRESS to a cluster"
+        )
+        raise ClusterError(f"Ray cannot start ({' '.join(str(error).split())[:300]}): {remedy}") from error
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    log.info(
+        "connected to Ray: %s CPUs, %s GPUs",
+        int(ray.cluster_resources().get("CPU", 0)),
+        int(ray.cluster_resources().get("GPU", 0)),
+    )

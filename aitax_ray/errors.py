@@ -1,0 +1,67 @@
+"""The errors of aitax_ray. Each message is one sentence a user can act on: what is wrong, then what to do.
+
+    AitaxError              the command ends with exit status 1 and this one line
+    ├── ArchiveError        the input is no Darwin Core Archive with photographs
+    ├── GbifError           GBIF does not answer, or says no
+    ├── DataError           too little data, or none, for what was asked
+    ├── MissingArtifact     a stage's input is not there: names the command that makes it
+    ├── StorageError        a root that cannot be read or written
+    ├── ClusterError        Ray does not start or is out of reach
+    ├── EngineError         an engine that is incomplete, altered or of another format
+    ├── RequestError        a request for identification that cannot be answered as it is
+    └── SettingsError       settings that contradict each other or the data: exit status 2
+
+One bad photograph is no error: it is a row with a status and a reason.
+"""
+
+
+class AitaxError(Exception):
+    """Base of all errors that are the user's to mend."""
+
+    exit_status = 1
+
+
+class ArchiveError(AitaxError):
+    """The input is not a Darwin Core Archive with photographs."""
+
+
+class GbifError(AitaxError):
+    """GBIF cannot be reached, or refuses."""
+
+
+class DataError(AitaxError):
+    """The data are too few for what was asked."""
+
+
+class MissingArtifact(AitaxError):
+    """A stage's input is not there."""
+
+    def __init__(self, stage: str, root: str) -> None:
+        super().__init__(f"nothing complete from `{stage}` under {root}: run `aitax {stage} --root {root}` first")
+        self.stage = stage
+
+
+class StorageError(AitaxError):
+    """A root that cannot be read or written."""
+
+
+class ClusterError(AitaxError):
+    """Ray does not start or cannot be reached."""
+
+
+class EngineError(AitaxError):
+    """An engine that cannot be loaded or trusted."""
+
+
+class RequestError(AitaxError):
+    """A request that cannot be answered as it is; `status` is the HTTP status that says so."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class SettingsError(AitaxError):
+    """Settings that cannot be used."""
+
+    exit_status = 2

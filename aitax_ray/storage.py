@@ -1,0 +1,182 @@
+"""Storage: files under one root, wherever it is. A folder, or any URL that pyarrow.fs or fsspec opens.
+
+Paths given to these methods are relative to the root. A file appears whole or not at all: local files are written
+aside and renamed, object stores publish an object when it is closed.
+"""
+
+import contextlib
+import json
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from aitax_ray.errors import StorageError
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file below the root: its relative path and its size in bytes."""
+
+    path: str
+    size: int
+
+
+class Storage:
+    """Reads and writes below `root`. Cheap to make, and can be sent to other processes (unless it is `memory://`)."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.fs, self.base = _open_filesystem(root)
+
+    def full(self, path: str = "") -> str:
+        """The path as the filesystem `fs` knows it, for readers that take both."""
+        return f"{self.base}/{path}".rstrip("/")
+
+    def exists(self, path: str) -> bool:
+        """Tell whether a file or folder is there."""
+        return bool(self._info(path).type != pafs.FileType.NotFound)
+
+    def files(self, path: str, suffix: str = "") -> list[StoredFile]:
+        """List the files below a folder, sorted by path; an absent folder has none. Hidden files do not count."""
+        if self._info(path).type != pafs.FileType.Directory:
+            return []
+        found = self.fs.get_file_info(pafs.FileSelector(self.full(path), recursive=True))
+        cut = len(self.base) + 1
+        names = ((info.path[cut:], info.size) for info in found if info.type == pafs.FileType.File)
+        return sorted(
+            (StoredFile(n, s) for n, s in names if n.endswith(suffix) and not n.rsplit("/", 1)[-1].startswith(".")),
+            key=lambda file: file.path,
+        )
+
+    def read_bytes(self, path: str) -> bytes:
+        """Read a whole file. Raises StorageError when it is not there."""
+        try:
+            with self.fs.open_input_stream(self.full(path)) as stream:
+                return bytes(stream.read())
+        except OSError as error:
+            raise StorageError(f"{self.full(path)} cannot be read: {_reason(error)}") from error
+
+    def write_bytes(self, path: str, data: bytes) -> None:
+        """Write a whole file; a reader sees the old or the new content, never a part."""
+        with self._aside(path) as target, self.fs.open_output_stream(target) as stream:
+            stream.write(data)
+
+    def read_json(self, path: str) -> Any:
+        """Read a JSON file."""
+        return json.loads(self.read_bytes(path))
+
+    def write_json(self, path: str, value: Any) -> None:
+        """Write a JSON file, indented for people."""
+        self.write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False) + "\n").encode())
+
+    def read_table(self, path: str, columns: list[str] | None = None, schema: pa.Schema | None = None) -> pa.Table:
+        """Read a Parquet file, or all Parquet files of a folder as one table.
+
+        An absent or empty folder gives the empty table of `schema`, where one is given.
+        """
+        names = (
+            [self.full(path)]
+            if path.endswith(".parquet")
+            else [self.full(f.path) for f in self.files(path, ".parquet")]
+        )
+        if not names:
+            if schema is None:
+                raise StorageError(f"no Parquet files in {self.full(path)}")
+            return schema.empty_table().select(columns or schema.names)
+        try:
+            return pa.concat_tables([pq.read_table(name, filesystem=self.fs, columns=columns) for name in names])
+        except (OSError, pa.ArrowInvalid) as error:
+            raise StorageError(f"{self.full(path)} cannot be read: {_reason(error)}") from error
+
+    def write_table(self, path: str, table: pa.Table) -> None:
+        """Write one Parquet file."""
+        with self._aside(path) as target:
+            pq.write_table(table, target, filesystem=self.fs, compression="zstd")
+
+    def delete(self, path: str) -> None:
+        """Delete a file or a folder with all it holds; what is not there is no error."""
+        try:
+            match self._info(path).type:
+                case pafs.FileType.Directory:
+                    self.fs.delete_dir(self.full(path))
+                case pafs.FileType.File:
+                    self.fs.delete_file(self.full(path))
+        except OSError as error:
+            raise StorageError(f"{self.full(path)} cannot be deleted: {_reason(error)}") from error
+
+    def upload(self, folder: Path, path: str) -> None:
+        """Copy a local folder's files to below `path`."""
+        for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+            with self._aside(f"{path}/{file.relative_to(folder).as_posix()}") as target:
+                pafs.copy_files(
+                    str(file), target, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=self.fs
+                )
+
+    def fetch(self, path: str, folder: Path) -> Path:
+        """Copy a file, or all files below `path`, into a local folder, which is returned."""
+        names = [f.path for f in self.files(path)] or [path]
+        for name in names:
+            target = folder / (name[len(path) + 1 :] or name.rsplit("/", 1)[-1])
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                pafs.copy_files(
+                    self.full(name),
+                    str(target),
+                    source_filesystem=self.fs,
+                    destination_filesystem=pafs.LocalFileSystem(),
+                )
+            except OSError as error:
+                raise StorageError(f"{self.full(name)} cannot be read: {_reason(error)}") from error
+        return folder
+
+    def _info(self, path: str) -> pafs.FileInfo:
+        try:
+            return self.fs.get_file_info(self.full(path))
+        except OSError as error:
+            raise StorageError(f"{self.full(path)} cannot be reached: {_reason(error)}") from error
+
+    @contextlib.contextmanager
+    def _aside(self, path: str) -> Any:
+        """Give the name to write to; on success it becomes `path`, on failure nothing is left."""
+        final, local = self.full(path), isinstance(self.fs, pafs.LocalFileSystem)
+        parent, name = final.rsplit("/", 1)
+        target = f"{parent}/.{name}.{uuid.uuid4().hex}" if local else final
+        try:
+            self.fs.create_dir(parent, recursive=True)
+            yield target
+            if local:
+                self.fs.move(target, final)
+        except OSError as error:
+            raise StorageError(f"{final} cannot be written: {_reason(error)}; choose a --root that can") from error
+        finally:
+            if local and self.fs.get_file_info(target).type == pafs.FileType.File:
+                self.fs.delete_file(target)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _open_filesystem(root: str) -> tuple[pafs.FileSystem, str]:
+    if "://" not in root:
+        return pafs.LocalFileSystem(), str(Path(root).expanduser().absolute()).rstrip("/")
+    try:
+        fs, base = pafs.FileSystem.from_uri(root)
+        return fs, base.rstrip("/")
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        import fsspec
+
+        try:
+            fs, base = fsspec.core.url_to_fs(root)
+        except (ValueError, ImportError) as error:
+            raise StorageError(
+                f"{root} cannot be opened ({_reason(error)}); for cloud storage: pip install 'aitax-ray[cloud]'"
+            ) from error
+        return pafs.PyFileSystem(pafs.FSSpecHandler(fs)), base.rstrip("/")
+    except OSError as error:
+        raise StorageError(f"{root} cannot be opened: {_reason(error)}") from error

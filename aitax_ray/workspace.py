@@ -1,0 +1,196 @@
+"""The workspace: which artifact lies where under a root, and when a stage is complete, stale or half done.
+
+`report.json` is written last, so its presence means complete. `.started.json` is written first and holds the same
+fingerprint (settings that decide the result, digests of what is read): a later run with that fingerprint goes on where
+the earlier one stopped; one with another fingerprint starts over.
+"""
+
+import hashlib
+import json
+import logging
+import platform
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from aitax_ray import __version__
+from aitax_ray.errors import MissingArtifact
+from aitax_ray.settings import StageSettings
+from aitax_ray.storage import Storage
+
+log = logging.getLogger(__name__)
+
+# The artifacts, by their paths under the root. Folders end in no slash; tables have their schema in schemas.py.
+ARCHIVE = "archive"
+QUERY = "archive/query.json"
+MEDIA = "manifest/media"
+TAXA = "manifest/taxa.parquet"
+OCCURRENCES = "manifest/occurrences.parquet"
+DROPPED = "manifest/dropped.parquet"
+IMAGES = "images"
+LEDGER = "ledger"
+SPLIT = "split/split.parquet"
+EXCLUDED = "split/excluded.parquet"
+CLASSIFIER = "model/classifier.json"
+WEIGHTS = "model/weights.safetensors"
+HISTORY = "model/metrics.json"
+EVALUATION = "evaluation/metrics.json"
+PER_SPECIES = "evaluation/per_species.parquet"
+EMBEDDINGS = "index/embeddings"
+SCANN = "index/scann"
+INDEX_ROWS = "index/rows.parquet"
+ENGINES = "engines"
+CURRENT = "engines/current"
+
+# The folders that a stage owns. The first holds its report.
+FOLDERS: dict[str, tuple[str, ...]] = {
+    "manifest": ("manifest", ARCHIVE),
+    "download": (IMAGES, LEDGER),
+    "split": ("split",),
+    "train": ("model",),
+    "evaluate": ("evaluation",),
+    "index": ("index",),
+    "publish": (ENGINES,),
+}
+VERSIONED = ("aitax-ray", "ray", "torch", "torchvision", "pyarrow", "polars", "scann", "onnxruntime")
+
+
+class Outcome(BaseModel):
+    """What a stage's work comes to: counts of what it did, of why it left things out, and its figures."""
+
+    counts: dict[str, int] = {}
+    reasons: dict[str, int] = {}
+    metrics: dict[str, float | None] = {}
+
+
+class StageReport(Outcome):
+    """What `report.json` holds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: str
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+    fingerprint: str
+    started: datetime
+    seconds: float
+    versions: dict[str, str]
+
+    def summary(self) -> str:
+        """One line for people: every count, figure and reason."""
+        parts = [f"{value:,} {name.replace('_', ' ')}" for name, value in self.counts.items()]
+        parts += [f"{name.replace('_', ' ')} {value:.3f}" for name, value in self.metrics.items() if value is not None]
+        if self.reasons:
+            parts.append("left out: " + ", ".join(f"{n:,} {why}" for why, n in self.reasons.items()))
+        return "; ".join(parts)
+
+
+class Workspace:
+    """A root, its storage, and the bookkeeping of its stages."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.storage = Storage(root)
+
+    def report(self, stage: str) -> StageReport | None:
+        """The report of a complete stage, else None."""
+        path = f"{FOLDERS[stage][0]}/report.json"
+        return StageReport.model_validate(self.storage.read_json(path)) if self.storage.exists(path) else None
+
+    def require(self, stage: str) -> StageReport:
+        """The report of a stage that must be complete. Raises MissingArtifact."""
+        report = self.report(stage)
+        if report is None:
+            raise MissingArtifact(stage, self.root)
+        return report
+
+    def digest(self, stage: str) -> str:
+        """Digest of what a stage left: sha256 over paths and sizes. It does not read the files, which may be terabytes."""
+        files = [
+            f for folder in FOLDERS[stage] for f in self.storage.files(folder) if not f.path.endswith("report.json")
+        ]
+        return hashlib.sha256("".join(f"{f.path}\0{f.size}\n" for f in files).encode()).hexdigest()
+
+    def run(
+        self,
+        stage: str,
+        settings: StageSettings,
+        reads: Sequence[str],
+        work: Callable[[], Outcome],
+        *,
+        incremental: bool = False,
+    ) -> StageReport:
+        """Run a stage's work unless it is complete with these settings and inputs, and write its report last.
+
+        What an earlier run left is kept when its fingerprint is the same, or when the stage is `incremental`, that is
+        when it can itself tell what is still missing; else it is deleted. Raises MissingArtifact when a stage it reads
+        from is not complete.
+        """
+        for name in reads:
+            self.require(name)
+        inputs = {name: self.digest(name) for name in reads}
+        key = json.dumps([stage, settings.result_fields(), inputs], sort_keys=True)
+        fingerprint = hashlib.sha256(key.encode()).hexdigest()
+        mark, target = f"{FOLDERS[stage][0]}/.started.json", f"{FOLDERS[stage][0]}/report.json"
+        earlier = self.report(stage)
+        if earlier is not None and earlier.fingerprint == fingerprint and not settings.force:
+            log.info("%s is complete already (--force does it again): %s", stage, earlier.summary())
+            return earlier
+        left = self.storage.read_json(mark)["fingerprint"] if self.storage.exists(mark) else None
+        if settings.force or (left != fingerprint and not incremental):
+            if earlier is not None:
+                log.info("%s: %s; starting over", stage, _what_changed(earlier, settings, inputs))
+            self.clear(stage)
+        elif left == fingerprint:
+            log.info("%s: going on where an earlier run stopped", stage)
+        self.storage.delete(target)
+        self.storage.write_json(mark, {"fingerprint": fingerprint})
+        started, begin = datetime.now(UTC), time.monotonic()
+        outcome = work()
+        report = StageReport(
+            **outcome.model_dump(),
+            stage=stage,
+            settings=settings.model_dump(mode="json"),
+            inputs=inputs,
+            fingerprint=fingerprint,
+            started=started,
+            seconds=round(time.monotonic() - begin, 3),
+            versions=versions(),
+        )
+        self.storage.write_json(target, report.model_dump(mode="json"))
+        self.storage.delete(mark)
+        log.info("%s: done in %.1f s: %s", stage, report.seconds, report.summary())
+        return report
+
+    def clear(self, stage: str) -> None:
+        """Delete what a stage made. Published engines stay: publishing adds a version, it does not take one away."""
+        for folder in FOLDERS[stage] if stage != "publish" else ():
+            self.storage.delete(folder)
+
+
+def versions() -> dict[str, str]:
+    """The versions that made an artifact: Python's, ours and those of the packages that decide results."""
+    found = {"python": platform.python_version(), "aitax-ray": __version__}
+    for name in VERSIONED[1:]:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _what_changed(earlier: StageReport, settings: StageSettings, inputs: dict[str, str]) -> str:
+    if settings.force:
+        return "asked to (--force)"
+    now = settings.result_fields()
+    changed = [
+        f"{name} is {now[name]!r}, was {earlier.settings.get(name)!r}"
+        for name in now
+        if earlier.settings.get(name) != now[name]
+    ]
+    changed += [f"`{name}` was run again" for name in inputs if earlier.inputs.get(name) != inputs[name]]
+    return ", ".join(changed) or "the inputs changed"
