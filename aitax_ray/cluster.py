@@ -5,6 +5,7 @@ The one place outside the stages' shells that imports ray, and it does so late.
 
 import logging
 import os
+import socket
 
 from aitax_ray.errors import ClusterError
 
@@ -13,6 +14,9 @@ log = logging.getLogger(__name__)
 # With fewer logical CPUs a pipeline of actors and tasks can wait for itself for ever: every stage needs one CPU for
 # each actor and at least one more for tasks.
 MIN_LOGICAL_CPUS = 4
+CONNECT_TIMEOUT_S = 5.0
+
+_started_here = False
 
 
 def connect() -> None:
@@ -23,36 +27,61 @@ def connect() -> None:
     """
     # Training reports wait for the controller's next look; Ray's 2 s is long beside a short epoch.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
+    # The core's own log lines go to stderr as well as to its files; what a user can act on comes as an exception.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # Ray warns of many workers for few cores; the logical CPUs below are meant to be more than the cores.
+    os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(2 * MIN_LOGICAL_CPUS))
     import ray
 
+    global _started_here
     if ray.is_initialized():
         return
     try:
         if os.environ.get("RAY_ADDRESS"):
-            ray.init(logging_level="WARNING")
+            _check_address(os.environ["RAY_ADDRESS"])
+            ray.init(logging_level=logging.WARNING)
         else:
             ray.init(
                 address="local",
                 num_cpus=max(MIN_LOGICAL_CPUS, os.cpu_count() or 1),
                 include_dashboard=False,
-                logging_level="ERROR",
+                logging_level=logging.ERROR,
                 log_to_driver=False,
             )
+            _started_here = True
     except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
         where = os.environ.get("RAY_ADDRESS")
         remedy = (
             f"check that the cluster at RAY_ADDRESS={where} runs, or unset RAY_ADDRESS to work on this machine"
             if where
-            else "stop other Ray processes (`ray stop`), make room in /tmp and /dev/shm, or set RAY_ADDRESS to a cluster"
+            else "stop other Ray processes (`ray stop`), make room in /tmp and /dev/shm, or set RAY_ADDRESS"
         )
         raise ClusterError(f"Ray cannot start ({' '.join(str(error).split())[:300]}): {remedy}") from error
     ray.data.DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # after Ray has set it
     log.info(
         "connected to Ray: %s CPUs, %s GPUs",
         int(ray.cluster_resources().get("CPU", 0)),
         int(ray.cluster_resources().get("GPU", 0)),
     )
+
+
+def stop() -> bool:
+    """Stop Ray when `connect` started it; tells whether that was so. A cluster that was joined is left as it is."""
+    global _started_here
+    if not _started_here:
+        return False
+    import ray
+
+    ray.shutdown()
+    _started_here = False
+    return True
+
+
+def _check_address(address: str) -> None:
+    """Raise OSError when nothing listens there: Ray itself would try for more than a minute."""
+    host, colon, port = address.rpartition(":")
+    if colon and "/" not in address:  # else "auto", "local" or a URL: for Ray to find out
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()

@@ -4,12 +4,13 @@
     ├── ArchiveError        the input is no Darwin Core Archive with photographs
     ├── GbifError           GBIF does not answer, or says no
     ├── DataError           too little data, or none, for what was asked
-    ├── MissingArtifact     a stage's input is not there: names the command that makes it
+    ├── MissingArtifactError     a stage's input is not there: names the command that makes it
     ├── StorageError        a root that cannot be read or written
     ├── ClusterError        Ray does not start or is out of reach
     ├── EngineError         an engine that is incomplete, altered or of another format
     ├── RequestError        a request for identification that cannot be answered as it is
     └── SettingsError       settings that contradict each other or the data: exit status 2
+        └── ArchitectureError   an architecture that is not known or does not take the photographs: exit status 1
 
 One bad photograph is no error: it is a row with a status and a reason.
 """
@@ -33,12 +34,15 @@ class DataError(AitaxError):
     """The data are too few for what was asked."""
 
 
-class MissingArtifact(AitaxError):
+class MissingArtifactError(AitaxError):
     """A stage's input is not there."""
 
     def __init__(self, stage: str, root: str) -> None:
         super().__init__(f"nothing complete from `{stage}` under {root}: run `aitax {stage} --root {root}` first")
-        self.stage = stage
+        self.stage, self.root = stage, root
+
+    def __reduce__(self) -> tuple[type["MissingArtifactError"], tuple[str, str]]:
+        return type(self), (self.stage, self.root)  # it may come from another process
 
 
 class StorageError(AitaxError):
@@ -65,3 +69,9 @@ class SettingsError(AitaxError):
     """Settings that cannot be used."""
 
     exit_status = 2
+
+
+class ArchitectureError(SettingsError):
+    """An architecture that is not known, or does not suit the data."""
+
+    exit_status = 1

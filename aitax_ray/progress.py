@@ -4,12 +4,18 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Protocol
 
 log = logging.getLogger(__name__)
 
 LOG_EVERY_S = 10.0
-Advance = Callable[[int, str], None]
+
+
+class Advance(Protocol):
+    """Say that `by` more units are done, and in a few words how it goes."""
+
+    def __call__(self, by: int, note: str = "") -> None: ...
 
 
 @contextlib.contextmanager
@@ -38,7 +44,11 @@ def progress(what: str, total: int, unit: str) -> Iterator[Advance]:
     note = TextColumn("[dim]{task.fields[note]}")
     with Progress(*columns, TimeRemainingColumn(), note, console=Console(stderr=True)) as bars:
         task = bars.add_task(what, total=total, note="")
-        yield lambda by, note="": bars.update(task, advance=by, note=note)
+
+        def advance(by: int, note: str = "") -> None:
+            bars.update(task, advance=by, note=note)
+
+        yield advance
 
 
 def _logging_advance(what: str, total: int, unit: str) -> Advance:

@@ -85,7 +85,7 @@ LEDGER = pa.schema(
         "image_id": key,
         "url": text,
         "status": text,  # "ok" or "failed"
-        "reason": text,  # "" when ok, else one of images.fetch.REASONS or images.decode.REASONS
+        "reason": text,  # "" when ok, else one of images.answers.REASONS or images.decode.REASONS
         "http_status": pa.int16(),  # last one seen, 0 when none was
         "attempts": pa.int16(),
         "num_bytes": pa.int64(),  # as fetched

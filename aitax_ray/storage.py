@@ -5,6 +5,7 @@ aside and renamed, object stores publish an object when it is closed.
 """
 
 import contextlib
+import hashlib
 import json
 import uuid
 from dataclasses import dataclass
@@ -30,8 +31,9 @@ class Storage:
     """Reads and writes below `root`. Cheap to make, and can be sent to other processes (unless it is `memory://`)."""
 
     def __init__(self, root: str) -> None:
-        self.root = root
         self.fs, self.base = _open_filesystem(root)
+        # Absolute, since other processes work in other folders.
+        self.root = root if "://" in root else self.base
 
     def full(self, path: str = "") -> str:
         """The path as the filesystem `fs` knows it, for readers that take both."""
@@ -42,14 +44,17 @@ class Storage:
         return bool(self._info(path).type != pafs.FileType.NotFound)
 
     def files(self, path: str, suffix: str = "") -> list[StoredFile]:
-        """List the files below a folder, sorted by path; an absent folder has none. Hidden files do not count."""
+        """List the files below a folder, sorted by path; an absent folder has none.
+
+        What is hidden (a name with a leading dot, or below one) does not count.
+        """
         if self._info(path).type != pafs.FileType.Directory:
             return []
         found = self.fs.get_file_info(pafs.FileSelector(self.full(path), recursive=True))
         cut = len(self.base) + 1
         names = ((info.path[cut:], info.size) for info in found if info.type == pafs.FileType.File)
         return sorted(
-            (StoredFile(n, s) for n, s in names if n.endswith(suffix) and not n.rsplit("/", 1)[-1].startswith(".")),
+            (StoredFile(n, s) for n, s in names if n.endswith(suffix) and "/." not in n[len(path) :]),
             key=lambda file: file.path,
         )
 
@@ -98,6 +103,22 @@ class Storage:
         with self._aside(path) as target:
             pq.write_table(table, target, filesystem=self.fs, compression="zstd")
 
+    def copy(self, source: str, path: str) -> None:
+        """Copy a file within the root, without holding it in memory."""
+        with self._aside(path) as target:
+            pafs.copy_files(self.full(source), target, source_filesystem=self.fs, destination_filesystem=self.fs)
+
+    def sha256(self, path: str) -> str:
+        """The sha256 of a file, in hex digits."""
+        digest = hashlib.sha256()
+        try:
+            with self.fs.open_input_stream(self.full(path)) as stream:
+                while chunk := stream.read(1 << 22):
+                    digest.update(chunk)
+        except OSError as error:
+            raise StorageError(f"{self.full(path)} cannot be read: {_reason(error)}") from error
+        return digest.hexdigest()
+
     def delete(self, path: str) -> None:
         """Delete a file or a folder with all it holds; what is not there is no error."""
         try:
@@ -121,7 +142,7 @@ class Storage:
         """Copy a file, or all files below `path`, into a local folder, which is returned."""
         names = [f.path for f in self.files(path)] or [path]
         for name in names:
-            target = folder / (name[len(path) + 1 :] or name.rsplit("/", 1)[-1])
+            target = folder / (name.removeprefix(f"{path}/") if name != path else name.rsplit("/", 1)[-1])
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 pafs.copy_files(
@@ -151,7 +172,7 @@ class Storage:
             yield target
             if local:
                 self.fs.move(target, final)
-        except OSError as error:
+        except (OSError, NotImplementedError) as error:  # NotImplementedError: what can only be read, such as http://
             raise StorageError(f"{final} cannot be written: {_reason(error)}; choose a --root that can") from error
         finally:
             if local and self.fs.get_file_info(target).type == pafs.FileType.File:
@@ -163,8 +184,13 @@ def _reason(error: Exception) -> str:
 
 
 def _open_filesystem(root: str) -> tuple[pafs.FileSystem, str]:
+    if not root:
+        raise StorageError("the root is empty: give a folder, or a URL such as s3://bucket/name")
     if "://" not in root:
-        return pafs.LocalFileSystem(), str(Path(root).expanduser().absolute()).rstrip("/")
+        try:
+            return pafs.LocalFileSystem(), str(Path(root).expanduser().absolute()).rstrip("/")
+        except RuntimeError as error:  # ~somebody
+            raise StorageError(f"{root} cannot be opened: {_reason(error)}") from error
     try:
         fs, base = pafs.FileSystem.from_uri(root)
         return fs, base.rstrip("/")

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from aitax_ray import __version__
-from aitax_ray.errors import MissingArtifact
+from aitax_ray.errors import MissingArtifactError
 from aitax_ray.settings import StageSettings
 from aitax_ray.storage import Storage
 
@@ -102,18 +102,22 @@ class Workspace:
         return StageReport.model_validate(self.storage.read_json(path)) if self.storage.exists(path) else None
 
     def require(self, stage: str) -> StageReport:
-        """The report of a stage that must be complete. Raises MissingArtifact."""
+        """The report of a stage that must be complete. Raises MissingArtifactError."""
         report = self.report(stage)
         if report is None:
-            raise MissingArtifact(stage, self.root)
+            raise MissingArtifactError(stage, self.root)
         return report
 
     def digest(self, stage: str) -> str:
-        """Digest of what a stage left: sha256 over paths and sizes. It does not read the files, which may be terabytes."""
+        """Digest of what a stage left: sha256 over its files' paths and sizes, since they may be terabytes, and over
+        what its report says of how they were made and what they hold: other weights have the same size.
+        """
+        report = self.report(stage)
+        told = report.model_dump_json(include={"fingerprint", "counts", "reasons", "metrics"}) if report else ""
         files = [
             f for folder in FOLDERS[stage] for f in self.storage.files(folder) if not f.path.endswith("report.json")
         ]
-        return hashlib.sha256("".join(f"{f.path}\0{f.size}\n" for f in files).encode()).hexdigest()
+        return hashlib.sha256("".join([told, *(f"\n{f.path}\0{f.size}" for f in files)]).encode()).hexdigest()
 
     def run(
         self,
@@ -127,8 +131,8 @@ class Workspace:
         """Run a stage's work unless it is complete with these settings and inputs, and write its report last.
 
         What an earlier run left is kept when its fingerprint is the same, or when the stage is `incremental`, that is
-        when it can itself tell what is still missing; else it is deleted. Raises MissingArtifact when a stage it reads
-        from is not complete.
+        when it can itself tell what is still missing; else it is deleted. Raises MissingArtifactError when a stage it
+        reads from is not complete.
         """
         for name in reads:
             self.require(name)
@@ -141,9 +145,9 @@ class Workspace:
             log.info("%s is complete already (--force does it again): %s", stage, earlier.summary())
             return earlier
         left = self.storage.read_json(mark)["fingerprint"] if self.storage.exists(mark) else None
+        if earlier is not None:
+            log.info("%s runs again: %s", stage, _what_changed(earlier, settings, inputs))
         if settings.force or (left != fingerprint and not incremental):
-            if earlier is not None:
-                log.info("%s: %s; starting over", stage, _what_changed(earlier, settings, inputs))
             self.clear(stage)
         elif left == fingerprint:
             log.info("%s: going on where an earlier run stopped", stage)

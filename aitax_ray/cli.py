@@ -1,0 +1,211 @@
+"""The command line. Each command parses, calls one function, reports.
+
+Flags are generated from the settings models. Importing this module imports neither torch nor ray, so `--help` is
+instant.
+"""
+
+import inspect
+import logging
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import cyclopts
+from cyclopts import App, Group, Parameter
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from aitax_ray import __version__, pipeline
+from aitax_ray.errors import AitaxError, SettingsError
+from aitax_ray.serving.serve import ServeSettings, serve_until_interrupted
+from aitax_ray.settings import build_settings, read_config
+
+CONFIG = "aitax.yaml"
+INTERRUPTED = 130  # as shells count it: 128 + SIGINT
+
+app = App(
+    name="aitax",
+    version=__version__,
+    help="From a GBIF query to a species identification engine.",
+    help_format="plaintext",
+    suppress_keyboard_interrupt=False,  # `_run` says how to go on
+    help_epilogue=f"Settings may also stand in {CONFIG} (or --config FILE), a section a command; flags win. "
+    "--debug shows tracebacks.",
+)
+Config = Annotated[Path, Parameter(help="File with settings, a section a command.")]
+
+
+def command(
+    name: str, models: Mapping[str, type[BaseModel]], run: Callable[[dict[str, Any], Path], None], text: str
+) -> None:
+    """Add a command whose flags are the fields of settings models; `models` maps headings of its help to models.
+
+    A field that several models have is one flag. A flag that is not given reaches `run` not at all, so that the file
+    and the defaults can speak.
+    """
+    parameters: dict[str, inspect.Parameter] = {}
+    groups: dict[str, Group] = {}
+    for order, (own, model) in enumerate(models.items(), 1):
+        for field_name, field in model.model_fields.items():
+            known = sum(field_name in other.model_fields for other in models.values())
+            heading = own if known == 1 else "every stage" if known == len(models) else "several stages"
+            group = groups.setdefault(heading, Group(heading, sort_key=order if known == 1 else 0))
+            text_of_field = f"{field.description}{_shown_default(field)}"
+            given: Any = field.annotation
+            shown = Parameter(help=text_of_field, group=group, show_default=False)
+            annotation = Annotated[given | None, shown]  # None: not given
+            kind = inspect.Parameter.KEYWORD_ONLY
+            parameters.setdefault(field_name, inspect.Parameter(field_name, kind, default=None, annotation=annotation))
+    config = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=Path(CONFIG), annotation=Config)
+
+    def entry(**given: Any) -> None:
+        file = given.pop("config", None)
+        if file is not None and not file.exists():
+            raise SettingsError(f"--config {file}: there is no such file")
+        file = file or Path(CONFIG)
+        run({key: value for key, value in given.items() if value is not None}, file)
+
+    entry.__signature__ = inspect.Signature([*parameters.values(), config])  # type: ignore[attr-defined]
+    entry.__doc__ = text
+    app.command(entry, name=name)
+
+
+def _shown_default(field: FieldInfo) -> str:
+    if field.is_required():
+        return " [required]"
+    if field.default is None or field.default == "":
+        return ""
+    shown = {True: "yes", False: "no"}[field.default] if isinstance(field.default, bool) else field.default
+    return f" [default: {shown}]"
+
+
+def _sections(config: Path) -> dict[str, dict[str, Any]]:
+    sections, known = read_config(config), [*(stage.name for stage in pipeline.STAGES), "serve"]
+    for section in sections:
+        if section not in known:
+            raise SettingsError(f"{config}: no section is called `{section}:`, they are {', '.join(known)}")
+    return sections
+
+
+def _add_stage(stage: pipeline.Stage) -> None:
+    def run(flags: dict[str, Any], config: Path) -> None:
+        stage.run(build_settings(stage.settings, flags, _sections(config).get(stage.name, {})))
+
+    command(stage.name, {"Settings": stage.settings}, run, (stage.run.__doc__ or "").split("\n")[0])
+
+
+def _build(flags: dict[str, Any], config: Path) -> None:
+    pipeline.build(flags, _sections(config))
+
+
+def _serve(flags: dict[str, Any], config: Path) -> None:
+    serve_until_interrupted(build_settings(ServeSettings, flags, _sections(config).get("serve", {})))
+
+
+command(
+    "build",
+    {s.name: s.settings for s in pipeline.STAGES},
+    _build,
+    "Run every stage, manifest to publish; skip what is complete.",
+)
+for _stage in pipeline.STAGES:
+    _add_stage(_stage)
+command("serve", {"Settings": ServeSettings}, _serve, "Serve an engine over HTTP.")
+
+
+@app.command
+def identify(
+    photos: Annotated[list[Path], Parameter(name="PHOTO", consume_multiple=True)],
+    /,
+    *,
+    engine: str | None = None,
+    url: str | None = None,
+    together: bool = False,
+    max_results: int = 5,
+    json: bool = False,
+) -> None:
+    """Name the species on photographs.
+
+    Parameters
+    ----------
+    photos
+        Files with photographs.
+    engine
+        An engine: its folder, or a root where one is published. It answers in this process.
+    url
+        Address of a running service that answers instead.
+    together
+        All photographs show one individual: one answer.
+    max_results
+        Species an answer names at most.
+    json
+        Print JSON, an answer a line, instead of tables.
+    """
+    from aitax_ray.serving.client import identify_files
+
+    identify_files(photos, engine=engine, url=url, together=together, max_results=max_results, as_json=json)
+
+
+@app.command
+def demo(*, root: Path | None = None, once: bool = False, port: int = 8000) -> None:
+    """Build an engine from a small generated GBIF on loopback, identify a photograph, serve on.
+
+    Parameters
+    ----------
+    root
+        Folder for all of it; by default a temporary one that goes in the end.
+    once
+        Stop after the identification.
+    port
+        Port of the service; 0 takes a free one.
+    """
+    from aitax_ray.demo.demo import run_demo
+
+    run_demo(root, once=once, port=port)
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and leave with its exit status: 0 done, 1 failed, 2 bad usage."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.INFO,
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+    )
+    for name in ("httpx", "httpcore", "matplotlib", "asyncio", "PIL"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(_run(arguments, debug))
+
+
+def _run(arguments: list[str], debug: bool) -> int:
+    try:
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except cyclopts.CycloptsError as error:
+        return _fail(f"{' '.join(str(error).split())} See `aitax --help`.", 2)
+    except AitaxError as error:
+        if debug:
+            raise
+        return _fail(str(error), error.exit_status)
+    except KeyboardInterrupt:
+        return _fail("stopped; the same command goes on from here", INTERRUPTED)
+    except Exception as error:
+        if debug:
+            raise
+        lines = str(error).strip().splitlines() or [""]
+        return _fail(f"{type(error).__name__}: {lines[0][:300]} (--debug shows more)", 1)
+    return 0
+
+
+def _fail(message: str, status: int) -> int:
+    sys.stderr.write(f"aitax: {message}\n")
+    return status
+
+
+if __name__ == "__main__":
+    main()

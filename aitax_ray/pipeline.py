@@ -1,0 +1,56 @@
+"""The pipeline: the stages in their order, and `build`, which runs them all."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aitax_ray.dataset.split import SplitSettings, split
+from aitax_ray.engine.publish import PublishSettings, publish
+from aitax_ray.evaluation.evaluate import EvaluateSettings, evaluate
+from aitax_ray.gbif.manifest import ManifestSettings, manifest
+from aitax_ray.images.download import DownloadSettings, download
+from aitax_ray.index.index import IndexSettings, index
+from aitax_ray.settings import StageSettings, build_settings
+from aitax_ray.training.train import TrainSettings, train
+from aitax_ray.workspace import StageReport
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage: its verb, its settings, its function."""
+
+    name: str
+    settings: type[StageSettings]
+    run: Callable[[Any], StageReport]
+
+
+STAGES = (
+    Stage("manifest", ManifestSettings, manifest),
+    Stage("download", DownloadSettings, download),
+    Stage("split", SplitSettings, split),
+    Stage("train", TrainSettings, train),
+    Stage("evaluate", EvaluateSettings, evaluate),
+    Stage("index", IndexSettings, index),
+    Stage("publish", PublishSettings, publish),
+)
+
+
+def build(flags: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]]) -> list[StageReport]:
+    """Run every stage, manifest to publish; what is complete is skipped.
+
+    `flags` holds settings of any stage: one that several stages know goes to all of them. `config` holds a section a
+    stage, as `settings.read_config` gives it. All settings are checked before the first stage starts. Raises
+    SettingsError, or what the stages raise.
+    """
+    planned = []
+    for stage in STAGES:
+        own = {name: value for name, value in flags.items() if name in stage.settings.model_fields}
+        planned.append((stage, build_settings(stage.settings, own, config.get(stage.name, {}))))
+    reports = []
+    for number, (stage, settings) in enumerate(planned, 1):
+        log.info("stage %d of %d: %s", number, len(planned), stage.name)
+        reports.append(stage.run(settings))
+    return reports

@@ -1,0 +1,94 @@
+import os
+import socket
+from typing import Any
+
+import pytest
+
+from aitax_ray import cluster
+from aitax_ray.cluster import connect
+from aitax_ray.errors import ClusterError
+
+
+@pytest.fixture(autouse=True)
+def _same_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `connect` sets in the environment goes with the test."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    os.environ.pop("RAY_ADDRESS", None)
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def inits(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The calls of ray.init, each of which fails."""
+    import ray
+
+    calls: list[dict[str, Any]] = []
+
+    def init(**options: Any) -> None:
+        calls.append(options)
+        raise ConnectionError("nobody\nthere")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    return calls
+
+
+def test_a_cluster_that_does_not_answer_is_told_at_once_with_the_remedy(
+    closed_port: int, inits: list[dict[str, Any]]
+) -> None:
+    os.environ["RAY_ADDRESS"] = f"127.0.0.1:{closed_port}"
+    with pytest.raises(ClusterError, match=rf"RAY_ADDRESS=127\.0\.0\.1:{closed_port} runs, or unset RAY_ADDRESS"):
+        connect()
+    assert inits == []
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:none", "nobody.invalid:6379", "auto"])
+def test_an_address_that_is_of_no_use_is_named(address: str, inits: list[dict[str, Any]]) -> None:
+    os.environ["RAY_ADDRESS"] = address
+    with pytest.raises(ClusterError, match=f"check that the cluster at RAY_ADDRESS={address} runs"):
+        connect()
+
+
+def test_a_cluster_that_listens_is_joined_and_not_started(inits: list[dict[str, Any]]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        os.environ["RAY_ADDRESS"] = f"127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(ClusterError):
+            connect()
+    assert [options.keys() & {"address", "num_cpus"} for options in inits] == [set()]
+
+
+def test_ray_that_cannot_start_here_is_one_line_with_the_remedy(inits: list[dict[str, Any]]) -> None:
+    with pytest.raises(
+        ClusterError, match=r"Ray cannot start \(nobody there\): stop other Ray processes \(`ray stop`\)"
+    ):
+        connect()
+    assert inits[0]["address"] == "local"
+
+
+def test_a_local_ray_has_cpus_for_actors_and_for_tasks(
+    monkeypatch: pytest.MonkeyPatch, inits: list[dict[str, Any]]
+) -> None:
+    for num_cpus in (1, None, 32):
+        monkeypatch.setattr(os, "cpu_count", lambda found=num_cpus: found)
+        with pytest.raises(ClusterError):
+            connect()
+    assert [options["num_cpus"] for options in inits] == [cluster.MIN_LOGICAL_CPUS, cluster.MIN_LOGICAL_CPUS, 32]
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_process_that_is_connected_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    before = ray.get_runtime_context().get_job_id()
+    os.environ["RAY_ADDRESS"] = "127.0.0.1:1"
+    connect()
+    connect()
+    assert ray.get_runtime_context().get_job_id() == before
+    assert not cluster.stop(), "what others started is theirs to stop"
+    assert ray.is_initialized()

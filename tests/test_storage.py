@@ -1,0 +1,259 @@
+"""Storage behaves the same wherever the root is; `memory://` stands for the object stores that fsspec opens."""
+
+import hashlib
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from aitax_ray.errors import StorageError
+from aitax_ray.storage import Storage, StoredFile
+
+TABLE = pa.table({"key": ["a", "b", "c"], "number": [1, 2, 3]})
+HTTP_ROOT = "http://127.0.0.1:1/root"  # nothing listens there, and nothing is asked
+
+
+@pytest.fixture(params=["folder", "file", "memory"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "memory":
+        return f"memory://{tmp_path.name}/{os.getpid()}/root"
+    return f"{'file://' if request.param == 'file' else ''}{tmp_path}/root"
+
+
+@pytest.fixture
+def storage(root: str) -> Storage:
+    return Storage(root)
+
+
+@pytest.fixture(params=["folder", "file"])
+def local(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    return Storage(f"{'file://' if request.param == 'file' else ''}{tmp_path}/root")
+
+
+@pytest.fixture(params=["below a file", "below /proc"])
+def unusable(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    """A root that nobody can write to; permissions would not do, tests may run as root."""
+    (tmp_path / "file").touch()
+    return Storage(f"{tmp_path}/file/root" if request.param == "below a file" else "/proc/aitax")
+
+
+def all_files(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def test_bytes_come_back_as_they_were_written(storage: Storage) -> None:
+    storage.write_bytes("deep/er/file", b"\0one")
+    assert storage.read_bytes("deep/er/file") == b"\0one"
+    storage.write_bytes("deep/er/file", b"two")
+    assert storage.read_bytes("deep/er/file") == b"two"
+
+
+def test_json_comes_back_as_it_was_written_and_can_be_read_by_people(storage: Storage) -> None:
+    value = {"species": "Heliconius érato", "counts": [1, 2.5, None]}
+    storage.write_json("a.json", value)
+    assert storage.read_json("a.json") == value
+    text = storage.read_bytes("a.json").decode()
+    assert "érato" in text
+    assert text.endswith("}\n")
+
+
+def test_a_table_comes_back_as_it_was_written(storage: Storage) -> None:
+    storage.write_table("t/one.parquet", TABLE)
+    assert storage.read_table("t/one.parquet").equals(TABLE)
+    assert storage.read_table("t/one.parquet", ["number"]).column_names == ["number"]
+
+
+def test_the_tables_of_a_folder_are_one_in_the_order_of_their_names(storage: Storage) -> None:
+    storage.write_table("t/2.parquet", TABLE.slice(2))
+    storage.write_table("t/1.parquet", TABLE.slice(0, 2))
+    storage.write_json("t/report.json", {})
+    assert storage.read_table("t").equals(TABLE)
+
+
+def test_an_absent_folder_of_tables_is_the_empty_table_of_its_schema(storage: Storage) -> None:
+    assert storage.read_table("t", schema=TABLE.schema).equals(TABLE.slice(0, 0))
+    assert storage.read_table("t", ["number"], TABLE.schema).column_names == ["number"]
+    with pytest.raises(StorageError, match="no Parquet files"):
+        storage.read_table("t")
+
+
+def test_files_are_listed_by_path_with_their_size(storage: Storage) -> None:
+    storage.write_bytes("f/b/2.txt", b"22")
+    storage.write_bytes("f/a.parquet", b"1")
+    storage.write_bytes("f/b/1.txt", b"")
+    storage.write_bytes("fx/other", b"1")
+    assert storage.files("f") == [StoredFile("f/a.parquet", 1), StoredFile("f/b/1.txt", 0), StoredFile("f/b/2.txt", 2)]
+    assert storage.files("f", ".parquet") == [StoredFile("f/a.parquet", 1)]
+    assert storage.files("absent") == []
+    assert storage.files("f/a.parquet") == []
+
+
+def test_hidden_files_are_not_listed(storage: Storage) -> None:
+    storage.write_bytes("f/.started.json", b"{}")
+    storage.write_bytes("f/seen", b"")
+    assert [file.path for file in storage.files("f")] == ["f/seen"]
+    assert storage.exists("f/.started.json")
+
+
+def test_a_file_and_a_folder_exist_until_they_are_deleted(storage: Storage) -> None:
+    storage.write_bytes("f/a", b"1")
+    storage.write_bytes("f/b/c", b"1")
+    assert storage.exists("f/a")
+    assert storage.exists("f/b")
+    storage.delete("f/a")
+    assert not storage.exists("f/a")
+    assert storage.exists("f/b/c")
+    storage.delete("f")
+    assert not storage.exists("f/b/c")
+    storage.delete("f")
+
+
+def test_a_copy_has_the_content_and_the_sha256_of_its_source(storage: Storage) -> None:
+    content = bytes(range(256)) * 20_000  # more than one chunk
+    storage.write_bytes("a", content)
+    storage.copy("a", "deep/b")
+    assert storage.read_bytes("deep/b") == content
+    assert storage.sha256("deep/b") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_folder_that_is_uploaded_can_be_fetched(storage: Storage, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "scann").mkdir(parents=True)
+    (source / "one.txt").write_bytes(b"1")
+    (source / "scann" / "two.txt").write_bytes(b"22")
+    storage.upload(source, "index/up")
+    assert [file.path for file in storage.files("index")] == ["index/up/one.txt", "index/up/scann/two.txt"]
+    back = storage.fetch("index/up", tmp_path / "back")
+    assert back == tmp_path / "back"
+    assert all_files(back) == ["one.txt", "scann/two.txt"]
+    assert (back / "scann" / "two.txt").read_bytes() == b"22"
+
+
+def test_one_file_is_fetched_by_its_name(storage: Storage, tmp_path: Path) -> None:
+    storage.write_bytes("deep/one.txt", b"1")
+    assert all_files(storage.fetch("deep/one.txt", tmp_path / "back")) == ["one.txt"]
+
+
+def test_a_whole_root_is_fetched_with_its_names(storage: Storage, tmp_path: Path) -> None:
+    storage.write_bytes("engine.json", b"{}")
+    storage.write_bytes("scann/part", b"1")
+    assert all_files(storage.fetch("", tmp_path / "back")) == ["engine.json", "scann/part"]
+
+
+@pytest.mark.parametrize("read", ["read_bytes", "read_json", "read_table", "sha256", "fetch"])
+def test_reading_what_is_not_there_says_which_file(storage: Storage, tmp_path: Path, read: str) -> None:
+    arguments: list[Any] = ["absent/a.parquet"] + ([tmp_path / "back"] if read == "fetch" else [])
+    with pytest.raises(StorageError, match=r"root/absent/a\.parquet cannot be read"):
+        getattr(storage, read)(*arguments)
+
+
+def test_a_parquet_file_that_is_none_is_told_in_one_line(storage: Storage) -> None:
+    storage.write_bytes("t/a.parquet", b"no parquet")
+    with pytest.raises(StorageError, match=r"t/a\.parquet cannot be read") as caught:
+        storage.read_table("t/a.parquet")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt(), MemoryError()])
+def test_a_failing_write_leaves_the_old_content_and_nothing_else(
+    local: Storage, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def write_half(table: pa.Table, target: str, **_: Any) -> None:
+        Path(target).write_bytes(b"half")
+        raise error
+
+    local.write_table("t/a.parquet", TABLE)
+    monkeypatch.setattr(pq, "write_table", write_half)
+    with pytest.raises(StorageError if isinstance(error, OSError) else type(error)):
+        local.write_table("t/a.parquet", TABLE.slice(1))
+    monkeypatch.undo()
+    assert local.read_table("t/a.parquet").equals(TABLE)
+    assert all_files(Path(local.base)) == ["t/a.parquet"]
+
+
+def test_a_reader_never_sees_a_half_written_file(local: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    write = pq.write_table
+
+    def look_while_writing(table: pa.Table, target: str, **options: Any) -> None:
+        write(table, target, **options)
+        seen.append((local.exists("t/a.parquet"), local.files("t")))
+
+    monkeypatch.setattr(pq, "write_table", look_while_writing)
+    local.write_table("t/a.parquet", TABLE)
+    assert seen == [(False, [])]
+    assert local.exists("t/a.parquet")
+
+
+def test_a_failing_upload_leaves_nothing_half_done(
+    local: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "file").write_bytes(b"whole")
+
+    def copy_half(_: str, target: str, **__: Any) -> None:
+        Path(target).write_bytes(b"wh")
+        raise OSError("network gone")
+
+    monkeypatch.setattr("aitax_ray.storage.pafs.copy_files", copy_half)
+    with pytest.raises(StorageError, match="network gone"):
+        local.upload(source, "up")
+    assert all_files(Path(local.base)) == []
+
+
+def test_a_root_that_cannot_be_written_says_what_to_do(unusable: Storage) -> None:
+    with pytest.raises(StorageError, match=r"cannot be written: .*choose a --root that can") as caught:
+        unusable.write_bytes("manifest/report.json", b"{}")
+    assert f"{unusable.base}/manifest/report.json" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(StorageError, match="choose a --root that can"):
+        unusable.write_table("t/a.parquet", TABLE)
+
+
+def test_a_root_that_is_not_there_has_no_files(unusable: Storage) -> None:
+    assert not unusable.exists("manifest/report.json")
+    assert unusable.files("manifest") == []
+    unusable.delete("manifest")
+
+
+def test_a_root_that_can_only_be_read_says_what_to_do() -> None:
+    with pytest.raises(StorageError, match="choose a --root that can"):
+        Storage(HTTP_ROOT).write_bytes("a", b"")
+
+
+@pytest.mark.parametrize("root", ["nosuch://bucket/name", "~nobody-of-this-name/x", ""])
+def test_a_root_that_cannot_be_opened_is_told_by_its_name(root: str) -> None:
+    with pytest.raises(StorageError, match=root or "the root is empty"):
+        Storage(root)
+
+
+def test_a_root_of_an_unknown_kind_names_the_extra_to_install() -> None:
+    with pytest.raises(StorageError, match=r"pip install 'aitax-ray\[cloud\]'"):
+        Storage("nosuch://bucket/name")
+
+
+def test_a_relative_root_means_the_same_in_other_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    storage = Storage("here")
+    storage.write_bytes("a", b"1")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert storage.root == str(tmp_path / "here")
+    assert Storage(storage.root).read_bytes("a") == b"1"
+
+
+def test_a_home_folder_and_a_trailing_slash_are_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Storage("~/x/").base == str(tmp_path / "x")
+    assert Storage(f"file://{tmp_path}/x/").base == str(tmp_path / "x")
+    assert Storage("memory://x/").full("a") == "/x/a"
+
+
+def test_storage_can_be_sent_to_another_process(local: Storage) -> None:
+    local.write_bytes("a", b"1")
+    assert pickle.loads(pickle.dumps(local)).read_bytes("a") == b"1"

@@ -1,0 +1,307 @@
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+
+from aitax_ray import __version__
+from aitax_ray.errors import MissingArtifactError
+from aitax_ray.settings import HOW, StageSettings
+from aitax_ray.storage import Storage
+from aitax_ray.workspace import FOLDERS, Outcome, StageReport, Workspace
+
+STAGE, READS = "split", ("download",)
+
+
+class SomeSettings(StageSettings):
+    val: float = 0.1
+    concurrency: Annotated[int, HOW] = 1
+
+
+class Work:
+    """Work that counts how often it ran and writes a file named after its content."""
+
+    def __init__(self, storage: Storage, *contents: str, fails: BaseException | None = None) -> None:
+        self.storage, self.contents, self.fails, self.runs = storage, contents or ("a",), fails, 0
+        self.report_was_there: bool | None = None
+
+    def __call__(self) -> Outcome:
+        self.runs += 1
+        self.report_was_there = self.storage.exists(f"{STAGE}/report.json")
+        for content in self.contents:
+            self.storage.write_bytes(f"{STAGE}/{content}", content.encode())
+        if self.fails:
+            raise self.fails
+        return Outcome(counts={"train": 1200}, reasons={"too_few": 3}, metrics={"top1": 0.5, "loss": None})
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Workspace:
+    """A workspace in which `download` is complete."""
+    workspace = Workspace(str(tmp_path / "root"))
+    download(workspace)
+    return workspace
+
+
+def download(ws: Workspace, content: bytes = b"photographs") -> None:
+    def work() -> Outcome:
+        ws.storage.write_bytes("images/one.parquet", content)
+        return Outcome()
+
+    ws.run("download", SomeSettings(root=ws.root, force=True), (), work)
+
+
+def run(ws: Workspace, work: Callable[[], Outcome], incremental: bool = False, **settings: object) -> StageReport:
+    return ws.run(STAGE, SomeSettings(root=ws.root, **settings), READS, work, incremental=incremental)
+
+
+def interrupt(ws: Workspace, *contents: str, incremental: bool = False, **settings: object) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(ws, Work(ws.storage, *contents, fails=KeyboardInterrupt()), incremental, **settings)
+
+
+def contents(ws: Workspace) -> list[str]:
+    return sorted(p.name for p in Path(ws.root, STAGE).iterdir())
+
+
+def test_a_stage_leaves_its_files_and_a_report(ws: Workspace) -> None:
+    report = run(ws, Work(ws.storage), val=0.2)
+    assert contents(ws) == ["a", "report.json"]
+    assert ws.report(STAGE) == report
+    assert ws.require(STAGE) == report
+    assert report.stage == STAGE
+    assert report.settings == {"root": ws.root, "force": False, "val": 0.2, "concurrency": 1}
+    assert report.inputs == {"download": ws.digest("download")}
+    assert report.counts == {"train": 1200}
+    assert report.reasons == {"too_few": 3}
+    assert report.metrics == {"top1": 0.5, "loss": None}
+    assert report.versions["aitax-ray"] == __version__
+    assert report.started.tzinfo is not None
+
+
+def test_a_report_sums_a_stage_up_in_a_line(ws: Workspace) -> None:
+    assert run(ws, Work(ws.storage)).summary() == "1,200 train; top1 0.500; left out: 3 too_few"
+
+
+def test_a_complete_stage_is_skipped_and_says_so(ws: Workspace, caplog: pytest.LogCaptureFixture) -> None:
+    first, again = run(ws, Work(ws.storage)), Work(ws.storage)
+    caplog.set_level(logging.INFO)
+    assert run(ws, again) == first
+    assert again.runs == 0
+    assert "split is complete already (--force does it again)" in caplog.text
+
+
+def test_another_object_of_the_same_root_knows_that_a_stage_is_complete(ws: Workspace) -> None:
+    run(ws, Work(ws.storage))
+    again = Work(ws.storage)
+    run(Workspace(ws.root), again)
+    assert again.runs == 0
+
+
+def test_settings_that_only_say_how_make_no_stage_stale(ws: Workspace) -> None:
+    run(ws, Work(ws.storage), concurrency=1)
+    again = Work(ws.storage)
+    run(ws, again, concurrency=9)
+    assert again.runs == 0
+
+
+def test_a_workspace_that_was_moved_is_still_complete(ws: Workspace, tmp_path: Path) -> None:
+    run(ws, Work(ws.storage))
+    Path(ws.root).rename(tmp_path / "moved")
+    moved = Workspace(str(tmp_path / "moved"))
+    again = Work(moved.storage)
+    run(moved, again)
+    assert again.runs == 0
+
+
+def test_changed_settings_run_a_stage_again_from_nothing(ws: Workspace, caplog: pytest.LogCaptureFixture) -> None:
+    run(ws, Work(ws.storage, "old"), val=0.1)
+    caplog.set_level(logging.INFO)
+    report = run(ws, Work(ws.storage, "new"), val=0.2)
+    assert contents(ws) == ["new", "report.json"]
+    assert ws.report(STAGE) == report
+    assert "split runs again: val is 0.2, was 0.1" in caplog.text
+
+
+def test_a_changed_input_runs_a_stage_again_from_nothing(ws: Workspace, caplog: pytest.LogCaptureFixture) -> None:
+    run(ws, Work(ws.storage, "old"))
+    download(ws, b"other photographs")
+    caplog.set_level(logging.INFO)
+    run(ws, Work(ws.storage, "new"))
+    assert contents(ws) == ["new", "report.json"]
+    assert "split runs again: `download` was run again" in caplog.text
+
+
+def test_an_input_that_was_made_again_and_is_the_same_makes_no_stage_stale(ws: Workspace) -> None:
+    run(ws, Work(ws.storage))
+    download(ws)
+    again = Work(ws.storage)
+    run(ws, again)
+    assert again.runs == 0
+
+
+def test_force_runs_a_complete_stage_again_from_nothing(ws: Workspace, caplog: pytest.LogCaptureFixture) -> None:
+    run(ws, Work(ws.storage, "old"))
+    caplog.set_level(logging.INFO)
+    run(ws, Work(ws.storage, "new"), force=True)
+    assert contents(ws) == ["new", "report.json"]
+    assert "asked to (--force)" in caplog.text
+
+
+def test_what_was_forced_is_complete_without_force(ws: Workspace) -> None:
+    run(ws, Work(ws.storage), force=True)
+    again = Work(ws.storage)
+    run(ws, again)
+    assert again.runs == 0
+
+
+def test_an_interrupted_stage_goes_on_with_what_it_has(ws: Workspace, caplog: pytest.LogCaptureFixture) -> None:
+    interrupt(ws, "half")
+    assert ws.report(STAGE) is None
+    assert contents(ws) == [".started.json", "half"]
+    caplog.set_level(logging.INFO)
+    run(ws, Work(ws.storage, "other"))
+    assert contents(ws) == ["half", "other", "report.json"]
+    assert "going on where an earlier run stopped" in caplog.text
+
+
+def test_an_interrupted_stage_with_other_settings_starts_over(ws: Workspace) -> None:
+    interrupt(ws, "half", val=0.1)
+    run(ws, Work(ws.storage, "whole"), val=0.2)
+    assert contents(ws) == ["report.json", "whole"]
+
+
+def test_an_interrupted_stage_whose_input_changed_starts_over(ws: Workspace) -> None:
+    interrupt(ws, "half")
+    download(ws, b"other photographs")
+    run(ws, Work(ws.storage, "whole"))
+    assert contents(ws) == ["report.json", "whole"]
+
+
+def test_a_stage_that_was_interrupted_while_running_again_is_complete_in_neither_way(ws: Workspace) -> None:
+    run(ws, Work(ws.storage, "old"), val=0.1)
+    interrupt(ws, "half", val=0.2)
+    again = Work(ws.storage, "old")
+    run(ws, again, val=0.1)
+    assert again.runs == 1
+    assert contents(ws) == ["old", "report.json"]
+
+
+def test_force_drops_what_an_interrupted_run_left(ws: Workspace) -> None:
+    interrupt(ws, "half")
+    run(ws, Work(ws.storage, "whole"), force=True)
+    assert contents(ws) == ["report.json", "whole"]
+
+
+def test_a_forced_run_that_was_interrupted_goes_on_without_force(ws: Workspace) -> None:
+    run(ws, Work(ws.storage, "old"))
+    interrupt(ws, "half", force=True)
+    run(ws, Work(ws.storage, "other"))
+    assert contents(ws) == ["half", "other", "report.json"]
+
+
+def test_an_incremental_stage_keeps_what_it_has_when_settings_or_inputs_change(ws: Workspace) -> None:
+    run(ws, Work(ws.storage, "1"), incremental=True, val=0.1)
+    run(ws, Work(ws.storage, "2"), incremental=True, val=0.2)
+    interrupt(ws, "3", incremental=True, val=0.3)
+    download(ws, b"other photographs")
+    run(ws, Work(ws.storage, "4"), incremental=True, val=0.4)
+    assert contents(ws) == ["1", "2", "3", "4", "report.json"]
+
+
+def test_force_clears_an_incremental_stage_too(ws: Workspace) -> None:
+    run(ws, Work(ws.storage, "1"), incremental=True)
+    run(ws, Work(ws.storage, "2"), incremental=True, force=True)
+    assert contents(ws) == ["2", "report.json"]
+
+
+def test_the_report_is_written_last_and_not_there_during_the_work(ws: Workspace) -> None:
+    run(ws, Work(ws.storage), val=0.1)
+    work = Work(ws.storage)
+    run(ws, work, incremental=True, val=0.2)
+    assert work.report_was_there is False
+
+
+def test_a_stage_that_fails_has_no_report(ws: Workspace) -> None:
+    with pytest.raises(RuntimeError, match="broken"):
+        run(ws, Work(ws.storage, fails=RuntimeError("broken")))
+    with pytest.raises(MissingArtifactError):
+        ws.require(STAGE)
+
+
+def test_a_missing_input_names_the_command_and_no_work_is_done(tmp_path: Path) -> None:
+    ws = Workspace(str(tmp_path))
+    work = Work(ws.storage)
+    with pytest.raises(MissingArtifactError, match=f"run `aitax download --root {tmp_path}` first"):
+        run(ws, work)
+    assert work.runs == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_clearing_takes_all_folders_of_a_stage_and_no_other(ws: Workspace) -> None:
+    run(ws, Work(ws.storage))
+    ws.storage.write_bytes("ledger/one.parquet", b"1")
+    ws.clear("download")
+    assert [name for name in FOLDERS["download"] if ws.storage.exists(name)] == []
+    assert ws.report(STAGE) is not None
+
+
+def test_published_engines_are_never_cleared(ws: Workspace) -> None:
+    ws.storage.write_bytes("engines/v1/engine.json", b"{}")
+    settings = SomeSettings(root=ws.root, force=True)
+    ws.run("publish", settings, (), Outcome)
+    assert ws.storage.exists("engines/v1/engine.json")
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [("images/one.parquet", b"longer than it was"), ("images/two.parquet", b""), ("ledger/one.parquet", b"1")],
+)
+def test_the_digest_changes_with_any_file_of_the_stage(ws: Workspace, path: str, content: bytes) -> None:
+    before = ws.digest("download")
+    ws.storage.write_bytes(path, content)
+    assert ws.digest("download") != before
+
+
+def test_the_digest_changes_with_settings_that_change_no_size(ws: Workspace) -> None:
+    def digest(**settings: object) -> str:
+        run(ws, Work(ws.storage), **settings)
+        return ws.digest(STAGE)
+
+    assert digest(val=0.1) != digest(val=0.2)
+    assert digest(val=0.2) == digest(val=0.2, concurrency=3, force=True)
+
+
+def test_the_digest_changes_with_what_came_out_where_no_size_does(ws: Workspace) -> None:
+    def digest(top1: float) -> str:
+        run(ws, lambda: Outcome(metrics={"top1": top1}), force=True)
+        return ws.digest(STAGE)
+
+    assert digest(0.5) != digest(0.6)
+    assert digest(0.5) == digest(0.5)
+
+
+@pytest.mark.parametrize("path", ["images/.started.json", "split/split.parquet"])
+def test_the_digest_does_not_know_hidden_files_nor_other_stages(ws: Workspace, path: str) -> None:
+    before = ws.digest("download")
+    ws.storage.write_bytes(path, b"anything")
+    assert ws.digest("download") == before
+
+
+def test_the_digest_notes_a_file_that_moved_within_the_stage(ws: Workspace) -> None:
+    before = ws.digest("download")
+    Path(ws.root, "images", "one.parquet").rename(Path(ws.root, "images", "two.parquet"))
+    assert ws.digest("download") != before
+
+
+def test_no_folder_belongs_to_two_stages() -> None:
+    folders = [folder for owned in FOLDERS.values() for folder in owned]
+    assert len(set(folders)) == len(folders)
+
+
+def test_a_report_is_plain_json(ws: Workspace) -> None:
+    run(ws, Work(ws.storage))
+    content = json.loads(Path(ws.root, STAGE, "report.json").read_text(encoding="utf-8"))
+    assert set(content) == set(StageReport.model_fields)

@@ -1,0 +1,201 @@
+"""A web server on loopback that serves photographs the way the world does: well, slowly, wrongly, or not at all.
+
+    with Web() as web:
+        web.url("/photo/a")          http://127.0.0.1:PORT/photo/a
+        web.requests["/photo/a"]     how often it was asked for
+        web.peak                     most requests at a time
+
+Every path ends in a name of the caller's choosing, so that there are as many different URLs as needed; the same name
+always gives the same photograph.
+"""
+
+import asyncio
+import hashlib
+import io
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Self
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from PIL import Image, ImageDraw
+
+WIDTH, HEIGHT = 120, 90
+
+
+def picture(name: str = "", size: tuple[int, int] = (WIDTH, HEIGHT)) -> Image.Image:
+    """Draw a photograph: red above, and below a colour and a disc that depend on the name."""
+    seed = hashlib.sha1(name.encode(), usedforsecurity=False).digest()
+    width, height = size
+    image = Image.new("RGB", size, (seed[0] // 2, seed[1], seed[2]))
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((0, 0, width, height // 3), fill=(230, 20, 20))
+    x, y, r = width * seed[3] // 256, height // 2 + height * seed[4] // 1024, height // 8 + seed[5] % 8
+    draw.ellipse((x - r, y - r, x + r, y + r), fill=(seed[6], seed[7], seed[8]))
+    return image
+
+
+def encoded(image: Image.Image, form: str = "JPEG", **options: object) -> bytes:
+    """A picture's file."""
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def photo(kind: str, name: str = "") -> bytes:
+    """A photograph's file, of one of the kinds that archives hold: jpeg, png, webp, gif, cmyk, gray16, exif6, ..."""
+    image = picture(name)
+    match kind:
+        case "png":
+            image.putalpha(Image.linear_gradient("L").resize(image.size))
+            return encoded(image, "PNG")
+        case "cmyk":
+            return encoded(image.convert("CMYK"))
+        case "gray16":
+            return encoded(image.convert("L").convert("I").point(lambda v: v * 257).convert("I;16"), "PNG")
+        case "exif6":
+            exif = Image.Exif()
+            exif[0x0112] = 6
+            return encoded(image.transpose(Image.Transpose.ROTATE_90), exif=exif.tobytes())
+        case _:
+            return encoded(image, kind.upper())
+
+
+class Web:
+    """The server. It counts, and can hold requests back until `release`."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[str] = Counter()
+        self.agents: set[str] = set()
+        self.peak = self.now = 0
+        self.held: set[str] = set()
+        self._changed = threading.Condition()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="web", daemon=True)
+
+    def url(self, path: str, host: str = "127.0.0.1") -> str:
+        """The URL of a path."""
+        return f"http://{host}:{self.port}{path}"
+
+    def hold(self, *paths: str) -> None:
+        """Answer nothing on these paths until `release`."""
+        self.held = set(paths)
+
+    def release(self) -> None:
+        """Answer all that was held back."""
+        self.held = set()
+        self._loop.call_soon_threadsafe(self._open.set)
+
+    def wait_until(self, condition: Callable[["Web"], bool], timeout_s: float = 60.0) -> bool:
+        """Wait until something is true of this server; looked at whenever a request begins or ends."""
+        with self._changed:
+            return self._changed.wait_for(lambda: condition(self), timeout_s)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.port = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    async def _start(self) -> int:
+        self._open = asyncio.Event()
+        app = web.Application(middlewares=[self._count])
+        app.router.add_get("/{kind}/{rest:.+}", self._answer)
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        return int(self._runner.addresses[0][1])
+
+    @web.middleware
+    async def _count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        with self._changed:
+            self.requests[request.path] += 1
+            self.agents.add(request.headers.get("User-Agent", ""))
+            self.now += 1
+            self.peak = max(self.peak, self.now)
+            self._changed.notify_all()
+        try:
+            if request.path in self.held:
+                await self._open.wait()
+            return await handler(request)
+        finally:
+            with self._changed:
+                self.now -= 1
+                self._changed.notify_all()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        kind, rest = request.match_info["kind"], request.match_info["rest"]
+        asked = self.requests[request.path]
+        jpeg = photo("jpeg", rest.rsplit("/", 1)[-1])
+        match kind:
+            case "photo":
+                return _image(jpeg)
+            case "kind":  # /kind/png/NAME
+                return _image(photo(*rest.split("/", 1)))
+            case "status":  # /status/404/NAME
+                return web.Response(status=int(rest.split("/")[0]), text="no")
+            case "flaky":
+                return _image(jpeg) if asked > 2 else web.Response(status=503)
+            case "busy":  # /busy/SECONDS/NAME, or a date in place of seconds: 429 once
+                wait = {"Retry-After": rest.split("/")[0]}
+                return _image(jpeg) if asked > 1 else web.Response(status=429, headers=wait)
+            case "slow":  # /slow/SECONDS/NAME
+                await asyncio.sleep(float(rest.split("/")[0]))
+                return _image(jpeg)
+            case "hang":
+                await asyncio.sleep(3600)
+            case "html":
+                return _image(b"<!doctype html><title>Please accept our terms</title>")
+            case "truncated":
+                return _image(jpeg[: len(jpeg) // 2])
+            case "empty":
+                return _image(b"")
+            case "short" | "endless" | "drip":
+                return await self._badly(request, kind, jpeg)
+            case "declared":  # says that it is too long, and never sends it
+                response = web.StreamResponse(headers={"Content-Length": "4000000000"})
+                await response.prepare(request)
+                await asyncio.sleep(3600)
+            case "redirect":
+                raise web.HTTPFound(f"/photo/{rest}")
+            case "again":  # to itself twice, then the photograph
+                if asked <= 2:
+                    raise web.HTTPFound(request.path)
+                return _image(jpeg)
+            case "loop":
+                raise web.HTTPFound(request.path)
+            case "chain":  # /chain/3/NAME redirects three times
+                number, _, name = rest.partition("/")
+                raise web.HTTPFound(f"/chain/{int(number) - 1}/{name}" if int(number) > 1 else f"/photo/{name}")
+            case "to":  # /to/URL redirects to whatever stands there
+                return web.Response(status=302, headers={"Location": rest} if rest != "nowhere" else {})
+        return web.Response(status=404)
+
+    async def _badly(self, request: web.Request, kind: str, jpeg: bytes) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "image/jpeg"})
+        if kind == "short":  # hangs up in the middle
+            response.content_length = len(jpeg)
+            await response.prepare(request)
+            await response.write(jpeg[: len(jpeg) // 2])
+            assert request.transport is not None
+            request.transport.close()
+            return response
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b"\xff" * (65536 if kind == "endless" else 1))
+                if kind == "drip":
+                    await asyncio.sleep(0.05)
+        except ConnectionError:  # the client had enough
+            return response
+
+
+def _image(body: bytes) -> web.Response:
+    return web.Response(body=body, content_type="image/jpeg")
