@@ -1,0 +1,119 @@
+"""GBIF's download API: from a DOI or a download key to the record of the download, ready to be fetched.
+
+Source: https://techdocs.gbif.org/en/openapi/v1/occurrence, "Occurrence downloads".
+"""
+
+import logging
+import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from aitax_ray.errors import ArchiveError, GbifError, SettingsError
+from aitax_ray.gbif.client import Client
+
+log = logging.getLogger(__name__)
+
+POLL_S = 30.0
+WAITING = frozenset({"PREPARING", "RUNNING"})
+OVER = {
+    "FILE_ERASED": "its file was erased, as GBIF does some six months after a download was made",
+    "FAILED": "it failed at GBIF",
+    "KILLED": "GBIF stopped it",
+    "CANCELLED": "its owner cancelled it",
+    "SUSPENDED": "GBIF suspended it",
+}
+
+
+@dataclass(frozen=True)
+class DownloadRecord:
+    """What GBIF knows of a download. Text that it does not tell is ""; sizes in bytes, 0 when not told."""
+
+    key: str
+    doi: str
+    status: str
+    download_link: str
+    format: str
+    checklist_key: str
+    predicate: dict[str, Any] | None
+    size: int
+    total_records: int
+    created: str
+    license: str
+
+
+def parse_doi(text: str) -> str:
+    """Reduce any spelling of a DOI (`doi:10...`, `https://doi.org/10...`) to `10.prefix/suffix`.
+
+    Raises SettingsError when there is none in it.
+    """
+    found = re.fullmatch(
+        r"(?:doi:\s*|(?:https?://)?(?:www\.|dx\.)?doi\.org/)?(10\.\d{4,9}/[^\s?#]+)", text.strip(), re.I
+    )
+    if not found:
+        raise SettingsError(f"--doi: {text!r} is no DOI; a download of GBIF has one such as 10.15468/dl.4gbcs6")
+    return found[1].rstrip("/.").lower()
+
+
+def parse_key(text: str) -> str:
+    """Reduce a download key, or the address of its page, to the key. Raises SettingsError."""
+    key = text.strip().rstrip("/").rsplit("/", 1)[-1].removesuffix(".zip")
+    if not re.fullmatch(r"[A-Za-z0-9-]+", key):
+        raise SettingsError(f"--download-key: {text!r} is no key such as 0022697-200613084148143")
+    return key
+
+
+def resolve(client: Client, gbif_url: str, name: str, wait_s: float) -> DownloadRecord:
+    """Ask GBIF for the download with this DOI or key (parsed), and wait up to `wait_s` while it is being prepared.
+
+    Raises GbifError when there is no such download, it has no file (any more), or is not ready in time, ArchiveError
+    when its format has no photographs.
+    """
+    waited = 0.0
+    while True:
+        record = lookup(client, gbif_url, name)
+        if record.format not in ("", "DWCA"):
+            raise ArchiveError(
+                f"download {record.key} is of format {record.format}, which holds no photographs: "
+                "request it again on gbif.org as Darwin Core Archive"
+            )
+        if record.status in OVER:
+            raise GbifError(
+                f"download {record.key} cannot be had, {OVER[record.status]}: open "
+                f"https://www.gbif.org/occurrence/download/{record.key}, run its query again, and use the new DOI"
+            )
+        if record.status not in WAITING:
+            return record
+        if waited >= wait_s:
+            raise GbifError(
+                f"download {record.key} is still {record.status} at GBIF after {waited:,.0f} s: "
+                "run the same command later, or raise --wait-s"
+            )
+        pause = min(POLL_S, wait_s - waited)
+        log.info("download %s is %s at GBIF; looking again in %.0f s", record.key, record.status, pause)
+        client.sleep(pause)
+        waited += pause
+
+
+def lookup(client: Client, gbif_url: str, name: str) -> DownloadRecord:
+    """Ask GBIF once for the download with this DOI or key. Raises GbifError."""
+    status, body = client.json(f"{gbif_url.rstrip('/')}/v1/occurrence/download/{quote(name)}")
+    if status in (400, 404):
+        hint = "a dataset's or an occurrence's DOI does not do" if "/" in name else "check the key"
+        raise GbifError(f"GBIF knows no download {name}: it takes the DOI or key of an occurrence download; {hint}")
+    if status != 200 or not isinstance(body, dict) or not body.get("status"):
+        raise GbifError(f"GBIF answers {status} to the question for download {name}: check --gbif-url, or try later")
+    request = body.get("request") or {}
+    return DownloadRecord(
+        key=str(body.get("key") or name),
+        doi=str(body.get("doi") or ""),
+        status=str(body["status"]),
+        download_link=str(body.get("downloadLink") or ""),
+        format=str(request.get("format") or ""),
+        checklist_key=str(request.get("checklistKey") or ""),
+        predicate=request.get("predicate"),
+        size=int(body.get("size") or 0),
+        total_records=int(body.get("totalRecords") or 0),
+        created=str(body.get("created") or ""),
+        license=str(body.get("license") or ""),
+    )

@@ -1,0 +1,118 @@
+"""An HTTP client with manners: says who it is, waits when told to, tries again a bounded number of times."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from aitax_ray import __version__
+from aitax_ray.errors import GbifError
+
+log = logging.getLogger(__name__)
+
+TRIES = 6
+FIRST_WAIT_S = 1.0  # then 2, 4, 8, 16
+MAX_WAIT_S = 120.0  # the longest Retry-After that is obeyed by waiting, not by giving up
+AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class Client:
+    """One connection pool, used by one thread. `sleep` is there for tests."""
+
+    def __init__(
+        self, contact: str = "", *, sleep: Callable[[float], None] = time.sleep, timeout_s: float = 60.0
+    ) -> None:
+        agent = f"aitax-ray/{__version__}" + (f" (+{contact})" if contact else "")
+        # Archives are compressed already, and a Range counts the bytes as they are stored.
+        headers = {"User-Agent": agent, "Accept-Encoding": "identity"}
+        self.sleep = sleep
+        self.http = httpx.Client(headers=headers, timeout=timeout_s, follow_redirects=True)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.http.close()
+
+    def open(self, url: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
+        """Send a GET and return the answer with its body unread; the caller closes it.
+
+        Any status may come back but those that say "later". Raises GbifError when the host stays silent, keeps saying
+        "later", or asks for more patience than MAX_WAIT_S.
+        """
+        host = _host(url)
+        for attempt in range(TRIES):
+            wait = self.pause_s(attempt)
+            try:
+                response = self.http.send(self.http.build_request("GET", url, headers=headers), stream=True)
+            except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
+                raise GbifError(f"{url} cannot be opened ({error}): check the address") from error
+            except httpx.TransportError as error:
+                problem = f"does not answer ({str(error) or type(error).__name__})"
+            else:
+                if response.status_code not in AGAIN:
+                    return response
+                problem = f"answers {response.status_code} {response.reason_phrase}"
+                asked = retry_after_s(response.headers.get("Retry-After", ""))
+                response.close()
+                if asked is not None and asked > MAX_WAIT_S:
+                    raise GbifError(f"{host} {problem} and asks to wait {asked:,.0f} s: run the same command later")
+                wait = wait if asked is None else asked
+            if attempt < TRIES - 1:
+                log.info("%s %s; trying again in %.0f s", host, problem, wait)
+                self.sleep(wait)
+        raise GbifError(
+            f"{host} {problem}, {TRIES} times: check the network and the address, then run the same command again"
+        )
+
+    def json(self, url: str) -> tuple[int, Any]:
+        """The status and the decoded body of a small JSON answer; None when a 4xx has another body.
+
+        Raises GbifError when the host does not answer properly.
+        """
+        for attempt in range(TRIES):
+            response = self.open(url)
+            try:
+                response.read()
+                return response.status_code, response.json()
+            except httpx.TransportError as error:
+                log.info("%s broke off (%s); trying again", _host(url), error)
+                self.sleep(self.pause_s(attempt))
+            except ValueError:
+                if response.status_code >= 400:
+                    return response.status_code, None
+                raise GbifError(f"{url} does not answer in JSON: check --gbif-url") from None
+            finally:
+                response.close()
+        raise GbifError(f"{_host(url)} breaks off every answer: check the network, then run the same command again")
+
+    @staticmethod
+    def pause_s(attempt: int) -> float:
+        """How long to wait after the attempt of that number, in seconds."""
+        return float(FIRST_WAIT_S * 2**attempt)
+
+
+def retry_after_s(value: str) -> float | None:
+    """Seconds asked for by a Retry-After header, which holds seconds or a date; None when it holds neither."""
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+def _host(url: str) -> str:
+    try:
+        return httpx.URL(url).host or url
+    except httpx.InvalidURL:
+        return url
