@@ -1,0 +1,1 @@
+"""Dataset: which photograph is used for what. The `split` stage."""

@@ -1,0 +1,200 @@
+import random
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from aitax_ray import schemas, workspace
+from aitax_ray.dataset.split import TOO_FEW_IMAGES, SplitSettings, split
+from aitax_ray.errors import DataError, MissingArtifactError, SettingsError
+from aitax_ray.settings import StageSettings, build_settings
+from aitax_ray.storage import Storage
+from aitax_ray.workspace import Outcome, Workspace
+
+Photo = tuple[str, str, str]  # image_id, gbif_id, species_key
+# Species with 1, 2, 3, ... occurrences of 1 to 4 photographs each.
+SPECIES = {f"s{num:02d}": num for num in (1, 2, 3, 4, 5, 8, 13, 40)}
+
+
+def photos(species: dict[str, int] = SPECIES, seed: int = 0) -> list[Photo]:
+    chance = random.Random(seed)
+    return [
+        (schemas.image_id(f"{key}/{occurrence}/{number}"), f"{key}-{occurrence}", key)
+        for key, num_occurrences in species.items()
+        for occurrence in range(num_occurrences)
+        for number in range(chance.randint(1, 4))
+    ]
+
+
+def store(root: str, rows: Sequence[Photo], num_shards: int = 1) -> str:
+    """Make `download` complete with these photographs, in this order, in so many shards."""
+    rest = {"url": "", "width": 1, "height": 1, "jpeg": b""}
+    tables = [
+        pa.Table.from_pylist(
+            [{"image_id": i, "gbif_id": g, "species_key": s, **rest} for i, g, s in rows[shard::num_shards]],
+            schemas.IMAGES,
+        )
+        for shard in range(num_shards)
+    ]
+
+    def work() -> Outcome:
+        for number, table in enumerate(tables):
+            Storage(root).write_table(f"{workspace.IMAGES}/{number}.parquet", table)
+        return Outcome()
+
+    Workspace(root).run("download", StageSettings(root=root), (), work)
+    return root
+
+
+def rows_of(root: str) -> list[dict[str, Any]]:
+    return Storage(root).read_table(workspace.SPLIT).to_pylist()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> str:
+    return store(str(tmp_path / "root"), photos())
+
+
+def test_the_tables_have_their_schemas_and_are_sorted(root: str) -> None:
+    split(SplitSettings(root=root))
+    assert Storage(root).read_table(workspace.SPLIT).schema.equals(schemas.SPLIT)
+    assert Storage(root).read_table(workspace.EXCLUDED).schema.equals(schemas.EXCLUDED)
+    ids = [row["image_id"] for row in rows_of(root)]
+    assert ids == sorted(ids)
+
+
+def test_every_photograph_is_either_split_or_excluded_with_a_reason(root: str) -> None:
+    split(SplitSettings(root=root, min_images=5))
+    excluded = Storage(root).read_table(workspace.EXCLUDED).to_pylist()
+    both = [row["image_id"] for row in rows_of(root)] + [row["image_id"] for row in excluded]
+    assert sorted(both) == sorted(image_id for image_id, _, _ in photos())
+    assert {row["reason"] for row in excluded} == {TOO_FEW_IMAGES}
+
+
+def test_occurrence_never_straddles_the_split(root: str) -> None:
+    split(SplitSettings(root=root, val=0.3, test=0.3, min_images=1))
+    sides: dict[str, set[str]] = defaultdict(set)
+    for row in rows_of(root):
+        sides[row["gbif_id"]].add(row["split"])
+    assert len(sides) == sum(SPECIES.values())
+    assert {gbif_id: found for gbif_id, found in sides.items() if len(found) > 1} == {}
+
+
+@pytest.mark.parametrize(("val", "test"), [(0.01, 0.01), (0.1, 0.1), (0.45, 0.5)])
+def test_every_species_has_the_sides_its_occurrences_allow(root: str, val: float, test: float) -> None:
+    split(SplitSettings(root=root, val=val, test=test, min_images=1))
+    sides: dict[str, set[str]] = defaultdict(set)
+    for row in rows_of(root):
+        sides[row["species_key"]].add(row["split"])
+    for key, num in SPECIES.items():
+        assert sides[key] == {"train"} | ({"val"} if num >= 2 else set()) | ({"test"} if num >= 3 else set()), key
+
+
+def test_the_classes_count_from_zero_in_the_order_of_the_species_keys(tmp_path: Path) -> None:
+    keys = ["9", "10", "A2", "b", "5231190"]
+    root = store(str(tmp_path), photos(dict.fromkeys(keys, 3)))
+    split(SplitSettings(root=root))
+    found = {row["species_key"]: row["class_index"] for row in rows_of(root)}
+    assert found == {"10": 0, "5231190": 1, "9": 2, "A2": 3, "b": 4}
+
+
+def test_an_excluded_species_leaves_no_gap_in_the_classes(tmp_path: Path) -> None:
+    rows = [(f"{key}{n}", f"{key}{n}", key) for key, num in (("a", 5), ("b", 4), ("c", 5)) for n in range(num)]
+    root = store(str(tmp_path), rows)
+    report = split(SplitSettings(root=root, min_images=5))
+    assert {row["species_key"]: row["class_index"] for row in rows_of(root)} == {"a": 0, "c": 1}
+    assert report.reasons == {TOO_FEW_IMAGES: 4}
+    assert {row["species_key"] for row in Storage(root).read_table(workspace.EXCLUDED).to_pylist()} == {"b"}
+
+
+def test_the_order_of_rows_and_the_number_of_shards_change_nothing(tmp_path: Path) -> None:
+    results = []
+    for number, num_shards in enumerate((1, 2, 7)):
+        rows = photos()
+        random.Random(number).shuffle(rows)
+        root = store(str(tmp_path / str(number)), rows, num_shards)
+        split(SplitSettings(root=root, min_images=9))
+        results.append((Storage(root).sha256(workspace.SPLIT), Storage(root).sha256(workspace.EXCLUDED)))
+    assert results[0] == results[1] == results[2]
+
+
+def test_another_seed_gives_another_split(root: str) -> None:
+    def sides(seed: int) -> dict[str, str]:
+        split(SplitSettings(root=root, seed=seed))
+        return {row["image_id"]: row["split"] for row in rows_of(root)}
+
+    first = sides(0)
+    assert sides(1) != first
+    assert sides(0) == first
+
+
+def test_one_species_does_not_change_how_another_is_split(tmp_path: Path) -> None:
+    def sides(name: str, species: dict[str, int]) -> dict[str, str]:
+        root = store(str(tmp_path / name), [(g, g, s) for _, g, s in sorted(set(photos(species)))][:1000])
+        split(SplitSettings(root=root))
+        return {row["gbif_id"]: row["split"] for row in rows_of(root) if row["species_key"] == "x"}
+
+    assert sides("one", {"x": 30, "y": 5}) == sides("other", {"a": 20, "x": 30})
+
+
+def test_an_occurrence_of_two_species_is_split_within_each(tmp_path: Path) -> None:
+    rows = [(f"{key}{n}", f"g{n}", key) for key in ("a", "b") for n in range(10)]
+    root = store(str(tmp_path), rows)
+    split(SplitSettings(root=root))
+    assert len(rows_of(root)) == 20
+    assert Counter(row["split"] for row in rows_of(root)) == {"train": 16, "val": 2, "test": 2}
+
+
+def test_the_report_counts_what_is_on_each_side(root: str) -> None:
+    report = split(SplitSettings(root=root, min_images=2))
+    found = Counter(row["split"] for row in rows_of(root))
+    species = {row["species_key"] for row in rows_of(root)}
+    tested = {row["species_key"] for row in rows_of(root) if row["split"] == "test"}
+    assert report.counts == {**found, "species": len(species), "species_with_test_images": len(tested)}
+
+
+def test_shares_of_zero_leave_all_to_training(root: str) -> None:
+    report = split(SplitSettings(root=root, val=0, test=0))
+    assert {row["split"] for row in rows_of(root)} == {"train"}
+    assert report.counts["val"] == report.counts["test"] == 0
+
+
+@pytest.mark.parametrize(("val", "test"), [(0.5, 0.5), (0.9, 0.2), (0, 1), (-0.1, 0.1)])
+def test_shares_that_leave_nothing_to_train_on_are_refused(val: float, test: float) -> None:
+    with pytest.raises(SettingsError, match=r"--(val|test)"):
+        build_settings(SplitSettings, {"root": "r", "val": val, "test": test})
+
+
+def test_no_species_with_enough_photographs_says_what_to_do(tmp_path: Path) -> None:
+    root = store(str(tmp_path), photos({"a": 3, "b": 3}))
+    with pytest.raises(DataError, match="no species has 500 or more photographs: lower --min-images"):
+        split(SplitSettings(root=root, min_images=500))
+    assert Workspace(root).report("split") is None
+
+
+def test_a_single_species_says_what_to_do(tmp_path: Path) -> None:
+    root = store(str(tmp_path), photos({"a": 9}))
+    with pytest.raises(DataError, match=r"only one species \(a\) has photographs: .*widen the query"):
+        split(SplitSettings(root=root))
+
+
+def test_a_single_species_with_enough_photographs_says_how_many_have_too_few(tmp_path: Path) -> None:
+    root = store(
+        str(tmp_path), [(f"{k}{n}", f"{k}{n}", k) for k, num in (("a", 9), ("b", 3), ("c", 2)) for n in range(num)]
+    )
+    with pytest.raises(DataError, match="2 others have fewer than --min-images 5"):
+        split(SplitSettings(root=root, min_images=5))
+
+
+def test_no_photographs_at_all_say_what_to_do(tmp_path: Path) -> None:
+    root = store(str(tmp_path), [])
+    with pytest.raises(DataError, match="no species has 2 or more photographs"):
+        split(SplitSettings(root=root))
+
+
+def test_without_a_download_the_command_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingArtifactError, match="run `aitax download"):
+        split(SplitSettings(root=str(tmp_path)))
