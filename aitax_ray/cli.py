@@ -6,6 +6,7 @@ instant.
 
 import inspect
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -179,6 +180,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     )
     for name in ("httpx", "httpcore", "matplotlib", "asyncio", "PIL"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # What runs on this machine is never reached through a proxy.
+    os.environ.setdefault("NO_PROXY", "127.0.0.1,localhost,::1")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(_run(arguments, debug))
 

@@ -68,6 +68,31 @@ def connect() -> None:
     )
 
 
+def use_gpus(wanted: bool | None) -> bool:
+    """Whether to use GPUs: as wanted, else when the cluster has any."""
+    import ray
+
+    return wanted if wanted is not None else ray.cluster_resources().get("GPU", 0) > 0
+
+
+def check_room(what: str, cpus: float, gpus: float, remedy: str) -> None:
+    """Make sure that the cluster has what `what` needs beside one CPU for reading; Ray would wait for it for ever.
+
+    A cluster that was joined may grow: there it is a warning. Raises ClusterError.
+    """
+    import ray
+
+    have = ray.cluster_resources()
+    if cpus + 1 <= have.get("CPU", 0) and gpus <= have.get("GPU", 0):
+        return
+    message = (
+        f"{what} needs {cpus + 1:g} CPUs and {gpus:g} GPUs, Ray has {have.get('CPU', 0):g} and {have.get('GPU', 0):g}"
+    )
+    if _started_here:
+        raise ClusterError(f"{message}: {remedy}")
+    log.warning("%s: waiting until the cluster has grown", message)
+
+
 def stop() -> bool:
     """Stop Ray when `connect` started it; tells whether that was so. A cluster that was joined is left as it is."""
     global _started_here

@@ -4,7 +4,8 @@
     ├── ArchiveError        the input is no Darwin Core Archive with photographs
     ├── GbifError           GBIF does not answer, or says no
     ├── DataError           too little data, or none, for what was asked
-    ├── MissingArtifactError     a stage's input is not there: names the command that makes it
+    ├── MissingArtifactError  a stage's input is not there: names the command that makes it
+    ├── StaleArtifactError  a stage's input is older than what it was made from
     ├── StorageError        a root that cannot be read or written
     ├── ClusterError        Ray does not start or is out of reach
     ├── EngineError         an engine that is incomplete, altered or of another format
@@ -43,6 +44,10 @@ class MissingArtifactError(AitaxError):
 
     def __reduce__(self) -> tuple[type["MissingArtifactError"], tuple[str, str]]:
         return type(self), (self.stage, self.root)  # it may come from another process
+
+
+class StaleArtifactError(AitaxError):
+    """A stage's input was made from something that has changed since."""
 
 
 class StorageError(AitaxError):

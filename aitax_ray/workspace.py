@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from aitax_ray import __version__
-from aitax_ray.errors import MissingArtifactError
+from aitax_ray.errors import MissingArtifactError, StaleArtifactError
 from aitax_ray.settings import StageSettings
 from aitax_ray.storage import Storage
 
@@ -132,11 +132,19 @@ class Workspace:
 
         What an earlier run left is kept when its fingerprint is the same, or when the stage is `incremental`, that is
         when it can itself tell what is still missing; else it is deleted. Raises MissingArtifactError when a stage it
-        reads from is not complete.
+        reads from is not complete, StaleArtifactError when one was made from another that has changed since.
         """
-        for name in reads:
-            self.require(name)
+        upstream = {name: self.require(name) for name in reads}
         inputs = {name: self.digest(name) for name in reads}
+        for name, report in upstream.items():
+            changed = [
+                other for other in report.inputs if inputs.get(other, report.inputs[other]) != report.inputs[other]
+            ]
+            if changed:
+                raise StaleArtifactError(
+                    f"`{name}` was made from an earlier `{changed[0]}`: "
+                    f"run `aitax {name} --root {self.root}` again first"
+                )
         key = json.dumps([stage, settings.result_fields(), inputs], sort_keys=True)
         fingerprint = hashlib.sha256(key.encode()).hexdigest()
         mark, target = f"{FOLDERS[stage][0]}/.started.json", f"{FOLDERS[stage][0]}/report.json"

@@ -26,10 +26,20 @@ class Ran:
 
 def run(*arguments: str | Path, cwd: Path) -> Ran:
     """Run a command to its end."""
-    ended = subprocess.run(
-        [*AITAX, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-    )
-    return Ran(ended.returncode, ended.stdout, ended.stderr)
+    with subprocess.Popen(
+        [*AITAX, *map(str, arguments)],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=TIMEOUT_S)
+        except BaseException:  # Ray's processes must not live on beside the next tests
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return Ran(process.returncode, out, err)
 
 
 class Running:

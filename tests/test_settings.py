@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,8 +23,8 @@ FLAGS = {
     "evaluate": INFERENCE,
     "index": f"{INFERENCE} leaves_to_search reorder",
     "publish": f"{STAGE} min_score max_total_score",
-    "serve": "engine host port illustrate num_illustrations allow_private_hosts max_batch_size classifier_cpus "
-    "request_timeout_s",
+    "serve": "engine illustrate num_illustrations allow_private_hosts max_batch_size batch_wait_timeout_s "
+    "classifier_cpus host port request_timeout_s",
 }
 MODELS: dict[str, type[Settings]] = {stage.name: stage.settings for stage in STAGES} | {"serve": ServeSettings}
 
@@ -165,3 +166,18 @@ def test_where_the_work_is_done_decides_no_result(stage: Stage) -> None:
     fields = build_settings(stage.settings, {"root": "r"}).result_fields()
     where = {"root", "force", "use_gpu", "num_workers", "num_actors", "num_classifiers", "concurrency", "contact"}
     assert where & set(fields) == set()
+
+
+def test_the_example_file_holds_every_setting_with_its_default() -> None:
+    text = (Path(__file__).parent.parent / "aitax.yaml").read_text(encoding="utf-8")
+    sections = re.split(r"^(\w+):\n", text, flags=re.MULTILINE)[1:]
+    assert set(read_config(Path(__file__).parent.parent / "aitax.yaml")) == set(sections[::2])
+    assert list(MODELS) == sections[::2]
+    for (name, model), body in zip(MODELS.items(), sections[1::2], strict=True):
+        shown = dict(re.findall(r"^  # ([a-z_0-9]+):(?: (.*))?$", body, flags=re.MULTILINE))
+        # A root is given anew for each command, and --force is no habit.
+        wanted = {f: field for f, field in model.model_fields.items() if f not in ("root", "force")}
+        assert list(shown) == list(wanted), name
+        for field_name, field in wanted.items():
+            default = "" if field.is_required() or field.default is None else field.default
+            assert shown[field_name] == (str(default).lower() if isinstance(default, bool) else str(default))

@@ -7,7 +7,7 @@ from typing import Annotated
 import pytest
 
 from aitax_ray import __version__
-from aitax_ray.errors import MissingArtifactError
+from aitax_ray.errors import MissingArtifactError, StaleArtifactError
 from aitax_ray.settings import HOW, StageSettings
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import FOLDERS, Outcome, StageReport, Workspace
@@ -305,3 +305,21 @@ def test_a_report_is_plain_json(ws: Workspace) -> None:
     run(ws, Work(ws.storage))
     content = json.loads(Path(ws.root, STAGE, "report.json").read_text(encoding="utf-8"))
     assert set(content) == set(StageReport.model_fields)
+
+
+def test_an_input_made_from_something_older_is_refused_with_the_command_to_run(tmp_path: Path) -> None:
+    ws, settings = Workspace(str(tmp_path)), StageSettings(root=str(tmp_path))
+
+    def write(stage: str, path: str, content: bytes, reads: tuple[str, ...] = ()) -> None:
+        def work() -> Outcome:
+            ws.storage.write_bytes(path, content)
+            return Outcome()
+
+        ws.run(stage, settings.model_copy(update={"force": True}), reads, work)
+
+    write("manifest", "manifest/taxa.parquet", b"one")
+    write("download", "images/a.parquet", b"a", ("manifest",))
+    write("split", "split/split.parquet", b"s", ("manifest", "download"))
+    write("manifest", "manifest/taxa.parquet", b"another")
+    with pytest.raises(StaleArtifactError, match="`download` was made from an earlier `manifest`: run `aitax download"):
+        ws.run("train", settings, ("manifest", "download", "split"), Outcome)

@@ -8,7 +8,6 @@ import contextlib
 import logging
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,18 +19,20 @@ from aitax_ray.demo.species import SPECIES
 from aitax_ray.demo.world import DOI, build_world, num_photos, unseen_photo
 from aitax_ray.progress import progress
 from aitax_ray.serving.client import identify_files
-from aitax_ray.serving.serve import ServeSettings, serving
+from aitax_ray.serving.serve import ServeSettings, free_port, serving, wait_for_ctrl_c
+from aitax_ray.settings import build_settings
 
 log = logging.getLogger(__name__)
 
-# What suits 15 species, some 800 small photographs and two cores without a GPU: a small network, from scratch.
+# What suits 14 species, some 800 small photographs and two cores without a GPU: a small network, from scratch.
 SETTINGS: dict[str, Any] = {
     "image_size": 160,
-    "arch": "resnet18",
+    "arch": "shufflenet_v2_x1_0",
     "pretrained": False,
     "crop_size": 96,
     "batch_size": 32,
-    "epochs": 14,
+    "epochs": 28,
+    "lr": 2e-3,
     "concurrency": 16,
 }
 UNSEEN_SPECIES, UNSEEN_SEED = 3, 20260101
@@ -43,6 +44,9 @@ def run_demo(root: Path | None, *, once: bool, port: int) -> None:
     With `once` it ends after the identification. Raises AitaxError as the stages do.
     """
     begin = time.monotonic()
+    served = {"port": port, "allow_private_hosts": True}
+    # Told now rather than after the build.
+    free_port("127.0.0.1", build_settings(ServeSettings, {"engine": "", **served}).port)
     with contextlib.ExitStack() as stack:
         folder = (
             root if root is not None else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aitax-demo-")))
@@ -50,15 +54,18 @@ def run_demo(root: Path | None, *, once: bool, port: int) -> None:
         world = folder / "world"
         address = stack.enter_context(_served_world(world))
         flags = {"root": str(folder), "doi": DOI, "gbif_url": address, "allow_private_hosts": True, **SETTINGS}
-        log.info("a small GBIF answers at %s; now as with the real one:\n\n    %s\n", address, _as_command(flags))
+        log.info(
+            "a small GBIF answers at %s; now, as long as it does, the same as with the real one:\n\n    %s\n",
+            address,
+            _as_command(flags),
+        )
         reports = {report.stage: report for report in pipeline.build(flags, {})}
         top1 = reports["evaluate"].metrics["top1"] or 0.0
         counts = reports["evaluate"].counts
         photo = folder / "unseen.jpg"
         kind = SPECIES[UNSEEN_SPECIES]
         photo.write_bytes(unseen_photo(kind, UNSEEN_SEED))
-        settings = ServeSettings(engine=str(folder), port=port, allow_private_hosts=True)
-        service = stack.enter_context(serving(settings))
+        service = stack.enter_context(serving(ServeSettings(engine=str(folder), **served)))
         log.info(
             "a photograph that is in no archive, of %s:\n\n    aitax identify %s --url %s\n", kind.name, photo, service
         )
@@ -68,9 +75,7 @@ def run_demo(root: Path | None, *, once: bool, port: int) -> None:
             100 * top1, counts["test"], counts["species"], time.monotonic() - begin, folder / "evaluation/report.html",
         )  # fmt: skip
         if not once:
-            log.info("serving %s (API: %s/docs); stop with Ctrl-C", service, service)
-            with contextlib.suppress(KeyboardInterrupt):
-                threading.Event().wait()
+            wait_for_ctrl_c(service)
 
 
 @contextlib.contextmanager

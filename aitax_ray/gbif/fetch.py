@@ -64,10 +64,10 @@ def _fill(client: Client, url: str, part: Path, size: int, max_bytes: int) -> bo
                     raise GbifError(
                         f"{url} is of {total:,} bytes, more than the {max_bytes:,} allowed: narrow the query"
                     )
-                end = _append(response, part, begin, max_bytes, url, advance)
+                end, finished = _append(response, part, begin, max_bytes, url, advance)
             finally:
                 response.close()
-            if end >= total:
+            if finished and end >= total:
                 return requests > 1
             failures = failures + 1 if end <= have else 1
             log.info("%s broke off at %s of %s bytes; going on there", url, f"{end:,}", f"{total:,}")
@@ -75,9 +75,11 @@ def _fill(client: Client, url: str, part: Path, size: int, max_bytes: int) -> bo
     raise GbifError(f"{url} breaks off again and again: run the same command later, it goes on where it stopped")
 
 
-def _append(response: httpx.Response, part: Path, begin: int, max_bytes: int, url: str, advance: Advance) -> int:
-    """Write the body from `begin` on and return where it ended, whether or not that is its end."""
-    end = begin
+def _append(
+    response: httpx.Response, part: Path, begin: int, max_bytes: int, url: str, advance: Advance
+) -> tuple[int, bool]:
+    """Write the body from `begin` on; returns where it ended, and whether the server said that this is the end."""
+    end, finished = begin, True
     with part.open("r+b" if begin else "wb") as file:
         file.seek(begin)
         file.truncate()
@@ -91,7 +93,8 @@ def _append(response: httpx.Response, part: Path, begin: int, max_bytes: int, ur
                     raise GbifError(f"{url} sends more than the {max_bytes:,} bytes allowed: narrow the query")
         except httpx.TransportError as error:
             log.debug("%s: %s", url, error)
-    return end
+            finished = False
+    return end, finished
 
 
 def _total(response: httpx.Response, begin: int) -> int:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import ArchiveError, DataError, SettingsError
@@ -51,7 +51,23 @@ class ManifestSettings(StageSettings):
 
     def result_fields(self) -> dict[str, Any]:
         """The settings that decide what comes out, and the content of what is read from local disk."""
-        return super().result_fields() | {"content": self.content}
+        fields = super().result_fields() | {"content": self.content}
+        if self.content and self.archive:
+            del fields["archive"]  # the same archive in another place is the same archive
+        return fields
+
+    @field_validator("doi", "download_key")
+    @classmethod
+    def _one_spelling(cls, given: str | None, info: ValidationInfo) -> str | None:
+        from aitax_ray.gbif.api import parse_doi, parse_key
+
+        return (parse_doi if info.field_name == "doi" else parse_key)(given) if given else None
+
+    @field_validator("photos")
+    @classmethod
+    def _absolute(cls, photos: Path | None) -> Path | None:
+        # Later stages read them too, and may work in another folder.
+        return photos.expanduser().absolute() if photos else None
 
     @cached_property
     def content(self) -> str:
@@ -66,7 +82,7 @@ class ManifestSettings(StageSettings):
         """Where the archive or the photographs are, None when they have to be fetched."""
         from aitax_ray.gbif.source import local_path
 
-        return self.photos.expanduser() if self.photos else local_path(self.archive) if self.archive else None
+        return self.photos if self.photos else local_path(self.archive) if self.archive else None
 
 
 def manifest(settings: ManifestSettings) -> StageReport:
@@ -143,7 +159,11 @@ def _manifest(ws: Workspace, settings: ManifestSettings) -> Outcome:
         },
         reasons=count_reasons(tables.dropped),
     )
-    told = {"settings": settings.result_fields(), "counts": outcome.counts, "reasons": outcome.reasons}
+    told = {
+        "settings": settings.result_fields() | {"archive": settings.archive},
+        "counts": outcome.counts,
+        "reasons": outcome.reasons,
+    }
     ws.storage.write_json(workspace.QUERY, asdict(query) | told)
     return outcome
 

@@ -56,7 +56,7 @@ def download(settings: DownloadSettings) -> StageReport:
     URL in the ledger is not fetched again. Raises SettingsError when what is there has another size, DataError when
     not one photograph could be stored.
     """
-    from aitax_ray.images.answers import MAY_PASS, PRIVATE_ADDRESS
+    from aitax_ray.images.answers import MAY_PASS, PRIVATE_ADDRESS, TOO_LARGE
     from aitax_ray.images.shards import stored_image_size
 
     workspace = Workspace(settings.root)
@@ -71,6 +71,8 @@ def download(settings: DownloadSettings) -> StageReport:
     earlier = workspace.report("download")
     if settings.allow_private_hosts and not (earlier and earlier.settings.get("allow_private_hosts")):
         forget |= {PRIVATE_ADDRESS}
+    if earlier and settings.max_bytes > earlier.settings.get("max_bytes", settings.max_bytes):
+        forget |= {TOO_LARGE}
     if earlier is not None and forget & earlier.reasons.keys():
         # These settings only say how, so to the workspace the stage is complete; yet there is something to do.
         storage.delete(f"{IMAGES}/report.json")

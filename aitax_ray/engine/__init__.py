@@ -1,0 +1,1 @@
+"""Engine: all that production needs, in one folder that describes itself. The `publish` stage."""

@@ -1,0 +1,208 @@
+"""The engine as a folder: all that production needs, described by `engine.json`, trusted by checksums.
+
+    engine.json             EngineInfo, with the sha256 of every other file
+    classifier.onnx         input pixels; outputs embedding, logits
+    classifier.safetensors  the same weights for torch, with classifier.json as metadata
+    taxa.parquet            schemas.TAXA, the classes in order
+    rows.parquet            schemas.INDEX_ROWS: what to say of each indexed photograph
+    scann/                  the index
+
+A folder moves by plain copy. `engines/current` is a file that holds the name of the version in use: it is replaced
+at once, on object stores too.
+"""
+
+import hashlib
+import logging
+import shutil
+import tempfile
+import weakref
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyarrow.fs import LocalFileSystem
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from aitax_ray.engine.classifier import OnnxClassifier
+from aitax_ray.errors import EngineError
+from aitax_ray.storage import Storage
+from aitax_ray.training.transforms import EvalTransform
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from aitax_ray.index.searcher import Searcher
+
+log = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+INFO, ONNX, WEIGHTS = "engine.json", "classifier.onnx", "classifier.safetensors"
+TAXA, ROWS, SCANN = "taxa.parquet", "rows.parquet", "scann"
+
+
+class Thresholds(BaseModel):
+    """Which candidates an answer holds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    min_score: float
+    """Candidates below this score are left out."""
+    max_total_score: float
+    """No more candidates once those before have this score in all."""
+
+
+class EngineInfo(BaseModel):
+    """What an engine says of itself."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format_version: int
+    version: str
+    created: datetime
+    arch: str
+    transform: EvalTransform
+    classes: list[str]
+    """The species keys in the order of the logits."""
+    embedding_size: int
+    temperature: float
+    thresholds: Thresholds
+    num_indexed: int
+    doi: str | None
+    citation: str | None
+    checklist_key: str | None
+    metrics: dict[str, float]
+    """As measured on the test split."""
+    versions: dict[str, str]
+    files: dict[str, str]
+    """The sha256 of each file."""
+
+
+@dataclass(frozen=True)
+class Taxon:
+    """An entry of the checklist; `name` is without authorship."""
+
+    species_key: str
+    name: str
+    scientific_name: str
+    authorship: str
+    rank: str
+    vernacular_name: str
+    genus: str
+    family: str
+
+
+class Engine:
+    """An engine, wherever it lies. Its parts are fetched, checked and loaded when they are first used."""
+
+    def __init__(self, storage: Storage, place: str, info: EngineInfo) -> None:
+        self.info = info
+        self._storage, self._place = storage, place
+        self.is_local = isinstance(storage.fs, LocalFileSystem)
+        if self.is_local:
+            self.folder = Path(storage.full(place))
+        else:
+            self.folder = Path(tempfile.mkdtemp(prefix="aitax-engine-"))
+            weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+    def classifier(self, num_threads: int | None = None) -> OnnxClassifier:
+        """Load the classifier."""
+        return OnnxClassifier(self._checked(ONNX).read_bytes(), self.info.transform, num_threads)
+
+    @cached_property
+    def taxa(self) -> list[Taxon]:
+        """The species, in the order of the logits."""
+        import pyarrow.parquet as pq
+
+        names = list(Taxon.__dataclass_fields__)
+        taxa = [Taxon(**row) for row in pq.read_table(self._checked(TAXA), columns=names).to_pylist()]
+        if [taxon.species_key for taxon in taxa] != self.info.classes:
+            raise EngineError(f"{self.folder / TAXA} does not hold the classes of {INFO}: publish the engine again")
+        return taxa
+
+    @cached_property
+    def rows(self) -> "pa.Table":
+        """What to say of each indexed photograph (schemas.INDEX_ROWS), in the order of the index."""
+        import pyarrow.parquet as pq
+
+        return pq.read_table(self._checked(ROWS))
+
+    def searcher(self) -> "Searcher":
+        """Load the index."""
+        from aitax_ray.index.searcher import Searcher
+
+        for name in self.info.files:
+            if name.startswith(f"{SCANN}/"):
+                self._checked(name)
+        return Searcher(self.folder / SCANN, self.info.num_indexed)
+
+    def verify(self) -> None:
+        """Check every file. Raises EngineError."""
+        for name in self.info.files:
+            self._checked(name)
+
+    def _checked(self, name: str) -> Path:
+        path, source = self.folder / name, _join(self._place, name)
+        if not path.is_file():
+            if not self._storage.exists(source):
+                raise EngineError(
+                    f"the engine in {self._storage.full(self._place)} lacks {name}: copy it again, or publish it again"
+                )
+            self._storage.fetch(source, path.parent)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != self.info.files.get(name):
+            raise EngineError(f"{path} is not the file that was published (sha256 differs): copy or publish it again")
+        return path
+
+
+def write_bundle(storage: Storage, folder: str, files: dict[str, bytes | str], info: dict[str, Any]) -> EngineInfo:
+    """Write an engine's files and, last, its `engine.json`.
+
+    `files` holds contents, or paths in `storage` to copy from; `info` is all of EngineInfo but `files`.
+    """
+    storage.delete(folder)
+    for name, content in files.items():
+        if isinstance(content, str):
+            storage.copy(content, f"{folder}/{name}")
+        else:
+            storage.write_bytes(f"{folder}/{name}", content)
+    engine_info = EngineInfo(**info, files={name: storage.sha256(f"{folder}/{name}") for name in files})
+    storage.write_json(f"{folder}/{INFO}", engine_info.model_dump(mode="json"))
+    return engine_info
+
+
+def open_engine(location: str) -> Engine:
+    """Open an engine: its folder, `engines/current`, `engines`, or the root above; a path or a URL.
+
+    Of an engine that is not on this machine, each part is copied to a temporary folder when it is first used. Raises
+    EngineError when there is none or when it is of another format.
+    """
+    storage = Storage(location.removesuffix("/").removesuffix("/current"))
+    places = ("", _current(storage, "current", ""), _current(storage, "engines/current", "engines/"))
+    place = next((p for p in places if p is not None and storage.exists(_join(p, INFO))), None)
+    if place is None:
+        raise EngineError(
+            f"no engine in {location}: give the folder that holds {INFO}, or a root where `aitax publish` has been run"
+        )
+    try:
+        content = storage.read_json(_join(place, INFO))
+        if content.get("format_version") != FORMAT_VERSION:
+            raise EngineError(
+                f"the engine in {location} has format {content.get('format_version')}, this program reads "
+                f"{FORMAT_VERSION}: publish it again with this version"
+            )
+        info = EngineInfo.model_validate(content)
+    except (ValidationError, ValueError, AttributeError) as error:
+        raise EngineError(f"{INFO} of the engine in {location} cannot be read: copy or publish it again") from error
+    log.info("engine %s: %s, %s species", info.version, info.arch, f"{len(info.classes):,}")
+    return Engine(storage, place, info)
+
+
+def _current(storage: Storage, path: str, prefix: str) -> str | None:
+    return prefix + storage.read_bytes(path).decode().strip() if storage.exists(path) else None
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name

@@ -1,0 +1,95 @@
+"""The `publish` stage: gathers what production needs into engines/<version>/ and makes it the current engine."""
+
+import logging
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import Field
+
+from aitax_ray import schemas, workspace
+from aitax_ray.engine import bundle
+from aitax_ray.settings import StageSettings
+from aitax_ray.workspace import Outcome, StageReport, Workspace, versions
+
+log = logging.getLogger(__name__)
+
+
+class PublishSettings(StageSettings):
+    """Settings of `publish`."""
+
+    min_score: Annotated[float, Field(ge=0, le=1)] = 0.005
+    """Answers leave out species with a lower score."""
+    max_total_score: Annotated[float, Field(gt=0, le=1)] = 0.99
+    """Answers end once the species named have this score in all."""
+
+
+def publish(settings: PublishSettings) -> StageReport:
+    """Write engines/<version>/ and point engines/current at it. Earlier versions stay."""
+    ws = Workspace(settings.root)
+    reads = ("manifest", "train", "evaluate", "index")
+    return ws.run("publish", settings, reads, lambda: _publish(ws, settings), incremental=True)
+
+
+def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
+    from aitax_ray.training.onnx import export_onnx
+    from aitax_ray.training.predict import read_classifier
+
+    classifier_info, classifier = read_classifier(ws)
+    files: dict[str, bytes | str] = {
+        bundle.ONNX: export_onnx(classifier_info, classifier),
+        bundle.WEIGHTS: workspace.WEIGHTS,
+        bundle.TAXA: _taxa(ws, classifier_info.classes),
+        bundle.ROWS: workspace.INDEX_ROWS,
+    }
+    for file in ws.storage.files(workspace.SCANN):
+        files[f"{bundle.SCANN}/{file.path.rsplit('/', 1)[-1]}"] = file.path
+    _delete_halves(ws)
+    query = ws.storage.read_json(workspace.QUERY)
+    evaluation = ws.storage.read_json(workspace.EVALUATION)
+    created = datetime.now(UTC)
+    weights = ws.storage.sha256(workspace.WEIGHTS)
+    version = f"{created:%Y%m%d-%H%M%S}-{weights[:8]}"
+    info = bundle.write_bundle(
+        ws.storage,
+        f"{workspace.ENGINES}/{version}",
+        files,
+        {
+            "format_version": bundle.FORMAT_VERSION,
+            "version": version,
+            "created": created,
+            "arch": classifier_info.arch,
+            "transform": classifier_info.transform,
+            "classes": classifier_info.classes,
+            "embedding_size": classifier_info.embedding_size,
+            "temperature": evaluation["temperature"],
+            "thresholds": {"min_score": settings.min_score, "max_total_score": settings.max_total_score},
+            "num_indexed": ws.require("index").counts["images"],
+            "doi": query.get("doi"),
+            "citation": query.get("citation"),
+            "checklist_key": query.get("checklist_key"),
+            "metrics": {name: evaluation[name] for name in ("top1", "top5", "macro_top1", "ece")},
+            "versions": versions(),
+        },
+    )
+    ws.storage.write_bytes(workspace.CURRENT, f"{version}\n".encode())
+    log.info("%s is the current engine", ws.storage.full(f"{workspace.ENGINES}/{version}"))
+    return Outcome(counts={"species": len(info.classes), "indexed_images": info.num_indexed, "files": len(files)})
+
+
+def _delete_halves(ws: Workspace) -> None:
+    """Delete what runs that were killed left: versions without engine.json, which is written last."""
+    names = {file.path.split("/")[1] for file in ws.storage.files(workspace.ENGINES) if file.path.count("/") > 1}
+    for name in names:
+        if not ws.storage.exists(f"{workspace.ENGINES}/{name}/{bundle.INFO}"):
+            ws.storage.delete(f"{workspace.ENGINES}/{name}")
+
+
+def _taxa(ws: Workspace, classes: list[str]) -> bytes:
+    """The taxa of the classes, in their order, as Parquet."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    by_key = {row["species_key"]: row for row in ws.storage.read_table(workspace.TAXA, schema=schemas.TAXA).to_pylist()}
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist([by_key[key] for key in classes], schemas.TAXA), sink, compression="zstd")
+    return bytes(sink.getvalue())

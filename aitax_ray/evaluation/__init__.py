@@ -1,0 +1,1 @@
+"""Evaluation: how good the classifier is on what it has not seen. The `evaluate` stage."""

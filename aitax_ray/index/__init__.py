@@ -1,0 +1,1 @@
+"""Index: embeddings of the training photographs, made searchable. The `index` stage."""

@@ -1,0 +1,76 @@
+"""The `index` stage: reads images/, split/ and model/, writes index/.
+
+images/                    INPUT row:  image_id, jpeg        the train side of the split
+index/embeddings/*.parquet OUTPUT row: image_id, embedding   by Ray Data, in parallel
+index/rows.parquet         OUTPUT row: row, image_id, url, author, licence, ...   in the order of image_id
+index/scann/               ScaNN's files, over the embeddings in the order of rows.parquet
+"""
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from aitax_ray import schemas, workspace
+from aitax_ray.errors import DataError
+from aitax_ray.training.inference import InferenceSettings, predictions
+from aitax_ray.workspace import Outcome, StageReport, Workspace
+
+log = logging.getLogger(__name__)
+
+
+class IndexSettings(InferenceSettings):
+    """Settings of `index`."""
+
+    leaves_to_search: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Share of ScaNN's tree that a search looks at: more is slower and finds more."""
+    reorder: Annotated[int, Field(ge=1)] = 200
+    """How many candidates are measured exactly before the best are taken."""
+
+
+def index(settings: IndexSettings) -> StageReport:
+    """Embed the training photographs and make them searchable.
+
+    Writes index/embeddings/ (schemas.EMBEDDINGS), index/rows.parquet (schemas.INDEX_ROWS) and index/scann/.
+    """
+    ws = Workspace(settings.root)
+    return ws.run("index", settings, ("manifest", "download", "split", "train"), lambda: _index(ws, settings))
+
+
+def _index(ws: Workspace, settings: IndexSettings) -> Outcome:
+    from aitax_ray.index.searcher import MIN_FOR_TREE, build_index
+    from aitax_ray.training.feed import read_labels
+    from aitax_ray.training.predict import Embedder, as_matrix
+
+    ws.storage.delete(workspace.EMBEDDINGS)  # of an earlier run that did not come to its end
+    embeddings = predictions(ws, read_labels(ws, "train"), settings, Embedder)
+    embeddings.write_parquet(ws.storage.full(workspace.EMBEDDINGS), filesystem=ws.storage.fs)
+    embedded = ws.storage.read_table(workspace.EMBEDDINGS, schema=schemas.EMBEDDINGS).sort_by("image_id")
+    if not embedded.num_rows:
+        raise DataError("no photograph is in the train split, so there is nothing to index: run `aitax split` again")
+    rows = _rows(ws, embedded["image_id"])
+    ws.storage.write_table(workspace.INDEX_ROWS, rows)
+    with tempfile.TemporaryDirectory() as folder:
+        build_index(
+            as_matrix(embedded["embedding"]),
+            Path(folder),
+            leaves_to_search=settings.leaves_to_search,
+            reorder=settings.reorder,
+        )
+        ws.storage.delete(workspace.SCANN)
+        ws.storage.upload(Path(folder), workspace.SCANN)
+    log.info("the search is %s", "exact" if embedded.num_rows < MIN_FOR_TREE else "through ScaNN's tree")
+    return Outcome(counts={"images": embedded.num_rows})
+
+
+def _rows(ws: Workspace, image_ids: Any) -> Any:
+    """What is to be said of each indexed photograph, joined by key."""
+    import polars as pl
+
+    media: Any = pl.from_arrow(ws.storage.read_table(workspace.MEDIA, schema=schemas.MEDIA))
+    split: Any = pl.from_arrow(ws.storage.read_table(workspace.SPLIT, ["image_id", "class_index"]))
+    order = pl.DataFrame({"image_id": image_ids.to_pylist()}).with_row_index("row")
+    rows = order.join(split, on="image_id", how="left").join(media, on="image_id", how="left").sort("row")
+    return rows.select(schemas.INDEX_ROWS.names).to_arrow().cast(schemas.INDEX_ROWS)

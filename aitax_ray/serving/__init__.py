@@ -1,0 +1,1 @@
+"""Serving: an engine behind HTTP, on Ray Serve."""

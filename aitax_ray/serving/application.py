@@ -1,0 +1,126 @@
+"""The service on Ray Serve: an ingress that speaks HTTP, a classifier that works in batches, a retrieval of images.
+
+Each deployment opens the engine when its replica starts, so that nothing heavy happens at import and each machine
+loads only what it needs. `build` is what `serve_config.yaml` names.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from fastapi import FastAPI
+from ray import serve
+from ray.serve import Application
+from ray.serve.handle import DeploymentHandle
+
+from aitax_ray.engine.bundle import open_engine
+from aitax_ray.errors import RequestError
+from aitax_ray.images.fetch import Fetcher, FetchSettings
+from aitax_ray.serving.args import ApplicationArgs
+from aitax_ray.serving.http import MAX_BODY_BYTES, Backend, make_app
+from aitax_ray.serving.identifier import Gallery, Identification, assemble, rank
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+class Classifier:
+    """Runs the network on batches that Ray Serve gathers."""
+
+    def __init__(self, args: ApplicationArgs) -> None:
+        self._classifier = open_engine(args.engine).classifier(num_threads=max(1, int(args.classifier_cpus)))
+        batch: Any = self._gathered
+        batch.set_max_batch_size(args.max_batch_size)
+        batch.set_batch_wait_timeout_s(args.batch_wait_timeout_s)
+
+    async def predict(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Embeddings (N, D) and logits (N, K) of the N photographs of one request."""
+        result: tuple[np.ndarray, np.ndarray] = await self._gathered(pixels)
+        return result
+
+    @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.01)
+    async def _gathered(self, requests: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+        return await asyncio.to_thread(self.predict_batch, requests)
+
+    def predict_batch(self, requests: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Answer several requests, each with photographs of its own, by one run of the network."""
+        embeddings, logits = self._classifier.predict(np.concatenate(requests))
+        ends = np.cumsum([len(pixels) for pixels in requests])[:-1]
+        return list(zip(np.split(embeddings, ends), np.split(logits, ends), strict=True))
+
+
+class Retrieval:
+    """Holds the index and finds similar photographs."""
+
+    def __init__(self, args: ApplicationArgs) -> None:
+        engine = open_engine(args.engine)
+        self._gallery = Gallery(engine.rows, engine.searcher())
+
+    async def illustrate(self, embeddings: np.ndarray, classes: Sequence[int], per_class: int) -> list[list[Any]]:
+        """The most similar photographs of each class: lists of serving.identifier.Illustration."""
+        return await asyncio.to_thread(self._gallery.illustrate, embeddings, classes, per_class)
+
+
+def _make_ingress_app() -> FastAPI:
+    """Ray Serve calls this in the replica, where the ingress can be asked for."""
+    return make_app(_this_ingress)
+
+
+def _this_ingress() -> Backend:
+    ingress: Any = serve.get_replica_context().servable_object
+    return cast(Backend, ingress)
+
+
+class Ingress:
+    """Speaks HTTP; the `Backend` of serving.http."""
+
+    def __init__(
+        self, args: ApplicationArgs, classifier: DeploymentHandle[Any], retrieval: DeploymentHandle[Any]
+    ) -> None:
+        engine = open_engine(args.engine)
+        self.info, self.taxa, self.num_queries = engine.info, engine.taxa, 0
+        self._classifier, self._retrieval = classifier, retrieval
+        self._num_illustrations = args.num_illustrations if args.illustrate else 0
+        self._fetcher = Fetcher(
+            FetchSettings(
+                concurrency=16,
+                timeout_s=10,
+                attempts=2,
+                max_wait_s=2,
+                max_bytes=MAX_BODY_BYTES,
+                allow_private=args.allow_private_hosts,
+            )
+        )
+
+    async def identify(self, photos: "Sequence[Image.Image]", max_results: int | None) -> Identification:
+        """Identify one individual."""
+        self.num_queries += 1
+        pixels = await asyncio.to_thread(lambda: np.stack([self.info.transform.pixels(photo) for photo in photos]))
+        embeddings, logits = await self._classifier.predict.remote(pixels)
+        ranked = rank(logits, self.info.temperature, self.info.thresholds, max_results)
+        classes = [class_index for class_index, _ in ranked]
+        illustrations: list[list[Any]] = [[] for _ in classes]
+        if self._num_illustrations:
+            illustrations = await self._retrieval.illustrate.remote(embeddings, classes, self._num_illustrations)
+        return assemble(self.info.version, self.taxa, ranked, illustrations)
+
+    async def fetch(self, url: str) -> bytes:
+        """Fetch a photograph that a request names."""
+        fetched = await self._fetcher.fetch(url)
+        if fetched.body is None:
+            raise RequestError(f"{url} cannot be fetched: {fetched.reason.replace('_', ' ')}")
+        return fetched.body
+
+
+def build(args: ApplicationArgs) -> Application:
+    """Put the application together; `serve deploy` calls it with the args of its configuration."""
+    # Ray's default of 5 requests at a time would starve the batches.
+    busy = max(64, 2 * args.max_batch_size)
+    light = {"num_cpus": 0.1}
+    heavy = {"num_cpus": args.classifier_cpus}
+    classifier = serve.deployment(ray_actor_options=heavy, max_ongoing_requests=busy)(Classifier).bind(args)
+    retrieval = serve.deployment(ray_actor_options=light, max_ongoing_requests=busy)(Retrieval).bind(args)
+    http = serve.ingress(_make_ingress_app)(Ingress)
+    ingress = serve.deployment(ray_actor_options=light, max_ongoing_requests=2 * busy)(http)
+    return ingress.bind(args, classifier, retrieval)

@@ -1,0 +1,115 @@
+"""`aitax identify`: ask an engine in this process, or a running service; show the answer as a table or as JSON."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from aitax_ray.errors import AitaxError, RequestError, SettingsError
+from aitax_ray.serving.c4c import C4cAnswer, C4cError, to_answer
+
+TIMEOUT_S = 120
+NUM_SHOWN = 3  # similar photographs in a row of the table
+
+
+def identify_files(
+    photos: Sequence[Path], *, engine: str | None, url: str | None, together: bool, max_results: int, as_json: bool
+) -> None:
+    """Identify each file, or all of them together, and print the answers.
+
+    A file that cannot be used is told on stderr and the others are still answered. Raises AitaxError in the end when
+    there was one, and SettingsError when not exactly one of `engine` and `url` is given.
+    """
+    if (engine is None) == (url is None):
+        raise SettingsError("give either --engine (a folder) or --url (a running service)")
+    if max_results < 1:
+        raise SettingsError("--max-results must be 1 or more")
+    ask = EngineClient(engine, max_results) if engine is not None else ServiceClient(str(url), max_results)
+    failures = []
+    for group in [list(photos)] if together else [[photo] for photo in photos]:
+        try:
+            show(group, ask(group), as_json)
+        except RequestError as error:
+            failures.append(str(error))
+            sys.stderr.write(f"aitax: {error}\n")
+    if failures:
+        number = "the photograph" if len(photos) == 1 else f"{len(failures)} of {len(photos)} photographs"
+        raise AitaxError(f"{number} could not be identified")
+
+
+class EngineClient:
+    """Answers from an engine in this process."""
+
+    def __init__(self, location: str, max_results: int) -> None:
+        from aitax_ray.engine.bundle import open_engine
+        from aitax_ray.serving.identifier import Identifier
+
+        self._identifier, self._max_results = Identifier(open_engine(location)), max_results
+
+    def __call__(self, photos: Sequence[Path]) -> C4cAnswer:
+        from aitax_ray.serving.identifier import decode_photo, decoded_size
+
+        size = decoded_size(self._identifier.engine.info)
+        decoded = [decode_photo(_read(photo), size, str(photo)) for photo in photos]
+        return to_answer(self._identifier.identify(decoded, self._max_results, NUM_SHOWN))
+
+
+class ServiceClient:
+    """Answers from a running service."""
+
+    def __init__(self, url: str, max_results: int) -> None:
+        self._url, self._max_results = url.rstrip("/"), max_results
+
+    def __call__(self, photos: Sequence[Path]) -> C4cAnswer:
+        import httpx
+
+        parts = [("image", (photo.name, _read(photo))) for photo in photos]
+        try:
+            answer = httpx.post(
+                f"{self._url}/identify", params={"nb-results": self._max_results}, files=parts, timeout=TIMEOUT_S
+            )
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise AitaxError(
+                f"no answer from {self._url} ({error}): is the service running? `aitax serve` starts one"
+            ) from error
+        try:
+            if answer.status_code == httpx.codes.OK:
+                return C4cAnswer.model_validate_json(answer.content)
+            told = C4cError.model_validate_json(answer.content).message
+        except ValueError as error:
+            raise AitaxError(
+                f"{self._url} answers ({answer.status_code} {answer.reason_phrase}), but not as `aitax serve` does: "
+                "check --url"
+            ) from error
+        raise RequestError(f"{', '.join(map(str, photos))}: {told}", answer.status_code)
+
+
+def _read(photo: Path) -> bytes:
+    try:
+        return photo.read_bytes()
+    except OSError as error:
+        raise RequestError(f"{photo} cannot be read: {error.strerror}") from error
+
+
+def show(photos: Sequence[Path], answer: C4cAnswer, as_json: bool) -> None:
+    """Print an answer: a line of JSON, or a table of score, species, family and similar photographs."""
+    if as_json:
+        content = {"photos": [str(photo) for photo in photos], **answer.model_dump(by_alias=True)}
+        sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=", ".join(photo.name for photo in photos), title_justify="left", show_lines=True)
+    for title in ("score", "species", "family", "similar photographs: author, licence, address"):
+        table.add_column(title, justify="right" if title == "score" else "left", overflow="fold")
+    for result in answer.results:
+        name = Text(result.name, "italic") + Text(f" {result.authorship}".rstrip())
+        if result.vernacularName:
+            name += Text(f"\n{result.vernacularName}")
+        images = [
+            ", ".join(filter(None, (i.rights_holder, i.license or "licence unknown", i.url))) for i in result.images
+        ]
+        table.add_row(f"{100 * result.score:.1f} %", name, result.family, Text("\n".join(images[:NUM_SHOWN])))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)

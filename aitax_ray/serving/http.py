@@ -1,0 +1,191 @@
+"""The HTTP face: decodes, delegates, encodes. It asks a `Backend` for answers and knows neither Ray nor the engine."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Annotated, Protocol
+
+from fastapi import Depends, FastAPI, File, Form, Query, Request, Response, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from aitax_ray import __version__
+from aitax_ray.errors import RequestError
+from aitax_ray.serving.c4c import C4cAnswer, C4cError, C4cRoute, C4cStatus, C4cTaxon, to_answer, to_taxa
+from aitax_ray.serving.identifier import MAX_IMAGES, Identification, decode_photo, decoded_size
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from aitax_ray.engine.bundle import EngineInfo, Taxon
+
+log = logging.getLogger(__name__)
+
+MAX_DECODING = 2  # photographs at a time: what one takes while it is decoded is bounded, and so is their sum
+MAX_BODY_BYTES = 52_428_800  # Pl@ntNet's limit for all photographs of a request
+
+
+class Backend(Protocol):
+    """What answers: the Ray Serve ingress, or a stand-in."""
+
+    info: "EngineInfo"
+    taxa: "Sequence[Taxon]"
+    num_queries: int
+
+    async def identify(self, photos: "Sequence[Image.Image]", max_results: int | None) -> Identification:
+        """Identify one individual."""
+        ...
+
+    async def fetch(self, url: str) -> bytes:
+        """Fetch a photograph from elsewhere. Raises RequestError when that is not possible or not allowed."""
+        ...
+
+
+def make_app(get_backend: Callable[[], Backend]) -> FastAPI:
+    """Make the application; `get_backend` is asked anew for each request."""
+    app = FastAPI(
+        title="aitax_ray",
+        version=__version__,
+        description="Names the species on a photograph.",
+        max_body_size=MAX_BODY_BYTES,
+    )
+    app.middleware("http")(_answer_every_error)
+    app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
+    app.add_middleware(PlainPaths)
+    app.add_exception_handler(RequestError, _request_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    decoding = asyncio.Semaphore(MAX_DECODING)
+    BackendOf = Annotated[Backend, Depends(get_backend)]  # noqa: N806  a type
+    MaxResults = Annotated[  # noqa: N806
+        int | None, Query(alias="nb-results", ge=1, description="At most so many species.")
+    ]
+    Info = Annotated[bool, Query(description="With taxonomy and similar photographs.")]  # noqa: N806
+
+    async def answer(backend: Backend, bodies: Sequence[bytes], max_results: int | None, info: bool) -> C4cAnswer:
+        if not 1 <= len(bodies) <= MAX_IMAGES:
+            raise RequestError(f"send 1 to {MAX_IMAGES} photographs of one individual, not {len(bodies)}")
+        names = ["the photograph"] if len(bodies) == 1 else [f"photograph {n}" for n in range(1, len(bodies) + 1)]
+
+        async def decode(body: bytes, name: str) -> "Image.Image":
+            async with decoding:
+                return await asyncio.to_thread(decode_photo, body, decoded_size(backend.info), name)
+
+        photos = await asyncio.gather(*map(decode, bodies, names))
+        return to_answer(await backend.identify(photos, max_results), with_info=info)
+
+    @app.post("/identify", tags=["c4c"])
+    async def identify(
+        backend: BackendOf,
+        image: Annotated[list[UploadFile], File(description="1 to 5 photographs of one individual.")],
+        nb_results: MaxResults = None,
+        info: Info = True,
+        info_part: Annotated[bool, Form(alias="info", description="The same, as the web component sends it.")] = True,
+    ) -> C4cAnswer:
+        """Identify from photographs that are sent, as multipart/form-data."""
+        return await answer(backend, [await part.read() for part in image], nb_results, info and info_part)
+
+    @app.get("/identify", tags=["c4c"])
+    async def identify_urls(
+        backend: BackendOf,
+        image: Annotated[list[str], Query(description="URLs of 1 to 5 photographs of one individual.")],
+        nb_results: MaxResults = None,
+        info: Info = True,
+    ) -> C4cAnswer:
+        """Identify from photographs that lie elsewhere, by their URLs."""
+        if len(image) > MAX_IMAGES:
+            raise RequestError(f"name 1 to {MAX_IMAGES} photographs of one individual, not {len(image)}")
+        return await answer(backend, await asyncio.gather(*map(backend.fetch, image)), nb_results, info)
+
+    @app.get("/status", tags=["c4c"])
+    async def status(backend: BackendOf) -> C4cStatus:
+        """Tell what engine answers and how many queries this copy of the service has answered."""
+        engine = backend.info
+        return C4cStatus(
+            gbif_doi=engine.doi or "",
+            queries=backend.num_queries,
+            engine=engine.version,
+            arch=engine.arch,
+            species=len(engine.classes),
+        )
+
+    @app.get("/taxa", tags=["c4c"])
+    async def taxa(backend: BackendOf) -> list[C4cTaxon]:
+        """List the species that can be named."""
+        return to_taxa(backend.taxa)
+
+    @app.get("/help", tags=["c4c"])
+    async def help_() -> dict[str, list[C4cRoute]]:
+        """List the routes."""
+        return {
+            "routes": [
+                _describe(route) for route in app.routes if isinstance(route, APIRoute) and route.include_in_schema
+            ]
+        }
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Answer as long as the process lives."""
+        return {"status": "ok"}
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> RedirectResponse:
+        return RedirectResponse("docs")
+
+    return app
+
+
+def _describe(route: APIRoute) -> C4cRoute:
+    fields = [*route.dependant.query_params, *route.dependant.body_params]
+    parameters = {field.alias: str(field.field_info.description or "") for field in fields}
+    method = ", ".join(sorted(route.methods or ()))
+    return C4cRoute(method=method, path=route.path, parameters=parameters, description=route.description)
+
+
+async def _answer_every_error(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    """An error nobody foresaw is still an answer, with the headers a browser needs to show it."""
+    try:
+        return await call_next(request)
+    except Exception:
+        log.exception("%s %s failed", request.method, request.url.path)
+        return error_response(500, "the service failed; try again")
+
+
+def error_response(code: int, message: str) -> JSONResponse:
+    """The body of an answer that is no success."""
+    return JSONResponse(C4cError(code=code, message=message).model_dump(), status_code=code)
+
+
+def _request_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    return error_response(error.status, str(error))
+
+
+def _http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return error_response(413, f"all photographs together may have {MAX_BODY_BYTES:,} bytes")
+    return error_response(error.status_code, error.detail)
+
+
+def _validation_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    problems = (f"{'.'.join(str(p) for p in e['loc'][1:]) or 'body'}: {e['msg']}" for e in error.errors())
+    return error_response(400, "; ".join(problems) + "; see /help")
+
+
+class PlainPaths:
+    """Take `//identify` for `/identify`: what clients send when they are given an address that ends in a slash."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and "//" in scope["path"]:
+            scope = {**scope, "path": "/" + scope["path"].lstrip("/")}
+        await self.app(scope, receive, send)

@@ -1,0 +1,150 @@
+"""Identification as pure code: pixels go in, an `Identification` comes out. No Ray, no HTTP.
+
+`classify`, `rank` and `Gallery.illustrate` are the three steps; `Identifier` runs them in one process, the service
+runs the same ones in several.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aitax_ray.engine.bundle import Engine, EngineInfo, Taxon, Thresholds
+from aitax_ray.errors import RequestError
+from aitax_ray.images.decode import Refusal, open_photo
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from aitax_ray.index.searcher import Searcher
+
+MAX_IMAGES = 5  # photographs of one individual, as Pl@ntNet's clients send at most
+MAX_PIXELS = 60_000_000  # more than telephones take; some 200 MB for a moment
+NEIGHBORS = 200  # nearest photographs among which those of the named species are picked
+
+
+@dataclass(frozen=True)
+class Illustration:
+    """A similar photograph of a species, with what its licence asks to be said."""
+
+    image_id: str
+    gbif_id: str
+    url: str
+    license: str
+    creator: str
+    rights_holder: str
+    publisher: str
+    references: str
+    similarity: float | None
+    """Cosine with the photographs asked about; None when it is not among the nearest."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A species that may be on the photograph."""
+
+    taxon: Taxon
+    score: float
+    """Calibrated probability."""
+    illustrations: tuple[Illustration, ...]
+
+
+@dataclass(frozen=True)
+class Identification:
+    """The answer: candidates, the most probable first."""
+
+    candidates: tuple[Candidate, ...]
+    engine_version: str
+
+
+def decoded_size(info: EngineInfo) -> int:
+    """How large a photograph is decoded, px: more than twice what the network sees would be lost in the end."""
+    return 2 * info.transform.resize_size
+
+
+def decode_photo(body: bytes, image_size: int, name: str = "the photograph") -> "Image.Image":
+    """Decode a photograph somebody sent, its shorter side to `image_size` px at most. Raises RequestError (415)."""
+    photo = open_photo(body, MAX_PIXELS, image_size)
+    if isinstance(photo, Refusal):
+        raise RequestError(f"{name} cannot be used: {photo.reason.replace('_', ' ')}", 415)
+    return photo
+
+
+def rank(
+    logits: np.ndarray, temperature: float, thresholds: Thresholds, max_results: int | None
+) -> list[tuple[int, float]]:
+    """Choose the candidates for N photographs (N, K) of one individual: (class_index, score), best first.
+
+    The score is the mean over the photographs of the probabilities at `temperature`. Candidates end when those before
+    have `max_total_score` in all, when the score falls below `min_score`, or at `max_results`; there is always one.
+    """
+    scaled = (logits - logits.max(axis=1, keepdims=True)) / temperature
+    exponentials = np.exp(scaled)
+    scores = (exponentials / exponentials.sum(axis=1, keepdims=True)).mean(axis=0)
+    order = np.argsort(-scores, kind="stable")
+    before = np.cumsum(scores[order]) - scores[order]
+    wanted = (scores[order] >= thresholds.min_score) & (before < thresholds.max_total_score)
+    number = max(1, int(wanted.sum()))
+    return [(int(i), float(scores[i])) for i in order[: min(number, max_results or number)]]
+
+
+class Gallery:
+    """The indexed photographs: finds the similar ones of given species."""
+
+    def __init__(self, rows: Any, searcher: "Searcher") -> None:
+        self._rows, self._searcher = rows, searcher
+        self._class_index = rows["class_index"].to_numpy()
+        self._of_class: dict[int, list[int]] = defaultdict(list)
+        for row, class_index in enumerate(self._class_index.tolist()):
+            self._of_class[class_index].append(row)
+
+    def illustrate(self, embeddings: np.ndarray, classes: Sequence[int], per_class: int) -> list[list[Illustration]]:
+        """For each class the most similar photographs, best first; embeddings (N, D) show one individual.
+
+        A class with too few among the nearest is filled up with others of its photographs.
+        """
+        mean = embeddings.mean(axis=0, keepdims=True)
+        mean /= max(float(np.linalg.norm(mean)), 1e-12)
+        neighbors, similarities = (found[0] for found in self._searcher.search(mean, NEIGHBORS))
+        similarity_of = dict(zip(neighbors.tolist(), similarities.tolist(), strict=True))
+        answer = []
+        for class_index in classes:
+            near = [row for row in similarity_of if self._class_index[row] == class_index][:per_class]
+            others = (row for row in self._of_class[class_index] if row not in similarity_of)
+            chosen = near + [row for row, _ in zip(others, range(per_class - len(near)), strict=False)]
+            answer.append([self._illustration(row, similarity_of.get(row)) for row in chosen])
+        return answer
+
+    def _illustration(self, row: int, similarity: float | None) -> Illustration:
+        names = [name for name in Illustration.__dataclass_fields__ if name != "similarity"]
+        return Illustration(**{n: self._rows[n][row].as_py() for n in names}, similarity=similarity)
+
+
+def assemble(
+    engine_version: str, taxa: Sequence[Taxon], ranked: list[tuple[int, float]], illustrations: list[list[Illustration]]
+) -> Identification:
+    """Put an answer together from its parts."""
+    pairs = zip(ranked, illustrations, strict=True)
+    candidates = tuple(Candidate(taxa[index], score, tuple(images)) for (index, score), images in pairs)
+    return Identification(candidates, engine_version)
+
+
+class Identifier:
+    """An engine that answers in this process."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._classifier = engine.classifier()
+        self._gallery = Gallery(engine.rows, engine.searcher())
+
+    def identify(
+        self, photos: Sequence["Image.Image"], max_results: int | None = None, num_illustrations: int = 3
+    ) -> Identification:
+        """Identify one individual from one or more photographs of it."""
+        info = self.engine.info
+        embeddings, logits = self._classifier.predict(np.stack([info.transform.pixels(photo) for photo in photos]))
+        ranked = rank(logits, info.temperature, info.thresholds, max_results)
+        illustrations = self._gallery.illustrate(embeddings, [index for index, _ in ranked], num_illustrations)
+        return assemble(info.version, self.engine.taxa, ranked, illustrations)

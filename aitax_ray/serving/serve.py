@@ -1,0 +1,97 @@
+"""`aitax serve`: start the service on this machine, or on the cluster this process is connected to."""
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import Field
+
+from aitax_ray.cluster import check_room, connect, stop
+from aitax_ray.engine.bundle import open_engine
+from aitax_ray.errors import AitaxError, ClusterError
+from aitax_ray.serving.args import ApplicationArgs
+
+log = logging.getLogger(__name__)
+
+
+class ServeSettings(ApplicationArgs):
+    """Settings of `serve`."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for all of this machine's."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """Port to listen on; 0 takes a free one."""
+    request_timeout_s: Annotated[float, Field(gt=0)] = 60
+    """After this time a request is given up, s."""
+
+
+@contextlib.contextmanager
+def serving(settings: ServeSettings) -> Iterator[str]:
+    """Run the service; yields its address once it answers, and stops it in the end.
+
+    Raises EngineError when there is no such engine, AitaxError when the port is taken.
+    """
+    engine = os.path.abspath(settings.engine) if "://" not in settings.engine else settings.engine  # noqa: PTH100
+    opened = open_engine(engine)
+    if opened.is_local:  # a bad one is told here and now, not by a replica that fails again and again
+        opened.verify()
+    port = free_port(settings.host, settings.port)
+    connect()
+    check_room("the service", settings.classifier_cpus, 0, "lower --classifier-cpus")
+    from ray import serve
+
+    from aitax_ray.serving.application import build
+
+    args = ApplicationArgs(**settings.model_dump(include=set(ApplicationArgs.model_fields)) | {"engine": engine})
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    try:
+        serve.start(
+            http_options={"host": settings.host, "port": port, "request_timeout_s": settings.request_timeout_s},
+            logging_config={"log_level": "WARNING", "enable_access_log": False},
+        )
+        serve.run(build(args), name="aitax", route_prefix="/")
+    except (RuntimeError, TimeoutError) as error:
+        raise ClusterError(
+            f"the service does not start ({' '.join(str(error).split())[:300]}): "
+            "look into Ray's logs, /tmp/ray/session_latest/logs"
+        ) from error
+    try:
+        # Where it listens on every address, people come by this one.
+        shown = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+        yield f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+    finally:
+        if not stop():  # a cluster goes on, and may serve other things
+            serve.delete("aitax")
+
+
+def serve_until_interrupted(settings: ServeSettings) -> None:
+    """Serve until Ctrl-C (or SIGTERM, which the command line turns into the same)."""
+    with serving(settings) as address:
+        wait_for_ctrl_c(address)
+
+
+def wait_for_ctrl_c(address: str) -> None:
+    """Tell where the service is, and wait."""
+    log.info("serving %s (API: %s/docs); stop with Ctrl-C", address, address)
+    with contextlib.suppress(KeyboardInterrupt):
+        # In steps: a signal that another thread receives is seen by this one only when it wakes.
+        while not threading.Event().wait(0.5):
+            pass
+    log.info("stopping")
+
+
+def free_port(host: str, port: int) -> int:
+    """Make sure that the port can be listened on; port 0 becomes a free one. Raises AitaxError."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise AitaxError(
+                f"cannot listen on {host}:{port} ({error.strerror}): choose another --port, or stop what uses it"
+            ) from error
+        return int(probe.getsockname()[1])

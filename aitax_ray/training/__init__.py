@@ -1,0 +1,1 @@
+"""Training: model, transforms, loop. The `train` stage."""

@@ -1,0 +1,139 @@
+"""The feed: stored photographs of the split, decoded by Ray Data. Train, evaluate and index read through it.
+
+images/*.parquet    INPUT row:  image_id, jpeg, ...
+photographs()       OUTPUT row: image_id, class_index, jpeg             those of the wanted sides of the split
+decode_*            OUTPUT row: image_id, class_index, height, width, pixels     raw uint8 RGB, row by row
+"""
+
+import io
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from aitax_ray import schemas, workspace
+from aitax_ray.training.transforms import EvalTransform, resize_shorter_side
+from aitax_ray.workspace import Workspace
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from ray.data import Dataset
+
+    from aitax_ray.training.augment import Augmentation
+
+ROWS_PER_BLOCK = 128  # small blocks spread over all CPUs and keep memory low; a block of decoded photographs is ~20 MB
+
+
+class Labels:
+    """Which photographs belong to the wanted sides, and their class. Lookup is by key, in a sorted array."""
+
+    def __init__(self, split: pa.Table, sides: Collection[str]) -> None:
+        import pyarrow.compute as pc
+
+        rows = split.filter(pc.is_in(split["split"], pa.array(list(sides)))).sort_by("image_id")
+        self.image_ids = np.array(rows["image_id"].to_pylist(), dtype="S40")
+        self.class_index = rows["class_index"].to_numpy()
+        self.sides = rows["split"]
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Keep the rows that are wanted, with their class_index and split."""
+        keys = np.array(batch["image_id"].to_pylist(), dtype="S40")
+        place = np.searchsorted(self.image_ids, keys)
+        found = place < len(self.image_ids)
+        found[found] = self.image_ids[place[found]] == keys[found]
+        place = place[found]
+        kept = batch.filter(pa.array(found))
+        return kept.append_column("class_index", pa.array(self.class_index[place], pa.int32())).append_column(
+            "split", self.sides.take(pa.array(place)).combine_chunks()
+        )
+
+
+def read_labels(ws: Workspace, *sides: str) -> Labels:
+    """Read which photographs are on the given sides of the split."""
+    return Labels(ws.storage.read_table(workspace.SPLIT, schema=schemas.SPLIT), sides)
+
+
+def photographs(ws: Workspace, labels: Labels) -> "Dataset":
+    """The stored photographs that `labels` knows, as a streaming Ray Dataset of image_id, class_index, split, jpeg."""
+    import ray
+
+    files = [ws.storage.full(file.path) for file in ws.storage.files(workspace.IMAGES, ".parquet")]
+    dataset = ray.data.read_parquet(files, filesystem=ws.storage.fs).select_columns(["image_id", "jpeg"])
+    # Ray makes one block of a small table; without this one task would do all the work.
+    dataset = dataset.repartition(target_num_rows_per_block=ROWS_PER_BLOCK)
+    return dataset.map_batches(labels, batch_format="pyarrow", batch_size=None)
+
+
+def decode_for_training(batch: pa.Table, shorter_side: int) -> pa.Table:
+    """Decode to pixels whose shorter side is `shorter_side` px, the longer at most twice that; crops come later."""
+
+    def prepare(image: "Image.Image") -> np.ndarray:
+        scaled = resize_shorter_side(image, shorter_side)
+        left, top = max(0, scaled.width - 2 * shorter_side) // 2, max(0, scaled.height - 2 * shorter_side) // 2
+        return np.asarray(scaled.crop((left, top, scaled.width - left, scaled.height - top)))
+
+    return _decode(batch, prepare, shorter_side)
+
+
+def decode_for_evaluation(batch: pa.Table, transform: EvalTransform) -> pa.Table:
+    """Decode, resize and crop as the service does."""
+    return _decode(batch, transform.pixels, None)
+
+
+def stack(batch: pa.Table, crop_size: int) -> np.ndarray:
+    """Pixels of a batch that are all of one size: uint8 (N, crop_size, crop_size, 3)."""
+    flat = b"".join(batch["pixels"].to_pylist())
+    return np.frombuffer(flat, np.uint8).reshape(batch.num_rows, crop_size, crop_size, 3)
+
+
+def _decode(batch: pa.Table, prepare: Callable[["Image.Image"], np.ndarray], draft: int | None) -> pa.Table:
+    from PIL import Image
+
+    decoded = []
+    for jpeg in batch["jpeg"].to_pylist():
+        with Image.open(io.BytesIO(jpeg)) as image:
+            if draft is not None:  # JPEG can be decoded at a half or a quarter, which is much faster
+                image.draft("RGB", (draft, draft))
+            decoded.append(np.ascontiguousarray(prepare(image.convert("RGB"))))
+    columns = {
+        "height": pa.array([pixels.shape[0] for pixels in decoded], pa.int32()),
+        "width": pa.array([pixels.shape[1] for pixels in decoded], pa.int32()),
+        "pixels": pa.array([pixels.tobytes() for pixels in decoded], pa.binary()),
+    }
+    kept = batch.drop_columns(["jpeg"])
+    return pa.table({**{name: kept[name] for name in kept.column_names}, **columns})
+
+
+def collate_training(
+    batch: dict[str, Any], augmentation: "Augmentation", transform: EvalTransform, epoch: int
+) -> dict[str, Any]:
+    """Augment a batch of decoded photographs and turn it into tensors."""
+    pixels = np.stack(
+        [
+            augmentation(np.frombuffer(flat, np.uint8).reshape(height, width, 3), image_id, epoch)
+            for flat, height, width, image_id in zip(
+                *(batch[c] for c in ("pixels", "height", "width", "image_id")), strict=True
+            )
+        ]
+    )
+    return _tensors(transform.normalize(pixels), batch["class_index"])
+
+
+def collate_evaluation(batch: dict[str, Any], transform: EvalTransform, share: tuple[int, int]) -> dict[str, Any]:
+    """Take this worker's share of a batch (by key, so that every photograph is measured once) as tensors."""
+    rank, world = share
+    mine = [i for i, image_id in enumerate(batch["image_id"]) if int(image_id[:8], 16) % world == rank]
+    size = transform.crop_size
+    flat = b"".join(batch["pixels"][i] for i in mine)
+    pixels = np.frombuffer(flat, np.uint8).reshape(len(mine), size, size, 3)
+    return _tensors(transform.normalize(pixels), batch["class_index"][mine])
+
+
+def _tensors(pixels: Any, class_index: Any) -> dict[str, Any]:
+    import torch
+
+    return {"pixels": torch.from_numpy(pixels), "class_index": torch.from_numpy(class_index.astype("int64"))}

@@ -1,0 +1,59 @@
+"""Inference on Ray Data: the trained classifier over the photographs of a split. Evaluate and index run on it."""
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from aitax_ray.cluster import check_room, connect, use_gpus
+from aitax_ray.settings import HOW, StageSettings
+from aitax_ray.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+    from aitax_ray.training.feed import Labels
+    from aitax_ray.training.predict import Predictor
+
+
+class InferenceSettings(StageSettings):
+    """What every stage that runs the classifier knows."""
+
+    inference_batch_size: Annotated[int, HOW, Field(ge=1)] = 64
+    """Photographs that the classifier takes at once."""
+    num_classifiers: Annotated[int, HOW, Field(ge=1)] = 1
+    """Copies of the classifier that work side by side."""
+    use_gpu: Annotated[bool | None, HOW] = None
+    """Give each copy (and each worker in training) a GPU; by default when the cluster has any."""
+
+
+def predictions(
+    ws: Workspace, labels: "Labels", settings: InferenceSettings, predictor: type["Predictor"]
+) -> "Dataset":
+    """Predict the photographs that `labels` knows: rows as `predictor` gives them.
+
+    What is to be made of the logits or embeddings is best made by a `predictor` of one's own, in the process that has
+    them: only what it gives travels.
+    """
+    connect()
+    import ray
+
+    from aitax_ray.training.feed import decode_for_evaluation, photographs
+    from aitax_ray.training.predict import read_info
+
+    use_gpu = use_gpus(settings.use_gpu)
+    num = settings.num_classifiers
+    check_room("the classifier", num, num if use_gpu else 0, "lower --num-classifiers, or take --no-use-gpu")
+    return (
+        photographs(ws, labels)
+        .map_batches(partial(decode_for_evaluation, transform=read_info(ws).transform), batch_format="pyarrow")
+        .map_batches(
+            predictor,
+            fn_constructor_args=(ws.storage.root,),
+            batch_format="pyarrow",
+            batch_size=settings.inference_batch_size,
+            compute=ray.data.ActorPoolStrategy(size=settings.num_classifiers),
+            num_cpus=1,
+            num_gpus=1 if use_gpu else 0,
+        )
+    )

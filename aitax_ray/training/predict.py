@@ -1,0 +1,70 @@
+"""A trained classifier at work on batches of decoded photographs: what evaluate and index run on Ray Data.
+
+decode_for_evaluation()   INPUT row:  image_id, class_index, split, pixels
+Predictor                 OUTPUT row: image_id, class_index, split, embedding (unit length), logits
+"""
+
+import numpy as np
+import pyarrow as pa
+
+from aitax_ray import schemas, workspace
+from aitax_ray.training.feed import stack
+from aitax_ray.training.model import Classifier, ClassifierInfo, load_classifier
+from aitax_ray.workspace import Workspace
+
+
+def read_info(ws: Workspace) -> ClassifierInfo:
+    """Read what the trained weights are."""
+    return ClassifierInfo.model_validate(ws.storage.read_json(workspace.CLASSIFIER))
+
+
+def read_classifier(ws: Workspace) -> tuple[ClassifierInfo, Classifier]:
+    """Read the trained classifier of a root."""
+    from safetensors.torch import load
+
+    info = read_info(ws)
+    return info, load_classifier(info, load(ws.storage.read_bytes(workspace.WEIGHTS)))
+
+
+class Predictor:
+    """Loads the classifier when it is made, that is once per actor."""
+
+    def __init__(self, root: str) -> None:
+        import torch
+
+        self.info, classifier = read_classifier(Workspace(root))
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.classifier = classifier.to(self.device).to(memory_format=torch.channels_last)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Predict a batch."""
+        import torch
+
+        pixels = self.info.transform.normalize(stack(batch, self.info.transform.crop_size))
+        with torch.inference_mode():
+            embedding, logits = self.classifier(torch.from_numpy(pixels).to(self.device))
+        unit = torch.nn.functional.normalize(embedding.float())
+        kept = batch.select(["image_id", "class_index", "split"])
+        return kept.append_column("embedding", as_lists(unit.cpu().numpy())).append_column(
+            "logits", as_lists(logits.float().cpu().numpy())
+        )
+
+
+class Embedder(Predictor):
+    """A predictor that gives schemas.EMBEDDINGS alone."""
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Embed a batch."""
+        return super().__call__(batch).select(schemas.EMBEDDINGS.names)
+
+
+def as_lists(matrix: np.ndarray) -> pa.ListArray:
+    """Turn a float32 matrix (N, D) into a column of N lists."""
+    offsets = np.arange(0, matrix.size + 1, matrix.shape[1], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.ascontiguousarray(matrix).reshape(-1), pa.float32()))
+
+
+def as_matrix(column: pa.ChunkedArray) -> np.ndarray:
+    """Turn a column of N lists of one length into a float32 matrix (N, D); no lists give (0, 0)."""
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat, np.float32).reshape(len(column), len(flat) // max(len(column), 1))

@@ -1,0 +1,167 @@
+"""The `train` stage: reads images/ and split/, writes model/. Its work is spread in distributed.py."""
+
+import json
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from aitax_ray import workspace
+from aitax_ray.cluster import connect
+from aitax_ray.errors import DataError
+from aitax_ray.settings import HOW, StageSettings
+from aitax_ray.workspace import Outcome, StageReport, Workspace, versions
+
+if TYPE_CHECKING:
+    pass
+
+log = logging.getLogger(__name__)
+
+# Learning rates that suit a step of 64 photographs, by optimizer and by whether the weights are pretrained; they grow
+# in proportion to the batch. From scratch the step may be ten times as large as where there is something to lose.
+LEARNING_RATES = {("adamw", True): 1e-4, ("adamw", False): 1e-3, ("sgd", True): 5e-3, ("sgd", False): 5e-2}
+
+
+class TrainSettings(StageSettings):
+    """Settings of `train`."""
+
+    arch: str = "convnext_tiny"
+    """Architecture: any of torchvision's classification models by name, e.g. resnet18 or efficientnet_v2_s."""
+    pretrained: bool = True
+    """Start from torchvision's ImageNet weights, fetched once from download.pytorch.org; else from scratch."""
+    epochs: Annotated[int, Field(ge=1)] = 20
+    """How often every training photograph is seen."""
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    """Photographs per step, all workers together."""
+    lr: Annotated[float, Field(gt=0)] | None = None
+    """Peak learning rate; by default it follows from optimizer, --pretrained and --batch-size."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """AdamW, or SGD with Nesterov momentum."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of SGD, first beta of AdamW."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    """Weight decay; biases and norms have none. For SGD use something like 2e-5."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the target that is spread over all species."""
+    imbalanced: bool = False
+    """Favour no species for being frequent: the loss adjusts for how often each occurs in training."""
+    crop_size: Annotated[int, Field(ge=32)] | None = None
+    """Side of what the network sees, px; by default what the architecture's weights were made for."""
+    seed: int = 0
+    """Seed of all that is drawn: which photographs --number keeps, the split, the training run."""
+    num_workers: Annotated[int, HOW, Field(ge=1)] = 2
+    """Ray Train workers: one per GPU, or parts of a CPU machine."""
+    use_gpu: Annotated[bool | None, HOW] = None
+    """Give each worker (and each copy of the classifier) a GPU; by default when the cluster has any."""
+    cpus_per_worker: Annotated[float, HOW, Field(gt=0)] = 1
+    """CPUs that Ray keeps for each worker."""
+    max_failures: Annotated[int, HOW, Field(ge=0)] = 3
+    """How often training goes on by itself after a worker or a machine died."""
+
+    @field_validator("arch")
+    @classmethod
+    def _arch_is_known(cls, arch: str) -> str:
+        from aitax_ray.training.model import check_arch
+
+        return check_arch(arch)
+
+    def learning_rate(self) -> float:
+        """The peak learning rate."""
+        return self.lr or LEARNING_RATES[self.optimizer, self.pretrained] * self.batch_size / 64
+
+
+def train(settings: TrainSettings) -> StageReport:
+    """Train a classifier on the split's train side, measured on its val side after each epoch.
+
+    Writes model/weights.safetensors and model/classifier.json (the epoch with the best top-1 on val),
+    model/metrics.json (a row per epoch) and model/curves.png. After a crash the same command goes on after the last
+    complete epoch. What a photograph looks like in an epoch and what dropout draws follow from the seed; which
+    photographs share a batch follows from the order in which Ray Data delivers, which is not the same each time.
+    """
+    ws = Workspace(settings.root)
+    return ws.run("train", settings, ("manifest", "download", "split"), lambda: _train(ws, settings))
+
+
+def _train(ws: Workspace, settings: TrainSettings) -> Outcome:
+    from aitax_ray.training import distributed
+    from aitax_ray.training.curves import watching
+    from aitax_ray.training.feed import decode_for_evaluation, decode_for_training, photographs, read_labels
+    from aitax_ray.training.model import build_classifier, transform_for
+
+    split = ws.storage.read_table(workspace.SPLIT).select(["species_key", "class_index", "split"])
+    keys = dict(zip(split["class_index"].to_pylist(), split["species_key"].to_pylist(), strict=True))
+    classes = [keys[index] for index in range(len(keys))]
+    frequencies = [0] * len(classes)
+    for index, side in zip(split["class_index"].to_pylist(), split["split"].to_pylist(), strict=True):
+        frequencies[index] += side == "train"
+
+    if sum(frequencies) < settings.num_workers:
+        raise DataError(
+            f"{sum(frequencies)} training photographs are too few for {settings.num_workers} workers: "
+            "widen the query, or lower --num-workers"
+        )
+    transform = transform_for(settings.arch, settings.crop_size)
+    # What the architecture does not take, and weights that cannot be fetched, are told here rather than by workers.
+    build_classifier(settings.arch, len(classes), transform.crop_size, settings.pretrained)
+    connect()
+    # Crops are cut from somewhat more than they are large, so that most need not be enlarged.
+    shorter_side = max(transform.resize_size, round(1.25 * transform.crop_size))
+    labels, val_labels = read_labels(ws, "train"), read_labels(ws, "val")
+    decode = partial(decode_for_training, shorter_side=shorter_side)
+    dataset = photographs(ws, labels).map_batches(decode, batch_format="pyarrow")
+    datasets = {"train": distributed.cached(dataset, len(labels), shorter_side)}
+    if len(val_labels):
+        decode = partial(decode_for_evaluation, transform=transform)
+        dataset = photographs(ws, val_labels).map_batches(decode, batch_format="pyarrow")
+        datasets["val"] = distributed.cached(dataset, len(val_labels), transform.crop_size)
+    config = {
+        "root": ws.storage.root,
+        "settings": settings.model_dump(),
+        "lr": settings.learning_rate(),
+        "transform": transform.model_dump(),
+        "frequencies": frequencies,
+        "num_train": len(labels),
+    }
+    log.info(
+        "training %s on %s photographs of %s species, %s for validation, learning rate %.2g",
+        settings.arch, f"{len(labels):,}", f"{len(classes):,}", f"{len(val_labels):,}", settings.learning_rate(),
+    )  # fmt: skip
+    with watching(ws):
+        state = distributed.fit(ws, settings, config, datasets)
+    _write_model(ws, settings, state, classes, transform)
+    ws.storage.delete(distributed.RUNS)
+    history = state["history"]
+    best = history[state["epoch"] - 1]
+    return Outcome(
+        counts={
+            "species": len(classes),
+            "train": len(labels),
+            "val": len(val_labels),
+            "epochs": len(history),
+            "best_epoch": best["epoch"],
+        },
+        metrics={name: best[name] for name in ("top1", "top5", "macro_top1", "loss")},
+    )
+
+
+def _write_model(
+    ws: Workspace, settings: TrainSettings, state: dict[str, Any], classes: list[str], transform: Any
+) -> None:
+    from safetensors.torch import save
+
+    from aitax_ray.training.model import ClassifierInfo
+
+    weights = {name: tensor.contiguous() for name, tensor in state["model"].items()}
+    info = ClassifierInfo(
+        arch=settings.arch,
+        classes=classes,
+        embedding_size=weights["head.weight"].shape[1],
+        transform=transform,
+        epoch=state["epoch"],
+        versions=versions(),
+    )
+    ws.storage.write_bytes(
+        workspace.WEIGHTS, save(weights, metadata={"classifier": json.dumps(info.model_dump(mode="json"))})
+    )
+    ws.storage.write_json(workspace.CLASSIFIER, info.model_dump(mode="json"))

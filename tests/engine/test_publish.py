@@ -1,0 +1,100 @@
+"""engine.publish: what production gets, and what it does not."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from aitax_ray import schemas, workspace
+from aitax_ray.engine.bundle import ONNX, open_engine
+from aitax_ray.engine.publish import PublishSettings, publish
+from aitax_ray.errors import MissingArtifactError
+from aitax_ray.index.searcher import build_index
+from aitax_ray.settings import StageSettings
+from aitax_ray.workspace import Outcome, Workspace
+from tests.small import CROP, KEYS, complete, one_thread, photo, write_model, write_root
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Workspace:
+    """A root as the stages before publish leave it, with a model that has learned nothing."""
+    ws = write_root(tmp_path / "root", ["train"])
+    write_model(ws)
+    split = ws.storage.read_table(workspace.SPLIT).sort_by("image_id").to_pylist()
+
+    def evaluate() -> None:
+        figures = dict.fromkeys(("top1", "top5", "macro_top1", "ece"), 0.5)
+        ws.storage.write_json(workspace.EVALUATION, figures | {"temperature": 1.25})
+
+    def index() -> Outcome:
+        build_index(np.eye(len(split), dtype=np.float32), tmp_path / "scann")
+        ws.storage.upload(tmp_path / "scann", workspace.SCANN)
+        rows = [{n: row.get(n, "") for n in schemas.INDEX_ROWS.names} | {"row": n} for n, row in enumerate(split)]
+        ws.storage.write_table(workspace.INDEX_ROWS, pa.Table.from_pylist(rows, schemas.INDEX_ROWS))
+        return Outcome(counts={"images": len(rows)})
+
+    complete(ws, "evaluate", evaluate)
+    ws.run("index", StageSettings(root=ws.root), (), index)
+    return ws
+
+
+def versions(ws: Workspace) -> list[str]:
+    return sorted({f.path.split("/")[1] for f in ws.storage.files(workspace.ENGINES) if f.path.endswith("engine.json")})
+
+
+def test_published_engine_is_current_and_predicts_as_the_model_does(ws: Workspace) -> None:
+    import torch
+
+    from aitax_ray.training.predict import read_classifier
+
+    publish(PublishSettings(root=ws.root))
+    engine = open_engine(ws.root)
+    assert [engine.info.version] == versions(ws)
+    assert engine.info.classes == [taxon.species_key for taxon in engine.taxa] == KEYS
+    assert (engine.info.temperature, engine.info.doi) == (1.25, "10.15468/dl.sma11")
+    pixels = np.stack([engine.info.transform.pixels(photo(key, 0)) for key in KEYS])
+    assert pixels.shape == (3, CROP, CROP, 3)
+    embeddings, logits = engine.classifier().predict(pixels)
+    _, classifier = read_classifier(ws)
+    with one_thread(), torch.inference_mode():
+        expected = classifier(torch.from_numpy(engine.info.transform.normalize(pixels)))[1]
+    np.testing.assert_allclose(logits, expected.numpy(), atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=1e-5)
+
+
+def test_engine_holds_what_production_needs_and_nothing_more(ws: Workspace) -> None:
+    publish(PublishSettings(root=ws.root))
+    engine = open_engine(ws.root)
+    there = {str(path.relative_to(engine.folder)) for path in engine.folder.rglob("*") if path.is_file()}
+    scann = {name for name in there if name.startswith("scann/")}
+    assert there - scann == {"engine.json", ONNX, "classifier.safetensors", "taxa.parquet", "rows.parquet"}
+    assert scann
+
+
+def test_publishing_again_adds_a_version_and_swaps_current(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(PublishSettings(root=ws.root))
+    first = open_engine(ws.root).info
+    publish(PublishSettings(root=ws.root))
+    assert versions(ws) == [first.version]  # the same again is nothing new
+    later: Any = type("Later", (), {"now": staticmethod(lambda zone: first.created.replace(year=2031))})
+    monkeypatch.setattr("aitax_ray.engine.publish.datetime", later)
+    publish(PublishSettings(root=ws.root, min_score=0.1))
+    second = open_engine(ws.root).info
+    assert second.thresholds.min_score == 0.1
+    assert versions(ws) == sorted([first.version, second.version])
+    assert open_engine(f"{ws.root}/engines/{first.version}").info == first  # one can go back
+
+
+def test_half_an_engine_of_a_run_that_was_killed_is_cleared_away(ws: Workspace) -> None:
+    ws.storage.write_bytes(f"{workspace.ENGINES}/20200101-000000-dead/{ONNX}", b"half")
+    publish(PublishSettings(root=ws.root))
+    assert not ws.storage.exists(f"{workspace.ENGINES}/20200101-000000-dead")
+
+
+def test_publish_needs_an_evaluated_model(tmp_path: Path) -> None:
+    ws = write_root(tmp_path, ["train"])
+    write_model(ws)
+    with pytest.raises(MissingArtifactError, match="aitax evaluate"):
+        publish(PublishSettings(root=ws.root))

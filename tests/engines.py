@@ -1,0 +1,125 @@
+"""A small engine without training: it names photographs by their colour. Red, green and blue are its species."""
+
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
+from onnx import TensorProto, helper
+from PIL import Image
+
+from aitax_ray import schemas
+from aitax_ray.engine import bundle
+from aitax_ray.index.searcher import build_index
+from aitax_ray.storage import Storage
+from aitax_ray.training.transforms import EvalTransform
+
+COLOURS = {"11": (220, 30, 30), "22": (30, 220, 30), "33": (30, 30, 220)}
+NAMES = {"11": "Ruber primus", "22": "Viridis secundus", "33": "Caeruleus tertius"}
+TRANSFORM = EvalTransform(crop_size=8, resize_size=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+IMAGES_PER_SPECIES = 4
+SIZE = 16  # as which its photographs are decoded, px
+
+
+def photo(colour: tuple[int, int, int], size: tuple[int, int] = (40, 30), form: str = "PNG") -> bytes:
+    """A photograph of one colour."""
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, form)
+    return buffer.getvalue()
+
+
+def colour_classifier() -> bytes:
+    """ONNX: the embedding is the mean colour, the logits are five times that."""
+    nodes = [
+        helper.make_node("ReduceMean", ["pixels"], ["embedding"], axes=[2, 3], keepdims=0),
+        helper.make_node("Mul", ["embedding", "five"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "colours",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", 3, 8, 8])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in ("embedding", "logits")],
+        [helper.make_tensor("five", TensorProto.FLOAT, [1], [5.0])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def write_small_engine(folder: Path) -> Path:
+    """Write the engine into `folder`, which is returned."""
+    taxa = [
+        dict.fromkeys(schemas.TAXA.names, "")
+        | {
+            "species_key": key,
+            "name": NAMES[key],
+            "scientific_name": f"{NAMES[key]} L.",
+            "authorship": "L.",
+            "rank": "SPECIES",
+            "vernacular_name": f"the {NAMES[key].split()[0].lower()} one",
+            "genus": NAMES[key].split()[0],
+            "family": "Coloridae",
+            "num_occurrences": 2,
+            "num_images": IMAGES_PER_SPECIES,
+        }
+        for key in COLOURS
+    ]
+    rows, embeddings = [], []
+    for class_index, (key, colour) in enumerate(COLOURS.items()):
+        for number in range(IMAGES_PER_SPECIES):
+            url = f"https://photos.example/{key}/{number}.jpg"
+            rows.append(
+                dict.fromkeys(schemas.INDEX_ROWS.names, "")
+                | {
+                    "row": len(rows),
+                    "image_id": schemas.image_id(url),
+                    "species_key": key,
+                    "class_index": class_index,
+                    "gbif_id": f"{key}0{number}",
+                    "url": url,
+                    "license": "http://creativecommons.org/licenses/by/4.0/",
+                    "creator": f"author {number}",
+                    "rights_holder": "" if number == 0 else f"holder {number}",
+                    "publisher": "Colour Society",
+                }
+            )
+            # Each further one is a little grayer, hence less similar to the pure colour.
+            shade = np.array(colour, np.float32) / 127.5 - 1 + 0.2 * number
+            embeddings.append(shade / np.linalg.norm(shade))
+    index = folder.parent / "index-of-engine"
+    build_index(np.stack(embeddings), index)
+    files: dict[str, bytes | str] = {
+        bundle.ONNX: colour_classifier(),
+        bundle.TAXA: _parquet(taxa, schemas.TAXA),
+        bundle.ROWS: _parquet(rows, schemas.INDEX_ROWS),
+    }
+    files |= {f"{bundle.SCANN}/{file.name}": file.read_bytes() for file in index.iterdir()}
+    info: dict[str, Any] = {
+        "format_version": bundle.FORMAT_VERSION,
+        "version": "colours-1",
+        "created": datetime(2026, 1, 1, tzinfo=UTC),
+        "arch": "colours",
+        "transform": TRANSFORM,
+        "classes": list(COLOURS),
+        "embedding_size": 3,
+        "temperature": 1.0,
+        "thresholds": {"min_score": 0.005, "max_total_score": 0.99},
+        "num_indexed": len(rows),
+        "doi": "10.15468/dl.colour",
+        "citation": None,
+        "checklist_key": None,
+        "metrics": {"top1": 1.0},
+        "versions": {},
+    }
+    bundle.write_bundle(Storage(str(folder.parent)), folder.name, files, info)
+    return folder
+
+
+def _parquet(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema), sink)
+    return bytes(sink.getvalue())

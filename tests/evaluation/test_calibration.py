@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+
+from aitax_ray.evaluation.calibration import (
+    TEMPERATURES,
+    at_temperatures,
+    best_temperature,
+    expected_calibration_error,
+    reliability,
+)
+
+
+def draw(num: int, num_classes: int = 10, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits that are calibrated: the target is drawn from the probabilities they give."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, (num, num_classes))
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    target = (probabilities.cumsum(1) > rng.random((num, 1))).argmax(1)
+    return logits.astype(np.float32), target
+
+
+def test_figures_at_each_temperature_are_those_of_a_softmax() -> None:
+    logits, target = draw(50)
+    nll, max_probability = at_temperatures(logits, target)
+    assert nll.shape == max_probability.shape == (50, len(TEMPERATURES))
+    for column, temperature in enumerate(TEMPERATURES):
+        exponentials = np.exp(logits.astype(np.float64) / temperature)
+        probabilities = exponentials / exponentials.sum(1, keepdims=True)
+        np.testing.assert_allclose(nll[:, column], -np.log(probabilities[np.arange(50), target]), rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(max_probability[:, column], probabilities.max(1), rtol=1e-4)
+
+
+def test_large_logits_do_not_overflow() -> None:
+    nll, max_probability = at_temperatures(np.array([[1e4, 0.0], [0.0, 1e4]], np.float32), np.array([0, 0]))
+    assert np.isfinite(nll).all()
+    assert np.isfinite(max_probability).all()
+    assert nll[1, 32] == pytest.approx(1e4)
+
+
+@pytest.mark.parametrize("sharper", [0.5, 1.0, 2.5])
+def test_the_temperature_undoes_what_made_the_scores_too_sure(sharper: float) -> None:
+    logits, target = draw(4000)
+    nll, max_probability = at_temperatures(logits * sharper, target)
+    at = best_temperature(nll)
+    assert TEMPERATURES[at] == pytest.approx(sharper, rel=0.1)
+    hit = logits.argmax(1) == target
+    assert expected_calibration_error(max_probability[:, at], hit) < 0.03
+    if sharper != 1.0:
+        one = len(TEMPERATURES) // 2
+        assert expected_calibration_error(max_probability[:, one], hit) > 0.08
+
+
+def test_without_photographs_the_temperature_is_one() -> None:
+    assert TEMPERATURES[best_temperature(np.empty((0, len(TEMPERATURES))))] == pytest.approx(1.0)
+    assert TEMPERATURES[best_temperature(np.empty((0, 0)))] == pytest.approx(1.0)
+
+
+def test_the_calibration_error_is_that_of_a_sum_by_hand() -> None:
+    # Bins of a fifteenth: two photographs at 0.95 of which one is right, one at 0.5 that is wrong, one sure and right.
+    max_probability = np.array([0.95, 0.95, 0.5, 1.0])
+    hit = np.array([True, False, False, True])
+    # 0.95 and 1.0 share the last bin: mean max_probability 2.9 / 3, of which 2 of 3 are right.
+    assert reliability(max_probability, hit) == [
+        (pytest.approx(0.5), 0.0, 1),
+        (pytest.approx(2.9 / 3), pytest.approx(2 / 3), 3),
+    ]
+    assert expected_calibration_error(max_probability, hit) == pytest.approx((0.5 * 1 + (2.9 - 2) / 3 * 3) / 4)
+
+
+def test_no_photograph_has_no_calibration_error() -> None:
+    assert reliability(np.empty(0), np.empty(0, bool)) == []
+    assert expected_calibration_error(np.empty(0), np.empty(0, bool)) == 0

@@ -1,0 +1,76 @@
+"""The stage as a whole, on the tiny root."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aitax_ray import schemas, workspace
+from aitax_ray.errors import MissingArtifactError
+from aitax_ray.index.index import IndexSettings, index
+from aitax_ray.index.searcher import Searcher
+from aitax_ray.training import feed
+from aitax_ray.training.predict import as_matrix
+from aitax_ray.workspace import Workspace
+from tests.small import SIDES, trained, write_model, write_root
+
+
+@pytest.fixture
+def root(ray_session: None, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained(tmp_path_factory), tmp_path / "root"))
+
+
+def test_every_training_photograph_is_indexed_once_with_what_is_known_of_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "ROWS_PER_BLOCK", 4)  # else all of them would be one copy's work
+    ws = Workspace(str(root))
+    report = index(IndexSettings(root=str(root), inference_batch_size=5, num_classifiers=2))
+    num = 3 * SIDES.count("train")
+    assert report.counts == {"images": num}
+
+    embeddings = ws.storage.read_table(workspace.EMBEDDINGS).sort_by("image_id")
+    split = {r["image_id"]: r for r in ws.storage.read_table(workspace.SPLIT).to_pylist()}
+    wanted = sorted(key for key, row in split.items() if row["split"] == "train")
+    assert embeddings["image_id"].to_pylist() == wanted
+    vectors = as_matrix(embeddings["embedding"])
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+    table = ws.storage.read_table(workspace.INDEX_ROWS)
+    assert table.schema.equals(schemas.INDEX_ROWS)
+    rows = table.to_pylist()
+    assert [(r["row"], r["image_id"]) for r in rows] == list(enumerate(wanted))
+    media = {r["image_id"]: r for r in ws.storage.read_table(workspace.MEDIA).to_pylist()}
+    for row in rows:
+        key = row["image_id"]
+        assert (row["class_index"], row["species_key"]) == (split[key]["class_index"], split[key]["species_key"])
+        for name in ("url", "creator", "gbif_id", "license", "references"):
+            assert row[name] == media[key][name]
+
+    neighbors, similarities = Searcher(root / workspace.SCANN, num).search(vectors, 4)
+    assert neighbors[:, 0].tolist() == list(range(num))
+    np.testing.assert_allclose(similarities[:, 0], 1, atol=1e-4)
+    # What looks alike is of one species, mostly: the model was trained to tell them apart.
+    classes = table["class_index"].to_numpy()
+    assert (classes[neighbors] == classes[:, None]).mean() > 0.7
+    assert index(IndexSettings(root=str(root), num_classifiers=1)) == report
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_single_photograph_is_an_index_and_leftovers_of_a_crash_are_none(tmp_path: Path) -> None:
+    ws = write_root(tmp_path, {"7K3": ["train", "test"], "A12": ["val"], "Z9": ["test"]})
+    write_model(ws)
+    ws.storage.write_bytes(f"{workspace.EMBEDDINGS}/leftover.parquet", b"half a file")
+    assert index(IndexSettings(root=str(tmp_path))).counts == {"images": 1}
+    vectors = as_matrix(ws.storage.read_table(workspace.EMBEDDINGS)["embedding"])
+    assert len(vectors) == 1
+    neighbors, similarities = Searcher(tmp_path / workspace.SCANN, 1).search(vectors, 10)
+    assert neighbors.tolist() == [[0]]
+    assert similarities[0, 0] == pytest.approx(1, abs=1e-4)
+
+
+def test_a_missing_model_names_the_command_that_makes_it(tmp_path: Path) -> None:
+    write_root(tmp_path)
+    with pytest.raises(MissingArtifactError, match="aitax train"):
+        index(IndexSettings(root=str(tmp_path)))

@@ -1,0 +1,100 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aitax_ray.errors import EngineError
+from aitax_ray.index.searcher import MIN_FOR_TREE, Searcher, build_index
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def random_vectors(num: int, size: int = 32, seed: int = 0) -> np.ndarray:
+    return unit(np.random.default_rng(seed).normal(size=(num, size)))
+
+
+def clustered_vectors(num: int, size: int = 32, num_clusters: int = 200) -> np.ndarray:
+    """Vectors as photographs give them: those of a species lie together."""
+    rng = np.random.default_rng(1)
+    centres = rng.normal(size=(num_clusters, size))
+    return unit(centres[rng.integers(0, num_clusters, num)] + 0.5 * rng.normal(size=(num, size)))
+
+
+def nearest(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    cosine = queries @ vectors.T
+    best = np.argsort(-cosine, axis=1)[:, :k]
+    return best, np.take_along_axis(cosine, best, axis=1)
+
+
+@pytest.mark.parametrize("num", [1, 2, 17, 300])
+def test_few_vectors_are_searched_exactly(num: int, tmp_path: Path) -> None:
+    vectors, queries = random_vectors(num), random_vectors(5, seed=9)
+    build_index(vectors, tmp_path / "scann")
+    neighbors, similarities = Searcher(tmp_path / "scann", num).search(queries, 12)
+    wanted, cosine = nearest(vectors, queries, 12)
+    assert neighbors.shape == similarities.shape == (5, min(12, num))
+    assert (neighbors.dtype, similarities.dtype) == (np.int64, np.float32)
+    np.testing.assert_array_equal(neighbors, wanted)
+    np.testing.assert_allclose(similarities, cosine, atol=1e-5)
+
+
+def test_vectors_of_any_layout_are_taken(tmp_path: Path) -> None:
+    vectors = np.asfortranarray(random_vectors(20).astype(np.float64))
+    build_index(vectors, tmp_path / "scann")
+    neighbors, similarities = Searcher(tmp_path / "scann", 20).search(vectors[::3], 1)
+    assert neighbors.ravel().tolist() == list(range(0, 20, 3))
+    np.testing.assert_allclose(similarities, 1, atol=1e-5)
+
+
+def test_many_vectors_are_searched_through_a_tree_that_finds_most(tmp_path: Path) -> None:
+    vectors = clustered_vectors(MIN_FOR_TREE)
+    queries = unit(vectors[::100] + 0.05 * random_vectors(100, seed=3))
+    build_index(vectors, tmp_path)
+    searcher = Searcher(tmp_path, len(vectors))
+    neighbors, similarities = searcher.search(queries, 10)
+    wanted, _ = nearest(vectors, queries, 10)
+    recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(neighbors.tolist(), wanted.tolist(), strict=True)])
+    assert recall >= 0.9
+    # The best are measured exactly, and come in order.
+    np.testing.assert_allclose(similarities, np.einsum("nd,nkd->nk", queries, vectors[neighbors]), atol=1e-3)
+    assert (np.diff(similarities, axis=1) <= 1e-6).all()
+    again, _ = searcher.search(queries[:1], 10)
+    np.testing.assert_array_equal(again[0], neighbors[0])
+
+
+def test_looking_at_more_of_the_tree_finds_more(tmp_path: Path) -> None:
+    vectors, queries = random_vectors(MIN_FOR_TREE), random_vectors(50, seed=4)
+    wanted, _ = nearest(vectors, queries, 10)
+    found = []
+    for share in (0.02, 1.0):
+        folder = tmp_path / str(share)
+        build_index(vectors, folder, leaves_to_search=share)
+        neighbors, _ = Searcher(folder, len(vectors)).search(queries, 10)
+        found.append(sum(len(set(a) & set(b)) for a, b in zip(neighbors.tolist(), wanted.tolist(), strict=True)))
+    assert found[0] < found[1]
+    assert found[1] > 450
+
+
+@pytest.mark.parametrize("num", [17, MIN_FOR_TREE])
+def test_an_index_can_be_moved(num: int, tmp_path: Path) -> None:
+    vectors = clustered_vectors(num)
+    build_index(vectors, tmp_path / "here")
+    before = Searcher(tmp_path / "here", num).search(vectors[:5], 3)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here").rename(tmp_path / "there" / "scann")
+    after = Searcher(tmp_path / "there" / "scann", num).search(vectors[:5], 3)
+    np.testing.assert_array_equal(after[0], before[0])
+
+
+def test_a_missing_index_is_the_engines_fault(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"nowhere cannot be loaded.*publish the engine again"):
+        Searcher(tmp_path / "nowhere", 3)
+
+
+def test_an_index_that_lacks_a_file_is_the_engines_fault(tmp_path: Path) -> None:
+    build_index(random_vectors(17), tmp_path)
+    (tmp_path / "scann_config.pb").unlink()
+    with pytest.raises(EngineError, match="cannot be loaded"):
+        Searcher(tmp_path, 17)

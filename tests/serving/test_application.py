@@ -1,0 +1,106 @@
+"""serving.application: the deployments as plain objects; on Ray Serve they run in test_pipeline.py."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from pydantic import ValidationError
+from ray.serve.schema import ServeDeploySchema
+
+from aitax_ray.engine.bundle import open_engine
+from aitax_ray.errors import RequestError
+from aitax_ray.serving.application import Classifier, Ingress, Retrieval, build
+from aitax_ray.serving.args import ApplicationArgs
+from aitax_ray.serving.identifier import Identifier, decode_photo
+from tests.engines import COLOURS, SIZE, photo, write_small_engine
+from tests.web import Web
+
+PHOTOS = [decode_photo(photo(colour), SIZE) for colour in COLOURS.values()]
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_engine(tmp_path_factory.mktemp("engine") / "colours-1")
+
+
+class Handle:
+    """Stands for a deployment's handle: calls the object in this process."""
+
+    def __init__(self, deployment: Any) -> None:
+        self._deployment = deployment
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._deployment, name)
+
+        class Method:
+            remote = staticmethod(lambda *given: self.calls.append(name) or method(*given))
+
+        return Method
+
+
+class Unbatched(Classifier):
+    """The classifier without Ray Serve's gathering, which works in a replica only."""
+
+    def __init__(self, args: ApplicationArgs) -> None:
+        self._classifier = open_engine(args.engine).classifier()
+
+    async def predict(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.predict_batch([pixels])[0]
+
+
+def ingress(engine: Path, **args: Any) -> tuple[Ingress, Handle, Handle]:
+    arguments = ApplicationArgs(engine=str(engine), **args)
+    handles = Handle(Unbatched(arguments)), Handle(Retrieval(arguments))
+    return Ingress(arguments, *handles), *handles  # type: ignore[arg-type]
+
+
+def test_requests_that_share_a_batch_get_each_their_own_answer(engine: Path) -> None:
+    colours = list(COLOURS.values())
+    requests = [np.stack([np.full((8, 8, 3), c, np.uint8) for c in colours[: n + 1]]) for n in range(3)]
+    answers = Unbatched(ApplicationArgs(engine=str(engine))).predict_batch(requests)
+    assert [logits.argmax(axis=1).tolist() for _, logits in answers] == [[0], [0, 1], [0, 1, 2]]
+    assert [embeddings.shape for embeddings, _ in answers] == [(1, 3), (2, 3), (3, 3)]
+
+
+async def test_ingress_answers_as_the_identifier_in_one_process_does(engine: Path) -> None:
+    service, _, _ = ingress(engine, num_illustrations=3)
+    expected = Identifier(open_engine(str(engine))).identify(PHOTOS, 2)
+    assert await service.identify(PHOTOS, 2) == expected
+    assert service.num_queries == 1
+
+
+async def test_without_illustrations_the_retrieval_is_not_asked(engine: Path) -> None:
+    service, classifier, retrieval = ingress(engine, illustrate=False)
+    answer = await service.identify(PHOTOS[:1], None)
+    assert answer.candidates[0].illustrations == ()
+    assert (classifier.calls, retrieval.calls) == (["predict"], [])
+
+
+async def test_photograph_at_a_private_address_is_fetched_only_when_allowed(engine: Path, web: Web) -> None:
+    refusing, _, _ = ingress(engine)
+    with pytest.raises(RequestError, match="private address"):
+        await refusing.fetch(web.url("/ok/1.jpg"))
+    assert sum(web.requests.values()) == 0
+
+
+def test_bad_args_are_refused_when_they_are_read() -> None:
+    with pytest.raises(ValidationError):
+        ApplicationArgs(engine="e", max_batch_size=0)
+    with pytest.raises(ValidationError):
+        ApplicationArgs.model_validate({"engine": "e", "engin": "f"})
+
+
+def test_application_is_built_without_opening_the_engine() -> None:
+    assert build(ApplicationArgs(engine="/there/is/none")) is not None
+
+
+def test_configuration_for_serve_deploy_names_the_deployments_there_are() -> None:
+    content = yaml.safe_load((Path(__file__).parents[2] / "serve_config.yaml").read_text(encoding="utf-8"))
+    (application,) = ServeDeploySchema.model_validate(content).applications
+    assert application.import_path == f"{build.__module__}:{build.__name__}"
+    ApplicationArgs.model_validate(application.args)
+    built = {Ingress.__name__, Classifier.__name__, Retrieval.__name__}
+    assert {deployment.name for deployment in application.deployments} == built

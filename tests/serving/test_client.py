@@ -1,0 +1,83 @@
+"""serving.client: asking an engine or a service, and showing what it says."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aitax_ray.errors import AitaxError, SettingsError
+from aitax_ray.serving.client import identify_files
+from tests.engines import COLOURS, photo, write_small_engine
+from tests.web import Web
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> str:
+    return str(write_small_engine(tmp_path / "colours-1"))
+
+
+def ask(
+    photos: list[Path], engine: str | None, url: str | None = None, together: bool = False, as_json: bool = True
+) -> None:
+    identify_files(photos, engine=engine, url=url, together=together, max_results=2, as_json=as_json)
+
+
+def files(folder: Path, *keys: str) -> list[Path]:
+    paths = [folder / f"{key}.png" for key in keys]
+    for key, path in zip(keys, paths, strict=True):
+        path.write_bytes(photo(COLOURS[key]))
+    return paths
+
+
+def test_each_photograph_has_its_answer_in_json(
+    engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask(files(tmp_path, "11", "33"), engine)
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [a["results"][0]["gbif_id"] for a in answers] == ["11", "33"]
+    assert [Path(a["photos"][0]).name for a in answers] == ["11.png", "33.png"]
+
+
+def test_photographs_of_one_individual_have_one_answer(
+    engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask(files(tmp_path, "11", "33"), engine, together=True)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert len(json.loads(line)["results"]) == 2
+
+
+def test_table_shows_species_family_author_and_licence(
+    engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask(files(tmp_path, "22"), engine, as_json=False)
+    out = capsys.readouterr().out
+    for word in ("Viridis secundus", "Coloridae", "the viridis one", "holder 1", "creativecommons.org", "%"):
+        assert word in out
+
+
+def test_bad_file_is_told_and_the_others_are_answered(
+    engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "note.txt").write_text("no photograph")
+    with pytest.raises(AitaxError, match="2 of 3 photographs"):
+        ask([tmp_path / "note.txt", tmp_path / "absent.jpg", *files(tmp_path, "11")], engine)
+    out, err = capsys.readouterr()
+    assert json.loads(out)["results"][0]["gbif_id"] == "11"
+    assert "note.txt cannot be used: not an image" in err
+    assert "absent.jpg cannot be read" in err
+
+
+def test_service_that_is_not_there_is_told_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(AitaxError, match=r"no answer from http://127\.0\.0\.1:9 .*`aitax serve` starts one"):
+        ask(files(tmp_path, "11"), None, url="http://127.0.0.1:9/")
+
+
+def test_engine_or_url_must_be_given_and_not_both(tmp_path: Path) -> None:
+    for engine, url in ((None, None), ("e", "http://x")):
+        with pytest.raises(SettingsError, match="either --engine"):
+            ask([tmp_path / "a.jpg"], engine, url)
+
+
+def test_something_else_at_the_address_is_told(tmp_path: Path, web: Web) -> None:
+    with pytest.raises(AitaxError, match="but not as `aitax serve` does: check --url"):
+        ask(files(tmp_path, "11"), None, url=web.url(""))

@@ -1,0 +1,179 @@
+"""serving.http: the routes, over a backend in this process."""
+
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from PIL import Image
+
+from aitax_ray.engine.bundle import open_engine
+from aitax_ray.errors import RequestError
+from aitax_ray.serving.http import MAX_BODY_BYTES, make_app
+from aitax_ray.serving.identifier import Identification, Identifier
+from tests.engines import COLOURS, photo, write_small_engine
+
+RED, BLUE = photo(COLOURS["11"]), photo(COLOURS["33"])
+
+
+class LocalBackend:
+    """Answers from an engine in this process; fetches from a dictionary."""
+
+    def __init__(self, folder: Path) -> None:
+        self._identifier = Identifier(open_engine(str(folder)))
+        self.info, self.taxa = self._identifier.engine.info, self._identifier.engine.taxa
+        self.num_queries = 7
+
+    async def identify(self, photos: Sequence[Image.Image], max_results: int | None) -> Identification:
+        return self._identifier.identify(photos, max_results)
+
+    async def fetch(self, url: str) -> bytes:
+        if url != "https://photos.example/red.jpg":
+            raise RequestError(f"{url} cannot be fetched: not found")
+        return RED
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    backend = LocalBackend(write_small_engine(tmp_path_factory.mktemp("engine") / "colours-1"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(make_app(lambda: backend), log_level="critical"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()  # the listener is open already: what is asked before the server is up waits
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", follow_redirects=True, timeout=30
+        ) as client:
+            yield client
+        server.should_exit = True
+        thread.join()
+
+
+def post(client: httpx.Client, *bodies: bytes, path: str = "/identify", **options: Any) -> Any:
+    return client.post(path, files=[("image", (f"{n}.png", body)) for n, body in enumerate(bodies)], **options)
+
+
+def test_posted_photograph_is_named(client: httpx.Client) -> None:
+    answer = post(client, RED, data={"info": "true"}, params={"lang": "fr", "api-key": "k"})
+    assert answer.status_code == 200
+    first = answer.json()["results"][0]
+    assert (first["name"], first["gbif_id"], first["family"]) == ("Ruber primus", "11", "Coloridae")
+    assert first["images"][0]["rightsHolder"] == "author 0"
+    scores = [result["score"] for result in answer.json()["results"]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_two_photographs_give_one_answer(client: httpx.Client) -> None:
+    results = post(client, RED, BLUE).json()["results"]
+    assert {result["gbif_id"] for result in results[:2]} == {"11", "33"}
+    assert results[0]["score"] == pytest.approx(results[1]["score"], abs=0.01)
+
+
+def test_photograph_is_named_by_its_url(client: httpx.Client) -> None:
+    answer = client.get("/identify", params={"image": "https://photos.example/red.jpg"})
+    assert answer.json()["results"][0]["name"] == "Ruber primus"
+
+
+def test_address_that_ends_in_a_slash_works(client: httpx.Client) -> None:
+    assert post(client, RED, path=f"{client.base_url}//identify").status_code == 200
+
+
+def test_number_of_results_can_be_asked_for(client: httpx.Client) -> None:
+    assert len(post(client, RED, BLUE, params={"nb-results": 1}).json()["results"]) == 1
+    assert post(client, RED, params={"nb-results": 0}).status_code == 400
+
+
+def test_info_false_leaves_the_images_out_in_the_address_and_in_the_form(client: httpx.Client) -> None:
+    assert post(client, RED, params={"info": "false"}).json()["results"][0]["images"] == []
+    assert post(client, RED, data={"info": "false"}).json()["results"][0]["images"] == []
+    assert post(client, RED, data={"info": "1"}).json()["results"][0]["images"] != []
+
+
+@pytest.mark.parametrize(
+    ("bodies", "status", "message"),
+    [
+        ([], 400, "image: Field required"),
+        ([RED] * 6, 400, "1 to 5 photographs"),
+        ([b"hello"], 415, "the photograph cannot be used: not an image"),
+        ([RED, RED[:60]], 415, "photograph 2 cannot be used: truncated"),
+        ([b""], 415, "the photograph cannot be used"),
+        ([photo((1, 2, 3), (13, 17))], 415, "too small"),
+    ],
+)
+def test_bad_request_is_told_what_is_wrong(
+    client: httpx.Client, bodies: list[bytes], status: int, message: str
+) -> None:
+    answer = post(client, *bodies)
+    assert answer.status_code == status
+    assert answer.json()["status"] == "error"
+    assert answer.json()["code"] == status
+    assert message in answer.json()["message"]
+
+
+def test_url_that_cannot_be_fetched_is_told(client: httpx.Client) -> None:
+    answer = client.get("/identify", params={"image": "https://photos.example/no.jpg"})
+    assert (answer.status_code, answer.json()["message"]) == (
+        400,
+        "https://photos.example/no.jpg cannot be fetched: not found",
+    )
+    assert client.get("/identify", params={"image": ["https://photos.example/red.jpg"] * 6}).status_code == 400
+
+
+def test_too_large_a_body_is_refused_whether_announced_or_not(client: httpx.Client) -> None:
+    assert client.post("/identify", content=b"x" * (MAX_BODY_BYTES + 1)).status_code == 413
+    form = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    chunks = (form if n == 0 else b"x" * 2**20 for n in range(60))
+    answer = client.post("/identify", content=chunks, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (413, 413)
+
+
+@pytest.mark.parametrize("path", ["/identify?image=https://no.example/", "/nothing", "/status"])
+def test_every_answer_can_be_read_by_a_page_elsewhere(client: httpx.Client, path: str) -> None:
+    answer = client.get(path, headers={"Origin": "https://herbarium.example"})
+    assert answer.headers["access-control-allow-origin"] == "*"
+
+
+def test_unforeseen_failure_is_an_answer_too(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> Identification:
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(LocalBackend, "identify", fail)
+    answer = client.post("/identify", files={"image": RED}, headers={"Origin": "https://herbarium.example"})
+    assert (answer.status_code, answer.json()["status"]) == (500, "error")
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert "unforeseen" in caplog.text
+    assert "unforeseen" not in answer.text
+
+
+def test_status_tells_the_doi_without_scheme(client: httpx.Client) -> None:
+    assert client.get("/status").json() == {
+        "status": "ok",
+        "gbif_doi": "10.15468/dl.colour",
+        "queries": 7,
+        "engine": "colours-1",
+        "arch": "colours",
+        "species": 3,
+    }
+
+
+def test_taxa_are_a_bare_list(client: httpx.Client) -> None:
+    assert [row["species_id"] for row in client.get("/taxa").json()] == ["11", "22", "33"]
+
+
+def test_help_names_every_route_and_its_parameters(client: httpx.Client) -> None:
+    routes = {(row["method"], row["path"]): row for row in client.get("/help").json()["routes"]}
+    assert {path for _, path in routes} == {"/identify", "/status", "/taxa", "/help", "/healthz"}
+    assert set(routes["POST", "/identify"]["parameters"]) == {"image", "nb-results", "info"}
+    assert all(row["description"] for row in routes.values())
+
+
+def test_healthz_and_docs_answer(client: httpx.Client) -> None:
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert client.get("/").url.path == "/docs"
+    assert "/identify" in client.get("/openapi.json").json()["paths"]

@@ -1,0 +1,159 @@
+"""A tiny root as the stages before training leave it, written by hand: no network, no Ray.
+
+Three species of plainly different photographs. Where a trained model is needed, `trained` has one; where any model
+does, `write_model` writes one that has learned nothing.
+"""
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from aitax_ray import schemas, workspace
+from aitax_ray.schemas import image_id
+from aitax_ray.settings import StageSettings
+from aitax_ray.workspace import Outcome, Workspace
+
+# species_key -> (name, colour)
+SPECIES = {
+    "7K3": ("Rana alba", (215, 205, 190)),
+    "A12": ("Rana rubra", (200, 45, 35)),
+    "Z9": ("Hyla viridis", (40, 150, 60)),
+}
+KEYS = sorted(SPECIES)
+ARCH = "squeezenet1_1"  # learns them in a few steps
+CROP = 32
+EPOCHS = 5
+# Sides of the photographs of each species, two photographs an occurrence.
+SIDES = ("train",) * 8 + ("val",) * 4 + ("test",) * 4
+
+
+def photo(species_key: str, number: int, size: tuple[int, int] = (56, 44)) -> Image.Image:
+    """Draw a photograph: the colour of its species with noise, and a dark spot somewhere."""
+    rng = np.random.default_rng([KEYS.index(species_key), number])
+    pixels = rng.normal(SPECIES[species_key][1], 25, (size[1], size[0], 3))
+    top, left = rng.integers(0, size[1] - 10), rng.integers(0, size[0] - 10)
+    pixels[top : top + 10, left : left + 10] *= 0.3
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def jpeg(image: Image.Image) -> bytes:
+    """A photograph's file."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def write_root(root: Path, sides: Sequence[str] | dict[str, Sequence[str]] = SIDES) -> Workspace:
+    """Write what manifest, download and split leave; `sides` holds one for each photograph, the same for all species
+    or by species_key. The rows of every table stand in another order."""
+    ws = Workspace(str(root))
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "image_id": image_id(f"https://photos.example/{key}/{number}.jpg"),
+            "url": f"https://photos.example/{key}/{number}.jpg",
+            "gbif_id": f"{key}-{number // 2}",
+            "species_key": key,
+            "class_index": KEYS.index(key),
+            "split": side,
+            "creator": f"Author of {key}/{number}",
+            "jpeg": jpeg(photo(key, number)),
+            "width": 56,
+            "height": 44,
+        }
+        for key in KEYS
+        for number, side in enumerate(sides[key] if isinstance(sides, dict) else sides)
+    ]
+
+    def table(schema: pa.Schema, part: slice = slice(None)) -> pa.Table:
+        shuffled = [rows[place] for place in rng.permutation(len(rows))] if part == slice(None) else rows[part]
+        return pa.Table.from_pylist([{name: row.get(name, "") for name in schema.names} for row in shuffled], schema)
+
+    def manifest() -> None:
+        taxa = [{"species_key": key, "name": SPECIES[key][0], "num_images": 0, "num_occurrences": 0} for key in KEYS]
+        blank = dict.fromkeys(schemas.TAXA.names, "")
+        ws.storage.write_table(workspace.TAXA, pa.Table.from_pylist([{**blank, **t} for t in taxa], schemas.TAXA))
+        ws.storage.write_table(f"{workspace.MEDIA}/part-00000.parquet", table(schemas.MEDIA))
+        ws.storage.write_json(workspace.QUERY, {"doi": "10.15468/dl.sma11", "citation": ""})
+
+    def download() -> None:
+        ws.storage.write_table("images/a.parquet", table(schemas.IMAGES, slice(0, None, 2)))
+        if len(rows) > 1:
+            ws.storage.write_table("images/b.parquet", table(schemas.IMAGES, slice(1, None, 2)))
+
+    def split() -> None:
+        ws.storage.write_table(workspace.SPLIT, table(schemas.SPLIT))
+
+    for stage in (manifest, download, split):
+        complete(ws, stage.__name__, stage)
+    return ws
+
+
+def complete(ws: Workspace, stage: str, work: Callable[[], None]) -> None:
+    """Do a stage's work and mark it complete."""
+
+    def outcome() -> Outcome:
+        work()
+        return Outcome()
+
+    ws.run(stage, StageSettings(root=ws.root, force=True), (), outcome)
+
+
+def write_model(ws: Workspace, arch: str = ARCH, crop_size: int = CROP, seed: int = 0) -> Any:
+    """Write a model that has learned nothing; gives its classifier."""
+    import torch
+
+    from aitax_ray.training import train
+    from aitax_ray.training.curves import draw_curves
+    from aitax_ray.training.model import build_classifier, transform_for
+
+    torch.manual_seed(seed)
+    classifier = build_classifier(arch, len(KEYS), crop_size).eval()
+    state = {"model": classifier.state_dict(), "epoch": 1}
+
+    def write() -> None:
+        settings = train.TrainSettings(root=ws.root, arch=arch, pretrained=False, crop_size=crop_size)
+        train._write_model(ws, settings, state, KEYS, transform_for(arch, crop_size))
+        ws.storage.write_bytes("model/curves.png", draw_curves([{"epoch": 1, "train_loss": 1.0}]))
+
+    complete(ws, "train", write)
+    return classifier
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute in one thread: with tensors as small as the tests', more of them wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def trained(folders: pytest.TempPathFactory) -> Path:
+    """A root whose model was trained by the stage, by two workers, once a session. Copy it before you write to it."""
+    from aitax_ray.training.train import train
+
+    root = folders.getbasetemp() / "trained"
+    if not root.exists():
+        write_root(root)
+    train(train_settings(root))  # which it does once
+    return root
+
+
+def train_settings(root: Path | str, **changes: object) -> Any:
+    """Settings of a short training run."""
+    from aitax_ray.training.train import TrainSettings
+
+    short = {"arch": ARCH, "pretrained": False, "crop_size": CROP, "epochs": EPOCHS, "batch_size": 8, "lr": 1e-3}
+    return TrainSettings.model_validate({"root": str(root), **short, "cpus_per_worker": 0.5, **changes})

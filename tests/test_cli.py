@@ -1,0 +1,321 @@
+"""The command line, in this process; the stages themselves have their own tests."""
+
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aitax_ray import __version__, cli
+from aitax_ray.errors import DataError, MissingArtifactError
+from aitax_ray.pipeline import STAGES
+from aitax_ray.serving.serve import ServeSettings
+from aitax_ray.settings import flag
+
+Run = Callable[..., int]
+COMMANDS = {stage.name: stage.settings for stage in STAGES} | {"serve": ServeSettings}
+
+
+@pytest.fixture(autouse=True)
+def _same_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An empty working folder, a wide terminal; what the command line sets for its process goes with the test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    handler, level, handlers = signal.getsignal(signal.SIGTERM), logging.root.level, logging.root.handlers[:]
+    yield
+    signal.signal(signal.SIGTERM, handler)
+    logging.root.setLevel(level)
+    logging.root.handlers[:] = handlers
+
+
+@pytest.fixture
+def run() -> Run:
+    """Run `aitax` with arguments; returns the exit status."""
+
+    def run_main(*arguments: object) -> int:
+        with pytest.raises(SystemExit) as left:
+            cli.main([str(argument) for argument in arguments])
+        assert isinstance(left.value.code, int)
+        return left.value.code
+
+    return run_main
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The settings that each stage was run with; no stage does anything."""
+    found: dict[str, Any] = {}
+    for stage in STAGES:
+        fake(monkeypatch, stage.name, lambda settings, name=stage.name: found.setdefault(name, settings))
+    return found
+
+
+def fake(monkeypatch: pytest.MonkeyPatch, name: str, work: Callable[[Any], Any]) -> None:
+    stage = next(stage for stage in STAGES if stage.name == name)
+    # Stages are frozen dataclasses; that is to keep the program from doing what a test may.
+    monkeypatch.setitem(vars(stage), "run", work)
+
+
+def test_what_is_done_has_status_0(run: Run, seen: dict[str, Any]) -> None:
+    assert run("split", "--root", "r") == 0
+    assert seen["split"].root == "r"
+
+
+def test_a_failure_has_status_1_and_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> None:
+        raise DataError("too little: take more")
+
+    fake(monkeypatch, "split", fail)
+    assert run("split", "--root", "r") == 1
+    assert capsys.readouterr() == ("", "aitax: too little: take more\n")
+
+
+def test_an_error_nobody_thought_of_has_status_1_and_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> None:
+        raise ZeroDivisionError("by zero\n  and a long story")
+
+    fake(monkeypatch, "split", fail)
+    assert run("split", "--root", "r") == 1
+    assert capsys.readouterr() == ("", "aitax: ZeroDivisionError: by zero (--debug shows more)\n")
+
+
+@pytest.mark.parametrize("place", [0, 1, 3])
+@pytest.mark.parametrize("error", [DataError, ZeroDivisionError])
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, error: type[Exception], place: int) -> None:
+    def fail(_: object) -> None:
+        raise error("here")
+
+    fake(monkeypatch, "split", fail)
+    arguments = ["split", "--root", "r"]
+    arguments.insert(place, "--debug")
+    with pytest.raises(error, match="here"):
+        cli.main(arguments)
+
+
+def test_ctrl_c_has_status_130_and_says_how_to_go_on(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    fake(monkeypatch, "download", interrupt)
+    assert run("download", "--root", "r") == 130
+    assert capsys.readouterr() == ("", "aitax: stopped; the same command goes on from here\n")
+
+
+def test_sigterm_is_as_good_as_ctrl_c(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(monkeypatch, "download", lambda _: signal.raise_signal(signal.SIGTERM))
+    assert run("download", "--root", "r") == 130
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["split"], "--root is needed"),
+        (["serve"], "--engine is needed"),
+        (["split", "--root", "r", "--vall", "0.1"], "--vall"),
+        (["split", "--root", "r", "--val", "much"], "much"),
+        (["split", "--root", "r", "--val", "2"], "--val: Input should be less than 1"),
+        (["split", "--root", "r", "--val", "0.6", "--test", "0.6"], "--val and --test together must be below 1"),
+        (["spilt", "--root", "r"], "spilt"),
+        (["split", "r"], "r"),
+        (["identify"], "PHOTO"),
+        (["manifest", "--root", "r"], "exactly one of --doi"),
+        (["manifest", "--root", "r", "--doi", "10.15468/dl.x", "--archive", "a.zip"], "--doi and --archive are given"),
+    ],
+)
+def test_bad_usage_has_status_2_and_one_line_that_names_it(
+    run: Run, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+) -> None:
+    assert run(*arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("aitax: ")
+    assert err.count("\n") == 1
+    assert told in err
+
+
+def test_a_command_that_is_misspelled_is_guessed(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("spilt", "--root", "r") == 2
+    assert '"split"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("together", [[], ["--engine", "e", "--url", "http://x"]])
+def test_identify_takes_an_engine_or_a_service(
+    run: Run, capsys: pytest.CaptureFixture[str], together: list[str]
+) -> None:
+    assert run("identify", "photo.jpg", *together) == 2
+    assert "give either --engine (a folder) or --url (a running service)" in capsys.readouterr().err
+
+
+def test_identify_says_where_there_is_no_engine(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("identify", "photo.jpg", "--engine", tmp_path) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert f"no engine in {tmp_path}" in err
+
+
+def test_an_unknown_architecture_names_the_nearest(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", "--root", "r", "--arch", "resnet81") == 1
+    err = capsys.readouterr().err
+    assert err.startswith("aitax: --arch resnet81 is not one of torchvision's")
+    assert "resnet18" in err
+    assert err.count("\n") == 1
+
+
+def test_an_unknown_architecture_is_told_before_anything_is_built(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], seen: dict[str, Any]
+) -> None:
+    assert run("build", "--root", "r", "--doi", "10.15468/dl.4gbcs6", "--arch", "resnet81") == 1
+    assert "resnet18" in capsys.readouterr().err
+    assert seen == {}
+
+
+@pytest.mark.parametrize(
+    ("stage", "missing"),
+    [("download", "manifest"), ("split", "download"), ("evaluate", "manifest"), ("index", "manifest")],
+)
+def test_a_stage_without_its_input_names_the_command_that_makes_it(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], stage: str, missing: str
+) -> None:
+    root = tmp_path / "root"
+    assert run(stage, "--root", root) == 1
+    assert capsys.readouterr() == ("", f"aitax: {MissingArtifactError(missing, str(root))}\n")
+    assert not root.exists()
+
+
+def test_a_root_without_write_permission_is_told_in_one_line(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos" / "Heliconius erato"
+    photos.mkdir(parents=True)
+    (photos / "1.jpg").write_bytes(b"a photograph")
+    (tmp_path / "file").touch()
+    assert run("manifest", "--root", tmp_path / "file" / "root", "--photos", photos.parent) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert f"{tmp_path}/file/root" in err
+    assert "choose a --root that can" in err
+
+
+def test_a_file_that_is_no_archive_is_told_without_a_traceback(
+    run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "broken.zip").write_bytes(b"no archive")
+    assert run("manifest", "--root", tmp_path / "root", "--archive", tmp_path / "broken.zip") == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Traceback" not in err
+    assert "broken.zip" in err
+
+
+def test_the_file_fills_in_what_no_flag_says(run: Run, tmp_path: Path, seen: dict[str, Any]) -> None:
+    (tmp_path / "aitax.yaml").write_text(
+        "split:\n  root: from-file\n  val: 0.2\n  min-images: 7\ntrain:\n  epochs: 3\n"
+    )
+    assert run("split", "--val", "0.3") == 0
+    assert seen["split"].model_dump() == {
+        "root": "from-file", "force": False, "val": 0.3, "test": 0.1, "min_images": 7, "seed": 0,
+    }  # fmt: skip
+
+
+def test_a_flag_can_say_no_to_the_file(run: Run, tmp_path: Path, seen: dict[str, Any]) -> None:
+    (tmp_path / "aitax.yaml").write_text("train:\n  pretrained: true\n  imbalanced: true\n")
+    assert run("train", "--root", "r", "--no-imbalanced") == 0
+    assert (seen["train"].pretrained, seen["train"].imbalanced) == (True, False)
+
+
+def test_build_gives_each_stage_its_section_and_its_flags(run: Run, tmp_path: Path, seen: dict[str, Any]) -> None:
+    (tmp_path / "other.yaml").write_text("train:\n  epochs: 3\ndownload:\n  image-size: 64\n")
+    assert run("build", "--root", "r", "--archive", "a.zip", "--seed", "5", "--config", tmp_path / "other.yaml") == 0
+    assert list(seen) == [stage.name for stage in STAGES]
+    assert {settings.root for settings in seen.values()} == {"r"}
+    assert (seen["train"].epochs, seen["download"].image_size, seen["manifest"].archive) == (3, 64, "a.zip")
+    assert {name for name, settings in seen.items() if getattr(settings, "seed", None) == 5} == {
+        "manifest", "split", "train",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("split:\n  vall: 0.1\n", "--vall is not a setting here"),
+        ("splitt:\n  val: 0.1\n", "no section is called `splitt:`"),
+        ("split: [\n", "cannot be read as YAML"),
+    ],
+)
+def test_a_file_that_is_wrong_has_status_2_and_one_line(
+    run: Run, tmp_path: Path, seen: dict[str, Any], capsys: pytest.CaptureFixture[str], content: str, told: str
+) -> None:
+    (tmp_path / "aitax.yaml").write_text(content)
+    assert run("split", "--root", "r") == 2
+    err = capsys.readouterr().err
+    assert told in err
+    assert err.count("\n") == 1
+    assert seen == {}
+
+
+def test_a_file_that_was_asked_for_must_be_there(
+    run: Run, seen: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("split", "--root", "r", "--config", "absent.yaml") == 2
+    assert capsys.readouterr().err == "aitax: --config absent.yaml: there is no such file\n"
+    assert seen == {}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_lists_every_setting_with_its_explanation(run: Run, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert run(name, "--help") == 0
+    words = capsys.readouterr().out.replace("│", " ").split()
+    text = " ".join(words)
+    fields = COMMANDS[name].model_fields
+    assert [field for field in fields if flag(field) not in words] == []
+    assert [field for field, info in fields.items() if str(info.description).split()[0] not in text] == []
+    assert "--config" in words
+
+
+def test_help_of_build_lists_every_setting_of_every_stage_once(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("build", "--help") == 0
+    words = capsys.readouterr().out.split()
+    flags = {flag(field) for stage in STAGES for field in stage.settings.model_fields}
+    assert {name for name in flags if words.count(name) < 1} == set()
+    assert words.count("--root") == 1
+
+
+def test_help_shows_defaults_and_what_is_required(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", "--help") == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "every node must reach it. [required]" in text
+    assert (
+        "Start from torchvision's ImageNet weights, fetched once from download.pytorch.org; else from scratch. " in text
+    )
+    assert "[default: yes]" in text
+    assert "[choices: adamw, sgd]" in text
+    assert "[default: None]" not in text
+
+
+def test_help_and_version_have_status_0(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    shown = capsys.readouterr().out
+    assert [name for name in (*COMMANDS, "build", "identify", "demo") if f" {name} " not in shown] == []
+    assert run("--version") == 0
+    assert capsys.readouterr().out.strip() == __version__
+    assert run() == 0
+
+
+def test_identify_hands_on_what_it_was_given(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(
+        "aitax_ray.serving.client.identify_files", lambda photos, **rest: given.update(rest, photos=photos)
+    )
+    assert run("identify", "a.jpg", "b.jpg", "--url", "http://x", "--json", "--together", "--max-results", "3") == 0
+    assert given == {
+        "photos": [Path("a.jpg"), Path("b.jpg")], "engine": None, "url": "http://x", "together": True,
+        "max_results": 3, "as_json": True,
+    }  # fmt: skip

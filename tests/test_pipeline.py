@@ -1,0 +1,152 @@
+"""The whole way, through the command line: an archive goes in, an identified photograph comes out."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pyarrow.parquet as pq
+import pytest
+
+from aitax_ray import pipeline
+from aitax_ray.demo.server import serve_world
+from aitax_ray.demo.world import World, build_world, unseen_photo
+from aitax_ray.errors import SettingsError
+from aitax_ray.workspace import FOLDERS, Workspace
+from tests.commands import TIMEOUT_S, Ran, run, running
+
+SMALL = (
+    *("--arch", "resnet18", "--no-pretrained", "--crop-size", "64", "--image-size", "96"),
+    *("--epochs", "4", "--batch-size", "8", "--shard-size", "16"),
+)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A root that `aitax build` has made, and how."""
+
+    root: Path
+    world: World
+    command: tuple[str, ...]
+    interrupted: tuple[int, str]  # status and stderr of the first run, on which Ctrl-C was pressed in training
+    first: Ran  # to the end
+
+    @property
+    def ws(self) -> Workspace:
+        return Workspace(str(self.root))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+    folder = tmp_path_factory.mktemp("small")
+    with serve_world(folder / "world") as address:
+        world = build_world(folder / "world", num_species=3, fewest=8, most=12, base_url=address)
+        given = ("--root", "root", "--doi", world.doi, "--gbif-url", address, "--allow-private-hosts")
+        command = ("build", *given, *SMALL)
+        with running(*command, cwd=folder) as interrupted:
+            interrupted.wait_for("epoch 1:", TIMEOUT_S)
+            status = interrupted.interrupt()
+        yield Built(folder / "root", world, command, (status, "".join(interrupted.lines)), run(*command, cwd=folder))
+
+
+def test_ctrl_c_stops_with_a_sentence_and_the_same_command_goes_on(built: Built) -> None:
+    status, told = built.interrupted
+    assert status == 130
+    assert told.splitlines()[-1] == "aitax: stopped; the same command goes on from here"
+    assert "Traceback" not in told
+    assert built.first.err.count("is complete already") == 3  # manifest, download, split
+    assert "train: going on where an earlier run stopped" in built.first.err
+    first_epoch = next(line[9:] for line in told.splitlines() if "epoch 1:" in line)
+    assert first_epoch in built.first.err  # not trained again: the figures would differ
+
+
+def test_build_runs_every_stage_and_each_leaves_its_report(built: Built) -> None:
+    assert built.first.status == 0, built.first.err
+    for stage in pipeline.STAGES:
+        report = built.ws.report(stage.name)
+        assert report is not None
+        assert report.seconds > 0
+        assert (built.root / FOLDERS[stage.name][0] / "report.json").exists()
+
+
+def test_nothing_is_lost_between_archive_and_split(built: Built) -> None:
+    manifest, download = built.ws.require("manifest"), built.ws.require("download")
+    split = built.ws.require("split")
+    assert manifest.counts["rows_read"] == manifest.counts["kept"] + sum(manifest.reasons.values())
+    assert download.counts["urls"] == manifest.counts["kept"]
+    assert download.counts["ok"] == built.world.num_images
+    assert download.reasons == {"not_found": download.counts["failed"]}
+    kept = sum(split.counts[side] for side in ("train", "val", "test"))
+    assert kept + sum(split.reasons.values()) == download.counts["ok"]
+
+
+def test_report_page_and_curves_are_there_to_look_at(built: Built) -> None:
+    page = (built.root / "evaluation" / "report.html").read_text()
+    assert all(kind.name in page for kind in built.world.species)
+    assert (built.root / "model" / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_second_build_does_nothing_and_says_so(built: Built) -> None:
+    before = {f: f.stat().st_mtime_ns for f in built.root.rglob("*") if f.is_file()}
+    again = run(*built.command, cwd=built.root.parent)
+    assert again.status == 0, again.err
+    assert again.err.count("is complete already") == len(pipeline.STAGES)
+    assert {f: f.stat().st_mtime_ns for f in built.root.rglob("*") if f.is_file()} == before
+
+
+def test_index_holds_the_training_photographs_with_their_authors(built: Built) -> None:
+    rows = pq.read_table(built.root / "index" / "rows.parquet").to_pylist()
+    split = {r["image_id"]: r["split"] for r in pq.read_table(built.root / "split" / "split.parquet").to_pylist()}
+    assert {row["image_id"] for row in rows} == {image_id for image_id, side in split.items() if side == "train"}
+    assert all(row["creator"] and row["license"] and row["url"].startswith("http://127.0.0.1") for row in rows)
+
+
+def test_identify_names_an_unseen_photograph(built: Built, tmp_path: Path) -> None:
+    photo = tmp_path / "unseen.jpg"
+    photo.write_bytes(unseen_photo(built.world.species[0], seed=5))
+    asked = run("identify", photo, "--engine", built.root, "--json", cwd=tmp_path)
+    assert asked.status == 0, asked.err
+    answer = json.loads(asked.out)
+    assert {result["name"] for result in answer["results"]} <= {kind.name for kind in built.world.species}
+    assert answer["results"][0]["images"]
+    table = run("identify", photo, "--engine", built.root, cwd=tmp_path)
+    best = answer["results"][0]
+    assert best["name"] in table.out
+    assert best["images"][0]["rightsHolder"] in table.out
+
+
+def test_service_answers_over_http_and_stops_on_ctrl_c(built: Built, tmp_path: Path) -> None:
+    photos = [unseen_photo(kind, seed=11) for kind in built.world.species]
+    (tmp_path / "one.jpg").write_bytes(photos[0])
+    with running("serve", "--engine", built.root, "--port", "0", "--allow-private-hosts", cwd=tmp_path) as service:
+        address = service.wait_for(r"serving (http://\S+) ")[1]
+        with httpx.Client(base_url=address, timeout=60) as client:
+            version = client.get("/status").json()["engine"]
+            assert version == (built.root / "engines" / "current").read_text().strip()
+            answer = client.post("/identify", files=[("image", ("a.jpg", photos[0])), ("image", ("b.jpg", photos[0]))])
+            assert answer.status_code == 200
+            results = answer.json()["results"]
+            assert sum(result["score"] for result in results) == pytest.approx(1, abs=0.02)
+            assert results == sorted(results, key=lambda result: -result["score"])
+            shown = results[0]["images"][0]
+            assert shown["rightsHolder"]
+            # What is shown can itself be asked about, by its URL: it was trained on, so the index knows it.
+            by_url = client.get("/identify", params={"image": shown["url"]}).json()["results"]
+            assert shown["url"] in [image["url"] for result in by_url for image in result["images"]]
+            assert len(client.get("/taxa").json()) == 3
+            assert client.post("/identify", files={"image": b"no photograph"}).status_code == 415
+        local = json.loads(run("identify", tmp_path / "one.jpg", "--engine", built.root, "--json", cwd=tmp_path).out)
+        remote = json.loads(run("identify", tmp_path / "one.jpg", "--url", address, "--json", cwd=tmp_path).out)
+        scores = [{r["name"]: r["score"] for r in found["results"]} for found in (local, remote)]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+        taken = run("serve", "--engine", built.root, "--port", address.rsplit(":", 1)[1], cwd=tmp_path)
+        assert (taken.status, taken.err.count("\n")) == (1, 2)
+        assert "choose another --port" in taken.err
+        assert service.interrupt() == 0
+
+
+def test_settings_of_every_stage_are_checked_before_the_first_one_runs(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="--val and --test"):
+        pipeline.build({"root": str(tmp_path / "r"), "doi": "10.15468/dl.x", "val": 0.5, "test": 0.5}, {})
+    assert not (tmp_path / "r").exists()

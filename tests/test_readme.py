@@ -1,0 +1,51 @@
+"""The README is checked like code: its tree is the tree, its commands and flags exist."""
+
+import re
+from pathlib import Path
+
+from aitax_ray.cli import app
+from aitax_ray.pipeline import STAGES
+from aitax_ray.serving.serve import ServeSettings
+from aitax_ray.settings import flag
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TREE = README.split("## Where things are")[1].split("```")[1]
+
+
+def test_every_module_stands_in_the_tree_under_its_folder() -> None:
+    parts = re.split(r"^  (\w+)/ ", TREE, flags=re.MULTILINE)
+    ground = parts[0] + parts[-1]
+    listed = dict(zip(parts[1::2], parts[2::2], strict=True)) | {"aitax_ray": ground}
+    for path in sorted((ROOT / "aitax_ray").rglob("*.py")):
+        if path.name != "__init__.py":
+            assert re.search(rf"\b{path.stem}\b", listed[path.parent.name]), f"{path} is not in the README's tree"
+
+
+def test_the_tree_names_nothing_that_is_not_there() -> None:
+    there = {path.name for folder in ("aitax_ray", "tests", "jobs") for path in (ROOT / folder).rglob("*")}
+    there |= {path.name for path in ROOT.iterdir()}
+    for name in re.findall(r"[\w.]+(?:\.py|\.yaml|/)(?=\s)", TREE):
+        assert name.rstrip("/") in there, f"{name} stands in the README's tree only"
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    commands = set(re.findall(r"\baitax ([a-z]+)\b", README)) - {"export"}  # marked as to come
+    assert commands
+    assert commands <= set(app.resolved_commands() if hasattr(app, "resolved_commands") else app)
+
+
+def test_every_flag_of_the_readme_exists_or_is_marked() -> None:
+    known = {flag(name) for stage in STAGES for name in stage.settings.model_fields}
+    known |= {flag(name) for name in ServeSettings.model_fields} | {
+        "--url",
+        "--no-illustrate",
+        "--no-pretrained",
+        "--force",
+    }
+    for line in README.splitlines():
+        if not line.startswith("|"):
+            continue
+        theirs, ours = ([*line.strip("|").split(" | "), ""])[:2]
+        for name in re.findall(r"(--[a-z][a-z-]*)", ours):
+            assert name in known or "to come" in ours, f"{name} of the README's table is no flag: {theirs}"

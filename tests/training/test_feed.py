@@ -1,0 +1,165 @@
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from aitax_ray.schemas import SPLIT
+from aitax_ray.training.augment import Augmentation
+from aitax_ray.training.feed import (
+    Labels,
+    collate_evaluation,
+    collate_training,
+    decode_for_evaluation,
+    decode_for_training,
+    photographs,
+    read_labels,
+    stack,
+)
+from aitax_ray.training.transforms import EvalTransform
+from tests.small import SIDES, jpeg, photo, write_root
+
+TRANSFORM = EvalTransform(crop_size=16, resize_size=18)
+
+
+def key(name: str) -> str:
+    return hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()
+
+
+def split(**sides: str) -> pa.Table:
+    """Photographs by name, with their side; class_index is their place in the alphabet."""
+    rows = [
+        {"image_id": key(n), "gbif_id": "", "species_key": n, "class_index": ord(n) - ord("a"), "split": side}
+        for n, side in sides.items()
+    ]
+    return pa.Table.from_pylist(rows, SPLIT)
+
+
+def batch_of(*names: str) -> pa.Table:
+    return pa.table({"image_id": pa.array([key(n) for n in names], pa.string()), "name": pa.array(names, pa.string())})
+
+
+def test_labels_are_found_by_key_in_any_order() -> None:
+    labels = Labels(split(d="train", b="val", a="train", c="test", e="train"), ["train", "val"])
+    assert len(labels) == 4
+    rows = labels(batch_of("e", "x", "a", "c", "b", "zz", "d", "a")).to_pylist()
+    assert [(r["name"], r["class_index"], r["split"]) for r in rows] == [
+        ("e", 4, "train"),
+        ("a", 0, "train"),
+        ("b", 1, "val"),
+        ("d", 3, "train"),
+        ("a", 0, "train"),
+    ]
+
+
+@pytest.mark.parametrize("names", [(), ("x",), ("x", "y", "zz")])
+def test_a_batch_of_unknown_photographs_keeps_its_columns_and_no_row(names: tuple[str, ...]) -> None:
+    kept = Labels(split(a="train"), ["train"])(batch_of(*names))
+    assert kept.num_rows == 0
+    assert kept.schema.names == ["image_id", "name", "class_index", "split"]
+    assert kept.schema.field("class_index").type == pa.int32()
+    assert kept.schema.field("split").type == pa.string()
+
+
+def test_labels_of_an_empty_side_know_nothing() -> None:
+    labels = Labels(split(a="train"), ["val"])
+    assert len(labels) == 0
+    assert labels(batch_of("a")).num_rows == 0
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_the_feed_has_every_wanted_photograph_once_with_its_class(tmp_path: Path) -> None:
+    ws = write_root(tmp_path)
+    labels = read_labels(ws, "val", "test")
+    rows = photographs(ws, labels).take_all()
+    wanted = [r for r in ws.storage.read_table("split/split.parquet").to_pylist() if r["split"] != "train"]
+    assert len(labels) == len(wanted) == 3 * sum(side != "train" for side in SIDES)
+    given = sorted((r["image_id"], r["class_index"], r["split"]) for r in rows)
+    assert given == sorted((r["image_id"], r["class_index"], r["split"]) for r in wanted)
+    stored = {r["image_id"]: r["jpeg"] for r in ws.storage.read_table("images").to_pylist()}
+    assert all(r["jpeg"] == stored[r["image_id"]] for r in rows)
+
+
+def decoded(row: dict[str, object]) -> np.ndarray:
+    flat = np.frombuffer(row["pixels"], np.uint8)  # type: ignore[call-overload]
+    return flat.reshape(row["height"], row["width"], 3)
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted"), [((80, 60), (40, 30)), ((60, 80), (30, 40)), ((20, 15), (40, 30)), ((300, 60), (60, 30))]
+)
+def test_decoding_keeps_the_aspect_and_crops_only_panoramas(size: tuple[int, int], wanted: tuple[int, int]) -> None:
+    image = photo("7K3", 2, size)
+    (row,) = decode_for_training(pa.table({"image_id": ["a"], "jpeg": [jpeg(image)]}), 30).to_pylist()
+    assert (row["width"], row["height"]) == wanted
+    assert set(row) == {"image_id", "width", "height", "pixels"}
+    assert np.abs(decoded(row).mean(axis=(0, 1)) - np.asarray(image).mean(axis=(0, 1))).max() < 6
+
+
+def test_large_photographs_decode_to_what_they_show() -> None:
+    image = Image.new("RGB", (800, 600), (20, 160, 60))
+    image.paste((220, 40, 40), (0, 0, 400, 600))
+    (row,) = decode_for_training(pa.table({"jpeg": [jpeg(image)]}), 60).to_pylist()
+    pixels = decoded(row).astype(int)
+    assert pixels.shape == (60, 80, 3)
+    assert np.abs(pixels[:, :38] - (220, 40, 40)).max() < 12
+    assert np.abs(pixels[:, 42:] - (20, 160, 60)).max() < 12
+
+
+def test_a_gray_photograph_has_three_channels() -> None:
+    batch = pa.table({"jpeg": [jpeg(Image.new("L", (40, 30), 77))]})
+    (row,) = decode_for_training(batch, 30).to_pylist()
+    assert np.abs(decoded(row).astype(int) - 77).max() <= 1
+
+
+def test_what_is_evaluated_is_what_the_transform_gives() -> None:
+    images = [photo("Z9", n, (40 + n, 30)) for n in range(3)]
+    table = decode_for_evaluation(pa.table({"jpeg": [jpeg(image) for image in images]}), TRANSFORM)
+    pixels = stack(table, TRANSFORM.crop_size)
+    assert pixels.shape == (3, 16, 16, 3)
+    for image, given in zip(images, pixels, strict=True):
+        difference = np.abs(TRANSFORM.pixels(image).astype(int) - given)
+        assert difference.mean() < 6  # JPEG
+    assert stack(table.slice(0, 0), 16).shape == (0, 16, 16, 3)
+
+
+def evaluation_batch(num: int) -> dict[str, np.ndarray]:
+    table = decode_for_evaluation(pa.table({"jpeg": [jpeg(photo("A12", n)) for n in range(num)]}), TRANSFORM)
+    return {
+        "image_id": np.array([key(str(n)) for n in range(num)], object),
+        "class_index": np.arange(num, dtype=np.int32),
+        "pixels": np.array(table["pixels"].to_pylist(), object),
+    }
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_the_shares_of_the_workers_make_up_the_batch(world: int) -> None:
+    batch = evaluation_batch(20)
+    shares = [collate_evaluation(batch, TRANSFORM, (rank, world)) for rank in range(world)]
+    given = [int(index) for share in shares for index in share["class_index"]]
+    assert sorted(given) == list(range(20))
+    for share in shares:
+        assert 0 < len(share["class_index"]) == len(share["pixels"])
+        for index, pixels in zip(share["class_index"], share["pixels"], strict=True):
+            own = np.frombuffer(batch["pixels"][int(index)], np.uint8).reshape(1, 16, 16, 3)
+            np.testing.assert_allclose(pixels.numpy(), TRANSFORM.normalize(own)[0])
+
+
+def test_a_share_may_be_empty() -> None:
+    shares = [collate_evaluation(evaluation_batch(1), TRANSFORM, (rank, 2)) for rank in range(2)]
+    assert sorted(len(share["class_index"]) for share in shares) == [0, 1]
+    assert sorted(tuple(share["pixels"].shape) for share in shares) == [(0, 3, 16, 16), (1, 3, 16, 16)]
+
+
+def test_photographs_of_different_sizes_are_augmented_into_one_batch() -> None:
+    table = decode_for_training(pa.table({"jpeg": [jpeg(photo("A12", n, (40 + 9 * n, 40))) for n in range(3)]}), 20)
+    batch = {name: np.array(table[name].to_pylist(), object) for name in ("pixels", "height", "width")}
+    batch |= {"image_id": np.array(["x", "y", "z"], object), "class_index": np.array([2, 0, 1], np.int32)}
+    augmentation = Augmentation(16, seed=1)
+    tensors = collate_training(batch, augmentation, TRANSFORM, epoch=4)
+    assert tensors["pixels"].shape == (3, 3, 16, 16)
+    assert tensors["class_index"].tolist() == [2, 0, 1]
+    own = augmentation(decoded(table.to_pylist()[1]), "y", 4)
+    np.testing.assert_array_equal(tensors["pixels"][1].numpy(), TRANSFORM.normalize(own[None])[0])

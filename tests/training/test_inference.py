@@ -1,0 +1,33 @@
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aitax_ray.training import feed
+from aitax_ray.training.feed import decode_for_evaluation, read_labels
+from aitax_ray.training.inference import InferenceSettings, predictions
+from aitax_ray.training.predict import Predictor
+from tests.small import SIDES, write_model, write_root
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_every_wanted_photograph_is_predicted_once_whichever_copy_does_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "ROWS_PER_BLOCK", 4)  # else all of them would be one copy's work
+    ws = write_root(tmp_path)
+    write_model(ws)
+    labels = read_labels(ws, "val", "test")
+    settings = InferenceSettings(root=ws.root, inference_batch_size=5, num_classifiers=2)
+    rows = predictions(ws, labels, settings, Predictor).take_all()
+    assert Counter(row["split"] for row in rows) == Counter({side: 3 * SIDES.count(side) for side in ("val", "test")})
+    assert {row["image_id"].encode() for row in rows} == set(labels.image_ids)
+    assert len(rows) == len(labels)
+
+    here = Predictor(ws.root)
+    stored = labels(ws.storage.read_table("images", ["image_id", "jpeg"]))
+    expected = {r["image_id"]: r for r in here(decode_for_evaluation(stored, here.info.transform)).to_pylist()}
+    for row in rows:
+        assert row["class_index"] == expected[row["image_id"]]["class_index"]
+        np.testing.assert_allclose(row["logits"], expected[row["image_id"]]["logits"], atol=1e-4)
