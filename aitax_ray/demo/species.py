@@ -1,6 +1,6 @@
 """The invented species of the demo world: their names, where they live, and what they look like.
 
-They come in pairs of one genus that differ in a trait or two (the number of petals, the place of a band), as real
+They come in pairs of one genus that differ in few traits (the number of petals, the place of a band), as real
 species do: telling the pairs apart is the task. Any likeness of a name to a real one is by accident.
 """
 

@@ -4,8 +4,6 @@ Ray Data decodes the photographs, the workers augment and learn. After each epoc
 or the whole run dies, training goes on from the last one.
 """
 
-import contextlib
-import hashlib
 import logging
 import os
 import tempfile
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from aitax_ray import workspace
 from aitax_ray.cluster import check_room, use_gpus
 from aitax_ray.errors import AitaxError
+from aitax_ray.training.batches import FromMemory, FromStream, draw_seed, read_all
 from aitax_ray.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -30,12 +29,12 @@ RUNS = "model/runs"
 CHECKPOINT = "state.pt"
 
 
-def cached(dataset: "Dataset", num_rows: int, side: int) -> "Dataset":
-    """Decode once and keep it where that takes a small part of Ray's object store, else anew in every epoch."""
+def fits_in_memory(num_rows: int, side: int) -> bool:
+    """Whether decoded photographs of `side` px take a small part of Ray's object store, and so of a worker's memory."""
     import ray
 
     needed = num_rows * side * side * 3 * 1.4  # photographs are about 4:3
-    return dataset.materialize() if needed < 0.3 * ray.cluster_resources().get("object_store_memory", 0) else dataset
+    return bool(needed < 0.15 * ray.cluster_resources().get("object_store_memory", 0))
 
 
 def fit(
@@ -59,7 +58,7 @@ def fit(
         train_loop_per_worker,
         train_loop_config=config,
         datasets=dict(datasets),
-        dataset_config=ray.train.DataConfig(datasets_to_split=["train"]),
+        dataset_config=ray.train.DataConfig(datasets_to_split=[] if config["in_memory"] else ["train"]),
         scaling_config=ray.train.ScalingConfig(
             num_workers=settings.num_workers, use_gpu=use_gpu, resources_per_worker=resources
         ),
@@ -153,30 +152,37 @@ def train_loop_per_worker(config: dict[str, Any]) -> None:
     )
     augmentation = Augmentation(transform.crop_size, seed=settings.seed)
 
-    rows, batch_size = config["num_train"] // world, max(1, settings.batch_size // world)
-    # A last batch of less than half would weigh its photographs too much; it is left out, each time another one.
-    drop_last = rows >= batch_size and rows % batch_size < batch_size / 2
-    num_steps = rows // batch_size + (not drop_last and rows % batch_size > 0)
-    with contextlib.suppress(KeyError):
-        val_shard = None
-        val_shard = ray.train.get_dataset_shard("val")
+    train, val = _sources(config, settings, rank, world)
     for epoch in range(len(history), settings.epochs):
-        feed = ray.train.get_dataset_shard("train").iter_torch_batches(
-            batch_size=batch_size,
-            collate_fn=partial(collate_training, augmentation=augmentation, transform=transform, epoch=epoch),
-            drop_last=drop_last,
-            local_shuffle_buffer_size=8 * batch_size,
-            local_shuffle_seed=settings.seed + epoch,
-        )
         # From the epoch, so that a run that was interrupted draws (dropout) as one that was not.
         torch.manual_seed(draw_seed(settings.seed, epoch, rank))
+        collate = partial(collate_training, augmentation=augmentation, transform=transform, epoch=epoch)
+        feed = to_batches(_on(train.training(epoch, collate), device))
         row: dict[str, Any] = {"epoch": epoch + 1}
-        row |= train_epoch(model, to_batches(_on(feed, device)), optimizer, loss_fn, schedule, epoch, num_steps)
-        collate = partial(collate_evaluation, transform=transform, share=(rank, world))
-        val_feed = val_shard.iter_torch_batches(batch_size=batch_size, collate_fn=collate) if val_shard else []
+        row |= train_epoch(model, feed, optimizer, loss_fn, schedule, epoch, train.num_steps)
+        collate = partial(collate_evaluation, transform=transform)
+        val_feed = val.validation(settings.batch_size, collate) if val else []
         row |= validate(model, to_batches(_on(val_feed, device)), num_classes)
         history.append({name: None if value != value else value for name, value in row.items()})
         _report(config["root"], rank, classifier, optimizer, history)
+
+
+def _sources(config: dict[str, Any], settings: "TrainSettings", rank: int, world: int) -> tuple[Any, Any]:
+    """Where this worker's batches for training and validation come from; None where there is no validation."""
+    import ray.train
+
+    sources: list[Any] = []
+    for name in ("train", "val"):
+        try:
+            shard = ray.train.get_dataset_shard(name)
+        except KeyError:
+            sources.append(None)
+            continue
+        if config["in_memory"]:
+            sources.append(FromMemory(read_all(shard), settings.batch_size, rank, world, settings.seed))
+        else:
+            sources.append(FromStream(shard, config["num_train"], settings.batch_size, rank, world, settings.seed))
+    return sources[0], sources[1]
 
 
 def _report(root: str, rank: int, classifier: Any, optimizer: Any, history: list[dict[str, Any]]) -> None:
@@ -198,11 +204,6 @@ def _report(root: str, rank: int, classifier: Any, optimizer: Any, history: list
         }
         torch.save(state, Path(folder) / CHECKPOINT)
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
-
-
-def draw_seed(seed: int, epoch: int, rank: int) -> int:
-    """The seed of what a worker draws in an epoch."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}/{rank}".encode()).digest()[:8], "big") >> 1
 
 
 def selection(row: dict[str, Any]) -> float:

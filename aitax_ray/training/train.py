@@ -76,8 +76,8 @@ def train(settings: TrainSettings) -> StageReport:
 
     Writes model/weights.safetensors and model/classifier.json (the epoch with the best top-1 on val),
     model/metrics.json (a row per epoch) and model/curves.png. After a crash the same command goes on after the last
-    complete epoch. What a photograph looks like in an epoch and what dropout draws follow from the seed; which
-    photographs share a batch follows from the order in which Ray Data delivers, which is not the same each time.
+    complete epoch. Augmentation, dropout and, where the photographs fit into memory, the order of the photographs
+    follow from the seed; of larger sets the order follows from the order in which Ray Data delivers.
     """
     ws = Workspace(settings.root)
     return ws.run("train", settings, ("manifest", "download", "split"), lambda: _train(ws, settings))
@@ -108,13 +108,14 @@ def _train(ws: Workspace, settings: TrainSettings) -> Outcome:
     # Crops are cut from somewhat more than they are large, so that most need not be enlarged.
     shorter_side = max(transform.resize_size, round(1.25 * transform.crop_size))
     labels, val_labels = read_labels(ws, "train"), read_labels(ws, "val")
+    in_memory = distributed.fits_in_memory(len(labels) + len(val_labels), shorter_side)
     decode = partial(decode_for_training, shorter_side=shorter_side)
-    dataset = photographs(ws, labels).map_batches(decode, batch_format="pyarrow")
-    datasets = {"train": distributed.cached(dataset, len(labels), shorter_side)}
+    decode_val = partial(decode_for_evaluation, transform=transform)
+    datasets = {"train": photographs(ws, labels).map_batches(decode, batch_format="pyarrow")}
     if len(val_labels):
-        decode = partial(decode_for_evaluation, transform=transform)
-        dataset = photographs(ws, val_labels).map_batches(decode, batch_format="pyarrow")
-        datasets["val"] = distributed.cached(dataset, len(val_labels), transform.crop_size)
+        datasets["val"] = photographs(ws, val_labels).map_batches(decode_val, batch_format="pyarrow")
+    if in_memory:  # decoded once, and not by each worker
+        datasets = {name: dataset.materialize() for name, dataset in datasets.items()}
     config = {
         "root": ws.storage.root,
         "settings": settings.model_dump(),
@@ -122,6 +123,7 @@ def _train(ws: Workspace, settings: TrainSettings) -> Outcome:
         "transform": transform.model_dump(),
         "frequencies": frequencies,
         "num_train": len(labels),
+        "in_memory": in_memory,
     }
     log.info(
         "training %s on %s photographs of %s species, %s for validation, learning rate %.2g",

@@ -33,13 +33,13 @@ def test_every_name_has_authorship_and_vernacular_name():
         assert species.vernacular_name
 
 
-def test_the_species_of_a_genus_differ_in_two_traits_at_most():
+def test_the_species_of_a_genus_differ_in_few_traits():
     genera = defaultdict(list)
     for species in SPECIES:
         genera[species.genus].append(species)
     assert all(len(pair) == 2 for pair in genera.values())
     for first, second in genera.values():
-        assert 1 <= len(differing_traits(first, second)) <= 2
+        assert 1 <= len(differing_traits(first, second)) <= 3
 
 
 def differing_traits(first: DemoSpecies, second: DemoSpecies) -> list[str]:

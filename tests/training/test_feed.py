@@ -134,23 +134,14 @@ def evaluation_batch(num: int) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
-def test_the_shares_of_the_workers_make_up_the_batch(world: int) -> None:
-    batch = evaluation_batch(20)
-    shares = [collate_evaluation(batch, TRANSFORM, (rank, world)) for rank in range(world)]
-    given = [int(index) for share in shares for index in share["class_index"]]
-    assert sorted(given) == list(range(20))
-    for share in shares:
-        assert 0 < len(share["class_index"]) == len(share["pixels"])
-        for index, pixels in zip(share["class_index"], share["pixels"], strict=True):
-            own = np.frombuffer(batch["pixels"][int(index)], np.uint8).reshape(1, 16, 16, 3)
-            np.testing.assert_allclose(pixels.numpy(), TRANSFORM.normalize(own)[0])
-
-
-def test_a_share_may_be_empty() -> None:
-    shares = [collate_evaluation(evaluation_batch(1), TRANSFORM, (rank, 2)) for rank in range(2)]
-    assert sorted(len(share["class_index"]) for share in shares) == [0, 1]
-    assert sorted(tuple(share["pixels"].shape) for share in shares) == [(0, 3, 16, 16), (1, 3, 16, 16)]
+def test_what_was_prepared_is_normalized_in_its_order() -> None:
+    batch = evaluation_batch(3)
+    tensors = collate_evaluation(batch, TRANSFORM)
+    assert tensors["class_index"].tolist() == [0, 1, 2]
+    assert tensors["pixels"].shape == (3, 3, 16, 16)
+    for flat, pixels in zip(batch["pixels"], tensors["pixels"], strict=True):
+        own = np.frombuffer(flat, np.uint8).reshape(1, 16, 16, 3)
+        np.testing.assert_allclose(pixels.numpy(), TRANSFORM.normalize(own)[0])
 
 
 def test_photographs_of_different_sizes_are_augmented_into_one_batch() -> None:

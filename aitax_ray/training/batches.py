@@ -1,0 +1,107 @@
+"""Where a worker's batches come from: its memory, when all of the decoded photographs fit, else a stream of Ray Data.
+
+From memory the order of the photographs follows from the seed alone and costs nothing; the stream shuffles what is
+near, and its order follows from the order in which Ray Data delivers.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+Columns = dict[str, np.ndarray]
+Collate = Callable[[Columns], Any]
+AHEAD = 4  # batches that are being prepared while one is learned from
+
+
+def split_steps(num_rows: int, batch_size: int) -> tuple[int, bool]:
+    """How many steps an epoch has, and whether its last, shorter batch is left out.
+
+    It is when it is less than half a batch: its photographs would weigh too much. Each epoch leaves out others.
+    """
+    drop_last = num_rows >= batch_size and num_rows % batch_size < batch_size / 2
+    return num_rows // batch_size + (not drop_last and num_rows % batch_size > 0), drop_last
+
+
+def draw_seed(seed: int, epoch: int, rank: int = 0) -> int:
+    """The seed of what is drawn in an epoch, by all workers or by one."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}/{rank}".encode()).digest()[:8], "big") >> 1
+
+
+class FromMemory:
+    """All rows in each worker, in the order of their keys. `batch_size` counts all workers' photographs."""
+
+    def __init__(self, rows: pa.Table, batch_size: int, rank: int, world: int, seed: int) -> None:
+        self._rows = rows.sort_by("image_id").combine_chunks()
+        self._batch_size, self._rank, self._world, self._seed = max(batch_size, world), rank, world, seed
+        self.num_steps, _ = split_steps(rows.num_rows, self._batch_size)
+
+    def training(self, epoch: int, collate: Collate) -> Iterator[Any]:
+        """The batches of an epoch, shuffled: this worker's equal part of each step."""
+        order = np.random.default_rng(draw_seed(self._seed, epoch)).permutation(self._rows.num_rows)
+        steps = (order[step * self._batch_size :][: self._batch_size] for step in range(self.num_steps))
+        # Workers must have as many photographs each, or some would wait for a step that others do not have.
+        parts = (step[: len(step) // self._world * self._world][self._rank :: self._world] for step in steps)
+        return _ahead(collate, map(self._take, parts))
+
+    def validation(self, batch_size: int, collate: Collate) -> Iterator[Any]:
+        """This worker's share of the rows, in batches of `batch_size`."""
+        mine = np.arange(self._rank, self._rows.num_rows, self._world)
+        return _ahead(collate, (self._take(mine[at : at + batch_size]) for at in range(0, len(mine), batch_size)))
+
+    def _take(self, places: np.ndarray) -> Columns:
+        rows = self._rows.take(pa.array(places))
+        return {name: rows[name].to_numpy() for name in rows.column_names}
+
+
+class FromStream:
+    """A Ray Data iterator over this worker's shard of `num_rows` in all, its rows in a hashed order already."""
+
+    def __init__(self, shard: Any, num_rows: int, batch_size: int, rank: int, world: int, seed: int) -> None:
+        self._shard, self._rank, self._world, self._seed = shard, rank, world, seed
+        self._batch_size = max(1, batch_size // world)
+        self.num_steps, self._drop_last = split_steps(num_rows // world, self._batch_size)
+
+    def training(self, epoch: int, collate: Collate) -> Iterator[Any]:
+        """The batches of an epoch, shuffled within a few batches."""
+        batches = self._shard.iter_batches(
+            batch_size=self._batch_size,
+            drop_last=self._drop_last,
+            local_shuffle_buffer_size=8 * self._batch_size,
+            local_shuffle_seed=self._seed + epoch,
+        )
+        return _ahead(collate, iter(batches))
+
+    def validation(self, batch_size: int, collate: Collate) -> Iterator[Any]:
+        """This worker's share of the rows, by their keys; each worker reads all of them."""
+        return _ahead(collate, filter(_num_rows, map(self._mine, self._shard.iter_batches(batch_size=batch_size))))
+
+    def _mine(self, batch: Columns) -> Columns:
+        mine = [place for place, key in enumerate(batch["image_id"]) if int(key[:8], 16) % self._world == self._rank]
+        return {name: column[mine] for name, column in batch.items()}
+
+
+def read_all(shard: Any) -> pa.Table:
+    """Read all of a Ray Data iterator into one table."""
+    return pa.concat_tables(shard.iter_batches(batch_format="pyarrow", batch_size=None))
+
+
+def _ahead(collate: Collate, batches: Iterator[Columns]) -> Iterator[Any]:
+    """Prepare the next batches in other threads."""
+    with ThreadPoolExecutor(2) as pool:
+        prepared: deque[Future[Any]] = deque()
+        for batch in batches:
+            prepared.append(pool.submit(collate, batch))
+            if len(prepared) > AHEAD:
+                yield prepared.popleft().result()
+        while prepared:
+            yield prepared.popleft().result()
+
+
+def _num_rows(columns: Columns) -> int:
+    """How many photographs a batch has."""
+    return len(columns["image_id"])
