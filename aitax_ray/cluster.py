@@ -6,8 +6,16 @@ The one place outside the stages' shells that imports ray, and it does so late.
 import logging
 import os
 import socket
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from aitax_ray.errors import ClusterError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from ray.data import Dataset
+
+    from aitax_ray.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -15,6 +23,7 @@ log = logging.getLogger(__name__)
 # each actor and at least one more for tasks.
 MIN_LOGICAL_CPUS = 4
 CONNECT_TIMEOUT_S = 5.0
+MAX_READ_TASKS = 1000
 
 _started_here = False
 
@@ -66,6 +75,22 @@ def connect() -> None:
         int(ray.cluster_resources().get("CPU", 0)),
         int(ray.cluster_resources().get("GPU", 0)),
     )
+
+
+def read_tables(storage: "Storage", paths: list[str], columns: list[str], rows_per_block: int) -> "Dataset":
+    """Stream columns of Parquet files as a Ray Dataset in blocks of at most `rows_per_block` rows, for even work.
+
+    `ray.data.read_parquet` reads the footers first, in 32 actors, which costs some 5 s for each Dataset on two cores.
+    """
+    import ray
+
+    def read(batch: "pa.Table") -> Iterator["pa.Table"]:
+        for path in batch["item"].to_pylist():
+            yield from storage.read_batches(path, columns, rows_per_block)
+
+    names = ray.data.from_items(paths, override_num_blocks=min(len(paths), MAX_READ_TASKS) or 1)
+    tables = names.map_batches(read, batch_size=1, batch_format="pyarrow")
+    return tables.repartition(target_num_rows_per_block=rows_per_block)
 
 
 def use_gpus(wanted: bool | None) -> bool:

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,15 @@ class Storage:
             return schema.empty_table().select(columns or schema.names)
         try:
             return pa.concat_tables([pq.read_table(name, filesystem=self.fs, columns=columns) for name in names])
+        except (OSError, pa.ArrowInvalid) as error:
+            raise StorageError(f"{self.full(path)} cannot be read: {_reason(error)}") from error
+
+    def read_batches(self, path: str, columns: list[str], num_rows: int) -> Iterator[pa.Table]:
+        """Read a Parquet file in tables of at most `num_rows` rows, so that it need not fit into memory."""
+        try:
+            with pq.ParquetFile(self.full(path), filesystem=self.fs) as file:
+                for batch in file.iter_batches(num_rows, columns=columns):
+                    yield pa.Table.from_batches([batch])
         except (OSError, pa.ArrowInvalid) as error:
             raise StorageError(f"{self.full(path)} cannot be read: {_reason(error)}") from error
 

@@ -1,12 +1,15 @@
 import os
 import socket
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from aitax_ray import cluster
-from aitax_ray.cluster import connect
+from aitax_ray.cluster import connect, read_tables
 from aitax_ray.errors import ClusterError
+from aitax_ray.storage import Storage
 
 
 @pytest.fixture(autouse=True)
@@ -92,3 +95,16 @@ def test_a_process_that_is_connected_stays_so(monkeypatch: pytest.MonkeyPatch) -
     assert ray.get_runtime_context().get_job_id() == before
     assert not cluster.stop(), "what others started is theirs to stop"
     assert ray.is_initialized()
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_tables_are_read_whole_in_blocks_of_a_size(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    for number, names in enumerate(["abcdefg", "hi"]):
+        table = pa.table({"name": list(names), "other": [number] * len(names)})
+        storage.write_table(f"t/{number}.parquet", table)
+    dataset = read_tables(storage, ["t/0.parquet", "t/1.parquet"], ["name"], 4).materialize()
+    blocks = [batch["name"].to_pylist() for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow")]
+    assert sorted(name for block in blocks for name in block) == list("abcdefghi")
+    assert max(len(block) for block in blocks) <= 4
+    assert read_tables(storage, [], ["name"], 4).count() == 0

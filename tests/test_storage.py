@@ -81,6 +81,15 @@ def test_an_absent_folder_of_tables_is_the_empty_table_of_its_schema(storage: St
         storage.read_table("t")
 
 
+def test_a_table_can_be_read_in_parts(storage: Storage) -> None:
+    storage.write_table("t/one.parquet", TABLE)
+    parts = list(storage.read_batches("t/one.parquet", ["number"], 2))
+    assert [part.num_rows for part in parts] == [2] * (TABLE.num_rows // 2) + [1] * (TABLE.num_rows % 2)
+    assert pa.concat_tables(parts).equals(TABLE.select(["number"]))
+    with pytest.raises(StorageError, match="cannot be read"):
+        next(storage.read_batches("t/none.parquet", ["number"], 2))
+
+
 def test_files_are_listed_by_path_with_their_size(storage: Storage) -> None:
     storage.write_bytes("f/b/2.txt", b"22")
     storage.write_bytes("f/a.parquet", b"1")

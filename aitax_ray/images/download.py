@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from aitax_ray.cluster import connect
+from aitax_ray.cluster import connect, read_tables
 from aitax_ray.errors import ClusterError, DataError, SettingsError, StorageError
 from aitax_ray.progress import progress
 from aitax_ray.settings import HOW, StageSettings
@@ -109,29 +109,26 @@ def _run_on_ray(settings: DownloadSettings, storage: "Storage", photos: str, tod
     import ray
 
     from aitax_ray.images.batch import BatchDownloader
-    from aitax_ray.images.shards import TODO
+    from aitax_ray.images.shards import TODO, TODO_SCHEMA
 
     # No more actors than there is work for, nor than the hosts' limit can be shared among.
     num_actors = min(settings.num_actors, settings.per_host, settings.concurrency, -(-todo // settings.shard_size))
-    batches = (
-        ray.data.read_parquet([storage.full(f.path) for f in storage.files(TODO)], filesystem=storage.fs)
-        .repartition(target_num_rows_per_block=settings.shard_size)
-        .map_batches(
-            BatchDownloader,
-            fn_constructor_kwargs={
-                "storage": storage,
-                "image_size": settings.image_size,
-                "settings": _share(settings, photos, num_actors),
-            },
-            batch_size=settings.shard_size,
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(
-                size=num_actors,
-                max_tasks_in_flight_per_actor=BATCHES_PER_ACTOR,
-                max_concurrent_calls_per_actor=BATCHES_PER_ACTOR,
-            ),
-            num_cpus=CPUS_PER_ACTOR,
-        )
+    todo_files = [file.path for file in storage.files(TODO)]
+    batches = read_tables(storage, todo_files, TODO_SCHEMA.names, settings.shard_size).map_batches(
+        BatchDownloader,
+        fn_constructor_kwargs={
+            "storage": storage,
+            "image_size": settings.image_size,
+            "settings": _share(settings, photos, num_actors),
+        },
+        batch_size=settings.shard_size,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(
+            size=num_actors,
+            max_tasks_in_flight_per_actor=BATCHES_PER_ACTOR,
+            max_concurrent_calls_per_actor=BATCHES_PER_ACTOR,
+        ),
+        num_cpus=CPUS_PER_ACTOR,
     )
     num_urls = num_ok = num_bytes = 0
     try:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from aitax_ray import schemas, workspace
+from aitax_ray.cluster import read_tables
 from aitax_ray.training.transforms import EvalTransform, resize_shorter_side
 from aitax_ray.workspace import Workspace
 
@@ -59,12 +60,8 @@ def read_labels(ws: Workspace, *sides: str) -> Labels:
 
 def photographs(ws: Workspace, labels: Labels) -> "Dataset":
     """The stored photographs that `labels` knows, as a streaming Ray Dataset of image_id, class_index, split, jpeg."""
-    import ray
-
-    files = [ws.storage.full(file.path) for file in ws.storage.files(workspace.IMAGES, ".parquet")]
-    dataset = ray.data.read_parquet(files, filesystem=ws.storage.fs).select_columns(["image_id", "jpeg"])
-    # Ray makes one block of a small table; without this one task would do all the work.
-    dataset = dataset.repartition(target_num_rows_per_block=ROWS_PER_BLOCK)
+    paths = [file.path for file in ws.storage.files(workspace.IMAGES, ".parquet")]
+    dataset = read_tables(ws.storage, paths, ["image_id", "jpeg"], ROWS_PER_BLOCK)
     return dataset.map_batches(labels, batch_format="pyarrow", batch_size=None)
 
 
