@@ -29,10 +29,10 @@ SETTINGS: dict[str, Any] = {
     "image_size": 160,
     "arch": "shufflenet_v2_x1_0",
     "pretrained": False,
-    "crop_size": 96,
+    "crop_size": 80,
     "batch_size": 32,
-    "epochs": 28,
-    "lr": 2e-3,
+    "epochs": 22,
+    "lr": 3e-3,
     "concurrency": 16,
 }
 UNSEEN_SPECIES, UNSEEN_SEED = 3, 20260101

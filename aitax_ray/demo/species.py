@@ -112,9 +112,9 @@ def _ember(band_place: float) -> ButterflyTraits:
     return ButterflyTraits("rounded", (226, 112, 34), _INK, 0.13, (252, 226, 150), band_place)
 
 
-def _eyed(num_spots: int, spot_size: float) -> ButterflyTraits:
+def _eyed(base_colour: Colour, num_spots: int, spot_size: float) -> ButterflyTraits:
     return ButterflyTraits(
-        "rounded", (134, 94, 62), (206, 176, 134), 0.09, None, 0.5, num_spots, (244, 206, 96), spot_size
+        "rounded", base_colour, (206, 176, 134), 0.09, None, 0.5, num_spots, (244, 206, 96), spot_size
     )
 
 
@@ -174,9 +174,25 @@ SPECIES = (
     # in stripes on the petals,
     _species("990000301", "Orimella candida", "Exempl.", "plain starcup", (60.0, 9.0), "NO", _star(None)),
     _species("990000302", "Orimella striata", "Exempl.", "striped starcup", (62.0, 15.0), "SE", _star((140, 40, 120))),
-    # in number and size of the eyes,
-    _species("990000401", "Tervanessa unocula", "Muster, 1888", "one-eyed sable", (49.0, 12.0), "DE", _eyed(1, 0.2)),
-    _species("990000402", "Tervanessa multocula", "Muster, 1888", "many-eyed sable", (47.5, 15.0), "AT", _eyed(4, 0.1)),
+    # in number and size of the eyes and the tone of the wing,
+    _species(
+        "990000401",
+        "Tervanessa unocula",
+        "Muster, 1888",
+        "one-eyed sable",
+        (49.0, 12.0),
+        "DE",
+        _eyed((138, 92, 56), 1, 0.2),
+    ),
+    _species(
+        "990000402",
+        "Tervanessa multocula",
+        "Muster, 1888",
+        "many-eyed sable",
+        (47.5, 15.0),
+        "AT",
+        _eyed((104, 98, 92), 4, 0.1),
+    ),
     # in a second ring of petals,
     _species("990000501", "Solvantha simplex", "Demo & Muster", "single sunwheel", (-22.5, 17.0), "NA", _sun(None)),
     _species("990000502", "Solvantha duplex", "Demo & Muster", "double sunwheel", (-30.0, 25.0), "ZA", _sun(_RUST)),

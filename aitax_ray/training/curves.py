@@ -3,13 +3,17 @@
 import contextlib
 import io
 import logging
+import math
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from aitax_ray import workspace
 from aitax_ray.errors import StorageError
 from aitax_ray.workspace import Workspace
+
+DRAW_EVERY_S = 30.0  # drawing takes as long as a step, on cores that have to learn
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +53,11 @@ def draw_curves(history: list[dict[str, Any]]) -> bytes:
 
 @contextlib.contextmanager
 def watching(ws: Workspace) -> Iterator[None]:
-    """Log each epoch and draw the curves as it ends, whichever machine it ends on."""
-    stop, seen = threading.Event(), 0
+    """Log each epoch as it ends, whichever machine it ends on, and draw the curves now and then and at the end."""
+    stop, seen, num_drawn, drawn_at = threading.Event(), 0, 0, -math.inf
 
-    def look() -> None:
-        nonlocal seen
+    def look(draw: bool) -> None:
+        nonlocal seen, num_drawn, drawn_at
         history = ws.storage.read_json(workspace.HISTORY) if ws.storage.exists(workspace.HISTORY) else []
         for row in history[seen:]:
             figures = ", ".join(
@@ -62,14 +66,15 @@ def watching(ws: Workspace) -> Iterator[None]:
                 if name not in ("epoch", "lr") and value is not None
             )
             log.info("epoch %d: %s", row["epoch"], figures)
-        if len(history) > seen:
-            ws.storage.write_bytes("model/curves.png", draw_curves(history))
         seen = len(history)
+        if seen > num_drawn and draw:
+            ws.storage.write_bytes("model/curves.png", draw_curves(history))
+            num_drawn, drawn_at = seen, time.monotonic()
 
     def watch() -> None:
         while not stop.wait(1.0):
             with contextlib.suppress(StorageError):  # passing trouble: there is a next look
-                look()
+                look(draw=time.monotonic() > drawn_at + DRAW_EVERY_S)
 
     thread = threading.Thread(target=watch, name="epochs", daemon=True)
     thread.start()
@@ -78,4 +83,4 @@ def watching(ws: Workspace) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-    look()
+    look(draw=True)
