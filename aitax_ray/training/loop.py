@@ -67,10 +67,15 @@ def train_epoch(
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        hits = (logits.argmax(1) == target).sum()
-        totals += torch.stack([loss.detach() * len(target), hits, torch.tensor(len(target))]).double().cpu()
+        totals += _figures(loss.detach(), logits, target).cpu()
     loss_sum, hits, num = all_reduce(totals).tolist()
     return {"train_loss": loss_sum / max(num, 1), "train_top1": hits / max(num, 1), "lr": schedule.at(epoch + 1)}
+
+
+def _figures(loss: Tensor, logits: Tensor, target: Tensor) -> Tensor:
+    """Sum of the losses, hits and number of a batch, where the batch is: fetching them one by one would wait thrice."""
+    hits = (logits.argmax(1) == target).sum()
+    return torch.stack([loss * len(target), hits, torch.full_like(hits, len(target))]).double()
 
 
 @dataclass

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from aitax_ray.training import loop
 from aitax_ray.training.loop import Loss, Schedule, make_optimizer, to_batches, train_epoch, validate
 from tests.small import one_thread
 
@@ -108,6 +109,25 @@ def test_the_figures_of_an_epoch_weigh_each_photograph_the_same() -> None:
     row = train_epoch(model, batches, still, Loss(), Schedule(0.1, 1), 0, 2)
     assert row["train_top1"] == pytest.approx(4 / 5)
     assert row["train_loss"] == pytest.approx((9 + 5 * math.log1p(math.exp(-9))) / 5, rel=1e-5)
+
+
+def test_the_figures_of_a_batch_are_summed_where_the_batch_is() -> None:
+    # "meta" stands for a GPU: what is mixed with tensors of the CPU fails there as well.
+    figures = loop._figures(*(torch.zeros(shape, device="meta") for shape in ((), (3, 2), (3,))))
+    assert (figures.device.type, figures.shape) == ("meta", (3,))
+
+
+@pytest.mark.gpu
+def test_a_gpu_learns_as_a_cpu_does() -> None:
+    pixels, target = colours([6, 6])
+    rows, models = [], [Tiny(2), Tiny(2).cuda()]
+    models[1].load_state_dict(models[0].state_dict())
+    for model, device in zip(models, ("cpu", "cuda"), strict=True):
+        optimizer = make_optimizer(model, "sgd", 0.1, 0.9, 0.0)
+        batch = (pixels.to(device), target.to(device))
+        rows.append(train_epoch(model, [batch], optimizer, Loss(), Schedule(0.1, 1), 0, 1))
+        rows[-1] |= validate(model, [batch], 2)
+    assert rows[1] == pytest.approx(rows[0], rel=0.05)  # bfloat16
 
 
 def test_validation_figures_are_those_of_a_sum_by_hand() -> None:
