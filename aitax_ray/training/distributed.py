@@ -30,11 +30,15 @@ CHECKPOINT = "state.pt"
 
 
 def fits_in_memory(num_rows: int, side: int) -> bool:
-    """Whether decoded photographs of `side` px take a small part of Ray's object store, and so of a worker's memory."""
+    """Whether decoded photographs of `side` px take a small part of the object store of the smallest node.
+
+    Each worker holds all of them, on whichever node it is; the size of the object store follows from the node's memory.
+    """
     import ray
 
     needed = num_rows * side * side * 3 * 1.4  # photographs are about 4:3
-    return bool(needed < 0.15 * ray.cluster_resources().get("object_store_memory", 0))
+    stores = [node["Resources"].get("object_store_memory", 0) for node in ray.nodes() if node["Alive"]]
+    return bool(needed < 0.15 * min(stores))
 
 
 def fit(

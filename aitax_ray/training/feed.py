@@ -99,7 +99,8 @@ def _decode(batch: pa.Table, prepare: Callable[["Image.Image"], np.ndarray], dra
     columns = {
         "height": pa.array([pixels.shape[0] for pixels in decoded], pa.int32()),
         "width": pa.array([pixels.shape[1] for pixels in decoded], pa.int32()),
-        "pixels": pa.array([pixels.tobytes() for pixels in decoded], pa.binary()),
+        # Large: training holds all photographs in one column, and the offsets of pa.binary() end at 2 GiB.
+        "pixels": pa.array([pixels.tobytes() for pixels in decoded], pa.large_binary()),
     }
     kept = batch.drop_columns(["jpeg"])
     return pa.table({**{name: kept[name] for name in kept.column_names}, **columns})

@@ -6,8 +6,24 @@ import pytest
 from aitax_ray import workspace
 from aitax_ray.errors import AitaxError
 from aitax_ray.training import distributed
+from aitax_ray.training.distributed import fits_in_memory
 from aitax_ray.training.train import train
 from tests.small import train_settings, write_root
+
+
+def test_photographs_fit_into_memory_when_they_fit_into_that_of_the_smallest_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import ray
+
+    def node(store: float, alive: bool = True) -> dict[str, Any]:
+        return {"Alive": alive, "Resources": {"object_store_memory": store}}
+
+    nodes = [node(100e9), node(4e9), node(1e9, alive=False)]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    one = 256 * 256 * 3 * 1.4
+    assert fits_in_memory(int(0.149 * 4e9 / one), 256)
+    assert not fits_in_memory(int(0.151 * 4e9 / one), 256)
 
 
 @pytest.mark.usefixtures("ray_session")

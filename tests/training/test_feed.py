@@ -108,6 +108,12 @@ def test_large_photographs_decode_to_what_they_show() -> None:
     assert np.abs(pixels[:, 42:] - (20, 160, 60)).max() < 12
 
 
+def test_pixels_may_come_to_more_than_2_gib_in_one_column() -> None:
+    batch = pa.table({"jpeg": [jpeg(photo("Z9", 0))]})
+    for prepared in (decode_for_training(batch, 30), decode_for_evaluation(batch, TRANSFORM)):
+        assert prepared["pixels"].type == pa.large_binary()
+
+
 def test_a_gray_photograph_has_three_channels() -> None:
     batch = pa.table({"jpeg": [jpeg(Image.new("L", (40, 30), 77))]})
     (row,) = decode_for_training(batch, 30).to_pylist()
