@@ -18,13 +18,15 @@ Collate = Callable[[Columns], Any]
 AHEAD = 4  # batches that are being prepared while one is learned from
 
 
-def split_steps(num_rows: int, batch_size: int) -> tuple[int, bool]:
-    """How many steps an epoch has, and whether its last, shorter batch is left out.
+def split_steps(num_rows: int, batch_size: int, world: int = 1) -> tuple[int, bool]:
+    """How many steps an epoch has when `world` workers share each, and whether its last, shorter batch is left out.
 
-    It is when it is less than half a batch: its photographs would weigh too much. Each epoch leaves out others.
+    It is when some worker would have nothing of it, and when it is less than half a batch: its photographs would weigh
+    too much. Each epoch leaves out others.
     """
-    drop_last = num_rows >= batch_size and num_rows % batch_size < batch_size / 2
-    return num_rows // batch_size + (not drop_last and num_rows % batch_size > 0), drop_last
+    rest = num_rows % batch_size
+    drop_last = rest < world or (num_rows >= batch_size and rest < batch_size / 2)
+    return num_rows // batch_size + (not drop_last), drop_last
 
 
 def draw_seed(seed: int, epoch: int, rank: int = 0) -> int:
@@ -38,7 +40,7 @@ class FromMemory:
     def __init__(self, rows: pa.Table, batch_size: int, rank: int, world: int, seed: int) -> None:
         self._rows = rows.sort_by("image_id").combine_chunks()
         self._batch_size, self._rank, self._world, self._seed = max(batch_size, world), rank, world, seed
-        self.num_steps, _ = split_steps(rows.num_rows, self._batch_size)
+        self.num_steps, _ = split_steps(rows.num_rows, self._batch_size, world)
 
     def training(self, epoch: int, collate: Collate) -> Iterator[Any]:
         """The batches of an epoch, shuffled: this worker's equal part of each step."""

@@ -18,7 +18,7 @@ def keys(columns: Columns | dict[str, list[str]]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("num_rows", "batch_size", "steps", "drop_last"),
-    [(8, 4, 2, True), (9, 4, 2, True), (10, 4, 3, False), (3, 4, 1, False), (1, 4, 1, False), (0, 4, 0, False)],
+    [(8, 4, 2, True), (9, 4, 2, True), (10, 4, 3, False), (3, 4, 1, False), (1, 4, 1, False), (0, 4, 0, True)],
 )
 def test_a_last_batch_of_less_than_half_is_left_out(num_rows: int, batch_size: int, steps: int, drop_last: bool):
     assert split_steps(num_rows, batch_size) == (steps, drop_last)
@@ -58,6 +58,16 @@ def test_each_epoch_has_another_order_and_each_seed():
 def test_workers_keep_step_when_the_last_batch_cannot_be_shared_equally():
     parts = [[len(b) for b in FromMemory(rows(11), 4, rank, 2, 0).training(0, keys)] for rank in range(2)]
     assert parts == [[2, 2, 1], [2, 2, 1]]
+
+
+@pytest.mark.parametrize(("num_rows", "batch_size", "world"), [(9, 2, 2), (11, 4, 4), (5, 8, 6)])
+def test_a_last_step_in_which_some_worker_would_have_nothing_is_left_out(
+    num_rows: int, batch_size: int, world: int
+) -> None:
+    workers = [FromMemory(rows(num_rows), batch_size, rank, world, 0) for rank in range(world)]
+    parts = [[len(batch) for batch in worker.training(0, keys)] for worker in workers]
+    assert parts == [[max(1, batch_size // world)] * (num_rows // max(batch_size, world))] * world
+    assert {worker.num_steps for worker in workers} == {len(part) for part in parts}
 
 
 def test_more_workers_than_a_batch_has_photographs_get_one_each():
