@@ -261,6 +261,16 @@ def test_importing_leaves_no_file_no_thread_and_no_word(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["modules.json"]
 
 
+def test_what_is_for_type_checkers_imports_something() -> None:
+    offenders = [
+        f"{name}:{node.lineno}"
+        for name, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if is_for_type_checkers(node) and not list(imports_below(node, name))
+    ]
+    assert offenders == []
+
+
 def test_modules_define_and_do_nothing_more() -> None:
     """The command line registers its commands; nobody else calls or loops at import."""
     does = (ast.Expr, ast.For, ast.While, ast.With, ast.Try, ast.Delete, ast.AugAssign)

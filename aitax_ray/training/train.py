@@ -3,7 +3,7 @@
 import json
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -12,9 +12,6 @@ from aitax_ray.cluster import connect
 from aitax_ray.errors import DataError
 from aitax_ray.settings import HOW, StageSettings
 from aitax_ray.workspace import Outcome, StageReport, Workspace, versions
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 
