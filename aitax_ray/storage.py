@@ -59,6 +59,13 @@ class Storage:
             key=lambda file: file.path,
         )
 
+    def entries(self, path: str) -> list[str]:
+        """List what lies directly in a folder, files and folders, hidden ones too; an absent folder has nothing."""
+        if self._info(path).type != pafs.FileType.Directory:
+            return []
+        found = self.fs.get_file_info(pafs.FileSelector(self.full(path)))
+        return sorted(info.path[len(self.base) + 1 :] for info in found)
+
     def read_bytes(self, path: str) -> bytes:
         """Read a whole file. Raises StorageError when it is not there."""
         try:

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from aitax_ray import __version__
-from aitax_ray.errors import MissingArtifactError, StaleArtifactError
+from aitax_ray.errors import MissingArtifactError, StaleArtifactError, StorageError
 from aitax_ray.settings import StageSettings
 from aitax_ray.storage import Storage
 
@@ -127,12 +127,15 @@ class Workspace:
         work: Callable[[], Outcome],
         *,
         incremental: bool = False,
+        again: str = "",
     ) -> StageReport:
         """Run a stage's work unless it is complete with these settings and inputs, and write its report last.
 
         What an earlier run left is kept when its fingerprint is the same, or when the stage is `incremental`, that is
-        when it can itself tell what is still missing; else it is deleted. Raises MissingArtifactError when a stage it
-        reads from is not complete, StaleArtifactError when one was made from another that has changed since.
+        when it can itself tell what is still missing; else it is deleted. `again` is a reason of the stage's own to run
+        although it is complete. Raises MissingArtifactError when a stage it reads from is not complete,
+        StaleArtifactError when one was made from another that has changed since, StorageError when something lies in
+        the stage's folders that the stage did not leave there.
         """
         upstream = {name: self.require(name) for name in reads}
         inputs = {name: self.digest(name) for name in reads}
@@ -147,20 +150,23 @@ class Workspace:
                 )
         key = json.dumps([stage, settings.result_fields(), inputs], sort_keys=True)
         fingerprint = hashlib.sha256(key.encode()).hexdigest()
-        mark, target = f"{FOLDERS[stage][0]}/.started.json", f"{FOLDERS[stage][0]}/report.json"
+        mark, target = _mark(stage), f"{FOLDERS[stage][0]}/report.json"
         earlier = self.report(stage)
-        if earlier is not None and earlier.fingerprint == fingerprint and not settings.force:
+        if earlier is not None and earlier.fingerprint == fingerprint and not settings.force and not again:
             log.info("%s is complete already (--force does it again): %s", stage, earlier.summary())
             return earlier
         left = self.storage.read_json(mark)["fingerprint"] if self.storage.exists(mark) else None
         if earlier is not None:
-            log.info("%s runs again: %s", stage, _what_changed(earlier, settings, inputs))
-        if settings.force or (left != fingerprint and not incremental):
+            log.info("%s runs again: %s", stage, again or _what_changed(earlier, settings, inputs))
+        if earlier is None and left is None:
+            self._check_free(stage)
+        elif settings.force or (left != fingerprint and not incremental):
+            self.storage.write_json(mark, {"fingerprint": ""})  # no run goes on with what is left of a half deleted one
             self.clear(stage)
         elif left == fingerprint:
             log.info("%s: going on where an earlier run stopped", stage)
-        self.storage.delete(target)
         self.storage.write_json(mark, {"fingerprint": fingerprint})
+        self.storage.delete(target)  # only now: at any time one of the two says whose the files are
         started, begin = datetime.now(UTC), time.monotonic()
         outcome = work()
         report = StageReport(
@@ -179,9 +185,31 @@ class Workspace:
         return report
 
     def clear(self, stage: str) -> None:
-        """Delete what a stage made. Published engines stay: publishing adds a version, it does not take one away."""
-        for folder in FOLDERS[stage] if stage != "publish" else ():
+        """Delete what a stage made, its mark last, which says whose the rest is when this is killed half-way."""
+        for folder in reversed(_cleared(stage)):
+            for path in self.storage.entries(folder):
+                if path != _mark(stage):
+                    self.storage.delete(path)
             self.storage.delete(folder)
+
+    def _check_free(self, stage: str) -> None:
+        """Raise StorageError when something lies where a stage that was never begun would write, and later delete."""
+        for folder in _cleared(stage):
+            # Hidden files are no user's work, and the mark of a run that was killed may still have had such a name.
+            if self.storage.files(folder):
+                raise StorageError(
+                    f"{self.storage.full(folder)} holds files, and no mark that `aitax {stage}` made them: "
+                    "move them away or choose another --root"
+                )
+
+
+def _mark(stage: str) -> str:
+    return f"{FOLDERS[stage][0]}/.started.json"
+
+
+def _cleared(stage: str) -> tuple[str, ...]:
+    """The folders that starting over empties. Published engines stay: publishing adds one, it takes none away."""
+    return FOLDERS[stage] if stage != "publish" else ()
 
 
 def versions() -> dict[str, str]:

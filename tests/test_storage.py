@@ -101,6 +101,13 @@ def test_files_are_listed_by_path_with_their_size(storage: Storage) -> None:
     assert storage.files("f/a.parquet") == []
 
 
+def test_entries_are_what_lies_directly_in_a_folder(storage: Storage) -> None:
+    for path in ("a/2", "a/.1", "a/b/c", "ab/3"):
+        storage.write_bytes(path, b"")
+    assert storage.entries("a") == ["a/.1", "a/2", "a/b"]
+    assert storage.entries("a/2") == storage.entries("absent") == []
+
+
 def test_hidden_files_are_not_listed(storage: Storage) -> None:
     storage.write_bytes("f/.started.json", b"{}")
     storage.write_bytes("f/seen", b"")

@@ -7,7 +7,7 @@ from typing import Annotated
 import pytest
 
 from aitax_ray import __version__
-from aitax_ray.errors import MissingArtifactError, StaleArtifactError
+from aitax_ray.errors import MissingArtifactError, StaleArtifactError, StorageError
 from aitax_ray.settings import HOW, StageSettings
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import FOLDERS, Outcome, StageReport, Workspace
@@ -140,6 +140,66 @@ def test_an_input_that_was_made_again_and_is_the_same_makes_no_stage_stale(ws: W
     again = Work(ws.storage)
     run(ws, again)
     assert again.runs == 0
+
+
+@pytest.mark.parametrize("what", ["delete", "write_json"])
+@pytest.mark.parametrize("settings", [{"val": 0.2}, {"force": True}])
+def test_a_run_that_was_killed_at_any_moment_leaves_what_the_next_one_knows_for_the_stages_own(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch, what: str, settings: dict[str, object]
+) -> None:
+    killed = 0
+    for moment in range(1, 20):
+        run(ws, Work(ws.storage, "old"), val=0.1)
+        calls, work = 0, getattr(Storage, what)
+
+        def kill(*given: object, work: Callable[..., object] = work, moment: int = moment) -> object:
+            nonlocal calls
+            calls += 1
+            if calls == moment:
+                raise KeyboardInterrupt
+            return work(*given)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Storage, what, kill)
+            try:
+                run(ws, Work(ws.storage, "new"), **settings)
+                break
+            except KeyboardInterrupt:
+                killed += 1
+        run(ws, Work(ws.storage, "new"), val=0.2)
+        assert [file.path for file in ws.storage.files(STAGE)] == [f"{STAGE}/new", f"{STAGE}/report.json"]
+    assert killed >= 3
+
+
+def test_a_stage_may_have_a_reason_of_its_own_to_run_again(ws: Workspace, caplog: pytest.LogCaptureFixture) -> None:
+    run(ws, Work(ws.storage, "1"))
+    caplog.set_level(logging.INFO)
+    settings, work = SomeSettings(root=ws.root), Work(ws.storage, "2")
+    ws.run(STAGE, settings, READS, work, incremental=True, again="timeout may have passed")
+    assert contents(ws) == ["1", "2", "report.json"]
+    assert "split runs again: timeout may have passed" in caplog.text
+
+
+@pytest.mark.parametrize("incremental", [False, True])
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("path", ["images/holiday/beach.jpg", "ledger/2024.ods"])
+def test_what_a_stage_did_not_make_is_in_its_way_and_stays(
+    tmp_path: Path, path: str, force: bool, incremental: bool
+) -> None:
+    ws, settings = Workspace(str(tmp_path)), SomeSettings(root=str(tmp_path), force=force)
+    ws.storage.write_bytes(path, b"a year's work")
+    told = f"{tmp_path}/{path.split('/')[0]} holds files, .* move them away or choose another --root"
+    with pytest.raises(StorageError, match=told):
+        ws.run("download", settings, (), Outcome, incremental=incremental)
+    assert [file.path for file in ws.storage.files("")] == [path]
+    ws.storage.delete(path)
+    assert ws.run("download", settings, (), Outcome, incremental=incremental) == ws.report("download")
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_stage_that_was_killed_while_it_left_its_mark_is_in_nobodys_way(ws: Workspace, force: bool) -> None:
+    ws.storage.write_bytes(f"{STAGE}/..started.json.0123", b"")
+    assert run(ws, Work(ws.storage), force=force) == ws.report(STAGE)
 
 
 def test_force_runs_a_complete_stage_again_from_nothing(ws: Workspace, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,7 @@
 """The `publish` stage: gathers what production needs into engines/<version>/ and makes it the current engine."""
 
 import logging
+import re
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -12,6 +13,8 @@ from aitax_ray.settings import StageSettings
 from aitax_ray.workspace import Outcome, StageReport, Workspace, versions
 
 log = logging.getLogger(__name__)
+
+VERSION = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")  # when it was published, and the beginning of its weights' sha256
 
 
 class PublishSettings(StageSettings):
@@ -79,7 +82,7 @@ def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
 def _delete_halves(ws: Workspace) -> None:
     """Delete what runs that were killed left: versions without engine.json, which is written last."""
     names = {file.path.split("/")[1] for file in ws.storage.files(workspace.ENGINES) if file.path.count("/") > 1}
-    for name in names:
+    for name in filter(VERSION.fullmatch, names):  # no others: people may keep things of their own beside
         if not ws.storage.exists(f"{workspace.ENGINES}/{name}/{bundle.INFO}"):
             ws.storage.delete(f"{workspace.ENGINES}/{name}")
 

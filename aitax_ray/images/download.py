@@ -8,7 +8,7 @@ from aitax_ray.cluster import connect, read_tables
 from aitax_ray.errors import ClusterError, DataError, SettingsError, StorageError
 from aitax_ray.progress import progress
 from aitax_ray.settings import HOW, StageSettings
-from aitax_ray.workspace import IMAGES, LEDGER, Outcome, StageReport, Workspace
+from aitax_ray.workspace import LEDGER, Outcome, StageReport, Workspace
 
 if TYPE_CHECKING:
     from aitax_ray.images.fetch import FetchSettings
@@ -73,12 +73,16 @@ def download(settings: DownloadSettings) -> StageReport:
         forget |= {PRIVATE_ADDRESS}
     if earlier and settings.max_bytes > earlier.settings.get("max_bytes", settings.max_bytes):
         forget |= {TOO_LARGE}
-    if earlier is not None and forget & earlier.reasons.keys():
-        # These settings only say how, so to the workspace the stage is complete; yet there is something to do.
-        storage.delete(f"{IMAGES}/report.json")
+    # The settings that `forget` follows from only say how, so to the workspace the stage is complete.
+    again = ", ".join(sorted(forget & earlier.reasons.keys())) if earlier is not None else ""
     photos = str(manifest.settings.get("photos") or "")
     return workspace.run(
-        "download", settings, ("manifest",), lambda: _work(settings, storage, photos, forget), incremental=True
+        "download",
+        settings,
+        ("manifest",),
+        lambda: _work(settings, storage, photos, forget),
+        incremental=True,
+        again=again and f"{again} may have passed",
     )
 
 

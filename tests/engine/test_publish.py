@@ -9,7 +9,7 @@ import pytest
 
 from aitax_ray import schemas, workspace
 from aitax_ray.engine.bundle import ONNX, open_engine
-from aitax_ray.engine.publish import PublishSettings, publish
+from aitax_ray.engine.publish import VERSION, PublishSettings, publish
 from aitax_ray.errors import MissingArtifactError
 from aitax_ray.index.searcher import build_index
 from aitax_ray.settings import StageSettings
@@ -88,9 +88,12 @@ def test_publishing_again_adds_a_version_and_swaps_current(ws: Workspace, monkey
 
 
 def test_half_an_engine_of_a_run_that_was_killed_is_cleared_away(ws: Workspace) -> None:
-    ws.storage.write_bytes(f"{workspace.ENGINES}/20200101-000000-dead/{ONNX}", b"half")
+    ws.storage.write_bytes(f"{workspace.ENGINES}/20200101-000000-deadbeef/{ONNX}", b"half")
+    ws.storage.write_bytes(f"{workspace.ENGINES}/steam/drawing.svg", b"a user's own")
     publish(PublishSettings(root=ws.root))
-    assert not ws.storage.exists(f"{workspace.ENGINES}/20200101-000000-dead")
+    assert not ws.storage.exists(f"{workspace.ENGINES}/20200101-000000-deadbeef")
+    assert ws.storage.exists(f"{workspace.ENGINES}/steam/drawing.svg")
+    assert VERSION.fullmatch(open_engine(ws.root).info.version)
 
 
 def test_publish_needs_an_evaluated_model(tmp_path: Path) -> None:
