@@ -20,9 +20,16 @@ class Advance(Protocol):
 
 @contextlib.contextmanager
 def progress(what: str, total: int, unit: str) -> Iterator[Advance]:
-    """Show how far `what` is. Yields `advance(by, note)`, `by` in units, `note` a few words on how it goes."""
+    """Show how far `what` is, of `total` units; 0 is for a total that is not known.
+
+    Yields `advance(by, note)`, `by` in units, `note` a few words on how it goes.
+    """
     if not sys.stderr.isatty():
-        yield _logging_advance(what, total, unit)
+        log_line = _LogLine(what, total, unit)
+        try:
+            yield log_line.advance
+        finally:
+            log_line.tell()
         return
     from rich.console import Console
     from rich.progress import (
@@ -43,7 +50,7 @@ def progress(what: str, total: int, unit: str) -> Iterator[Advance]:
     )
     note = TextColumn("[dim]{task.fields[note]}")
     with Progress(*columns, TimeRemainingColumn(), note, console=Console(stderr=True)) as bars:
-        task = bars.add_task(what, total=total, note="")
+        task = bars.add_task(what, total=total or None, note="")
 
         def advance(by: int, note: str = "") -> None:
             bars.update(task, advance=by, note=note)
@@ -51,25 +58,25 @@ def progress(what: str, total: int, unit: str) -> Iterator[Advance]:
         yield advance
 
 
-def _logging_advance(what: str, total: int, unit: str) -> Advance:
-    done, begin = 0, time.monotonic()
-    last = begin
+class _LogLine:
+    """Logs how far the work is, now and then and when it ends, wherever it ends."""
 
-    def advance(by: int, note: str = "") -> None:
-        nonlocal done, last
-        done += by
-        now = time.monotonic()
-        if now - last >= LOG_EVERY_S or done == total:
-            last = now
-            rate = done / max(now - begin, 1e-9)
-            log.info(
-                "%s: %s of %s %s, %.1f a second%s",
-                what,
-                f"{done:,}",
-                f"{total:,}",
-                unit,
-                rate,
-                f" ({note})" if note else "",
-            )
+    def __init__(self, what: str, total: int, unit: str) -> None:
+        self._what, self._unit = what, f" of {total:,} {unit}" if total else f" {unit}"
+        self._done = self._told = 0
+        self._note, self._begin = "", time.monotonic()
+        self._last = self._begin
 
-    return advance
+    def advance(self, by: int, note: str = "") -> None:
+        self._done, self._note = self._done + by, note
+        if time.monotonic() >= self._last + LOG_EVERY_S:
+            self.tell()
+
+    def tell(self) -> None:
+        """Log what has not been told yet."""
+        if self._done == self._told:
+            return
+        self._told, self._last = self._done, time.monotonic()
+        rate = self._done / max(self._last - self._begin, 1e-9)
+        note = f" ({self._note})" if self._note else ""
+        log.info("%s: %s%s, %.1f a second%s", self._what, f"{self._done:,}", self._unit, rate, note)

@@ -1,10 +1,16 @@
 import io
+import json
 import logging
+import math
 import sys
+from pathlib import Path
 
 import pytest
 
 from aitax_ray import progress as module
+from aitax_ray.demo.server import serve_world
+from aitax_ray.gbif.client import Client
+from aitax_ray.gbif.fetch import fetch
 from aitax_ray.progress import LOG_EVERY_S, progress
 
 
@@ -56,10 +62,43 @@ def test_a_line_says_how_far_how_fast_and_how_it_goes(clock: Clock, told: pytest
     assert told.messages == ["download: 1,500 of 2,000 photographs, 150.0 a second (3 failed)"]
 
 
+def test_without_a_total_a_line_says_how_much_there_is(clock: Clock, told: pytest.LogCaptureFixture) -> None:
+    with progress("fetching", 0, "MB") as advance:
+        for by in (0, 0, 3, 0):
+            advance(by)
+        assert told.messages == []
+        clock.now += LOG_EVERY_S
+        for by in (0, 2, 0, 0):
+            advance(by)
+        assert told.messages == ["fetching: 3 MB, 0.3 a second"]
+        clock.now += LOG_EVERY_S
+    assert told.messages[1:] == ["fetching: 5 MB, 0.2 a second"]
+
+
+def test_the_last_line_comes_wherever_the_work_ends_and_once(told: pytest.LogCaptureFixture) -> None:
+    with progress("fetching", 9, "MB") as advance:
+        advance(7)
+    with progress("fetching", 9, "MB") as advance:
+        advance(0)
+    assert [message.split(",")[0] for message in told.messages] == ["fetching: 7 of 9 MB"]
+
+
+@pytest.mark.parametrize("size", [700_000, 1_000_000, 2_500_000])
+def test_an_archive_of_any_size_is_fetched_to_its_last_mb(
+    size: int, told: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    (tmp_path / "archive.zip").write_bytes(b"\x1f\x8b" + bytes(size - 2))
+    (tmp_path / "download.json").write_text(json.dumps({"key": "k", "doi": "d"}))
+    with serve_world(tmp_path) as address, Client() as client:
+        fetch(client, f"{address}/v1/occurrence/download/request/k.zip", tmp_path / "fetched", size=size)
+    num = math.ceil(size / 1e6)
+    assert [message.split(",")[0] for message in told.messages] == [f"fetching the archive: {num} of {num} MB"]
+
+
 def test_work_that_takes_no_time_is_no_division_by_zero(clock: Clock, told: pytest.LogCaptureFixture) -> None:
     with progress("split", 1, "species") as advance:
         advance(1)
-    assert told.messages[0].startswith("split: 1 of 1 species")
+    assert [message.split(",")[0] for message in told.messages] == ["split: 1 of 1 species"]
 
 
 def test_on_a_terminal_there_is_a_bar_and_no_log_line(

@@ -87,7 +87,7 @@ def _append(
             # In chunks as they come: with a chunk size, httpx drops what it has gathered when the connection breaks.
             for chunk in response.iter_raw():
                 file.write(chunk)
-                advance((end + len(chunk)) // MB - end // MB, "")
+                advance(math.ceil((end + len(chunk)) / MB) - math.ceil(end / MB), "")
                 end += len(chunk)
                 if end > max_bytes:
                     raise GbifError(f"{url} sends more than the {max_bytes:,} bytes allowed: narrow the query")
