@@ -1,7 +1,7 @@
 """The `index` stage: reads images/, split/ and model/, writes index/.
 
 images/                    INPUT row:  image_id, jpeg        the train side of the split
-index/embeddings/*.parquet OUTPUT row: image_id, embedding   by Ray Data, in parallel
+index/embeddings/*.parquet OUTPUT row: image_id, embedding   embedded by Ray Data, gathered for the build of ScaNN
 index/rows.parquet         OUTPUT row: row, image_id, url, author, licence, ...   in the order of image_id
 index/scann/               ScaNN's files, over the embeddings in the order of rows.parquet
 """
@@ -15,6 +15,7 @@ from pydantic import Field
 
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import DataError
+from aitax_ray.progress import progress
 from aitax_ray.training.inference import InferenceSettings, predictions
 from aitax_ray.workspace import Outcome, StageReport, Workspace
 
@@ -40,16 +41,23 @@ def index(settings: IndexSettings) -> StageReport:
 
 
 def _index(ws: Workspace, settings: IndexSettings) -> Outcome:
+    import pyarrow as pa
+
     from aitax_ray.index.searcher import MIN_FOR_TREE, build_index
     from aitax_ray.training.feed import read_labels
     from aitax_ray.training.predict import Embedder, as_matrix
 
-    ws.storage.delete(workspace.EMBEDDINGS)  # of an earlier run that did not come to its end
-    embeddings = predictions(ws, read_labels(ws, "train"), settings, Embedder)
-    embeddings.write_parquet(ws.storage.full(workspace.EMBEDDINGS), filesystem=ws.storage.fs)
-    embedded = ws.storage.read_table(workspace.EMBEDDINGS, schema=schemas.EMBEDDINGS).sort_by("image_id")
-    if not embedded.num_rows:
+    labels = read_labels(ws, "train")
+    if not len(labels):
         raise DataError("no photograph is in the train split, so there is nothing to index: run `aitax split` again")
+    parts = []
+    with progress("indexing", len(labels), "photographs") as advance:
+        dataset = predictions(ws, labels, settings, Embedder)
+        for batch in dataset.iter_batches(batch_format="pyarrow", batch_size=None):
+            parts.append(batch)
+            advance(len(batch))
+    embedded = pa.concat_tables(parts).cast(schemas.EMBEDDINGS).sort_by("image_id")
+    ws.storage.write_table(f"{workspace.EMBEDDINGS}/part-00000.parquet", embedded)
     rows = _rows(ws, embedded["image_id"])
     ws.storage.write_table(workspace.INDEX_ROWS, rows)
     with tempfile.TemporaryDirectory() as folder:

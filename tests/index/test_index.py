@@ -1,5 +1,6 @@
 """The stage as a whole, on the tiny root."""
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from aitax_ray import schemas, workspace
-from aitax_ray.errors import MissingArtifactError
+from aitax_ray.errors import DataError, MissingArtifactError
 from aitax_ray.index.index import IndexSettings, index
 from aitax_ray.index.searcher import Searcher
 from aitax_ray.training import feed
@@ -22,13 +23,15 @@ def root(ray_session: None, tmp_path_factory: pytest.TempPathFactory, tmp_path: 
 
 
 def test_every_training_photograph_is_indexed_once_with_what_is_known_of_it(
-    root: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(feed, "ROWS_PER_BLOCK", 4)  # else all of them would be one copy's work
+    caplog.set_level(logging.INFO, "aitax_ray.progress")
     ws = Workspace(str(root))
     report = index(IndexSettings(root=str(root), inference_batch_size=5, num_classifiers=2))
     num = 3 * SIDES.count("train")
     assert report.counts == {"images": num}
+    assert caplog.messages[-1].startswith(f"indexing: {num} of {num} photographs")
 
     embeddings = ws.storage.read_table(workspace.EMBEDDINGS).sort_by("image_id")
     split = {r["image_id"]: r for r in ws.storage.read_table(workspace.SPLIT).to_pylist()}
@@ -58,16 +61,21 @@ def test_every_training_photograph_is_indexed_once_with_what_is_known_of_it(
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_a_single_photograph_is_an_index_and_leftovers_of_a_crash_are_none(tmp_path: Path) -> None:
+def test_a_single_photograph_is_an_index(tmp_path: Path) -> None:
     ws = write_root(tmp_path, {"7K3": ["train", "test"], "A12": ["val"], "Z9": ["test"]})
     write_model(ws)
-    ws.storage.write_bytes(f"{workspace.EMBEDDINGS}/leftover.parquet", b"half a file")
     assert index(IndexSettings(root=str(tmp_path))).counts == {"images": 1}
     vectors = as_matrix(ws.storage.read_table(workspace.EMBEDDINGS)["embedding"])
     assert len(vectors) == 1
     neighbors, similarities = Searcher(tmp_path / workspace.SCANN, 1).search(vectors, 10)
     assert neighbors.tolist() == [[0]]
     assert similarities[0, 0] == pytest.approx(1, abs=1e-4)
+
+
+def test_no_photograph_is_no_index_and_the_remedy_is_told(tmp_path: Path) -> None:
+    write_model(write_root(tmp_path, {"7K3": ["val", "test"], "A12": ["val"], "Z9": ["test"]}))
+    with pytest.raises(DataError, match="nothing to index: run `aitax split` again"):
+        index(IndexSettings(root=str(tmp_path)))
 
 
 def test_a_missing_model_names_the_command_that_makes_it(tmp_path: Path) -> None:
