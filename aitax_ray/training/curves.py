@@ -1,4 +1,4 @@
-"""Watching a training run: a log line and the learning curves after each epoch."""
+"""Watching a training run: a log line for each epoch and now and then within one, and the learning curves."""
 
 import contextlib
 import io
@@ -6,14 +6,16 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from aitax_ray import workspace
 from aitax_ray.errors import StorageError
+from aitax_ray.progress import LOG_EVERY_S
 from aitax_ray.workspace import Workspace
 
 DRAW_EVERY_S = 30.0  # drawing takes as long as a step, on cores that have to learn
+STEP = "model/runs/step.json"  # how far the epoch is that is under way; gone with the other leftovers of the run
 
 log = logging.getLogger(__name__)
 
@@ -51,36 +53,61 @@ def draw_curves(history: list[dict[str, Any]]) -> bytes:
     return buffer.getvalue()
 
 
-@contextlib.contextmanager
-def watching(ws: Workspace) -> Iterator[None]:
-    """Log each epoch as it ends, whichever machine it ends on, and draw the curves now and then and at the end."""
-    stop, seen, num_drawn, drawn_at = threading.Event(), 0, 0, -math.inf
+def telling(batches: Iterable[Any], ws: Workspace, epoch: int, num_steps: int) -> Iterator[Any]:
+    """Pass batches on and now and then store how far the epoch, counted from 0, is: Ray keeps what workers log."""
+    told = time.monotonic()
+    for step, batch in enumerate(batches):
+        if time.monotonic() >= told + LOG_EVERY_S:
+            told = time.monotonic()
+            with contextlib.suppress(StorageError):  # the next one may come through
+                ws.storage.write_json(STEP, {"epoch": epoch + 1, "step": step, "num_steps": num_steps})
+        yield batch
 
-    def look(draw: bool) -> None:
-        nonlocal seen, num_drawn, drawn_at
-        history = ws.storage.read_json(workspace.HISTORY) if ws.storage.exists(workspace.HISTORY) else []
-        for row in history[seen:]:
+
+class Watch:
+    """Looks at what the run has stored so far, which works whichever machine it is on."""
+
+    def __init__(self, ws: Workspace) -> None:
+        self._ws, self._num_logged, self._num_drawn, self._drawn_at = ws, 0, 0, -math.inf
+        self._step = self._read(STEP)  # of a run that was interrupted: nothing new
+
+    def look(self, *, last: bool = False) -> None:
+        """Log what is new; draw the curves when some time has passed since, or when this is the last look."""
+        step, history = self._read(STEP), self._read(workspace.HISTORY) or []
+        if step != self._step and step["epoch"] > len(history):
+            log.info("epoch %d: step %s of %s", step["epoch"], f"{step['step']:,}", f"{step['num_steps']:,}")
+        self._step = step
+        for row in history[self._num_logged :]:
             figures = ", ".join(
                 f"{name} {value:.3f}"
                 for name, value in row.items()
                 if name not in ("epoch", "lr") and value is not None
             )
             log.info("epoch %d: %s", row["epoch"], figures)
-        seen = len(history)
-        if seen > num_drawn and draw:
-            ws.storage.write_bytes("model/curves.png", draw_curves(history))
-            num_drawn, drawn_at = seen, time.monotonic()
+        self._num_logged = len(history)
+        if len(history) > self._num_drawn and (last or time.monotonic() >= self._drawn_at + DRAW_EVERY_S):
+            self._ws.storage.write_bytes("model/curves.png", draw_curves(history))
+            self._num_drawn, self._drawn_at = len(history), time.monotonic()
 
-    def watch() -> None:
+    def _read(self, path: str) -> Any:
+        return self._ws.storage.read_json(path) if self._ws.storage.exists(path) else None
+
+
+@contextlib.contextmanager
+def watching(ws: Workspace) -> Iterator[None]:
+    """Watch the run while the context lasts, and once more in the end, also when the run fails or is stopped."""
+    watch, stop = Watch(ws), threading.Event()
+
+    def keep_looking() -> None:
         while not stop.wait(1.0):
             with contextlib.suppress(StorageError):  # passing trouble: there is a next look
-                look(draw=time.monotonic() > drawn_at + DRAW_EVERY_S)
+                watch.look()
 
-    thread = threading.Thread(target=watch, name="epochs", daemon=True)
+    thread = threading.Thread(target=keep_looking, name="epochs", daemon=True)
     thread.start()
     try:
         yield
     finally:
         stop.set()
         thread.join()
-    look(draw=True)
+        watch.look(last=True)

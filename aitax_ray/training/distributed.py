@@ -18,6 +18,7 @@ from aitax_ray import workspace
 from aitax_ray.cluster import check_room, use_gpus
 from aitax_ray.errors import AitaxError
 from aitax_ray.training.batches import FromMemory, FromStream, draw_seed, read_all
+from aitax_ray.training.curves import telling
 from aitax_ray.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -162,6 +163,8 @@ def train_loop_per_worker(config: dict[str, Any]) -> None:
         torch.manual_seed(draw_seed(settings.seed, epoch, rank))
         collate = partial(collate_training, augmentation=augmentation, transform=transform, epoch=epoch)
         feed = to_batches(_on(train.training(epoch, collate), device))
+        if rank == 0:
+            feed = telling(feed, Workspace(config["root"]), epoch, train.num_steps)
         row: dict[str, Any] = {"epoch": epoch + 1}
         row |= train_epoch(model, feed, optimizer, loss_fn, schedule, epoch, train.num_steps)
         collate = partial(collate_evaluation, transform=transform)

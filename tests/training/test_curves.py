@@ -7,10 +7,19 @@ import pytest
 from PIL import Image
 
 from aitax_ray import workspace
-from aitax_ray.training.curves import draw_curves, watching
+from aitax_ray.progress import LOG_EVERY_S
+from aitax_ray.training import curves
+from aitax_ray.training.curves import DRAW_EVERY_S, Watch, draw_curves, telling, watching
 from aitax_ray.workspace import Workspace
 
 FIGURES = {"train_loss": 1.2, "train_top1": 0.4, "loss": 1.1, "top1": 0.5, "top5": 0.9, "macro_top1": 0.45, "lr": 1e-3}
+
+
+class Clock:
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
 
 
 def history(num: int, **changes: object) -> list[dict[str, object]]:
@@ -49,13 +58,52 @@ def test_each_epoch_is_logged_once_and_drawn(tmp_path: Path, caplog: pytest.LogC
     assert ws.storage.read_bytes("model/curves.png") == draw_curves(history(2, top1=None))
 
 
-def test_a_run_that_fails_shows_what_it_came_to(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_that_fails_or_is_stopped_shows_what_it_came_to(tmp_path: Path) -> None:
     ws = Workspace(str(tmp_path))
 
-    def fail() -> None:
+    def stop(*epochs: int) -> None:
         with watching(ws):
-            raise RuntimeError("worker died")
+            for epoch in epochs:
+                ws.storage.write_json(workspace.HISTORY, history(epoch))
+            raise KeyboardInterrupt
 
-    with pytest.raises(RuntimeError, match="worker died"):
-        fail()
+    with pytest.raises(KeyboardInterrupt):
+        stop()
     assert not ws.storage.exists("model/curves.png")
+    with pytest.raises(KeyboardInterrupt):
+        stop(1, 2, 3)
+    assert ws.storage.read_bytes("model/curves.png") == draw_curves(history(3))
+
+
+def test_curves_are_drawn_now_and_then_and_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(curves, "time", clock)
+    monkeypatch.setattr(curves, "draw_curves", lambda rows: f"curves of {len(rows)}".encode())
+    ws = Workspace(str(tmp_path))
+    watch, shown = Watch(ws), []
+    for epoch in range(1, 6):
+        ws.storage.write_json(workspace.HISTORY, history(epoch))
+        watch.look(last=epoch == 5)
+        shown.append(int(ws.storage.read_bytes("model/curves.png")[-1:]))
+        clock.now += DRAW_EVERY_S / 2
+    assert shown == [1, 1, 3, 3, 5]
+
+
+def test_within_an_epoch_each_new_word_of_its_steps_is_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(curves, "time", clock)
+    caplog.set_level(logging.INFO, "aitax_ray.training.curves")
+    ws = Workspace(str(tmp_path))
+    watch, passed = Watch(ws), []
+    for batch in telling(range(100, 1350), ws, epoch=1, num_steps=1250):
+        passed.append(batch)
+        watch.look()
+        clock.now += LOG_EVERY_S / 512
+    assert passed == list(range(100, 1350))
+    assert caplog.messages == ["epoch 2: step 512 of 1,250", "epoch 2: step 1,024 of 1,250"]
+    Watch(ws).look()  # as when a run goes on
+    ws.storage.write_json(workspace.HISTORY, history(2))
+    watch.look()
+    assert [message.split(":")[0] for message in caplog.messages[2:]] == ["epoch 1", "epoch 2"]
