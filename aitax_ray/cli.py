@@ -4,12 +4,13 @@ Flags are generated from the settings models. Importing this module imports neit
 instant.
 """
 
+import contextlib
 import inspect
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -82,6 +83,16 @@ def _shown_default(field: FieldInfo) -> str:
     return f" [default: {shown}]"
 
 
+@contextlib.contextmanager
+def _resumable(forced: bool = False) -> Iterator[None]:
+    """What is done here goes on when it is asked for again; say so when it is stopped."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        same = "the same command without --force" if forced else "the same command"
+        raise KeyboardInterrupt(f"{same} goes on from here") from None
+
+
 def _sections(config: Path) -> dict[str, dict[str, Any]]:
     sections, known = read_config(config), [*(stage.name for stage in pipeline.STAGES), "serve"]
     for section in sections:
@@ -92,13 +103,17 @@ def _sections(config: Path) -> dict[str, dict[str, Any]]:
 
 def _add_stage(stage: pipeline.Stage) -> None:
     def run(flags: dict[str, Any], config: Path) -> None:
-        stage.run(build_settings(stage.settings, flags, _sections(config).get(stage.name, {})))
+        settings = build_settings(stage.settings, flags, _sections(config).get(stage.name, {}))
+        with _resumable(settings.force):
+            stage.run(settings)
 
     command(stage.name, {"Settings": stage.settings}, run, (stage.run.__doc__ or "").split("\n")[0])
 
 
 def _build(flags: dict[str, Any], config: Path) -> None:
-    pipeline.build(flags, _sections(config))
+    sections = _sections(config)
+    with _resumable(flags.get("force", any(section.get("force") for section in sections.values()))):
+        pipeline.build(flags, sections)
 
 
 def _serve(flags: dict[str, Any], config: Path) -> None:
@@ -150,13 +165,13 @@ def identify(
 
 
 @app.command
-def demo(*, root: Path | None = None, once: bool = False, port: int = 8000) -> None:
+def demo(*, root: Path = Path("aitax-demo"), once: bool = False, port: int = 8000) -> None:
     """Build an engine from a small generated GBIF on loopback, identify a photograph, serve on.
 
     Parameters
     ----------
     root
-        Folder for all of it; by default a temporary one that goes in the end.
+        Folder for all of it; what is there already is not done again.
     once
         Stop after the identification.
     port
@@ -164,7 +179,8 @@ def demo(*, root: Path | None = None, once: bool = False, port: int = 8000) -> N
     """
     from aitax_ray.demo.demo import run_demo
 
-    run_demo(root, once=once, port=port)
+    with _resumable():
+        run_demo(root, once=once, port=port)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -195,8 +211,8 @@ def _run(arguments: list[str], debug: bool) -> int:
         if debug:
             raise
         return _fail(str(error), error.exit_status)
-    except KeyboardInterrupt:
-        return _fail("stopped; the same command goes on from here", INTERRUPTED)
+    except KeyboardInterrupt as error:
+        return _fail("; ".join(["stopped", *error.args]), INTERRUPTED)
     except Exception as error:
         if debug:
             raise

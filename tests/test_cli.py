@@ -98,15 +98,49 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, error: type[
         cli.main(arguments)
 
 
-def test_ctrl_c_has_status_130_and_says_how_to_go_on(
-    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["download", "--root", "r"], "stopped; the same command goes on from here"),
+        (["build", "--root", "r", "--archive", "a.zip"], "stopped; the same command goes on from here"),
+        (["demo"], "stopped; the same command goes on from here"),
+        # What is forced would start over.
+        (["download", "--root", "r", "--force"], "stopped; the same command without --force goes on from here"),
+        (["build", "--root", "r", "--archive", "a.zip", "--config", "forced.yaml"],
+         "stopped; the same command without --force goes on from here"),
+        (["identify", "a.jpg", "--engine", "e"], "stopped"),
+        (["serve", "--engine", "e"], "stopped"),
+    ],
+)  # fmt: skip
+def test_ctrl_c_has_status_130_and_says_how_to_go_on_where_one_can(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    told: str,
 ) -> None:
-    def interrupt(_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    fake(monkeypatch, "download", interrupt)
-    assert run("download", "--root", "r") == 130
-    assert capsys.readouterr() == ("", "aitax: stopped; the same command goes on from here\n")
+    (tmp_path / "forced.yaml").write_text("download:\n  force: true\n")
+    for stage in STAGES:
+        fake(monkeypatch, stage.name, interrupt)
+    for name in ("serving.client.identify_files", "demo.demo.run_demo", "cli.serve_until_interrupted"):
+        monkeypatch.setattr(f"aitax_ray.{name}", interrupt)
+    assert run(*arguments) == 130
+    assert capsys.readouterr() == ("", f"aitax: {told}\n")
+
+
+def test_the_demo_has_a_lasting_folder(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: list[Path] = []
+    monkeypatch.setattr("aitax_ray.demo.demo.run_demo", lambda root, **_: given.append(root))
+    assert (run("demo"), run("demo", "--root", "r")) == (0, 0)
+    assert given == [Path("aitax-demo"), Path("r")]
+    assert run("demo", "--help") == 0
+    assert "[default: aitax-demo]" in capsys.readouterr().out
 
 
 def test_sigterm_is_as_good_as_ctrl_c(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,6 @@ identify. Nothing below this module knows that it is a demo.
 
 import contextlib
 import logging
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +15,12 @@ from aitax_ray import pipeline
 from aitax_ray.demo.server import serve_world
 from aitax_ray.demo.species import SPECIES
 from aitax_ray.demo.world import DOI, build_world, num_photos, unseen_photo
+from aitax_ray.errors import StorageError
 from aitax_ray.progress import progress
 from aitax_ray.serving.client import identify_files
 from aitax_ray.serving.serve import ServeSettings, free_port, serving, wait_for_ctrl_c
 from aitax_ray.settings import build_settings
+from aitax_ray.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +36,12 @@ SETTINGS: dict[str, Any] = {
     "concurrency": 16,
 }
 UNSEEN_SPECIES, UNSEEN_SEED = 3, 20260101
+WORLD = "world"
+MARK = f"{WORLD}/demo.json"  # the port that the addresses in the archive have, and whether all is drawn
 
 
-def run_demo(root: Path | None, *, once: bool, port: int) -> None:
-    """Build an engine from a generated world below `root` (by default a temporary folder), identify, serve on.
+def run_demo(root: Path, *, once: bool, port: int) -> None:
+    """Build an engine from a generated world below `root`, identify, serve on; what is there already is not done again.
 
     With `once` it ends after the identification. Raises AitaxError as the stages do.
     """
@@ -47,13 +49,10 @@ def run_demo(root: Path | None, *, once: bool, port: int) -> None:
     served = {"port": port, "allow_private_hosts": True}
     # Told now rather than after the build.
     free_port("127.0.0.1", build_settings(ServeSettings, {"engine": "", **served}).port)
+    storage = Storage(str(root))
     with contextlib.ExitStack() as stack:
-        folder = (
-            root if root is not None else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aitax-demo-")))
-        )
-        world = folder / "world"
-        address = stack.enter_context(_served_world(world))
-        flags = {"root": str(folder), "doi": DOI, "gbif_url": address, "allow_private_hosts": True, **SETTINGS}
+        address = stack.enter_context(served_world(storage))
+        flags = {"root": str(root), "doi": DOI, "gbif_url": address, "allow_private_hosts": True, **SETTINGS}
         log.info(
             "a small GBIF answers at %s; now, as long as it does, the same as with the real one:\n\n    %s\n",
             address,
@@ -62,33 +61,46 @@ def run_demo(root: Path | None, *, once: bool, port: int) -> None:
         reports = {report.stage: report for report in pipeline.build(flags, {})}
         top1 = reports["evaluate"].metrics["top1"] or 0.0
         counts = reports["evaluate"].counts
-        photo = folder / "unseen.jpg"
+        photo = root / WORLD / "unseen.jpg"
         kind = SPECIES[UNSEEN_SPECIES]
-        photo.write_bytes(unseen_photo(kind, UNSEEN_SEED))
-        service = stack.enter_context(serving(ServeSettings(engine=str(folder), **served)))
+        storage.write_bytes(f"{WORLD}/{photo.name}", unseen_photo(kind, UNSEEN_SEED))
+        service = stack.enter_context(serving(ServeSettings(engine=str(root), **served)))
         log.info(
             "a photograph that is in no archive, of %s:\n\n    aitax identify %s --url %s\n", kind.name, photo, service
         )
         identify_files([photo], engine=None, url=service, together=False, max_results=3, as_json=False)
         log.info(
             "top-1 on the test split: %.1f %% (%d photographs, %d species), after %.0f s; report: %s",
-            100 * top1, counts["test"], counts["species"], time.monotonic() - begin, folder / "evaluation/report.html",
+            100 * top1, counts["test"], counts["species"], time.monotonic() - begin, root / "evaluation/report.html",
         )  # fmt: skip
         if not once:
             wait_for_ctrl_c(service)
 
 
 @contextlib.contextmanager
-def _served_world(folder: Path) -> Iterator[str]:
-    """Serve the world in `folder`, drawn if it is not there; it keeps its address, since its archive holds it."""
-    remembered = folder / "port"
-    port = int(remembered.read_text(encoding="ascii")) if remembered.exists() else 0
-    with serve_world(folder, port) as address:
-        if not remembered.exists():
-            shutil.rmtree(folder, ignore_errors=True)  # half a world
-            with progress("drawing photographs", num_photos(), "photographs") as advance:
-                build_world(folder, base_url=address, advance=advance)
-            remembered.write_text(address.rsplit(":", 1)[1], encoding="ascii")
+def served_world(storage: Storage) -> Iterator[str]:
+    """Serve the world below a root, drawn if it is not there; it keeps its address, since its archive holds it.
+
+    Raises StorageError when the root cannot be written, or has files there that the demo did not make.
+    """
+    folder = Path(storage.full(WORLD))
+    mark = storage.read_json(MARK) if storage.exists(MARK) else None
+    if mark is None and storage.files(WORLD):
+        raise StorageError(
+            f"{folder} holds files, and no mark that `aitax demo` made them: move them away or choose another --root"
+        )
+    with serve_world(folder, mark["port"] if mark else 0) as address:
+        if not (mark and mark["drawn"]):
+            mark = {"port": int(address.rsplit(":", 1)[1]), "drawn": False}
+            storage.write_json(MARK, mark)
+            try:
+                with progress("drawing photographs", num_photos(), "photographs") as advance:
+                    build_world(folder, base_url=address, advance=advance)
+            except OSError as error:
+                raise StorageError(
+                    f"{folder} cannot be written ({error.strerror}): make room or choose another --root"
+                ) from error
+            storage.write_json(MARK, mark | {"drawn": True})
         yield address
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from aiohttp import web
 
-from aitax_ray.errors import SettingsError
+from aitax_ray.errors import AitaxError
 
 HOST = "127.0.0.1"  # the world is for this machine alone
 PATIENCE_S = 1.0  # with clients that hold a connection when the server stops
@@ -32,13 +32,14 @@ PATIENCE_S = 1.0  # with clients that hold a connection when the server stops
 def serve_world(folder: Path, port: int = 0) -> Iterator[str]:
     """Serve the world in `folder` while the context lasts; yields its address, such as http://127.0.0.1:40123.
 
-    Port 0 takes a free one. Raises SettingsError when the port is taken.
+    Port 0 takes a free one. Raises AitaxError when the port is taken.
     """
     try:
         listener = socket.create_server((HOST, port))
     except OSError as error:
-        raise SettingsError(
-            f"port {port} cannot be used ({error.strerror}): choose another one, or 0 for any"
+        raise AitaxError(
+            f"port {port}, where the demo world answers, cannot be used ({error.strerror}): "
+            "stop what uses it, or give another --root"
         ) from None
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
     thread = threading.Thread(

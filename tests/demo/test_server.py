@@ -8,7 +8,7 @@ from PIL import Image
 
 from aitax_ray.demo.server import serve_world
 from aitax_ray.demo.world import DOI, DOWNLOAD_KEY
-from aitax_ray.errors import SettingsError
+from aitax_ray.errors import AitaxError
 
 from .conftest import rows
 
@@ -109,5 +109,7 @@ def test_a_port_can_be_chosen_and_taken_again_after_the_server_stopped(tmp_path)
 def test_a_port_that_is_taken_is_refused_in_one_line(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(SettingsError, match=f"port {port} cannot be used"), serve_world(tmp_path, port):
+        told = rf"port {port}, .* cannot be used \(.*\): stop what uses it, or give another --root"
+        with pytest.raises(AitaxError, match=told) as caught, serve_world(tmp_path, port):
             pass
+    assert caught.value.exit_status == 1
