@@ -60,7 +60,7 @@ def connect() -> None:
                 log_to_driver=False,
             )
             _started_here = True
-    except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
+    except Exception as error:  # Ray raises its RayError, a bare Exception, and whatever its start-up meets
         where = os.environ.get("RAY_ADDRESS")
         remedy = (
             f"check that the cluster at RAY_ADDRESS={where} runs, or unset RAY_ADDRESS to work on this machine"

@@ -5,6 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import ray
 
 from aitax_ray import cluster
 from aitax_ray.cluster import connect, read_tables
@@ -26,16 +27,17 @@ def closed_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture
-def inits(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """The calls of ray.init, each of which fails."""
-    import ray
+ERRORS = [ConnectionError, RuntimeError, ray.exceptions.RaySystemError, Exception]
 
+
+@pytest.fixture(params=ERRORS[:1])
+def inits(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    """The calls of ray.init, each of which fails."""
     calls: list[dict[str, Any]] = []
 
     def init(**options: Any) -> None:
         calls.append(options)
-        raise ConnectionError("nobody\nthere")
+        raise request.param("nobody\nthere")
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", init)
@@ -66,9 +68,10 @@ def test_a_cluster_that_listens_is_joined_and_not_started(inits: list[dict[str, 
     assert [options.keys() & {"address", "num_cpus"} for options in inits] == [set()]
 
 
+@pytest.mark.parametrize("inits", ERRORS, indirect=True)
 def test_ray_that_cannot_start_here_is_one_line_with_the_remedy(inits: list[dict[str, Any]]) -> None:
     with pytest.raises(
-        ClusterError, match=r"Ray cannot start \(nobody there\): stop other Ray processes \(`ray stop`\)"
+        ClusterError, match=r"Ray cannot start \(.*nobody there.*\): stop other Ray processes \(`ray stop`\)"
     ):
         connect()
     assert inits[0]["address"] == "local"
@@ -86,8 +89,6 @@ def test_a_local_ray_has_cpus_for_actors_and_for_tasks(
 
 @pytest.mark.usefixtures("ray_session")
 def test_a_process_that_is_connected_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    import ray
-
     before = ray.get_runtime_context().get_job_id()
     os.environ["RAY_ADDRESS"] = "127.0.0.1:1"
     connect()
