@@ -60,8 +60,10 @@ class Searcher:
         """Find the k nearest rows of each of N unit vectors (N, D).
 
         Returns neighbors int64 (N, k') and similarities float32 (N, k'), best first, where k' is k or the number of
-        rows, whichever is smaller; similarity is the cosine.
+        rows, whichever is smaller; similarity is the cosine. Where fewer are found (with few leaves to search or few
+        candidates to reorder) the rest are neighbor -1 and similarity NaN.
         """
         k = min(k, self.num_rows)
         neighbors, similarities = self._scann.search_batched(np.ascontiguousarray(embeddings, np.float32), k)
-        return neighbors.astype(np.int64), similarities
+        # ScaNN fills up with row 0, which is a photograph.
+        return np.where(np.isnan(similarities), -1, neighbors.astype(np.int64)), similarities

@@ -107,8 +107,9 @@ class Gallery:
         """
         mean = embeddings.mean(axis=0, keepdims=True)
         mean /= max(float(np.linalg.norm(mean)), 1e-12)
-        neighbors, similarities = (found[0] for found in self._searcher.search(mean, NEIGHBORS))
-        similarity_of = dict(zip(neighbors.tolist(), similarities.tolist(), strict=True))
+        (neighbors,), (similarities,) = self._searcher.search(mean, NEIGHBORS)
+        found = neighbors >= 0
+        similarity_of = dict(zip(neighbors[found].tolist(), similarities[found].tolist(), strict=True))
         answer = []
         for class_index in classes:
             near = [row for row in similarity_of if self._class_index[row] == class_index][:per_class]

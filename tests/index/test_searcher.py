@@ -77,6 +77,20 @@ def test_looking_at_more_of_the_tree_finds_more(tmp_path: Path) -> None:
     assert found[1] > 450
 
 
+@pytest.mark.parametrize("few", [{"reorder": 50}, {"leaves_to_search": 0.001}])
+def test_what_is_not_found_is_no_photograph(few: dict[str, float], tmp_path: Path) -> None:
+    vectors = random_vectors(MIN_FOR_TREE)
+    build_index(vectors, tmp_path, **few)  # type: ignore[arg-type]
+    neighbors, similarities = Searcher(tmp_path, len(vectors)).search(vectors[:20], 200)
+    missing = neighbors < 0
+    assert neighbors.shape == (20, 200)
+    assert missing.any()
+    np.testing.assert_array_equal(missing, np.isnan(similarities))
+    assert not missing[:, 0].any()
+    assert (np.diff(missing.astype(int), axis=1) >= 0).all()  # they come last
+    assert all(len(set(row[row >= 0])) == (row >= 0).sum() for row in neighbors)
+
+
 @pytest.mark.parametrize("num", [17, MIN_FOR_TREE])
 def test_an_index_can_be_moved(num: int, tmp_path: Path) -> None:
     vectors = clustered_vectors(num)

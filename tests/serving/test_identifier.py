@@ -65,7 +65,7 @@ def test_gallery_fills_up_with_other_photographs_of_the_species(identifier: Iden
 
     class NearestIsRed:
         def search(self, embeddings: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-            return np.array([[1]]), np.array([[0.7]], np.float32)
+            return np.array([[1, -1, -1]]), np.array([[0.7, np.nan, np.nan]], np.float32)  # it found one
 
     gallery = Gallery(engine.rows, NearestIsRed())  # type: ignore[arg-type]
     red, blue = gallery.illustrate(np.ones((1, 3), np.float32), [0, 2], 3)
