@@ -17,24 +17,27 @@ def identify_files(
 ) -> None:
     """Identify each file, or all of them together, and print the answers.
 
-    A file that cannot be used is told on stderr and the others are still answered. Raises AitaxError in the end when
-    there was one, and SettingsError when not exactly one of `engine` and `url` is given.
+    A file that cannot be used is told on stderr and the others are still answered; AitaxError in the end tells how
+    many there were. What is asked alone, or together, raises its RequestError. Raises SettingsError when not exactly
+    one of `engine` and `url` is given.
     """
     if (engine is None) == (url is None):
         raise SettingsError("give either --engine (a folder) or --url (a running service)")
     if max_results < 1:
         raise SettingsError("--max-results must be 1 or more")
     ask = EngineClient(engine, max_results) if engine is not None else ServiceClient(str(url), max_results)
-    failures = []
-    for group in [list(photos)] if together else [[photo] for photo in photos]:
+    groups = [list(photos)] if together else [[photo] for photo in photos]
+    num_failed = 0
+    for group in groups:
         try:
             show(group, ask(group), as_json)
         except RequestError as error:
-            failures.append(str(error))
+            if len(groups) == 1:
+                raise
+            num_failed += len(group)
             sys.stderr.write(f"aitax: {error}\n")
-    if failures:
-        number = "the photograph" if len(photos) == 1 else f"{len(failures)} of {len(photos)} photographs"
-        raise AitaxError(f"{number} could not be identified")
+    if num_failed:
+        raise AitaxError(f"{num_failed} of {len(photos)} photographs could not be identified")
 
 
 class EngineClient:

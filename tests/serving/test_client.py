@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aitax_ray.errors import AitaxError, SettingsError
+from aitax_ray.errors import AitaxError, RequestError, SettingsError
 from aitax_ray.serving.client import identify_files
 from tests.engines import COLOURS, photo, write_small_engine
 from tests.web import Web
@@ -65,6 +65,17 @@ def test_bad_file_is_told_and_the_others_are_answered(
     assert json.loads(out)["results"][0]["gbif_id"] == "11"
     assert "note.txt cannot be used: not an image" in err
     assert "absent.jpg cannot be read" in err
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_single_question_that_cannot_be_answered_is_told_once(
+    engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], together: bool
+) -> None:
+    (tmp_path / "note.txt").write_text("no photograph")
+    photos = [*(files(tmp_path, "11", "22") if together else []), tmp_path / "note.txt"]
+    with pytest.raises(RequestError, match=r"note\.txt cannot be used: not an image"):
+        ask(photos, engine, together=together)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_service_that_is_not_there_is_told_with_the_remedy(tmp_path: Path) -> None:
