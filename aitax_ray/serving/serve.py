@@ -17,6 +17,8 @@ from aitax_ray.serving.args import ApplicationArgs
 
 log = logging.getLogger(__name__)
 
+APPLICATION = "aitax"
+
 
 class ServeSettings(ApplicationArgs):
     """Settings of `serve`."""
@@ -33,7 +35,8 @@ class ServeSettings(ApplicationArgs):
 def serving(settings: ServeSettings) -> Iterator[str]:
     """Run the service; yields its address once it answers, and stops it in the end.
 
-    Raises EngineError when there is no such engine, AitaxError when the port is taken.
+    Raises EngineError when there is no such engine, AitaxError when the port is taken, ClusterError when the cluster
+    serves already: Ray Serve keeps the address that it was started with, and one application of a name.
     """
     engine = os.path.abspath(settings.engine) if "://" not in settings.engine else settings.engine  # noqa: PTH100
     opened = open_engine(engine)
@@ -44,28 +47,50 @@ def serving(settings: ServeSettings) -> Iterator[str]:
     check_room("the service", settings.classifier_cpus, 0, "lower --classifier-cpus")
     from ray import serve
 
+    if serve.status().proxies:
+        raise ClusterError(
+            "Ray Serve runs on this cluster already, at an address of its own: add the engine to what it serves with "
+            "`serve deploy` (see serve_config.yaml), or stop it with `serve shutdown`"
+        )
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    try:
+        _start(settings, engine, port)
+        # Where it listens on every address, people come by this one.
+        shown = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+        yield f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+    finally:
+        if not stop():  # a cluster goes on, and others may serve on it by now
+            _leave()
+
+
+def _start(settings: ServeSettings, engine: str, port: int) -> None:
+    from ray import serve
+
     from aitax_ray.serving.application import build
 
     args = ApplicationArgs(**settings.model_dump(include=set(ApplicationArgs.model_fields)) | {"engine": engine})
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
         serve.start(
             http_options={"host": settings.host, "port": port, "request_timeout_s": settings.request_timeout_s},
             logging_config={"log_level": "WARNING", "enable_access_log": False},
         )
-        serve.run(build(args), name="aitax", route_prefix="/")
-    except (RuntimeError, TimeoutError) as error:
+        serve.run(build(args), name=APPLICATION, route_prefix="/")
+    except Exception as error:  # Ray Serve raises exceptions of its own, which have no base but this
         raise ClusterError(
             f"the service does not start ({' '.join(str(error).split())[:300]}): "
             "look into Ray's logs, /tmp/ray/session_latest/logs"
         ) from error
-    try:
-        # Where it listens on every address, people come by this one.
-        shown = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
-        yield f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
-    finally:
-        if not stop():  # a cluster goes on, and may serve other things
-            serve.delete("aitax")
+
+
+def _leave() -> None:
+    """Take the service from the cluster, and Ray Serve when nothing else is served."""
+    from ray import serve
+
+    others = serve.status().applications.keys() - {APPLICATION}
+    if others:
+        serve.delete(APPLICATION)
+    else:
+        serve.shutdown()
 
 
 def serve_until_interrupted(settings: ServeSettings) -> None:

@@ -1,17 +1,24 @@
-"""serving.serve: what is told before Ray is started; the running service is asked in test_pipeline.py."""
+"""serving.serve: what is told before Ray is started, and a service on a cluster that was joined.
+
+The service of a process of its own is asked in test_pipeline.py.
+"""
 
 import socket
 from pathlib import Path
 
+import httpx
 import pytest
+from ray import serve as ray_serve
+from ray.serve.exceptions import RayServeException
+from ray.serve.schema import ServeStatus
 
-from aitax_ray.errors import AitaxError, EngineError
+from aitax_ray.errors import AitaxError, ClusterError, EngineError
 from aitax_ray.serving import serve
 from aitax_ray.serving.serve import ServeSettings, serving
 from tests.engines import write_small_engine
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise AssertionError("Ray was started")
@@ -19,11 +26,13 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve, "connect", fail)
 
 
+@pytest.mark.usefixtures("no_ray")
 def test_missing_engine_is_told_before_ray_starts(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="no engine in"), serving(ServeSettings(engine=str(tmp_path))):
         pass
 
 
+@pytest.mark.usefixtures("no_ray")
 def test_port_in_use_is_told_before_ray_starts(tmp_path: Path) -> None:
     engine = write_small_engine(tmp_path / "colours-1")
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -32,6 +41,7 @@ def test_port_in_use_is_told_before_ray_starts(tmp_path: Path) -> None:
             pass
 
 
+@pytest.mark.usefixtures("no_ray")
 def test_address_of_another_machine_is_told(tmp_path: Path) -> None:
     engine = write_small_engine(tmp_path / "colours-1")
     with (
@@ -39,3 +49,53 @@ def test_address_of_another_machine_is_told(tmp_path: Path) -> None:
         serving(ServeSettings(engine=str(engine), host="192.0.2.1", port=0)),
     ):
         pass
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_on_a_joined_cluster_there_is_one_service_and_nothing_of_it_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ServeSettings(engine=str(write_small_engine(tmp_path / "colours-1")), port=0)
+
+    def version(address: str) -> str:
+        return str(httpx.get(f"{address}/status", timeout=30).json()["engine"])
+
+    with serving(settings) as address:
+        assert version(address) == "colours-1"
+        with (
+            pytest.raises(ClusterError, match=r"`serve deploy` .* or stop it with `serve shutdown`"),
+            serving(settings),
+        ):
+            pass
+        assert version(address) == "colours-1"
+    assert ray_serve.status().applications == {}
+
+    def fail(*_: object) -> None:
+        ray_serve.start(http_options={"port": serve.free_port("127.0.0.1", 0)})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(serve, "_start", fail)
+    with pytest.raises(KeyboardInterrupt), serving(settings):
+        pass
+    assert ray_serve.status().proxies == {}
+
+
+@pytest.mark.parametrize("error", [RuntimeError, TimeoutError, RayServeException])
+def test_a_service_that_does_not_start_is_told_with_where_to_look(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def fail(**_: object) -> None:
+        raise error("no\nproxy")
+
+    monkeypatch.setattr(ray_serve, "start", fail)
+    with pytest.raises(ClusterError, match=r"does not start \(no proxy\): look into Ray's logs"):
+        serve._start(ServeSettings(engine="e"), "e", 8000)
+
+
+def test_what_others_serve_by_then_stays_when_the_service_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone: list[str] = []
+    monkeypatch.setattr(ray_serve, "status", lambda: ServeStatus(applications={"aitax": None, "theirs": None}))
+    monkeypatch.setattr(ray_serve, "delete", gone.append)
+    monkeypatch.setattr(ray_serve, "shutdown", lambda: gone.append("everything"))
+    serve._leave()
+    assert gone == ["aitax"]
