@@ -27,7 +27,7 @@ clean:  ## the virtual environment and what tools left behind
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache *.egg-info build
 
 $(READY): pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit("aitax_ray needs Python 3.11 or newer; call make PYTHON=python3.11") if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "aitax_ray needs Python 3.11 to 3.13; call make PYTHON=python3.13")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -e '.[dev]'
+	$(BIN)/python -m pip install --progress-bar off --upgrade-strategy only-if-needed -e '.[dev]'
 	touch $@
