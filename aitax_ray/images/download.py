@@ -26,7 +26,7 @@ class DownloadSettings(StageSettings):
     """Fetch the photographs of the manifest, bring them to one form, keep a ledger of every URL's fate."""
 
     image_size: int = Field(512, ge=32, le=4096)
-    """Shorter side of the stored photographs in px; smaller photographs are not enlarged."""
+    """Shorter side of the stored photographs in px, the longer at most 4 times that; small ones are not enlarged."""
     concurrency: Annotated[int, HOW] = Field(64, ge=1)
     """Requests at a time, over all workers."""
     per_host: Annotated[int, HOW] = Field(8, ge=1)

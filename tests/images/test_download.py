@@ -18,6 +18,7 @@ from aitax_ray.errors import DataError, MissingArtifactError, SettingsError
 from aitax_ray.images import download as stage
 from aitax_ray.images import shards
 from aitax_ray.images.batch import BatchDownloader
+from aitax_ray.images.decode import MAX_ELONGATION
 from aitax_ray.images.download import DownloadSettings, download
 from aitax_ray.schemas import IMAGES, MEDIA, image_id
 from aitax_ray.settings import StageSettings
@@ -223,3 +224,8 @@ def test_after_a_kill_the_same_command_goes_on(web: Web, tmp_path: Path) -> None
     done = {url.removeprefix(web.url("")) for url in before}
     assert not done & set(held)
     assert all(web.requests[path] == asked[path] == 1 for path in done)
+
+
+def test_the_help_tells_what_becomes_of_panoramas() -> None:
+    told = str(DownloadSettings.model_fields["image_size"].description)
+    assert f"the longer at most {MAX_ELONGATION} times that" in told
