@@ -49,3 +49,11 @@ def test_every_flag_of_the_readme_exists_or_is_marked() -> None:
         theirs, ours = ([*line.strip("|").split(" | "), ""])[:2]
         for name in re.findall(r"(--[a-z][a-z-]*)", ours):
             assert name in known or "to come" in ours, f"{name} of the README's table is no flag: {theirs}"
+
+
+def test_a_cluster_is_reached_from_the_machine_that_started_it() -> None:
+    commands = README.split("## On a cluster")[1].split("```")[1]
+    needed = set(re.findall(r"[Ee]xport (RAY_\w+=\w+)", (ROOT / "cluster.yaml").read_text(encoding="utf-8")))
+    assert needed == set(re.findall(r"RAY_\w+=\w+", commands))
+    order = [commands.index(part) for part in ("RAY_", "ray up", "ray dashboard", "ray job submit", "serve deploy")]
+    assert order == sorted(order)
