@@ -201,6 +201,16 @@ def test_every_module_says_what_it_is() -> None:
     ] == []
 
 
+def test_every_module_has_its_tests_in_its_place() -> None:
+    # A folder's __init__ says what the folder is and does nothing.
+    wanted = {
+        ROOT / "tests" / path.relative_to(ROOT / PACKAGE).with_name(f"test_{path.name}")
+        for path in MODULES.values()
+        if path.name != "__init__.py"
+    }
+    assert [str(path.relative_to(ROOT)) for path in sorted(wanted) if not path.exists()] == []
+
+
 def run_python(code: str, folder: Path) -> str:
     """Run code in a new process whose working folder and home are `folder`."""
     places = {name: str(folder) for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")}

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from pydantic import ValidationError
 from ray.serve.schema import ServeDeploySchema
 
 from aitax_ray.engine.bundle import open_engine
@@ -84,13 +83,6 @@ async def test_photograph_at_a_private_address_is_fetched_only_when_allowed(engi
     with pytest.raises(RequestError, match="private address"):
         await refusing.fetch(web.url("/ok/1.jpg"))
     assert sum(web.requests.values()) == 0
-
-
-def test_bad_args_are_refused_when_they_are_read() -> None:
-    with pytest.raises(ValidationError):
-        ApplicationArgs(engine="e", max_batch_size=0)
-    with pytest.raises(ValidationError):
-        ApplicationArgs.model_validate({"engine": "e", "engin": "f"})
 
 
 def test_application_is_built_without_opening_the_engine() -> None:

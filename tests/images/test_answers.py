@@ -1,0 +1,102 @@
+"""images.answers: what URLs and answers mean; what servers really do is in test_fetch.py."""
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import pytest
+from yarl import URL
+
+from aitax_ray.images import answers
+from aitax_ray.images.answers import (
+    BAD_URL,
+    EMPTY,
+    FORBIDDEN,
+    MAY_PASS,
+    NOT_FOUND,
+    REASONS,
+    TOO_LARGE,
+    parse_url,
+    read_local,
+    reason_of_status,
+    retry_after_s,
+)
+
+
+def test_every_reason_has_a_meaning() -> None:
+    named = {value for name, value in vars(answers).items() if name.isupper() and isinstance(value, str)}
+    assert named == REASONS.keys()
+    assert REASONS.keys() > MAY_PASS
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ("https://a.example/1%2F2.jpg?size=%7Bl%7D", "https://a.example/1%2F2.jpg?size=%7Bl%7D"),
+        ("  http://a.example/1.jpg\t", "http://a.example/1.jpg"),
+        ("http://a.example/a photo é.jpg", "http://a.example/a%20photo%20%C3%A9.jpg"),
+        ("http://a.example/100%.jpg", "http://a.example/100%25.jpg"),
+    ],
+)
+def test_a_url_is_sent_as_it_stands_and_quoted_where_it_must_be(text: str, sent: str) -> None:
+    assert str(parse_url(text)) == sent
+
+
+@pytest.mark.parametrize("text", ["", "photo.jpg", "/photo.jpg", "http://", "http://[1", "http://a.example/\x00.jpg"])
+def test_what_is_no_url_is_none(text: str) -> None:
+    assert parse_url(text) is None
+
+
+def test_a_redirect_is_seen_from_where_it_was_met() -> None:
+    base = URL("https://a.example/photos/1.jpg")
+    assert str(parse_url("2.jpg", base)) == "https://a.example/photos/2.jpg"
+    assert str(parse_url("//b.example/2.jpg", base)) == "https://b.example/2.jpg"
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (200, ""), (206, ""), (304, "http_error"), (400, "http_error"), (401, "forbidden"), (403, "forbidden"),
+        (404, "not_found"), (408, "timeout"), (410, "gone"), (418, "http_error"), (429, "too_many_requests"),
+        (451, "forbidden"), (500, "server_error"), (503, "server_error"), (599, "server_error"),
+    ],
+)  # fmt: skip
+def test_each_status_has_its_reason(status: int, reason: str) -> None:
+    assert reason_of_status(status) == reason
+
+
+def test_retry_after_is_a_number_or_a_date_or_unreadable() -> None:
+    assert retry_after_s(" 120 ") == 120.0
+    assert retry_after_s(format_datetime(datetime.now(UTC) + timedelta(minutes=5))) == pytest.approx(300, abs=5)
+    assert retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
+    assert [retry_after_s(value) for value in ("", "soon", "-1", "²", "1.5")] == [None] * 5
+
+
+def test_a_local_photograph_is_read_only_from_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "é 1.jpg").write_bytes(b"photo")
+    (folder / "empty.jpg").touch()
+    (tmp_path / "secret.txt").write_text("secret")
+    (folder / "link.jpg").symlink_to(tmp_path / "secret.txt")
+    base = folder.as_uri()
+
+    def read(url: str, max_bytes: int = 5, below: str = str(folder)) -> tuple[bytes | None, str]:
+        return read_local(url, below, max_bytes)
+
+    assert read(f"{base}/%C3%A9%201.jpg") == (b"photo", "")
+    assert read(f"{base}/%C3%A9%201.jpg", max_bytes=4) == (None, TOO_LARGE)
+    assert read(f"{base}/empty.jpg") == (None, EMPTY)
+    assert read(f"{base}/absent.jpg") == (None, NOT_FOUND)
+    for outside in (f"{base}/../secret.txt", f"{base}/%2e%2e/secret.txt", f"{base}/link.jpg", "file://host/1.jpg"):
+        assert read(outside) == (None, BAD_URL)
+    assert read(f"{base}/%C3%A9%201.jpg", below="") == (None, BAD_URL)
+    assert read(f"{base}/%00.jpg") == (None, BAD_URL)
+
+
+def test_a_local_photograph_that_may_not_be_read_is_forbidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:  # permissions would not do, tests may run as root
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert read_local(f"{tmp_path.as_uri()}/1.jpg", str(tmp_path), 5) == (None, FORBIDDEN)
