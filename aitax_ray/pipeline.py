@@ -53,4 +53,6 @@ def build(flags: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]]) -> 
     for number, (stage, settings) in enumerate(planned, 1):
         log.info("stage %d of %d: %s", number, len(planned), stage.name)
         reports.append(stage.run(settings))
+        if getattr(settings, "dry_run", False):  # of the first stage: there is nothing for the next one
+            break
     return reports

@@ -19,12 +19,14 @@ MEDIA = pa.schema(
         "gbif_id": key,
         "species_key": key,
         "license": text,  # as given: a URL or free text
+        "license_id": text,  # CC-BY-4.0, ..., as gbif.licenses names them
         "creator": text,
         "rights_holder": text,
         "publisher": text,
         "dataset_key": key,
         "format": text,  # MIME type as given
         "references": text,  # web page of the photograph
+        "url_from_references": pa.bool_(),  # no `identifier` was given: the URL may well lead to a page
     }
 )
 
@@ -37,6 +39,7 @@ TAXA = pa.schema(
         "authorship": text,
         "rank": text,
         "vernacular_name": text,
+        "vernacular_names": pa.list_(pa.struct({"language": text, "name": text})),  # a name a language (ISO 639-3)
         "genus": text,
         "family": text,
         "order": text,

@@ -56,7 +56,7 @@ FOLDERS: dict[str, tuple[str, ...]] = {
     "index": ("index",),
     "publish": (ENGINES,),
 }
-VERSIONED = ("aitax-ray", "ray", "torch", "torchvision", "pyarrow", "polars", "scann", "onnxruntime")
+VERSIONED = ("aitax-ray", "ray", "torch", "torchvision", "pyarrow", "polars", "duckdb", "scann", "onnxruntime")
 
 
 class Outcome(BaseModel):

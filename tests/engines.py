@@ -17,6 +17,7 @@ from aitax_ray.engine import bundle
 from aitax_ray.index.searcher import build_index
 from aitax_ray.storage import Storage
 from aitax_ray.training.transforms import EvalTransform
+from tests.blank import blank_row
 
 COLOURS = {"11": (220, 30, 30), "22": (30, 220, 30), "33": (30, 30, 220)}
 NAMES = {"11": "Ruber primus", "22": "Viridis secundus", "33": "Caeruleus tertius"}
@@ -53,7 +54,7 @@ def colour_classifier() -> bytes:
 def write_small_engine(folder: Path) -> Path:
     """Write the engine into `folder`, which is returned."""
     taxa = [
-        dict.fromkeys(schemas.TAXA.names, "")
+        blank_row(schemas.TAXA)
         | {
             "species_key": key,
             "name": NAMES[key],

@@ -19,6 +19,7 @@ from aitax_ray import schemas, workspace
 from aitax_ray.schemas import image_id
 from aitax_ray.settings import StageSettings
 from aitax_ray.workspace import Outcome, Workspace
+from tests.blank import blank_row
 
 # species_key -> (name, colour)
 SPECIES = {
@@ -74,12 +75,14 @@ def write_root(root: Path, sides: Sequence[str] | dict[str, Sequence[str]] = SID
 
     def table(schema: pa.Schema, part: slice = slice(None)) -> pa.Table:
         shuffled = [rows[place] for place in rng.permutation(len(rows))] if part == slice(None) else rows[part]
-        return pa.Table.from_pylist([{name: row.get(name, "") for name in schema.names} for row in shuffled], schema)
+        known = [{name: row[name] for name in schema.names if name in row} for row in shuffled]
+        return pa.Table.from_pylist([blank_row(schema, **row) for row in known], schema)
 
     def manifest() -> None:
         taxa = [{"species_key": key, "name": SPECIES[key][0], "num_images": 0, "num_occurrences": 0} for key in KEYS]
-        blank = dict.fromkeys(schemas.TAXA.names, "")
-        ws.storage.write_table(workspace.TAXA, pa.Table.from_pylist([{**blank, **t} for t in taxa], schemas.TAXA))
+        ws.storage.write_table(
+            workspace.TAXA, pa.Table.from_pylist([blank_row(schemas.TAXA, **t) for t in taxa], schemas.TAXA)
+        )
         ws.storage.write_table(f"{workspace.MEDIA}/part-00000.parquet", table(schemas.MEDIA))
         ws.storage.write_json(workspace.QUERY, {"doi": "10.15468/dl.sma11", "citation": ""})
 

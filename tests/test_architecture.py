@@ -45,7 +45,7 @@ MAY_USE: dict[str, set[str]] = {
     "cli": {"pipeline", "serving", "demo"},
     "demo": {"pipeline", "serving", "engine"},
 }
-HEAVY = {"ray", "torch", "torchvision", "polars", "fastapi", "scann", "onnxruntime", "matplotlib", "pandas"}
+HEAVY = {"ray", "torch", "torchvision", "polars", "duckdb", "fastapi", "scann", "onnxruntime", "matplotlib", "pandas"}
 
 
 @dataclass(frozen=True)

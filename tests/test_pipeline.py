@@ -150,3 +150,12 @@ def test_settings_of_every_stage_are_checked_before_the_first_one_runs(tmp_path:
     with pytest.raises(SettingsError, match="--val and --test"):
         pipeline.build({"root": str(tmp_path / "r"), "doi": "10.15468/dl.x", "val": 0.5, "test": 0.5}, {})
     assert not (tmp_path / "r").exists()
+
+
+def test_a_dry_run_stops_after_the_manifest_and_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "photos" / "Rana_alba").mkdir(parents=True)
+    (tmp_path / "photos" / "Rana_alba" / "1.jpg").write_bytes(b"1")
+    given = {"root": str(tmp_path / "r"), "photos": tmp_path / "photos", "dry_run": True}
+    [report] = pipeline.build(given, {})
+    assert (report.stage, report.counts["images"]) == ("manifest", 1)
+    assert not (tmp_path / "r").exists()

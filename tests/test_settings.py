@@ -14,7 +14,8 @@ from aitax_ray.settings import HOW, How, Settings, StageSettings, build_settings
 STAGE = "root force"
 INFERENCE = f"{STAGE} inference_batch_size num_classifiers use_gpu"
 FLAGS = {
-    "manifest": f"{STAGE} doi download_key archive photos number seed gbif_url wait_s contact",
+    "manifest": f"{STAGE} doi download_key archive names species photos providers checklist label license number seed "
+    "vernacular_names request_again dry_run gbif_url wait_s contact",
     "download": f"{STAGE} image_size concurrency per_host timeout_s max_bytes attempts shard_size num_actors "
     "retry_failed allow_private_hosts contact",
     "split": f"{STAGE} val test min_images seed",

@@ -5,17 +5,21 @@ Source: https://techdocs.gbif.org/en/openapi/v1/occurrence, "Occurrence download
 
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from aitax_ray.errors import ArchiveError, GbifError, SettingsError
+from aitax_ray.gbif.answer import part, text, told, whole
 from aitax_ray.gbif.client import Client
 
 log = logging.getLogger(__name__)
 
 POLL_S = 30.0
+BACKBONE = "d7dddbf4-2cf0-4f39-9b2a-bb099caae36c"  # the checklist that the API uses where none is asked for
 WAITING = frozenset({"PREPARING", "RUNNING"})
+SUCCEEDED = "SUCCEEDED"
 OVER = {
     "FILE_ERASED": "its file was erased, as GBIF does some six months after a download was made",
     "FAILED": "it failed at GBIF",
@@ -63,11 +67,18 @@ def parse_key(text: str) -> str:
     return key
 
 
-def resolve(client: Client, gbif_url: str, name: str, wait_s: float) -> DownloadRecord:
+def resolve(
+    client: Client,
+    gbif_url: str,
+    name: str,
+    wait_s: float,
+    again: Callable[[DownloadRecord], str] | None = None,
+) -> DownloadRecord:
     """Ask GBIF for the download with this DOI or key (parsed), and wait up to `wait_s` while it is being prepared.
 
-    Raises GbifError when there is no such download, it has no file (any more), or is not ready in time, ArchiveError
-    when its format has no photographs.
+    `again` is called for one whose file was erased, and gives the key of the download to take instead. Raises GbifError
+    when there is no such download, it has no file (any more), or is not ready in time, ArchiveError when its format has
+    no photographs.
     """
     waited = 0.0
     while True:
@@ -77,13 +88,24 @@ def resolve(client: Client, gbif_url: str, name: str, wait_s: float) -> Download
                 f"download {record.key} is of format {record.format}, which holds no photographs: "
                 "request it again on gbif.org as Darwin Core Archive"
             )
+        if record.status == "FILE_ERASED":
+            if again is None or record.predicate is None:
+                raise GbifError(
+                    f"download {record.key} cannot be had, {OVER[record.status]}: the same command with "
+                    "--request-again asks GBIF to make it anew, with a DOI of its own"
+                )
+            name = again(record)
+            again = None
+            continue
         if record.status in OVER:
             raise GbifError(
                 f"download {record.key} cannot be had, {OVER[record.status]}: open "
                 f"https://www.gbif.org/occurrence/download/{record.key}, run its query again, and use the new DOI"
             )
-        if record.status not in WAITING:
+        if record.status == SUCCEEDED:
             return record
+        if record.status not in WAITING:
+            raise GbifError(f"download {record.key} is {record.status} at GBIF, so it cannot be fetched: try later")
         if waited >= wait_s:
             raise GbifError(
                 f"download {record.key} is still {record.status} at GBIF after {waited:,.0f} s: "
@@ -101,19 +123,37 @@ def lookup(client: Client, gbif_url: str, name: str) -> DownloadRecord:
     if status in (400, 404):
         hint = "a dataset's or an occurrence's DOI does not do" if "/" in name else "check the key"
         raise GbifError(f"GBIF knows no download {name}: it takes the DOI or key of an occurrence download; {hint}")
-    if status != 200 or not isinstance(body, dict) or not body.get("status"):
-        raise GbifError(f"GBIF answers {status} to the question for download {name}: check --gbif-url, or try later")
-    request = body.get("request") or {}
+    if status != 200 or not isinstance(body, dict):
+        raise GbifError(
+            f"GBIF answers {told(status, body)} to the question for download {name}: check --gbif-url, or try later"
+        )
+    if not text(body, "key") or not text(body, "status"):
+        raise GbifError(f"GBIF tells no key and status of download {name}: check --gbif-url, or try later")
+    request = part(body, "request")
     return DownloadRecord(
-        key=str(body.get("key") or name),
-        doi=str(body.get("doi") or ""),
-        status=str(body["status"]),
-        download_link=str(body.get("downloadLink") or ""),
-        format=str(request.get("format") or ""),
-        checklist_key=str(request.get("checklistKey") or ""),
-        predicate=request.get("predicate"),
-        size=int(body.get("size") or 0),
-        total_records=int(body.get("totalRecords") or 0),
-        created=str(body.get("created") or ""),
-        license=str(body.get("license") or ""),
+        key=text(body, "key"),
+        doi=text(body, "doi"),
+        status=text(body, "status"),
+        download_link=text(body, "downloadLink"),
+        format=text(request, "format"),
+        checklist_key=_checklist(request) or BACKBONE,
+        predicate=part(request, "predicate") or None,
+        size=whole(body, "size"),
+        total_records=whole(body, "totalRecords"),
+        created=text(body, "created"),
+        license=text(body, "license"),
     )
+
+
+def _checklist(request: Any) -> str:
+    """The checklist that a request names, at its top or in one of its predicates, which may lie deep in each other."""
+    left = [request]
+    while left:
+        at = left.pop(0)
+        if isinstance(at, dict):
+            if own := text(at, "checklistKey"):
+                return own
+            left += at.values()
+        elif isinstance(at, list):
+            left += at
+    return ""

@@ -1,11 +1,15 @@
-"""A Darwin Core Archive as two tables of strings: its occurrences and their media, every column by its term's name."""
+"""A Darwin Core Archive: opened, told apart from what only looks like one, its tables read into Parquet by term.
+
+The text is read as a stream, straight from the zip, and only the columns that are asked for are kept: an archive of
+millions of occurrences takes the memory that a small one takes.
+"""
 
 import codecs
 import contextlib
+import logging
 import re
-import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +17,32 @@ import polars as pl
 
 from aitax_ray.errors import ArchiveError
 from aitax_ray.gbif import unpack
-from aitax_ray.gbif.descriptor import AUDUBON, MAX_BYTES, MULTIMEDIA, OCCURRENCE, TableFile, parse_meta, parse_xml
+from aitax_ray.gbif.descriptor import (
+    AUDUBON,
+    EVENT,
+    IMAGE,
+    MAX_BYTES,
+    MULTIMEDIA,
+    OCCURRENCE,
+    TAXON,
+    Descriptor,
+    TableFile,
+    parse_meta,
+    parse_xml,
+)
+from aitax_ray.gbif.rewrite import RECORD, UNIT, rewrite
 from aitax_ray.gbif.unpack import Files
 
-KEY = "core_id"  # the occurrence's id, in both tables
+log = logging.getLogger(__name__)
+
+KEY = "core_id"  # the id of the core's row that a row belongs to
 ASK = "on gbif.org, download the occurrences (with images) in format Darwin Core Archive"
 MAX_COLUMNS = 10_000
+BLANKS = " \t\r\n\v\f\x00\u00a0\u200b\ufeff"
+TOLD_BYTES = 100_000_000  # of a table that takes long enough to say so
+Terms = Sequence[str | tuple[str, ...]]
+CORES = {"taxon": "a checklist", "event": "sampling events"}
+GBIF_ID = "gbifID"
 
 
 @dataclass(frozen=True)
@@ -33,67 +57,80 @@ class Citation:
 
 @dataclass(frozen=True)
 class Archive:
-    """An open archive. The tables are lazy and live as long as it is open."""
+    """An open archive. `scratch` is a folder for what is read from it, and goes when it is closed."""
 
     where: str
     citation: Citation
     files: Files
-    core: TableFile
-    multimedia: TableFile
+    descriptor: Descriptor
     scratch: Path
 
-    def occurrences(self, columns: Sequence[str]) -> pl.LazyFrame:
-        """The occurrences: `core_id` and these columns, strings, "" where there is nothing."""
-        return self._scan(self.core).select(KEY, *(_column(self.core, c) for c in columns))
+    @property
+    def core(self) -> TableFile:
+        """The table that the others refer to."""
+        return self.descriptor.core
 
-    def media(self, columns: Sequence[str]) -> pl.LazyFrame:
-        """The media: `row` counted from 0, `core_id` and these columns, strings, "" where there is nothing.
+    @property
+    def is_of_gbif(self) -> bool:
+        """Whether it is a download of GBIF, which has species keys; else a publisher made it."""
+        return self.core.kind == OCCURRENCE and self.core.has(GBIF_ID)
 
-        Lines that hold nothing at all are no rows.
+    @property
+    def media(self) -> list[TableFile]:
+        """The tables of media.
+
+        Of a download of GBIF the one that GBIF interpreted; what publishers wrote (verbatim extensions) repeats it.
         """
-        lines = self._scan(self.multimedia).filter(~pl.all_horizontal(pl.exclude(KEY).is_null()))
-        columns_ = [_column(self.multimedia, c) for c in columns]
-        return lines.select(KEY, *columns_).with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
+        found = [table for kind in (MULTIMEDIA, AUDUBON, IMAGE) for table in self.descriptor.tables(kind)]
+        return found[:1] if self.is_of_gbif else found
 
-    def read(self, table: pl.LazyFrame) -> pl.DataFrame:
-        """Carry out what was asked of the tables. Raises ArchiveError when their text cannot be read."""
+    def read(self, table: TableFile, columns: Mapping[str, Terms], *, first_row: int = 0) -> Path:
+        """Read a table into a Parquet file in `scratch`: `row`, `core_id` and these columns.
+
+        `columns` leads from a name to the terms that fill it, the first that has a value wins, of a group of terms all
+        that have one; columns are text without blanks around it, "" where there is nothing. `row` counts from
+        `first_row`; lines with nothing in any column are no rows. Raises ArchiveError when the text cannot be read.
+        """
+        members = self._members(table)
+        size = sum(self.files.sizes[name] for name in members)
+        if size > TOLD_BYTES:
+            log.info("reading %s of %s MB", ", ".join(members[:3]), f"{size / 1e6:,.0f}")
+        lines = pl.concat([self._scan(table, name) for name in members])
+        if table.kind in (MULTIMEDIA, AUDUBON, IMAGE):
+            lines = lines.filter(~pl.all_horizontal(pl.all().is_null()))
+        key = pl.col(str(table.key)).fill_null("").str.strip_chars(BLANKS).alias(KEY)
+        if table.kind == OCCURRENCE and table is self.core:
+            lines = lines.filter(key != "")  # nothing can refer to them
+        rows = lines.select(key, *(_column(table, name, terms) for name, terms in columns.items()))
+        row = (pl.col("row").cast(pl.Int64) + first_row).alias("row")
+        target = self.scratch / f"table-{len(list(self.scratch.iterdir()))}.parquet"
         try:
-            return table.collect(engine="streaming")
-        except pl.exceptions.PolarsError as error:
-            raise ArchiveError(f"{self.where} cannot be read ({str(error).splitlines()[0]}): {ASK}") from error
+            rows.with_row_index("row").with_columns(row).sink_parquet(target, compression="lz4", engine="streaming")
+        except (pl.exceptions.PolarsError, OSError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise ArchiveError(f"{self.where} cannot be unpacked below {self.scratch}: {error}") from error
+            reason = str(error).splitlines()[0]
+            raise ArchiveError(f"{self.where} cannot be read ({reason}): download it again, or {ASK}") from error
+        return target
 
-    def _scan(self, table: TableFile) -> pl.LazyFrame:
-        width = max([table.key, *table.columns.values()]) + 1
-        frames = [
-            pl.scan_csv(
-                self._utf8(self.files.get(name), table.encoding),
-                has_header=False,
-                skip_lines=table.header_lines,  # of lines, not rows: a header may hold an unbalanced quote
-                separator=table.delimiter,
-                quote_char=table.quote or None,
-                eol_char=table.line_end,
-                schema={str(i): pl.String for i in range(width)},
-                # Rows that are too short or too long keep what they have.
-                missing_columns="insert",
-                extra_columns="ignore",
-                encoding="utf8-lossy",
-                glob=False,
-                raise_if_empty=False,
-            )
-            for name in self._members(table)
-        ]
-        return pl.concat(frames).with_columns(pl.col(str(table.key)).fill_null("").str.strip_chars().alias(KEY))
-
-    def _utf8(self, path: Path, encoding: str) -> Path:
-        """The same text in UTF-8, which is what polars reads."""
-        if codecs.lookup(encoding).name in ("utf-8", "ascii"):
-            return path
-        with (
-            path.open(encoding=encoding, errors="replace", newline="") as source,
-            tempfile.NamedTemporaryFile("w", dir=self.scratch, delete=False, encoding="utf-8", newline="") as target,
-        ):
-            shutil.copyfileobj(source, target)
-        return Path(target.name)
+    def _scan(self, table: TableFile, member: str) -> pl.LazyFrame:
+        plain = not table.quote and codecs.lookup(table.encoding).name in ("utf-8", "ascii")
+        source = self.files.stream(member) if plain else rewrite(self.files.get(member), table, self.scratch)
+        return pl.scan_csv(
+            source,
+            has_header=False,
+            skip_lines=table.header_lines if plain else 0,
+            separator=table.delimiter if plain else UNIT,
+            quote_char=None,
+            eol_char=table.line_end if plain else RECORD,
+            schema={str(i): pl.String for i in range(table.width)},
+            # Rows that are too short or too long keep what they have.
+            missing_columns="insert",
+            extra_columns="ignore",
+            encoding="utf8-lossy",
+            glob=False,
+            raise_if_empty=False,
+        )
 
     def _members(self, table: TableFile) -> list[str]:
         meta = self.files.find("meta.xml") or ""
@@ -106,10 +143,12 @@ class Archive:
 
 @contextlib.contextmanager
 def open_archive(path: Path) -> Iterator[Archive]:
-    """Open a zip, a tar or a folder as Darwin Core Archive of occurrences with media.
+    """Open a zip, a tar or a folder as Darwin Core Archive with media.
 
-    Raises ArchiveError with one sentence on what it is instead and what to ask GBIF for.
+    A folder may also hold the zip or tar itself. Raises ArchiveError with one sentence on what it is instead and what
+    to ask GBIF for.
     """
+    path = _only_archive(path) or path
     with tempfile.TemporaryDirectory(prefix="aitax-archive-") as folder, _files(path, Path(folder)) as files:
         meta = files.find("meta.xml")
         if meta is None:
@@ -117,18 +156,28 @@ def open_archive(path: Path) -> Iterator[Archive]:
         if files.sizes[meta] > MAX_BYTES:
             raise ArchiveError(f"the meta.xml of {path} is of {files.sizes[meta]:,} bytes: {ASK}")
         descriptor = parse_meta(files.get(meta).read_bytes(), str(path))
-        core, multimedia = descriptor.core, descriptor.extension(MULTIMEDIA)
-        if core.row_type.lower() != OCCURRENCE.lower():
+        archive = Archive(str(path), _citation(files), files, descriptor, Path(folder))
+        core = archive.core
+        if core.kind not in (OCCURRENCE, EVENT, TAXON):
             kind = re.split(r"[/#]", core.row_type)[-1] or "nothing"
             raise ArchiveError(f"{path} is a Darwin Core Archive of {kind} rows, not of occurrences: {ASK}")
-        if multimedia is None:
-            has = "its media in Audubon Core, which is not read" if descriptor.extension(AUDUBON) else "no media"
-            raise ArchiveError(f"{path} is a Darwin Core Archive with {has}: {ASK}")
-        if "speciesKey" not in core.columns and "speciesKey" not in core.defaults:
-            raise ArchiveError(f"{path} is a publisher's archive, without GBIF's species keys: {ASK}")
-        if max([core.key, multimedia.key, *core.columns.values(), *multimedia.columns.values()]) > MAX_COLUMNS:
+        if not archive.media:
+            what = f" of {CORES[core.kind]}" if core.kind in CORES else ""
+            raise ArchiveError(f"{path} is a Darwin Core Archive{what} without media: {ASK}")
+        if core.kind == EVENT and not descriptor.tables(OCCURRENCE):
+            raise ArchiveError(f"{path} has sampling events without occurrences, so its media have no species: {ASK}")
+        if max(table.width for table in (core, *archive.media, *descriptor.tables(OCCURRENCE))) > MAX_COLUMNS:
             raise ArchiveError(f"the meta.xml of {path} speaks of more than {MAX_COLUMNS:,} columns: {ASK}")
-        yield Archive(str(path), _citation(files), files, core, multimedia, Path(folder))
+        yield archive
+
+
+def _only_archive(folder: Path) -> Path | None:
+    """The archive that is all there is in a folder."""
+    inside = list(folder.iterdir()) if folder.is_dir() else []
+    packed = [
+        path for path in inside if path.is_file() and path.name.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz"))
+    ]
+    return packed[0] if len(packed) == len(inside) == 1 else None
 
 
 @contextlib.contextmanager
@@ -136,15 +185,7 @@ def _files(path: Path, scratch: Path) -> Iterator[Files]:
     if path.is_file() and path.suffix.lower() in (".csv", ".tsv", ".txt"):
         raise ArchiveError(f"{path} is a single table, without media: {ASK}")
     with unpack.open_files(path, scratch) as files:
-        # Unpacking the same file twice would cost minutes.
-        known: dict[str, Path] = {}
-
-        def get(name: str) -> Path:
-            if name not in known:
-                known[name] = files.get(name)
-            return known[name]
-
-        yield Files(files.where, files.sizes, get)
+        yield files
 
 
 def _without_meta(files: Files) -> str:
@@ -156,11 +197,25 @@ def _without_meta(files: Files) -> str:
     return f"{files.where} has no meta.xml, so it is no Darwin Core Archive: {ASK}"
 
 
-def _column(table: TableFile, name: str) -> pl.Expr:
-    default = pl.lit(table.defaults.get(name, ""))
-    if name not in table.columns:
-        return default.alias(name)
-    return pl.col(str(table.columns[name])).fill_null(default).alias(name)
+def _column(table: TableFile, name: str, terms: Terms) -> pl.Expr:
+    values: list[pl.Expr] = []
+    for term in terms:
+        if isinstance(term, str):
+            values += _values(table, term)
+        elif together := [value for part in term for value in _values(table, part)]:
+            values.append(pl.concat_str(*map(_unless_blank, together), separator=" | ", ignore_nulls=True))
+    if len(values) > 1:
+        values = list(map(_unless_blank, values))
+    return pl.coalesce(*values, pl.lit("")).str.strip_chars(BLANKS).alias(name)
+
+
+def _values(table: TableFile, term: str) -> list[pl.Expr]:
+    values = [pl.col(str(index)) for index in table.columns.get(term, ())]
+    return values + ([pl.lit(table.defaults[term])] if term in table.defaults else [])
+
+
+def _unless_blank(value: pl.Expr) -> pl.Expr:
+    return pl.when(value.str.strip_chars(BLANKS) != "").then(value)
 
 
 def _citation(files: Files) -> Citation:

@@ -1,6 +1,8 @@
 """An HTTP client with manners: says who it is, waits when told to, tries again a bounded number of times."""
 
+import json
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -18,7 +20,10 @@ log = logging.getLogger(__name__)
 TRIES = 6
 FIRST_WAIT_S = 1.0  # then 2, 4, 8, 16
 MAX_WAIT_S = 120.0  # the longest Retry-After that is obeyed by waiting, not by giving up
+MAX_BYTES = 64 * 2**20  # of an answer that is read whole; GBIF's largest, a page of 300 occurrences, takes a few MB
+MAX_READ_S = 300.0  # for reading it: a host that sends a byte a minute never times out otherwise
 AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+NOT_TAKEN = frozenset({425, 429, 503})  # with a Retry-After these say that the host has done nothing yet
 
 
 class Client:
@@ -41,26 +46,40 @@ class Client:
     ) -> None:
         self.http.close()
 
-    def open(self, url: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
-        """Send a GET and return the answer with its body unread; the caller closes it.
+    def open(
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        post: Any = None,
+        auth: tuple[str, str] | None = None,
+        repeatable: bool = True,
+    ) -> httpx.Response:
+        """Send a GET, or `post` as JSON, and return the answer with its body unread; the caller closes it.
 
-        Any status may come back but those that say "later". Raises GbifError when the host stays silent, keeps saying
-        "later", or asks for more patience than MAX_WAIT_S.
+        `auth`, a user and a password, goes to the host of `url` only. What is not `repeatable` is sent again only when
+        the host has surely not taken it; else any status may come back, but those that say "later". Raises GbifError
+        when the host stays silent, keeps saying "later", or asks for more patience than MAX_WAIT_S.
         """
+        method = "GET" if post is None else "POST"
         host = _host(url)
         for attempt in range(TRIES):
             wait = self.pause_s(attempt)
             try:
-                response = self.http.send(self.http.build_request("GET", url, headers=headers), stream=True)
+                request = self.http.build_request(method, url, headers=headers, json=post)
+                response = self.http.send(request, stream=True, auth=auth)
             except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
                 raise GbifError(f"{url} cannot be opened ({error}): check the address") from error
             except httpx.TransportError as error:
                 problem = f"does not answer ({str(error) or type(error).__name__})"
+                if not repeatable and not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+                    raise GbifError(f"{host} {problem}: look on gbif.org whether it took the request") from error
             else:
-                if response.status_code not in AGAIN:
+                asked = retry_after_s(response.headers.get("Retry-After", ""))
+                not_taken = response.status_code in NOT_TAKEN and asked is not None
+                if response.status_code not in AGAIN or not (repeatable or not_taken):
                     return response
                 problem = f"answers {response.status_code} {response.reason_phrase}"
-                asked = retry_after_s(response.headers.get("Retry-After", ""))
                 response.close()
                 if asked is not None and asked > MAX_WAIT_S:
                     raise GbifError(f"{host} {problem} and asks to wait {asked:,.0f} s: run the same command later")
@@ -72,22 +91,22 @@ class Client:
             f"{host} {problem}, {TRIES} times: check the network and the address, then run the same command again"
         )
 
-    def json(self, url: str) -> tuple[int, Any]:
-        """The status and the decoded body of a small JSON answer; None when a 4xx has another body.
+    def json(self, url: str, post: Any = None) -> tuple[int, Any]:
+        """The status and the decoded body of a JSON answer (to `post`, sent as JSON); the text of a 4xx without JSON.
 
         Raises GbifError when the host does not answer properly.
         """
         for attempt in range(TRIES):
-            response = self.open(url)
+            response = self.open(url, post=post)
             try:
-                response.read()
-                return response.status_code, response.json()
-            except httpx.TransportError as error:
+                body = read(response)
+                return response.status_code, _decoded(body)
+            except httpx.RequestError as error:
                 log.info("%s broke off (%s); trying again", _host(url), error)
                 self.sleep(self.pause_s(attempt))
-            except ValueError:
+            except (ValueError, RecursionError):
                 if response.status_code >= 400:
-                    return response.status_code, None
+                    return response.status_code, body.decode(errors="replace")
                 raise GbifError(f"{url} does not answer in JSON: check --gbif-url") from None
             finally:
                 response.close()
@@ -97,6 +116,18 @@ class Client:
     def pause_s(attempt: int) -> float:
         """How long to wait after the attempt of that number, in seconds."""
         return float(FIRST_WAIT_S * 2**attempt)
+
+
+def read(response: httpx.Response) -> bytes:
+    """The body of an answer. Raises GbifError when it has no end, httpx.RequestError when it breaks off."""
+    body, until = bytearray(), time.monotonic() + MAX_READ_S
+    for chunk in response.iter_bytes():
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise GbifError(f"{response.url} answers with more than {MAX_BYTES:,} bytes: check --gbif-url")
+        if time.monotonic() > until:
+            raise GbifError(f"{response.url} takes more than {MAX_READ_S:,.0f} s for its answer: try later")
+    return bytes(body)
 
 
 def retry_after_s(value: str) -> float | None:
@@ -109,6 +140,13 @@ def retry_after_s(value: str) -> float | None:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError):
         return None
+
+
+def _decoded(body: bytes) -> Any:
+    value = json.loads(body)
+    if re.search(rb"\\u[dD][89a-fA-F]", body):  # half a surrogate pair can be escaped, but not written to any file
+        value = json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
+    return value
 
 
 def _host(url: str) -> str:

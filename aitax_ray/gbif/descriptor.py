@@ -12,26 +12,49 @@ from xml.etree import ElementTree
 from aitax_ray.errors import ArchiveError
 
 MAX_BYTES = 10 * 2**20
-OCCURRENCE = "http://rs.tdwg.org/dwc/terms/Occurrence"
-MULTIMEDIA = "http://rs.gbif.org/terms/1.0/Multimedia"
-AUDUBON = "http://rs.tdwg.org/ac/terms/Multimedia"
+OCCURRENCE, EVENT, TAXON = "occurrence", "event", "taxon"  # kinds of rows, see `TableFile.kind`
+MULTIMEDIA, AUDUBON, IMAGE = "multimedia", "audubon", "image"  # kinds of media, in the order of preference
+KINDS = {
+    "http://rs.tdwg.org/ac/terms/multimedia": AUDUBON,
+    "http://rs.gbif.org/terms/1.0/multimedia": MULTIMEDIA,  # "Simple Multimedia", which GBIF's downloads use too
+    "http://rs.gbif.org/ipt/terms/1.0/multimedia": MULTIMEDIA,
+    "http://rs.gbif.org/terms/1.0/image": IMAGE,  # "Simple Images", its predecessor
+}
 ESCAPES = {"\\t": "\t", "\\n": "\n", "\\r": "\r", "\\r\\n": "\n", "\r\n": "\n"}
 
 
 @dataclass(frozen=True)
 class TableFile:
-    """A table as meta.xml describes it: `columns` from a term's local name to its index, `key` the index of the id."""
+    """A table as meta.xml describes it.
+
+    `columns` leads from a term's local name to its indexes: dc:creator and dcterms:creator may both be there. `key` is
+    the index of the core's id.
+    """
 
     row_type: str
     locations: tuple[str, ...]
     key: int
-    columns: dict[str, int]
+    columns: dict[str, tuple[int, ...]]
     defaults: dict[str, str]
     delimiter: str
     quote: str
     line_end: str
     encoding: str
     header_lines: int
+
+    @property
+    def kind(self) -> str:
+        """What a row is: OCCURRENCE, EVENT, TAXON, MULTIMEDIA, AUDUBON, IMAGE, or the type's name in small letters."""
+        return _kind(self.row_type)
+
+    @property
+    def width(self) -> int:
+        """How many columns it takes to reach the last one that has a term."""
+        return max([self.key, *(index for indexes in self.columns.values() for index in indexes)]) + 1
+
+    def has(self, term: str) -> bool:
+        """Whether rows can have a value for the term."""
+        return term in self.columns or term in self.defaults
 
 
 @dataclass(frozen=True)
@@ -41,9 +64,9 @@ class Descriptor:
     core: TableFile
     extensions: tuple[TableFile, ...]
 
-    def extension(self, row_type: str) -> TableFile | None:
-        """The extension with rows of that type."""
-        return next((e for e in self.extensions if e.row_type.lower() == row_type.lower()), None)
+    def tables(self, kind: str) -> list[TableFile]:
+        """The tables with rows of that kind, the core first."""
+        return [table for table in (self.core, *self.extensions) if table.kind == kind]
 
 
 def parse_xml(data: bytes) -> ElementTree.Element:
@@ -71,12 +94,12 @@ def parse_meta(data: bytes, where: str) -> Descriptor:
 
 
 def _table(element: ElementTree.Element) -> TableFile:
-    columns: dict[str, int] = {}
+    columns: dict[str, tuple[int, ...]] = {}
     defaults: dict[str, str] = {}
     for field in (e for e in element if _local(e.tag) == "field"):
         term = _local(field.get("term", ""))
-        if (index := field.get("index", "").strip()) and term not in columns:
-            columns[term] = _whole(index)
+        if index := field.get("index", "").strip():
+            columns[term] = (*columns.get(term, ()), _whole(index))
         if field.get("default"):
             defaults.setdefault(term, field.get("default", ""))
     key = next((e.get("index") for e in element if _local(e.tag) in ("id", "coreid")), None)
@@ -89,13 +112,16 @@ def _table(element: ElementTree.Element) -> TableFile:
         raise ValueError("a table has no file")
     encoding = element.get("encoding") or "UTF-8"
     try:
-        codecs.lookup(encoding)
-    except LookupError:
+        b"a".decode(encoding, errors="replace")
+    except (LookupError, UnicodeError):  # unknown, or none of text ("base64"), or too special ("idna")
         raise ValueError(f"encoding {encoding!r} is unknown") from None
+    row_type = element.get("rowType", "").strip()
+    if _kind(row_type) == IMAGE:
+        defaults.setdefault("type", "StillImage")  # which goes without saying there: the extension has no such term
     return TableFile(
-        row_type=element.get("rowType", "").strip(),
+        row_type=row_type,
         locations=locations,
-        key=_whole(key) if key else columns.get("gbifID", 0),
+        key=_whole(key) if key else columns.get("gbifID", (0,))[0],
         columns=columns,
         defaults=defaults,
         # XML turns a literal TAB or line end in an attribute into a blank.
@@ -105,6 +131,11 @@ def _table(element: ElementTree.Element) -> TableFile:
         encoding=encoding,
         header_lines=_whole(element.get("ignoreHeaderLines") or "0"),
     )
+
+
+def _kind(row_type: str) -> str:
+    row_type = row_type.lower().replace("https://", "http://")
+    return KINDS.get(row_type, _local(row_type))
 
 
 def _character(element: ElementTree.Element, name: str, default: str) -> str:

@@ -4,77 +4,68 @@ import contextlib
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha1
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import pyarrow.fs as pafs
 
-from aitax_ray.errors import GbifError
+from aitax_ray.errors import GbifError, SettingsError
 from aitax_ray.gbif import api, unpack
-from aitax_ray.gbif.archive import Citation
+from aitax_ray.gbif.account import find_account
+from aitax_ray.gbif.account import how as account_how
 from aitax_ray.gbif.client import Client
+from aitax_ray.gbif.crawl import crawl
 from aitax_ray.gbif.fetch import fetch
+from aitax_ray.gbif.origin import Query, cite_search
+from aitax_ray.gbif.request import digest, photographs_of, request_once
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import ARCHIVE, QUERY
 
 log = logging.getLogger(__name__)
 
+SEARCH = f"{ARCHIVE}/search"
 STORED = f"{ARCHIVE}/archive.zip"  # so called even where a URL gave a tar: what it is shows in its first bytes
 
 
 @dataclass(frozen=True)
-class Query:
-    """Where the data come from: what a publication that uses them has to tell. "" and 0 where it is not known."""
+class Wanted:
+    """The taxa to look for: their keys in a checklist ("" for GBIF's default), and the datasets to take, () for all."""
 
-    source: str  # the DOI, key, path or URL that was asked for
-    doi: str = ""
-    download_key: str = ""
-    checklist_key: str = ""
-    predicate: dict[str, Any] | None = None
-    license: str = ""
-    created: str = ""  # ISO 8601
-    total_records: int = 0
-    citation: str = ""
-    dataset_citations: tuple[str, ...] = ()
-    archive: str = ""  # path under the root, or the local path where it was left
-    sha256: str = ""
-
-    def completed(self, told: Citation) -> "Query":
-        """With what the archive tells of itself, where GBIF did not."""
-        known = asdict(self) | {
-            "doi": self.doi or told.doi,
-            "download_key": self.download_key or told.download_key,
-            "created": self.created or told.date,
-            "dataset_citations": told.datasets,
-        }
-        return Query(**known | {"citation": cite(known["doi"], known["created"]) or "\n".join(told.datasets)})
-
-
-def cite(doi: str, created: str) -> str:
-    """The citation of a download as GBIF words it, "" without a DOI."""
-    try:
-        day = datetime.fromisoformat(created)
-        date = f" ({day.day} {day:%B %Y})"
-    except ValueError:
-        date = ""
-    return f"GBIF.org{date} GBIF Occurrence Download https://doi.org/{doi}" if doi else ""
+    keys: tuple[str, ...]
+    datasets: tuple[str, ...] = ()
+    checklist: str = ""
 
 
 @contextlib.contextmanager
 def from_gbif(
-    storage: Storage, client: Client, gbif_url: str, name: str, wait_s: float
+    storage: Storage,
+    client: Client,
+    gbif_url: str,
+    name: str,
+    wait_s: float,
+    *,
+    request_again: bool = False,
+    checklist: str = "",
 ) -> Iterator[tuple[Path, Query]]:
-    """The archive of the download with this DOI or key, and what GBIF tells of it. Raises GbifError."""
+    """The archive of the download with this DOI or key, and what GBIF tells of it.
+
+    With `request_again` one whose file was erased is asked for anew, with the user's account. Raises GbifError, and
+    SettingsError when its keys are of another `checklist` than the one named.
+    """
+
+    def again(record: api.DownloadRecord) -> str:
+        _check_checklist(checklist, record.key, record.checklist_key)
+        named = "" if record.checklist_key == api.BACKBONE else record.checklist_key
+        return request_once(storage, client, gbif_url, record.predicate or {}, named)
 
     def ask() -> tuple[str, int, Query]:
-        record = api.resolve(client, gbif_url, name, wait_s)
+        record = api.resolve(client, gbif_url, name, wait_s, again if request_again else None)
         if not record.download_link:
             raise GbifError(f"GBIF gives no link to the file of download {record.key} ({record.status}): try later")
+        _check_checklist(checklist, record.key, record.checklist_key)  # before gigabytes are fetched
         query = Query(
             source=name,
             doi=record.doi,
@@ -90,8 +81,51 @@ def from_gbif(
         )
         return record.download_link, record.size, query
 
-    with _stored(storage, client, name, ask) as found:
-        yield found
+    with _stored(storage, client, name, ask) as (path, query):
+        _check_checklist(checklist, query.download_key, query.checklist_key)
+        yield path, query
+
+
+@contextlib.contextmanager
+def from_species(
+    storage: Storage, client: Client, gbif_url: str, wanted: Wanted, wait_s: float
+) -> Iterator[tuple[Path, Query]]:
+    """The occurrences with photographs of some taxa: as a download when there is an account, else by searching.
+
+    Raises GbifError.
+    """
+    predicate = photographs_of(wanted.keys, wanted.datasets, wanted.checklist)
+    if find_account(gbif_url) is not None:
+        key = request_once(storage, client, gbif_url, predicate, wanted.checklist)
+        with from_gbif(storage, client, gbif_url, key, wait_s) as found:
+            yield found
+        return
+    log.info(
+        "without an account at GBIF the occurrences are searched for page by page; with one they come as a download "
+        "that has a DOI: %s",
+        account_how(gbif_url),
+    )
+    # Named after the query, so that what another one left is not taken for its part.
+    folder = f"{SEARCH}/{digest([predicate, wanted.checklist])}"
+    for other in {file.path.split("/")[2] for file in storage.files(SEARCH)} - {folder.rsplit("/", 1)[-1]}:
+        storage.delete(f"{SEARCH}/{other}")
+    found_there = crawl(client, gbif_url, wanted.keys, wanted.datasets, wanted.checklist, storage, folder)
+    query = Query(
+        source="search",
+        checklist_key=wanted.checklist or api.BACKBONE,
+        predicate=predicate,
+        created=found_there.date,
+        total_records=found_there.total,
+        citation=cite_search(found_there.date),
+        archive=folder,
+        beyond_reach=found_there.beyond,
+    )
+    with contextlib.ExitStack() as stack:
+        if isinstance(storage.fs, pafs.LocalFileSystem):
+            path = Path(storage.full(folder))
+        else:
+            path = storage.fetch(folder, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aitax-search-"))))
+        yield path, replace(query, sha256=unpack.digest(path))
 
 
 @contextlib.contextmanager
@@ -103,7 +137,8 @@ def from_url(storage: Storage, client: Client, url: str) -> Iterator[tuple[Path,
         return
     parent, name = url.rsplit("/", 1)
     with tempfile.TemporaryDirectory(prefix="aitax-fetch-") as folder:
-        path = Storage(parent).fetch(name, Path(folder)) / name
+        Storage(parent).fetch(name, Path(folder))
+        path = Path(folder, name) if Path(folder, name).is_file() else Path(folder)  # which it was unpacked to
         yield path, Query(source=url, archive=url, sha256=unpack.digest(path))
 
 
@@ -136,9 +171,9 @@ def _stored(
                 log.info("%s is under %s already", source, storage.root)
                 yield path, earlier
                 return
+        link, size, query = ask()
         storage.delete(QUERY)
         storage.delete(STORED)
-        link, size, query = ask()
         aside = folder / f".{sha1(link.encode(), usedforsecurity=False).hexdigest()[:16]}"
         for other in folder.glob(".*.part"):
             if other.name != f"{aside.name}.part":
@@ -147,9 +182,15 @@ def _stored(
         aside.replace(path)
         if not local:
             storage.upload(folder, ARCHIVE)
-        query = Query(**asdict(query) | {"archive": STORED, "sha256": unpack.digest(path)})
+        query = replace(query, archive=STORED, sha256=unpack.digest(path))
         storage.write_json(QUERY, asdict(query))
         yield path, query
+
+
+def is_stored(storage: Storage, source: str) -> bool:
+    """Whether the archive that came from `source` is under the root, unharmed."""
+    earlier = _earlier(storage, source)
+    return earlier is not None and storage.sha256(STORED) == earlier.sha256
 
 
 def _earlier(storage: Storage, source: str) -> Query | None:
@@ -160,3 +201,11 @@ def _earlier(storage: Storage, source: str) -> Query | None:
     fields = Query.__dataclass_fields__
     query = Query(**{name: value for name, value in known.items() if name in fields})
     return query if query.source == source and query.archive == STORED else None
+
+
+def _check_checklist(wanted: str, download_key: str, checklist: str) -> None:
+    if wanted and wanted != checklist:
+        raise SettingsError(
+            f"--checklist is {wanted}, but download {download_key} has keys of {checklist}: leave it out, or request a "
+            "download with that checklist"
+        )

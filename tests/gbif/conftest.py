@@ -1,9 +1,11 @@
 """A small GBIF of the tests' own: archives in its layout, and a real HTTP server on loopback."""
 
+import contextlib
+import functools
 import re
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import Any
 import pytest
 
 from aitax_ray.gbif.client import Client
+
+from .fake import Answer, Asked, Gbif
 
 OCCURRENCE_TERMS = re.findall(
     r"\w+",
@@ -87,40 +91,43 @@ def write_zip(path: Path, files: dict[str, str | bytes]) -> Path:
 
 
 @dataclass
-class Answer:
-    """What the server says. `stop_after` breaks the connection off after so many bytes of the body."""
-
-    body: bytes = b""
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
-    ranges: bool = False
-    stop_after: int | None = None
-
-
-@dataclass
 class Server:
-    """Answers by path; a list of answers is used up, its last one stays."""
+    """Answers by path; a list of answers is used up, its last one stays. Other paths are those of a GBIF."""
 
     url: str
+    gbif: Gbif
     routes: dict[str, Any] = field(default_factory=dict)
-    requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    requests: list[Asked] = field(default_factory=list)
 
-    def answer(self, path: str) -> Answer:
-        found: Any = self.routes.get(path, Answer(b"not here", 404))
+    def answer(self, asked: Asked) -> Answer:
+        found: Any = self.routes.get(asked.path) or self.routes.get(asked.path.split("?")[0])
         if isinstance(found, list):
             found = found.pop(0) if len(found) > 1 else found[0]
-        return found  # type: ignore[no-any-return]
+        if callable(found):
+            found = found(asked)
+        return found or self.gbif.answer(asked)
 
-    def paths(self) -> list[str]:
-        return [path for path, _ in self.requests]
+    def paths(self, part: str = "") -> list[str]:
+        """The paths that were asked for, those with `part` in them."""
+        return [asked.path for asked in self.requests if part in asked.path]
+
+    def posts(self) -> list[Asked]:
+        return [asked for asked in self.requests if asked.method == "POST"]
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
+@contextlib.contextmanager
+def serving() -> Iterator[Server]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            told.requests.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
-            answer = told.answer(self.path)
+            headers = {k.lower(): v for k, v in self.headers.items()}
+            body = self.rfile.read(int(headers.get("content-length", 0)))
+            asked = Asked(self.path, headers, self.command, body)
+            told.requests.append(asked)
+            self._send(told.answer(asked))
+
+        do_POST = do_GET  # noqa: N815
+
+        def _send(self, answer: Answer) -> None:
             body, status, headers = answer.body, answer.status, dict(answer.headers)
             asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
             if asked and answer.ranges and status == 200:
@@ -129,7 +136,8 @@ def server() -> Iterator[Server]:
                 headers["Content-Range"] = f"bytes {begin}-{whole - 1}/{whole}" if body else f"bytes */{whole}"
             self.send_response(status)
             for name, value in ({"Content-Length": str(len(body))} | headers).items():
-                self.send_header(name, value)
+                if value:
+                    self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body[: answer.stop_after])
 
@@ -137,19 +145,44 @@ def server() -> Iterator[Server]:
             pass
 
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    told = Server(f"http://127.0.0.1:{httpd.server_address[1]}")
+    url = f"http://127.0.0.1:{httpd.server_address[1]}"
+    told = Server(url, Gbif(url))
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield told
-    httpd.shutdown()
-    thread.join()
-    httpd.server_close()
+    try:
+        yield told
+    finally:
+        httpd.shutdown()
+        thread.join()
+        httpd.server_close()
 
 
 @pytest.fixture
-def naps() -> list[float]:
-    """The seconds the client wanted to sleep."""
-    return []
+def server() -> Iterator[Server]:
+    with serving() as told:
+        yield told
+
+
+@pytest.fixture
+def other_server() -> Iterator[Server]:
+    """Another host, as far as HTTP is concerned."""
+    with serving() as told:
+        yield told
+
+
+@pytest.fixture
+def gbif(server: Server) -> Gbif:
+    """What the server knows."""
+    return server.gbif
+
+
+@pytest.fixture
+def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that clients wanted to sleep, also those that the stage makes; none does."""
+    found: list[float] = []
+    for module in ("tabulate", "estimate"):
+        monkeypatch.setattr(f"aitax_ray.gbif.{module}.Client", functools.partial(Client, sleep=found.append))
+    return found
 
 
 @pytest.fixture
@@ -158,22 +191,9 @@ def client(naps: list[float]) -> Iterator[Client]:
         yield made
 
 
-@pytest.fixture
-def record(server: Server) -> Callable[..., dict[str, Any]]:
-    """Makes a download's record as GBIF answers it."""
-
-    def make(**more: Any) -> dict[str, Any]:
-        request = {"predicate": {"type": "equals", "key": "TAXON_KEY", "value": "1"}, "format": "DWCA"}
-        return {
-            "key": "0000001-000000000000001",
-            "doi": "10.15468/dl.frogs1",
-            "license": "http://creativecommons.org/licenses/by-nc/4.0/legalcode",
-            "request": request | {"checklistKey": "7ddf754f-d193-4cc9-b351-99906754a03b"},
-            "created": "2026-07-16T16:47:40.736+00:00",
-            "status": "SUCCEEDED",
-            "downloadLink": f"{server.url}/file.zip",
-            "size": 0,
-            "totalRecords": 3,
-        } | more
-
-    return make
+@pytest.fixture(autouse=True)
+def _no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whoever runs the tests may have an account at GBIF: it is not theirs."""
+    for name in ("GBIF_USER", "GBIF_PWD", "GBIF_EMAIL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))

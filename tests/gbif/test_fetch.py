@@ -1,13 +1,15 @@
+import gzip
 import random
 from pathlib import Path
 
 import pytest
 
-from aitax_ray.errors import GbifError
+from aitax_ray.errors import GbifError, StorageError
 from aitax_ray.gbif.client import TRIES, Client
 from aitax_ray.gbif.fetch import fetch
 
-from .conftest import Answer, Server, write_zip
+from .conftest import Server, write_zip
+from .fake import Answer
 
 
 @pytest.fixture
@@ -21,7 +23,7 @@ def target(tmp_path: Path) -> Path:
 
 
 def ranges(server: Server) -> list[str]:
-    return [headers.get("range", "") for _, headers in server.requests]
+    return [asked.headers.get("range", "") for asked in server.requests]
 
 
 def test_an_archive_is_fetched_whole(server: Server, client: Client, body: bytes, target: Path) -> None:
@@ -107,3 +109,51 @@ def test_an_archive_that_is_too_large_is_not_fetched(server: Server, client: Cli
 def test_an_address_without_archive_is_told(server: Server, client: Client, target: Path) -> None:
     with pytest.raises(GbifError, match="answers 404"):
         fetch(client, f"{server.url}/nothing", target)
+
+
+def test_what_is_appended_after_a_change_at_the_host_is_fetched_whole(
+    server: Server, client: Client, body: bytes, target: Path
+) -> None:
+    other = bytes(reversed(body))
+    server.routes["/a"] = [Answer(other, ranges=True, stop_after=40_000), Answer(body, ranges=True)]
+    fetch(client, f"{server.url}/a", target)
+    assert target.read_bytes() == body
+    assert ranges(server) == ["", "bytes=40000-", ""]
+
+
+def test_an_answer_from_another_place_than_asked_is_not_appended(server: Server, client: Client, target: Path) -> None:
+    # A gzip, of which nothing but its size is checked: what was put together wrongly would pass.
+    body = gzip.compress(random.Random(2).randbytes(1000))
+    elsewhere = Answer(body[10:], 206, {"Content-Range": f"bytes 10-{len(body) - 1}/{len(body)}"})
+    server.routes["/a"] = [Answer(body, ranges=True, stop_after=400), elsewhere, Answer(body)]
+    fetch(client, f"{server.url}/a", target)
+    assert target.read_bytes() == body
+    assert ranges(server) == ["", "bytes=400-", ""]
+
+
+def test_a_body_without_end_is_cut_off(server: Server, client: Client, body: bytes, target: Path) -> None:
+    server.routes["/a"] = Answer(body, headers={"Content-Length": ""})
+    with pytest.raises(GbifError, match="sends more than the 1,000 bytes allowed"):
+        fetch(client, f"{server.url}/a", target, max_bytes=1000)
+
+
+def test_a_busy_host_is_waited_for(
+    server: Server, client: Client, body: bytes, target: Path, naps: list[float]
+) -> None:
+    server.routes["/a"] = [Answer(status=429, headers={"Retry-After": "9"}), Answer(body)]
+    fetch(client, f"{server.url}/a", target)
+    assert naps == [9]
+    assert target.read_bytes() == body
+
+
+def test_a_tar_is_taken_too(server: Server, client: Client, target: Path) -> None:
+    server.routes["/a"] = Answer(gzip.compress(b"x" * 1000))
+    fetch(client, f"{server.url}/a", target)
+    assert gzip.decompress(target.read_bytes()) == b"x" * 1000
+
+
+def test_a_folder_that_cannot_be_written_is_told(server: Server, client: Client, body: bytes, tmp_path: Path) -> None:
+    server.routes["/a"] = Answer(body)
+    (tmp_path / "file").write_text("not a folder", encoding="utf-8")
+    with pytest.raises(StorageError, match=r"cannot be written: .*; make room or choose another --root"):
+        fetch(client, f"{server.url}/a", tmp_path / "file" / "archive.zip")

@@ -1,3 +1,4 @@
+import gzip
 import tarfile
 import zipfile
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 from aitax_ray.errors import ArchiveError
 from aitax_ray.gbif.unpack import digest, open_files
 
+from .archives import mark_as_encrypted
 from .conftest import write_folder, write_zip
 
 
@@ -84,6 +86,57 @@ def test_a_file_that_is_no_archive_is_told(tmp_path: Path, scratch: Path) -> Non
     path.write_bytes(b"\xff\xd8\xff")
     with pytest.raises(ArchiveError, match="is no archive: give the zip of a GBIF download"), open_files(path, scratch):
         pass
+
+
+@pytest.mark.parametrize("method", ["get", "stream"])
+def test_an_encrypted_member_is_told(tmp_path: Path, scratch: Path, method: str) -> None:
+    path = write_zip(tmp_path / "a.zip", {"meta.xml": "<a/>", "occurrence.txt": "x" * 100})
+    mark_as_encrypted(path, "occurrence.txt")
+    with open_files(path, scratch) as files:
+        assert files.get("meta.xml").read_text() == "<a/>"
+        with pytest.raises(ArchiveError, match=r"a\.zip is encrypted: unpack it and give the folder"):
+            getattr(files, method)("occurrence.txt")
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+def test_an_archive_that_breaks_off_is_told(tmp_path: Path, scratch: Path, part: float) -> None:
+    path = write_zip(tmp_path / "a.zip", {"occurrence.txt": "".join(map(str, range(5000)))})
+    for whole in (path, make_tar(tmp_path)):
+        data = whole.read_bytes()
+        whole.write_bytes(data[: int(len(data) * part)])
+        with (
+            pytest.raises(ArchiveError, match=r"is (damaged .*: download it again|no archive)"),
+            open_files(whole, scratch) as files,
+        ):
+            files.get("sub/x.txt")
+
+
+def test_a_member_is_streamed_as_gzip_of_the_same_bytes(tmp_path: Path, scratch: Path) -> None:
+    content = "".join(map(str, range(5000)))
+    path = write_zip(tmp_path / "a.zip", {"é/first.txt": "1", "occurrence.txt": content, "empty.txt": ""})
+    with open_files(path, scratch) as files:
+        for name, text in {"occurrence.txt": content, "empty.txt": "", "é/first.txt": "1"}.items():
+            with gzip.open(files.stream(name)) as stream:
+                assert stream.read().decode() == text
+
+
+def test_what_is_not_deflated_is_streamed_as_it_is(tmp_path: Path, scratch: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("sub/x.txt", "x")
+    for path in (tmp_path / "a.zip", make_tar(tmp_path), tmp_path / "in"):
+        with open_files(path, scratch) as files:
+            assert files.stream("sub/x.txt").read_text() == "x"
+
+
+def test_a_header_that_is_not_where_the_directory_says_is_told(tmp_path: Path, scratch: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", {"a.txt": "aaaa", "b.txt": "bbbb"})
+    data = path.read_bytes()
+    second = data.index(b"PK\3\4", 4)
+    path.write_bytes(data[:second] + b"PK\0\0" + data[second + 4 :])
+    with open_files(path, scratch) as files:
+        for method in (files.get, files.stream):
+            with pytest.raises(ArchiveError, match=r"is damaged .*: download it again"):
+                method("b.txt")
 
 
 def test_an_error_of_the_reader_stays_what_it_is(tmp_path: Path, scratch: Path) -> None:

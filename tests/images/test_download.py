@@ -24,12 +24,14 @@ from aitax_ray.schemas import IMAGES, MEDIA, image_id
 from aitax_ray.settings import StageSettings
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import Outcome, Workspace
+from tests.blank import blank_row
 from tests.web import Web, photo
 
 DRIVER = """
 import sys
 from tests.images.test_download import settings
 from aitax_ray.images.download import download
+from tests.blank import blank_row
 download(settings(sys.argv[1], timeout_s=60, num_actors=1))
 """
 
@@ -41,7 +43,7 @@ class ManifestSettings(StageSettings):
 def write_manifest(root: Path, urls: list[str], photos: str = "") -> None:
     ids = sorted((image_id(url), url) for url in urls)
     rows = [
-        {**dict.fromkeys(MEDIA.names, ""), "image_id": key, "url": url, "gbif_id": f"g{n}", "species_key": f"s{n % 3}"}
+        blank_row(MEDIA, image_id=key, url=url, gbif_id=f"g{n}", species_key=f"s{n % 3}")
         for n, (key, url) in enumerate(ids)
     ]
 

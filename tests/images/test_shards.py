@@ -7,6 +7,7 @@ import pytest
 from aitax_ray.images import shards
 from aitax_ray.schemas import IMAGES, LEDGER, MEDIA, image_id
 from aitax_ray.storage import Storage
+from tests.blank import blank_row
 
 
 @pytest.fixture
@@ -15,7 +16,7 @@ def storage(tmp_path: Path) -> Storage:
 
 
 def list_media(storage: Storage, *urls: str, species_key: str = "2") -> None:
-    blank = {**dict.fromkeys(MEDIA.names, ""), "gbif_id": "1", "species_key": species_key}
+    blank = blank_row(MEDIA, gbif_id="1", species_key=species_key)
     rows = [{**blank, "image_id": image_id(url), "url": url} for url in urls]
     storage.write_table("manifest/media/part-00000.parquet", pa.Table.from_pylist(rows, MEDIA))
 

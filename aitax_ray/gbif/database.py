@@ -1,0 +1,50 @@
+"""DuckDB, which joins, sorts and counts the archive's tables, and goes on disk with what does not fit into MEMORY."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+
+from aitax_ray.errors import ArchiveError, StorageError
+
+MEMORY = "350MB"
+
+
+@contextlib.contextmanager
+def open_database(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """An empty database that keeps what it cannot hold in `scratch`. Raises StorageError when there is no room."""
+    spill = scratch / "spill"
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": MEMORY,
+        "temp_directory": str(spill),
+        "preserve_insertion_order": False,  # rows carry their numbers
+    }
+    try:
+        with duckdb.connect(config=config) as database:
+            yield database
+    except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+        reason = str(error).splitlines()[0]
+        raise StorageError(f"no room below {scratch} ({reason}): make room or set TMPDIR to another disk") from error
+    except duckdb.Error as error:
+        raise ArchiveError(f"the tables of the archive cannot be joined: {str(error).splitlines()[0]}") from error
+
+
+def literal(text: str) -> str:
+    """A text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def parquet(*paths: Path) -> str:
+    """Parquet files as a table of SQL."""
+    return f"read_parquet([{', '.join(literal(str(path)) for path in paths)}])"
+
+
+def write(database: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
+    """Write the rows of a query into a Parquet file, all of whose columns may be null, as in aitax_ray.schemas.
+
+    DuckDB declares columns as never null where it can tell, so that of the files of one table some would not go with
+    the others; it cannot tell of TRY.
+    """
+    nullable = f"SELECT TRY(COLUMNS(*)) FROM ({query})"
+    database.execute(f"COPY ({nullable}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd)")

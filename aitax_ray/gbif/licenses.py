@@ -1,0 +1,64 @@
+"""Licences: from the many ways in which publishers write them to one name each, and what a policy admits.
+
+The name is the SPDX identifier (https://spdx.org/licenses) where there is one: CC0-1.0, CC-BY-4.0, CC-BY-NC-4.0;
+without a version (CC-BY) where the text tells none. Beside them stand `public-domain`, `all-rights-reserved` and
+`unknown`, which is what no text, and any text that names no licence, comes to.
+"""
+
+import re
+from typing import Literal
+
+Policy = Literal["open", "non-commercial", "any"]
+PUBLIC_DOMAIN, ALL_RIGHTS_RESERVED, UNKNOWN = "public-domain", "all-rights-reserved", "unknown"
+
+_MARK = "CC-PDM-1.0"
+_VERSION = re.compile(r"(?<![\d.])([1-4][._][05])(?![\d.])")
+_CODE = re.compile(r"(?<![a-z])by((?:[\s_/,+–-]+(?:nc|nd|sa))*)(?![a-z])")  # by-nc-sa, BY NC, by/nc
+_WORDS = {
+    "NC": re.compile(r"non[\s-]?commercial"),
+    "ND": re.compile(r"no[\s-]?deriv"),
+    "SA": re.compile(r"share[\s-]?alike"),
+}
+
+
+def normalise(text: str) -> str:
+    """The name of the licence that a text (URL, code or prose) states.
+
+    >>> normalise("http://creativecommons.org/licenses/by-nc/4.0/"), normalise("CC_BY_4_0"), normalise("cc by-sa")
+    ('CC-BY-NC-4.0', 'CC-BY-4.0', 'CC-BY-SA')
+    """
+    plain = text.strip().lower()
+    if re.search(r"(?<![a-z])cc[\s_-]?(0|zero)|publicdomain/zero|no rights reserved", plain):
+        return "CC0-1.0"
+    if re.search(r"publicdomain/mark|public domain mark|(?<![a-z])cc-pdm", plain):
+        return _MARK
+    is_cc = re.search(r"creative\s?commons|(?<![a-z])cc(?![a-z])", plain)
+    code = _CODE.search(plain)
+    if code and (is_cc or code[0] == _VERSION.sub("", plain).strip(" -")):
+        return _creative_commons(set(re.findall("nc|nd|sa", code[1])), plain)
+    if "attribution" in plain and (is_cc or plain.startswith("attribution")):
+        return _creative_commons({part.lower() for part, word in _WORDS.items() if word.search(plain)}, plain)
+    if re.search(r"public[\s_-]?domain", plain):
+        return PUBLIC_DOMAIN
+    return ALL_RIGHTS_RESERVED if re.search(r"all[\s_-]rights?[\s_-]reserved", plain) else UNKNOWN
+
+
+def is_admitted(license_id: str, policy: Policy) -> bool:
+    """Whether a policy admits a licence, named as `normalise` names it.
+
+    `open` admits the public domain, CC0, BY and BY-SA (https://opendefinition.org/licenses); `non-commercial` every
+    Creative Commons licence; `any` all, also what is not known.
+    """
+    if policy == "any":
+        return True
+    if license_id in (PUBLIC_DOMAIN, "CC0-1.0", _MARK):
+        return True
+    if not license_id.startswith("CC-BY"):
+        return False
+    return policy == "non-commercial" or not {"NC", "ND"} & set(license_id.split("-"))
+
+
+def _creative_commons(parts: set[str], text: str) -> str:
+    version = _VERSION.search(text)
+    order = [part.upper() for part in ("nc", "nd", "sa") if part in parts]
+    return "-".join(["CC-BY", *order, *([version[1].replace("_", ".")] if version else [])])

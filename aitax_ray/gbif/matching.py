@@ -1,0 +1,118 @@
+"""From a list of names, or of keys, to the keys of a checklist.
+
+Source: https://techdocs.gbif.org/en/openapi/v1/species, "Searching names" (v2).
+"""
+
+import json
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from aitax_ray.errors import GbifError, SettingsError
+from aitax_ray.gbif.answer import part, parts, told
+from aitax_ray.gbif.client import Client
+from aitax_ray.progress import progress
+
+log = logging.getLogger(__name__)
+
+BATCH = 300  # names in a request; GBIF takes up to 1,000
+KEY = re.compile(r"[A-Za-z0-9-]+")
+NOT_BATCHED = (404, 405, 415, 501)  # what an older service says to a list
+
+
+@dataclass
+class Matches:
+    """The key of each name that GBIF knows exactly, and GBIF's answer for each other one."""
+
+    keys: dict[str, str] = field(default_factory=dict)
+    unmatched: list[dict[str, Any]] = field(default_factory=list)
+
+
+def read_lines(path: Path, flag: str) -> list[str]:
+    """The entries of a file, one a line, or those of a JSON array; each once, in their order. Raises SettingsError."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        entries = json.loads(text) if text.lstrip().startswith("[") else text.splitlines()
+    except (OSError, ValueError, RecursionError) as error:
+        raise SettingsError(f"{flag}: {path} cannot be read ({error})") from error
+    for entry in entries:
+        if isinstance(entry, bool) or not isinstance(entry, str | int):
+            raise SettingsError(f"{flag}: {str(entry)[:50]} in {path} is neither a text nor a whole number")
+    found = [" ".join(str(entry).split()) for entry in entries]
+    found = list(dict.fromkeys(entry for entry in found if entry))
+    if not found:
+        raise SettingsError(f"{flag}: {path} is empty; it must have one entry a line, or be a JSON array")
+    return found
+
+
+def read_keys(path: Path, flag: str) -> list[str]:
+    """The keys of a file, as `read_lines` gives them. Raises SettingsError when one cannot be a key."""
+    keys = read_lines(path, flag)
+    for key in keys:
+        if not KEY.fullmatch(key):
+            raise SettingsError(f"{flag}: {key!r} in {path} is no key of GBIF; for names of species use --names")
+    return keys
+
+
+def match_names(client: Client, gbif_url: str, names: Sequence[str], checklist: str) -> Matches:
+    """Match names at the rank of species. Exact matches count, synonyms as the accepted species. Raises GbifError."""
+    matches = Matches()
+    with progress("matching names", len(names), "names") as advance:
+        for name, answer in _answers(client, gbif_url, names, checklist):
+            key = species_key(answer)
+            if key:
+                matches.keys[name] = key
+            else:
+                matches.unmatched.append({"name": name, "answer": answer})
+            advance(1)
+    log.info("%s of %s names are known to GBIF", f"{len(matches.keys):,}", f"{len(names):,}")
+    return matches
+
+
+def species_key(answer: Any) -> str:
+    """The key of the accepted species in an answer of /v2/species/match, "" unless it is an exact match of one.
+
+    Raises GbifError when it is no such answer.
+    """
+    if not isinstance(answer, dict):
+        raise GbifError(f"GBIF answers {str(answer)[:50]!r} to a name: check --gbif-url, or try later")
+    usage = part(answer, "usage")
+    if part(answer, "diagnostics").get("matchType") != "EXACT" or usage.get("rank") != "SPECIES":
+        return ""
+    accepted = part(answer, "acceptedUsage") or ({} if answer.get("synonym") else usage)
+    if accepted.get("rank") != "SPECIES":
+        # A synonym of a subspecies, say: the species that it is of.
+        accepted = next((taxon for taxon in parts(answer, "classification") if taxon.get("rank") == "SPECIES"), {})
+    key = str(accepted.get("key") or "")
+    return key if KEY.fullmatch(key) else ""
+
+
+def _answers(client: Client, gbif_url: str, names: Sequence[str], checklist: str) -> Iterator[tuple[str, Any]]:
+    url = f"{gbif_url.rstrip('/')}/v2/species/match"
+    asked = {"checklistKey": checklist} if checklist else {}
+    batched = True
+    for begin in range(0, len(names), BATCH):
+        some = names[begin : begin + BATCH]
+        if batched:
+            queries = [{"scientificName": name, "taxonRank": "SPECIES"} for name in some]
+            status, body = client.json(f"{url}?{urlencode(asked)}" if asked else url, post=queries)
+            if status == 200 and isinstance(body, list) and len(body) == len(some):
+                yield from zip(some, body, strict=True)
+                continue
+            if status == 200:
+                raise GbifError(f"GBIF does not give an answer for each of {len(some)} names: check --gbif-url")
+            if status not in NOT_BATCHED:
+                raise GbifError(f"GBIF answers {told(status, body)} to a list of {len(some)} names: try later")
+            batched = False
+        for name in some:
+            query = urlencode({"scientificName": name, "taxonRank": "SPECIES", **asked})
+            status, body = client.json(f"{url}?{query}")
+            if status != 200:
+                raise GbifError(
+                    f"GBIF answers {told(status, body)} to the name {name!r}: check --names and --checklist"
+                )
+            yield name, body

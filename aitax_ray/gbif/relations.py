@@ -1,0 +1,185 @@
+"""Ties the media of an archive to occurrences and taxa, whatever its core: two tables in the database.
+
+OUTPUT  `media`: row, occurrence_id (gbif_id of `occurrence`, "" where it is not known), why (a reason known already,
+        else ""), and MEDIA_COLUMNS
+        `occurrence`: row, gbif_id (once each), species_key, dataset_key, place and time, and the names of its taxon
+
+Downloads of GBIF have keys of a checklist. Publishers' archives have names: there the canonical name is the key, as
+it is for a folder of photographs.
+"""
+
+from pathlib import Path
+
+import duckdb
+import polars as pl
+
+from aitax_ray.gbif import checklist
+from aitax_ray.gbif.archive import KEY, Archive, Terms
+from aitax_ray.gbif.database import literal, parquet
+from aitax_ray.gbif.descriptor import AUDUBON, EVENT, IMAGE, MULTIMEDIA, OCCURRENCE, TableFile
+from aitax_ray.gbif.labels import LABELS, NAME_TERMS, Label, name_label
+
+SEVERAL_SPECIES_IN_EVENT = "several_species_in_event"
+
+PLACE_AND_TIME = {
+    "decimal_latitude": ("decimalLatitude",),
+    "decimal_longitude": ("decimalLongitude",),
+    "coordinate_uncertainty_m": ("coordinateUncertaintyInMeters",),
+    "event_date": ("eventDate",),
+    "country_code": ("countryCode",),
+    "basis_of_record": ("basisOfRecord",),
+    "recorded_by": ("recordedBy",),
+}
+LINEAGE = {rank: (rank,) for rank in checklist.RANKS}
+TAXON_COLUMNS = ("name", "scientific_name", "rank", "vernacular_name", *LINEAGE)
+OCCURRENCE_COLUMNS = ("species_key", "dataset_key", *PLACE_AND_TIME, *TAXON_COLUMNS)
+
+# The columns of media, and the terms that fill them by the kind of the table; the first with a value wins.
+# Audubon Core: https://ac.tdwg.org/termlist, where `identifier` is any identifier and the photograph is at accessURI.
+_TERMS = ("type", "format", "identifier", "references", "creator", "rightsHolder", "publisher")
+_SIMPLE: dict[str, Terms] = {**{name: (name,) for name in _TERMS}, "license": ("license", "rights")}
+MEDIA_TERMS: dict[str, dict[str, Terms]] = {
+    MULTIMEDIA: _SIMPLE,
+    IMAGE: _SIMPLE,
+    AUDUBON: {
+        "type": ("type", "subtype", "subtypeLiteral"),
+        "format": ("format", "bestQualityFormat"),
+        "identifier": ("accessURI", "bestQualityAccessURI", "goodQualityAccessURI", "identifier", "providerManagedID"),
+        "references": ("furtherInformationURL", "references", "hasServiceAccessPoint"),
+        # Each of these may be a link to terms of use, and another one name the licence.
+        "license": ("license", ("WebStatement", "UsageTerms", "rights")),
+        "creator": ("creator",),
+        "rightsHolder": ("rightsHolder", "Owner"),
+        "publisher": ("publisher", "provider", "providerLiteral"),
+    },
+}
+MEDIA_COLUMNS = tuple(MEDIA_TERMS[MULTIMEDIA])
+
+
+def tie(archive: Archive, database: duckdb.DuckDBPyConnection, label: Label) -> int:
+    """Make `media` and `occurrence`; gives the number of media. Raises ArchiveError when a text cannot be read."""
+    media, num_rows = _read_media(archive, database)
+    if archive.core.kind == OCCURRENCE:
+        _read_occurrences(archive, database, archive.core, label, key=KEY)
+        database.execute(f"CREATE VIEW media AS SELECT *, {KEY} AS occurrence_id, '' AS why FROM {media}")
+    elif archive.core.kind == EVENT:
+        _tie_events(archive, database, media, label)
+    else:
+        _tie_taxa(archive, database, media, label)
+    return num_rows
+
+
+def _read_media(archive: Archive, database: duckdb.DuckDBPyConnection) -> tuple[str, int]:
+    paths: list[Path] = []
+    num_rows = 0
+    for table in archive.media:
+        terms = MEDIA_TERMS[table.kind] | {"occurrence_ref": ("occurrenceID",)}
+        path = archive.read(table, terms, first_row=num_rows)
+        num_rows += _count(database, path)
+        paths.append(path)
+    return parquet(*paths), num_rows
+
+
+def _read_occurrences(
+    archive: Archive, database: duckdb.DuckDBPyConnection, table: TableFile, label: Label, key: str
+) -> None:
+    """Make `occurrence` of a table of occurrences; `key` is the expression of their ids, none of which is ""."""
+    terms: dict[str, Terms] = {
+        "dataset_key": ("datasetKey",),
+        "species": ("species",),
+        "rank": ("taxonRank",),
+        "taxon_key": ("taxonKey",),
+        "accepted_key": ("acceptedTaxonKey",),
+        "vernacular_name": ("vernacularName",),
+        "occurrence_ref": ("occurrenceID",),
+        **PLACE_AND_TIME,
+        **LINEAGE,
+        **NAME_TERMS,
+    }
+    has_keys = table.has(LABELS[label].key)
+    if has_keys:
+        terms["label_key"] = (LABELS[label].key,)
+    rows = parquet(archive.read(table, terms))
+    columns = ", ".join(f'"{name}"' for name in ("dataset_key", *PLACE_AND_TIME, "vernacular_name", *LINEAGE))
+    labelled = _with_keys(label) if has_keys else _with_names(database, rows, label)
+    named = "" if has_keys else f"LEFT JOIN named USING ({', '.join(NAME_TERMS)})"
+    database.execute(
+        f"CREATE VIEW listed AS SELECT row, {key} AS gbif_id, {KEY}, {labelled}, {columns} FROM {rows} {named}"
+    )
+    # GBIF has been seen to list an occurrence twice in one download (gbif/occurrence#1061): the first one counts.
+    database.execute("""
+        CREATE TABLE repeated AS
+        WITH first AS (SELECT gbif_id, min(row) AS row FROM listed GROUP BY gbif_id HAVING count(*) > 1)
+        SELECT listed.row FROM listed JOIN first USING (gbif_id) WHERE listed.row <> first.row""")
+    database.execute("CREATE VIEW occurrence AS FROM listed WHERE row NOT IN (FROM repeated)")
+
+
+def _with_keys(label: Label) -> str:
+    terms = LABELS[label]
+    rank = literal(terms.rank) if terms.rank else "CASE WHEN taxon_key = label_key THEN upper(rank) ELSE '' END"
+    # The name that has authorship is the one whose taxon is the label itself, not a synonym or a part of it.
+    return f"""
+        label_key AS species_key,
+        {f'"{terms.name}"' if terms.name else "''"} AS name,
+        CASE WHEN accepted_key = label_key AND accepted_name <> '' THEN accepted_name
+             WHEN taxon_key = label_key OR (upper(rank) = {literal(terms.rank)} AND accepted_key = '')
+             THEN scientific_name
+             ELSE '' END AS scientific_name,
+        {rank} AS rank"""
+
+
+def _with_names(database: duckdb.DuckDBPyConnection, rows: str, label: Label) -> str:
+    names = list(NAME_TERMS)
+    found = database.execute(f"SELECT DISTINCT {', '.join(names)} FROM {rows}").fetchall()
+    told = [(*texts, *name_label(label, **dict(zip(names, texts, strict=True)))) for texts in found]
+    schema = dict.fromkeys((*names, "key", "own_name"), pl.String)
+    database.register("named_frame", pl.DataFrame(told, schema=schema, orient="row"))
+    database.execute("CREATE TABLE named AS FROM named_frame")
+    rank = LABELS[label].rank
+    return (
+        "named.key AS species_key, named.key AS name, named.own_name AS scientific_name, "
+        f"{literal(rank) if rank else 'upper(rank)'} AS rank"
+    )
+
+
+def _tie_events(archive: Archive, database: duckdb.DuckDBPyConnection, media: str, label: Label) -> None:
+    """Media of an event belong to the occurrence they name, else to the event's species where it has but one."""
+    table = archive.descriptor.tables(OCCURRENCE)[0]
+    # Without an id of its own an occurrence still counts among the species of its event.
+    own_id = "CASE WHEN occurrence_ref = '' THEN 'occurrence-' || row ELSE occurrence_ref END"
+    _read_occurrences(archive, database, table, label, key=own_id)
+    database.execute(
+        f"CREATE TABLE event AS SELECT {KEY} AS event_id, min(gbif_id) AS gbif_id, "
+        f"count(DISTINCT species_key) AS num_species FROM listed GROUP BY {KEY}"
+    )
+    database.execute(f"""
+        CREATE VIEW media AS SELECT m.*,
+            coalesce(named.gbif_id, own.gbif_id, CASE WHEN num_species = 1 THEN event.gbif_id END, '') AS occurrence_id,
+            CASE WHEN named.gbif_id IS NULL AND own.gbif_id IS NULL AND num_species > 1
+                 THEN {literal(SEVERAL_SPECIES_IN_EVENT)} ELSE '' END AS why
+        FROM {media} AS m
+        LEFT JOIN occurrence AS named ON m.occurrence_ref = named.gbif_id
+        LEFT JOIN occurrence AS own ON m.{KEY} = own.gbif_id
+        LEFT JOIN event ON m.{KEY} = event.event_id""")
+
+
+def _tie_taxa(archive: Archive, database: duckdb.DuckDBPyConnection, media: str, label: Label) -> None:
+    """Each photograph of a taxon is an occurrence of its own, of which nothing else is known."""
+    taxa = pl.read_parquet(archive.read(archive.core, checklist.TAXON_TERMS))
+    database.register("taxon_frame", checklist.label_taxa(taxa.unique(KEY, keep="first", maintain_order=True), label))
+    database.execute("CREATE TABLE taxon AS FROM taxon_frame")
+    database.execute(
+        f"CREATE VIEW media AS SELECT *, '' AS why, "
+        f"'photo-' || left(sha1({KEY} || ' ' || coalesce(nullif(identifier, ''), \"references\")), 16) "
+        f"AS occurrence_id FROM {media}"
+    )
+    unknown = ", ".join(f"'' AS {name}" for name in ("dataset_key", *PLACE_AND_TIME))
+    names = ", ".join(f'taxon."{name}"' for name in ("species_key", *TAXON_COLUMNS))
+    database.execute(
+        f"CREATE TABLE occurrence AS SELECT min(row) AS row, occurrence_id AS gbif_id, {names}, {unknown} "
+        f"FROM media JOIN taxon USING ({KEY}) GROUP BY ALL ORDER BY row"
+    )
+
+
+def _count(database: duckdb.DuckDBPyConnection, path: Path) -> int:
+    return int(database.execute(f"SELECT count(*) FROM {parquet(path)}").fetchall()[0][0])

@@ -1,0 +1,97 @@
+"""Ask GBIF to make a download, which gives the data a DOI. It takes an account.
+
+Source: https://techdocs.gbif.org/en/data-use/api-downloads.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any
+
+import httpx
+
+from aitax_ray.errors import GbifError, SettingsError
+from aitax_ray.gbif.account import Account, find_account, how
+from aitax_ray.gbif.answer import told
+from aitax_ray.gbif.api import OVER, lookup
+from aitax_ray.gbif.client import Client, read
+from aitax_ray.storage import Storage
+from aitax_ray.workspace import ARCHIVE
+
+log = logging.getLogger(__name__)
+
+REQUESTED = f"{ARCHIVE}/requested.json"  # digest of a request to its key, so that none is sent twice
+
+MAX_VALUES = 101_000  # of all predicates of a request together
+TOO_MANY = (420, 429)  # GBIF allows a user up to three downloads at a time
+KEY = re.compile(r"[A-Za-z0-9-]+")
+LOOK = "look on https://www.gbif.org/user/download whether it took it, and give its key as --download-key"
+
+
+def photographs_of(keys: Sequence[str], datasets: Sequence[str], checklist: str) -> dict[str, Any]:
+    """The predicate for occurrences with a photograph of these taxa (with all below them), from these datasets or all.
+
+    Raises SettingsError when these are more than GBIF takes in one request.
+    """
+    if len(keys) + len(datasets) > MAX_VALUES:
+        raise SettingsError(f"GBIF takes {MAX_VALUES:,} keys in one request, these are {len(keys) + len(datasets):,}")
+    taxa: dict[str, Any] = {"type": "in", "key": "TAXON_KEY", "values": list(keys)}
+    parts = [taxa | ({"checklistKey": checklist} if checklist else {})]
+    if datasets:
+        parts.append({"type": "in", "key": "DATASET_KEY", "values": list(datasets)})
+    parts.append({"type": "equals", "key": "MEDIA_TYPE", "value": "StillImage"})
+    return {"type": "and", "predicates": parts}
+
+
+def request_once(storage: Storage, client: Client, gbif_url: str, predicate: dict[str, Any], checklist: str) -> str:
+    """The key of the download that this request gives, with the user's account.
+
+    Asked for now, unless an earlier run did and that download is not over. Raises GbifError.
+    """
+    account = find_account(gbif_url)
+    if account is None:
+        raise GbifError(f"asking GBIF for a download takes your account there: {how(gbif_url)}")
+    asked: dict[str, str] = storage.read_json(REQUESTED) if storage.exists(REQUESTED) else {}
+    name = digest([gbif_url, predicate, checklist])
+    if name not in asked or lookup(client, gbif_url, asked[name]).status in OVER:
+        asked[name] = request_download(client, gbif_url, account, predicate, checklist)
+        storage.write_json(REQUESTED, asked)
+    return asked[name]
+
+
+def request_download(client: Client, gbif_url: str, account: Account, predicate: dict[str, Any], checklist: str) -> str:
+    """Ask for a Darwin Core Archive of what `predicate` says; gives the key of the download. Raises GbifError."""
+    body: dict[str, Any] = {
+        "creator": account.user,
+        "format": "DWCA",
+        "predicate": predicate,
+        "sendNotification": False,
+    }
+    if account.email:
+        body["notificationAddresses"] = [account.email]
+    if checklist:
+        body["checklistKey"] = checklist
+    url = f"{gbif_url.rstrip('/')}/v1/occurrence/download/request"
+    response = client.open(url, post=body, auth=(account.user, account.password), repeatable=False)
+    try:
+        status, text = response.status_code, read(response).decode(errors="replace").strip().strip('"')
+    except httpx.RequestError as error:
+        raise GbifError(f"GBIF's answer to the request for a download broke off ({error}): {LOOK}") from error
+    finally:
+        response.close()
+    if status in (401, 403):
+        raise GbifError(f"GBIF does not accept the account of {account.user}: {how(gbif_url)}")
+    if status in TOO_MANY:
+        raise GbifError("GBIF makes no further download for you now: wait until those you asked for are ready")
+    if status not in (200, 201) or not KEY.fullmatch(text):
+        what = f"GBIF answers {told(status, text)} to the request for a download"
+        raise GbifError(f"{what}: {LOOK}" if status < 300 or status >= 500 else f"{what}: check the query")
+    log.info("asked GBIF for download %s: https://www.gbif.org/occurrence/download/%s", text, text)
+    return text
+
+
+def digest(value: Any) -> str:
+    """A short name for anything that is JSON: the same for the same."""
+    return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

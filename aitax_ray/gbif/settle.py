@@ -1,0 +1,144 @@
+"""Which candidates become photographs: every media row is kept or dropped with a reason, once.
+
+The rows are dealt into buckets by image_id, which is a hash of the URL: all that is said of a URL is in one bucket,
+the buckets are of one size, and each fits into memory, however large the archive.
+"""
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import polars as pl
+
+from aitax_ray.gbif.database import parquet, write
+from aitax_ray.gbif.licenses import Policy, is_admitted, normalise
+from aitax_ray.progress import progress
+from aitax_ray.schemas import DROPPED, MEDIA
+
+log = logging.getLogger(__name__)
+
+URL_UNDER_SEVERAL_SPECIES = "url_under_several_species"
+LICENSE_NOT_ADMITTED = "license_not_admitted"
+DUPLICATE_URL = "duplicate_url"
+OVER_NUMBER = "over_number"
+
+ROWS_PER_BUCKET = 250_000
+MAX_BUCKETS = 64
+ROWS_PER_BATCH = 65_536
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which of the candidates to keep."""
+
+    policy: Policy = "any"
+    number: int | None = None  # photographs per species
+    seed: int = 0
+
+
+def settle(database: duckdb.DuckDBPyConnection, rules: Rules, num_rows: int, folder: Path) -> Counter[str]:
+    """Part `candidate` into photographs and dropped rows, and count each reason's, "" being what is kept.
+
+    INPUT   `candidate`, as media.candidates makes it, of `num_rows` rows
+    OUTPUT  `folder`/media/*.parquet (schemas.MEDIA, sorted by image_id over all files), `dropped` (schemas.DROPPED)
+            and `kept` (occurrence_row, species_key, num_images)
+
+    A URL under several species tells nothing of any of them: all go. Of a URL's rows in one species the first by
+    (gbif_id, row) stays, among those whose licence the policy admits. Of more than `number` photographs of a species
+    those stay whose hash of (seed, image_id) is least, whatever else there is. Raises RuntimeError when a row is lost.
+    """
+    buckets = _deal(database, min(MAX_BUCKETS, -(-num_rows // ROWS_PER_BUCKET)) or 1, folder / "buckets")
+    _name_licenses(database, rules.policy)
+    database.execute("DROP VIEW candidate")
+    database.execute("DROP TABLE IF EXISTS tied")  # its room is needed
+    _limit(database, rules, buckets)
+    # Files, not tables of the database: what it holds leaves less room to work in.
+    for name in ("media", "dropped", "kept"):
+        (folder / name).mkdir()
+    counts: Counter[str] = Counter()
+    with progress("sorting out", num_rows, "media rows") as advance:
+        for part, bucket in enumerate(buckets):
+            database.execute(f"CREATE OR REPLACE TABLE settled AS {_settled(bucket, rules)}")
+            found = dict(database.execute("SELECT reason, count(*) FROM settled GROUP BY reason").fetchall())
+            counts.update(found)
+            media, dropped = (", ".join(f'"{name}"' for name in schema.names) for schema in (MEDIA, DROPPED))
+            for name, query in {
+                "media": f"SELECT {media} FROM settled WHERE reason = '' ORDER BY image_id",
+                "dropped": f"SELECT {dropped} FROM settled WHERE reason <> ''",
+                "kept": "SELECT occurrence_row, species_key, count(*) AS num_images FROM settled WHERE reason = '' "
+                "GROUP BY ALL",
+            }.items():
+                write(database, query, folder / name / f"part-{part:05}.parquet")
+            advance(sum(found.values()), f"{counts['']:,} kept")
+    database.execute("DROP TABLE settled")
+    for name in ("dropped", "kept"):
+        database.execute(f"CREATE VIEW {name} AS FROM {parquet(folder / name / '*.parquet')}")
+    if counts.total() != num_rows:
+        raise RuntimeError(f"of {num_rows} media rows {counts.total()} were kept or dropped")
+    return counts
+
+
+def _deal(database: duckdb.DuckDBPyConnection, num_buckets: int, folder: Path) -> list[Path]:
+    """Write the candidates into a folder of Parquet files for each range of image_id; the folders in their order.
+
+    By hand: the partitioned writing of DuckDB 2.0 takes three to four times as long in as much memory.
+    """
+    folders = [folder / f"{bucket:02}" for bucket in range(num_buckets)]
+    for path in folders:
+        path.mkdir(parents=True)
+    bucket = f"((('0x' || left(image_id, 4))::INTEGER * {num_buckets}) >> 16)::UTINYINT"
+    batches = database.sql(f"SELECT *, {bucket} AS bucket FROM candidate").to_arrow_reader(ROWS_PER_BATCH)
+    for number, batch in enumerate(batches):
+        for (index,), rows in pl.DataFrame(batch).partition_by("bucket", as_dict=True, include_key=False).items():
+            rows.write_parquet(folders[index] / f"{number:06}.parquet", compression="lz4", statistics=False)
+    return [path / "*.parquet" for path in folders if any(path.iterdir())]
+
+
+def _name_licenses(database: duckdb.DuckDBPyConnection, policy: Policy) -> None:
+    """Make `rights`: every text of a licence with the name of the licence, and whether the policy admits it."""
+    texts = [text for (text,) in database.execute("SELECT DISTINCT license FROM candidate").fetchall()]
+    names = [normalise(text) for text in texts]
+    rows = {"license": texts, "license_id": names, "admitted": [is_admitted(name, policy) for name in names]}
+    types = {"license": pl.String, "license_id": pl.String, "admitted": pl.Boolean}
+    database.register("rights_frame", pl.DataFrame(rows, schema=types))
+    database.execute("CREATE TABLE rights AS FROM rights_frame")
+
+
+def _limit(database: duckdb.DuckDBPyConnection, rules: Rules, buckets: list[Path]) -> None:
+    """Make `allowance`: of each species with more than `number` photographs the greatest hash that stays."""
+    database.execute("CREATE TABLE allowance (species_key TEXT, draw TEXT)")
+    if rules.number is None:
+        return
+    database.execute("CREATE TABLE drawn (species_key TEXT, draw TEXT)")
+    for bucket in buckets:
+        database.execute(
+            f"INSERT INTO drawn SELECT species_key, {_draw(rules)} FROM ({_settled(bucket, rules)}) WHERE reason = ''"
+        )
+    database.execute(
+        "INSERT INTO allowance FROM drawn QUALIFY "
+        f"row_number() OVER (PARTITION BY species_key ORDER BY draw) = {rules.number}"
+    )
+
+
+def _draw(rules: Rules) -> str:
+    return f"sha1('{rules.seed}/' || image_id)"
+
+
+def _settled(bucket: Path, rules: Rules) -> str:
+    """The query for a bucket's rows with license_id and their final reason."""
+    return f"""
+        WITH licensed AS (FROM {parquet(bucket)} JOIN rights USING (license)),
+        by_url AS (
+            SELECT row, min(species_key) OVER url <> max(species_key) OVER url AS several,
+                row_number() OVER (PARTITION BY image_id ORDER BY NOT admitted, gbif_id, row) AS place
+            FROM licensed WHERE reason = '' WINDOW url AS (PARTITION BY image_id))
+        SELECT licensed.* EXCLUDE (reason, admitted),
+            CASE WHEN reason <> '' THEN reason
+                 WHEN several THEN '{URL_UNDER_SEVERAL_SPECIES}'
+                 WHEN NOT admitted THEN '{LICENSE_NOT_ADMITTED}'
+                 WHEN place > 1 THEN '{DUPLICATE_URL}'
+                 WHEN draw IS NOT NULL AND {_draw(rules)} > draw THEN '{OVER_NUMBER}'
+                 ELSE '' END AS reason
+        FROM licensed LEFT JOIN by_url USING (row) LEFT JOIN allowance USING (species_key)"""

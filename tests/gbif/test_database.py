@@ -1,0 +1,62 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from aitax_ray.errors import ArchiveError, StorageError
+from aitax_ray.gbif.database import literal, open_database, parquet, write
+
+
+@pytest.mark.parametrize("text", ["", "plain", "it's", "''", "a\\'b", 'a "quoted" word', "é\n"])
+def test_a_literal_is_the_text_itself(tmp_path: Path, text: str) -> None:
+    with open_database(tmp_path) as database:
+        assert database.execute(f"SELECT {literal(text)}").fetchall() == [(text,)]
+
+
+def test_what_is_written_is_read_again_from_all_its_files(tmp_path: Path) -> None:
+    paths = [tmp_path / "it's one.parquet", tmp_path / "two.parquet"]
+    with open_database(tmp_path) as database:
+        for start, path in zip((0, 3), paths, strict=True):
+            write(database, f"SELECT range AS n FROM range({start}, {start} + 3)", path)
+        assert database.execute(f"SELECT n FROM {parquet(*paths)} ORDER BY n").fetchall() == [(i,) for i in range(6)]
+    assert pq.read_table(paths[1])["n"].to_pylist() == [3, 4, 5]
+
+
+def test_what_does_not_fit_into_memory_goes_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aitax_ray.gbif.database.MEMORY", "30MB")
+    with open_database(tmp_path) as database:
+        database.execute("CREATE TABLE wide AS SELECT range AS n, sha1(range::TEXT) AS text FROM range(1_000_000)")
+        found = database.execute("SELECT count(*), sum(n) FROM (SELECT n, row_number() OVER (ORDER BY text) FROM wide)")
+        assert found.fetchall() == [(1_000_000, 499_999_500_000)]
+        assert database.execute("FROM duckdb_temporary_files()").fetchall()
+        assert any((tmp_path / "spill").iterdir())
+
+
+def test_files_say_of_no_column_that_it_is_never_null(tmp_path: Path) -> None:
+    with open_database(tmp_path) as database:
+        for n, where in enumerate(("true", "false", "text <> ''")):
+            query = f"SELECT * FROM (SELECT 1 AS \"order\", 'x' AS text, true AS yes) WHERE {where}"
+            write(database, query, tmp_path / f"{n}.parquet")
+    expected = pa.schema({"order": pa.int32(), "text": pa.string(), "yes": pa.bool_()})
+    assert [pq.read_schema(tmp_path / f"{n}.parquet") for n in range(3)] == [expected] * 3
+
+
+def run(folder: Path, query: str) -> None:
+    with open_database(folder) as database:
+        database.execute(query)
+
+
+def test_a_disk_without_room_is_told(tmp_path: Path) -> None:
+    query = """
+        SET max_temp_directory_size = '0KB';
+        SET memory_limit = '5MB';
+        CREATE TABLE wide AS SELECT range AS n, sha1(range::TEXT) AS text FROM range(1_000_000)"""
+    with pytest.raises(StorageError, match=f"no room below {tmp_path} .*: make room or set TMPDIR to another disk"):
+        run(tmp_path, query)
+
+
+def test_a_query_that_fails_is_an_error_of_the_archive(tmp_path: Path) -> None:
+    with pytest.raises(ArchiveError, match=r"the tables of the archive cannot be joined: .*north") as caught:
+        run(tmp_path, "SELECT 'north'::DOUBLE")
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,65 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from aitax_ray.gbif.descriptor import parse_meta
+from aitax_ray.gbif.rewrite import RECORD, UNIT, rewrite
+
+from .conftest import meta_xml
+
+TABLE = parse_meta(meta_xml(header_lines=0, delimiter=",", quote="&quot;").encode(), "x").core
+
+
+def rewritten(tmp_path: Path, text: str | bytes, **options: object) -> list[list[str]]:
+    """The rows of a text, taken apart again at our own separators."""
+    path = tmp_path / "table.csv"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    table = dataclasses.replace(TABLE, **options)  # type: ignore[arg-type]
+    found = rewrite(path, table, tmp_path).read_bytes().decode()
+    assert found.endswith(RECORD) or not found
+    return [row.split(UNIT) for row in found.split(RECORD)[:-1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ('1,"a, ""b"""\n', [["1", 'a, "b"']]),
+        ('1,5" long\n2,"x" y\n3,z\n', [["1", '5" long'], ["2", "x y"], ["3", "z"]]),
+        ('1,"two\nlines"\n2,\n', [["1", "two\nlines"], ["2", ""]]),
+        ('1,"two\r\nlines"\r\n2,b\r\n', [["1", "two\r\nlines"], ["2", "b"]]),
+        ("1,one\rline\n2,b", [["1", "one\rline"], ["2", "b"]]),
+        ('1,"one\rline"\n', [["1", "one\rline"]]),
+        ("1,a\n\n\r\n2,b\n\r", [["1", "a"], ["2", "b"]]),
+        ("1\n2,b,c\n", [["1"], ["2", "b", "c"]]),
+        ("1,a\x1fb\x1ec\n", [["1", "a b c"]]),
+        ("\ufeff\"1\",'a'\n", [["1", "'a'"]]),
+        ("1,\u2028a\u0085\x1c\x0b\x0c\0b\n", [["1", "\u2028a\u0085\x1c\x0b\x0c\0b"]]),
+        ('1,"never closed\n2,b\n', [["1", "never closed\n2,b\n"]]),
+        ("", []),
+    ],
+)
+def test_rows_are_what_the_text_says(tmp_path: Path, text: str, rows: list[list[str]]) -> None:
+    assert rewritten(tmp_path, text) == rows
+
+
+def test_without_quotes_a_quote_is_a_character(tmp_path: Path) -> None:
+    assert rewritten(tmp_path, '1,"a\n"2",b"\n', quote="") == [["1", '"a'], ['"2"', 'b"']]
+
+
+def test_headers_are_lines_whatever_is_in_them(tmp_path: Path) -> None:
+    assert rewritten(tmp_path, '\ufeffid,"name\nsecond,"line\n1,a\n', header_lines=2) == [["1", "a"]]
+    assert rewritten(tmp_path, "id,name\n", header_lines=2) == []
+
+
+def test_returns_end_lines_where_they_are_declared(tmp_path: Path) -> None:
+    assert rewritten(tmp_path, 'id\r1,"a\rb"\r\r2,c', line_end="\r", header_lines=1) == [["1", "a\rb"], ["2", "c"]]
+
+
+def test_bytes_that_are_none_of_the_encoding_lose_nothing_else(tmp_path: Path) -> None:
+    assert rewritten(tmp_path, "1,é\n2,b\n".encode("latin-1")) == [["1", "\ufffd"], ["2", "b"]]
+    assert rewritten(tmp_path, "1,é\n".encode("latin-1"), encoding="latin-1") == [["1", "é"]]
+
+
+def test_fields_may_be_longer_than_pythons_limit(tmp_path: Path) -> None:
+    assert rewritten(tmp_path, "1," + "x" * 200_000 + "\n") == [["1", "x" * 200_000]]
