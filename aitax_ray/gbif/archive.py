@@ -105,7 +105,9 @@ class Archive:
         row = (pl.col("row").cast(pl.Int64) + first_row).alias("row")
         target = self.scratch / f"table-{len(list(self.scratch.iterdir()))}.parquet"
         try:
-            rows.with_row_index("row").with_columns(row).sink_parquet(target, compression="lz4", engine="streaming")
+            rows.with_row_index("row").with_columns(row).sink_parquet(
+                target, compression="lz4", statistics=False, engine="streaming"
+            )
         except (pl.exceptions.PolarsError, OSError) as error:
             if isinstance(error, OSError) and error.errno:
                 raise ArchiveError(f"{self.where} cannot be unpacked below {self.scratch}: {error}") from error

@@ -8,7 +8,7 @@ import duckdb
 
 from aitax_ray.errors import ArchiveError, StorageError
 
-MEMORY = "350MB"
+MEMORY = "300MB"
 
 
 @contextlib.contextmanager
@@ -47,4 +47,6 @@ def write(database: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
     the others; it cannot tell of TRY.
     """
     nullable = f"SELECT TRY(COLUMNS(*)) FROM ({query})"
-    database.execute(f"COPY ({nullable}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd)")
+    database.execute(
+        f"COPY ({nullable}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
+    )

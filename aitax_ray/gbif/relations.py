@@ -91,7 +91,6 @@ def _read_occurrences(
         "taxon_key": ("taxonKey",),
         "accepted_key": ("acceptedTaxonKey",),
         "vernacular_name": ("vernacularName",),
-        "occurrence_ref": ("occurrenceID",),
         **PLACE_AND_TIME,
         **LINEAGE,
         **NAME_TERMS,
@@ -99,6 +98,9 @@ def _read_occurrences(
     has_keys = table.has(LABELS[label].key)
     if has_keys:
         terms["label_key"] = (LABELS[label].key,)
+        del terms["epithet"]  # each column of millions of rows takes its time
+    if table is not archive.core:
+        terms["occurrence_ref"] = ("occurrenceID",)
     rows = parquet(archive.read(table, terms))
     columns = ", ".join(f'"{name}"' for name in ("dataset_key", *PLACE_AND_TIME, "vernacular_name", *LINEAGE))
     labelled = _with_keys(label) if has_keys else _with_names(database, rows, label)

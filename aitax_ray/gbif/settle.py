@@ -60,8 +60,13 @@ def settle(database: duckdb.DuckDBPyConnection, rules: Rules, num_rows: int, fol
     counts: Counter[str] = Counter()
     with progress("sorting out", num_rows, "media rows") as advance:
         for part, bucket in enumerate(buckets):
-            database.execute(f"CREATE OR REPLACE TABLE settled AS {_settled(bucket, rules)}")
-            found = dict(database.execute("SELECT reason, count(*) FROM settled GROUP BY reason").fetchall())
+            # Narrow: the wide rows are then read once, as they are written.
+            database.execute(f"CREATE OR REPLACE TABLE decided AS {_decided(bucket, rules)}")
+            database.execute(
+                "CREATE OR REPLACE VIEW settled AS SELECT b.* EXCLUDE (reason), d.license_id, d.reason "
+                f"FROM {parquet(bucket)} AS b JOIN decided AS d USING (row)"
+            )
+            found = dict(database.execute("SELECT reason, count(*) FROM decided GROUP BY reason").fetchall())
             counts.update(found)
             media, dropped = (", ".join(f'"{name}"' for name in schema.names) for schema in (MEDIA, DROPPED))
             for name, query in {
@@ -72,7 +77,8 @@ def settle(database: duckdb.DuckDBPyConnection, rules: Rules, num_rows: int, fol
             }.items():
                 write(database, query, folder / name / f"part-{part:05}.parquet")
             advance(sum(found.values()), f"{counts['']:,} kept")
-    database.execute("DROP TABLE settled")
+    database.execute("DROP VIEW settled")
+    database.execute("DROP TABLE decided")
     for name in ("dropped", "kept"):
         database.execute(f"CREATE VIEW {name} AS FROM {parquet(folder / name / '*.parquet')}")
     if counts.total() != num_rows:
@@ -114,7 +120,7 @@ def _limit(database: duckdb.DuckDBPyConnection, rules: Rules, buckets: list[Path
     database.execute("CREATE TABLE drawn (species_key TEXT, draw TEXT)")
     for bucket in buckets:
         database.execute(
-            f"INSERT INTO drawn SELECT species_key, {_draw(rules)} FROM ({_settled(bucket, rules)}) WHERE reason = ''"
+            f"INSERT INTO drawn SELECT species_key, {_draw(rules)} FROM ({_decided(bucket, rules)}) WHERE reason = ''"
         )
     database.execute(
         "INSERT INTO allowance FROM drawn QUALIFY "
@@ -126,15 +132,15 @@ def _draw(rules: Rules) -> str:
     return f"sha1('{rules.seed}/' || image_id)"
 
 
-def _settled(bucket: Path, rules: Rules) -> str:
-    """The query for a bucket's rows with license_id and their final reason."""
+def _decided(bucket: Path, rules: Rules) -> str:
+    """The query for row, image_id, species_key, license_id and the final reason of a bucket's rows."""
     return f"""
         WITH licensed AS (FROM {parquet(bucket)} JOIN rights USING (license)),
         by_url AS (
             SELECT row, min(species_key) OVER url <> max(species_key) OVER url AS several,
                 row_number() OVER (PARTITION BY image_id ORDER BY NOT admitted, gbif_id, row) AS place
             FROM licensed WHERE reason = '' WINDOW url AS (PARTITION BY image_id))
-        SELECT licensed.* EXCLUDE (reason, admitted),
+        SELECT row, image_id, species_key, license_id,
             CASE WHEN reason <> '' THEN reason
                  WHEN several THEN '{URL_UNDER_SEVERAL_SPECIES}'
                  WHEN NOT admitted THEN '{LICENSE_NOT_ADMITTED}'
