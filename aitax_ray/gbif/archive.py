@@ -106,7 +106,7 @@ class Archive:
         target = self.scratch / f"table-{len(list(self.scratch.iterdir()))}.parquet"
         try:
             rows.with_row_index("row").with_columns(row).sink_parquet(
-                target, compression="lz4", statistics=False, engine="streaming"
+                target, compression="uncompressed", statistics=False, engine="streaming"
             )
         except (pl.exceptions.PolarsError, OSError) as error:
             if isinstance(error, OSError) and error.errno:

@@ -98,7 +98,7 @@ def _deal(database: duckdb.DuckDBPyConnection, num_buckets: int, folder: Path) -
     batches = database.sql(f"SELECT *, {bucket} AS bucket FROM candidate").to_arrow_reader(ROWS_PER_BATCH)
     for number, batch in enumerate(batches):
         for (index,), rows in pl.DataFrame(batch).partition_by("bucket", as_dict=True, include_key=False).items():
-            rows.write_parquet(folders[index] / f"{number:06}.parquet", compression="lz4", statistics=False)
+            rows.write_parquet(folders[index] / f"{number:06}.parquet", compression="uncompressed", statistics=False)
     return [path / "*.parquet" for path in folders if any(path.iterdir())]
 
 
@@ -136,10 +136,11 @@ def _decided(bucket: Path, rules: Rules) -> str:
     """The query for row, image_id, species_key, license_id and the final reason of a bucket's rows."""
     return f"""
         WITH licensed AS (FROM {parquet(bucket)} JOIN rights USING (license)),
+        repeated AS (SELECT image_id FROM licensed WHERE reason = '' GROUP BY image_id HAVING count(*) > 1),
         by_url AS (
             SELECT row, min(species_key) OVER url <> max(species_key) OVER url AS several,
                 row_number() OVER (PARTITION BY image_id ORDER BY NOT admitted, gbif_id, row) AS place
-            FROM licensed WHERE reason = '' WINDOW url AS (PARTITION BY image_id))
+            FROM licensed SEMI JOIN repeated USING (image_id) WHERE reason = '' WINDOW url AS (PARTITION BY image_id))
         SELECT row, image_id, species_key, license_id,
             CASE WHEN reason <> '' THEN reason
                  WHEN several THEN '{URL_UNDER_SEVERAL_SPECIES}'
