@@ -5,7 +5,7 @@ than 1.5 GB; and ten times the occurrences take at most 11 times the time and 1.
 as a user would start them, one after the other. Theirs writes a line of CSV for each photograph; ours does the whole
 stage: it joins the occurrences, names the licences, finds URLs under several species, and writes every table.
 
-    python benchmarks/bench_manifest.py [--occurrences 500000] [--growth 5000000]   a generated archive
+    python benchmarks/bench_manifest.py                                             generated archives, some minutes
     python benchmarks/bench_manifest.py --archive 500k.zip [--larger 5m.zip]        archives of your own
 
 gbif-dl pins old versions of what we use: it is put into a virtual environment of its own, or --peer names a Python that
@@ -13,6 +13,7 @@ has it. Memory is the peak of the resident set of all processes together.
 """
 
 import argparse
+import contextlib
 import csv
 import io
 import random
@@ -42,6 +43,8 @@ with open(sys.argv[2], "w", newline="") as file:
             writer.writeheader()
         writer.writerow(row)
 """
+DWC, DCTERMS, GBIF = "http://rs.tdwg.org/dwc/terms/", "http://purl.org/dc/terms/", "http://rs.gbif.org/terms/1.0/"
+GBIF_TERMS = ("gbifID", "mediaType", "taxonKey", "acceptedTaxonKey", "speciesKey", "species", "acceptedScientificName")
 NUM_COLUMNS = 241  # of occurrence.txt in GBIF's downloads of 2020 to 2022
 ORDERS = ("Anura", "Ixodida", "Lepidoptera", "Poales")
 TERMS = re.findall(
@@ -76,11 +79,9 @@ def measure(command: Sequence[str | Path]) -> Run:
         top = psutil.Process(process.pid)
         while not ended.wait(0.02):
             total = 0
-            for one in [top, *top.children(recursive=True)]:
-                try:
+            with contextlib.suppress(psutil.NoSuchProcess):  # it may end at any moment
+                for one in [top, *top.children(recursive=True)]:
                     total += one.memory_info().rss
-                except psutil.NoSuchProcess:
-                    continue
             peak = max(peak, total)
 
     watcher = threading.Thread(target=watch)
@@ -159,7 +160,10 @@ def _photo(gbif_id: int, photo: int, number: int) -> list[str]:
 
 def _meta_xml(terms: Sequence[str]) -> str:
     def table(tag: str, key: str, row_type: str, name: str, columns: Sequence[str]) -> str:
-        fields = "".join(f'<field index="{i}" term="http://rs.tdwg.org/dwc/terms/{c}"/>' for i, c in enumerate(columns))
+        space = DWC if tag == "core" else DCTERMS
+        fields = "".join(
+            f'<field index="{i}" term="{GBIF if c in GBIF_TERMS else space}{c}"/>' for i, c in enumerate(columns)
+        )
         return (
             f'<{tag} encoding="UTF-8" fieldsTerminatedBy="\\t" linesTerminatedBy="\\n" fieldsEnclosedBy="" '
             f'ignoreHeaderLines="1" rowType="{row_type}"><files><location>{name}</location></files>'
@@ -175,7 +179,7 @@ def main() -> None:
     """Measure and print a line for each run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--occurrences", type=int, default=500_000)
-    parser.add_argument("--growth", type=int, default=0, help="occurrences of a larger archive, 0 for none")
+    parser.add_argument("--growth", type=int, default=5_000_000, help="occurrences of a larger archive, 0 for none")
     parser.add_argument("--archive", type=Path)
     parser.add_argument("--larger", type=Path)
     parser.add_argument("--peer", type=Path)
@@ -192,7 +196,9 @@ def main() -> None:
             f"{mine.bytes / 1e6:,.0f} MB; gbif-dl {peer.seconds:.1f} s, {peer.bytes / 1e6:,.0f} MB; "
             f"ratio {peer.seconds / mine.seconds:.1f}"
         )
-        larger = given.larger or (make_archive(folder / "larger.zip", given.growth) if given.growth else None)
+        larger = given.larger
+        if not larger and not given.archive and given.growth:
+            larger = make_archive(folder / "larger.zip", given.growth)
         if larger:
             grown = ours(larger, folder)
             print(  # noqa: T201

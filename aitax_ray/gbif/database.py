@@ -1,6 +1,7 @@
-"""DuckDB, which joins, sorts and counts the archive's tables, and goes on disk with what does not fit into MEMORY."""
+"""DuckDB, which joins, sorts and counts the archive's tables, and goes on disk with what does not fit into memory."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,15 +9,18 @@ import duckdb
 
 from aitax_ray.errors import ArchiveError, StorageError
 
-MEMORY = "300MB"
+MEMORY_PER_THREAD = 150  # MB; each thread holds a piece of every column that it reads or writes
+MAX_THREADS = 8
 
 
 @contextlib.contextmanager
 def open_database(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """An empty database that keeps what it cannot hold in `scratch`. Raises StorageError when there is no room."""
     spill = scratch / "spill"
+    threads = min(MAX_THREADS, os.cpu_count() or 1)
     config: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": MEMORY,
+        "threads": threads,
+        "memory_limit": f"{threads * MEMORY_PER_THREAD:.0f}MB",
         "temp_directory": str(spill),
         "preserve_insertion_order": False,  # rows carry their numbers
     }
@@ -25,7 +29,9 @@ def open_database(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
             yield database
     except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
         reason = str(error).splitlines()[0]
-        raise StorageError(f"no room below {scratch} ({reason}): make room or set TMPDIR to another disk") from error
+        raise StorageError(
+            f"no room in memory or below {scratch} ({reason}): make room or set TMPDIR to another disk"
+        ) from error
     except duckdb.Error as error:
         raise ArchiveError(f"the tables of the archive cannot be joined: {str(error).splitlines()[0]}") from error
 

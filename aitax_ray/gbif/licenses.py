@@ -13,34 +13,41 @@ PUBLIC_DOMAIN, ALL_RIGHTS_RESERVED, UNKNOWN = "public-domain", "all-rights-reser
 
 _MARK = "CC-PDM-1.0"
 _VERSION = re.compile(r"(?<![\d.])([1-4][._][05])(?![\d.])")
-_CODE = re.compile(r"(?<![a-z])by((?:[\s_/,+–-]+(?:nc|nd|sa))*)(?![a-z])")  # by-nc-sa, BY NC, by/nc
+_CC = r"creative\s?commons|(?<![a-z])cc(?![a-z])|licen[cs]es?/"
+_BY = re.compile(r"(?<![a-z])by(?![a-z])")
+_CC_BY = re.compile(rf"(?:{_CC})[^a-z0-9]*by(?![a-z])")
+_CODE = re.compile(r"(?<![a-z])by((?:[^a-z0-9]+(?:nc|nd|sa)(?![a-z]))+)")  # by-nc-sa, BY NC, by/nc, BY (NC)
 _WORDS = {
-    "NC": re.compile(r"non[\s-]?commercial"),
-    "ND": re.compile(r"no[\s-]?deriv"),
-    "SA": re.compile(r"share[\s-]?alike"),
+    "nc": re.compile(r"no[nt]?[^a-z0-9]*(?:for )?commercial"),
+    "nd": re.compile(r"no[^a-z0-9]*deriv"),
+    "sa": re.compile(r"share[^a-z0-9]*alike"),
 }
 
 
 def normalise(text: str) -> str:
-    """The name of the licence that a text (URL, code or prose) states.
+    """The name of the licence that a text (URL, code or prose) states; in doubt the one that allows less.
 
     >>> normalise("http://creativecommons.org/licenses/by-nc/4.0/"), normalise("CC_BY_4_0"), normalise("cc by-sa")
     ('CC-BY-NC-4.0', 'CC-BY-4.0', 'CC-BY-SA')
     """
     plain = text.strip().lower()
+    if plain in (PUBLIC_DOMAIN, ALL_RIGHTS_RESERVED):
+        return plain
+    # Every restriction counts, wherever it stands: "photo by Ann, CC BY-NC", "CC BY (non-commercial)".
+    parts = {part for code in _CODE.findall(plain) for part in re.findall("nc|nd|sa", code)}
+    parts |= {part for part, word in _WORDS.items() if word.search(plain)}
     if re.search(r"(?<![a-z])cc[\s_-]?(0|zero)|publicdomain/zero|no rights reserved", plain):
-        return "CC0-1.0"
+        return "CC0-1.0" if not parts else UNKNOWN
     if re.search(r"publicdomain/mark|public domain mark|(?<![a-z])cc-pdm", plain):
         return _MARK
-    is_cc = re.search(r"creative\s?commons|(?<![a-z])cc(?![a-z])", plain)
-    code = _CODE.search(plain)
-    if code and (is_cc or code[0] == _VERSION.sub("", plain).strip(" -")):
-        return _creative_commons(set(re.findall("nc|nd|sa", code[1])), plain)
-    if "attribution" in plain and (is_cc or plain.startswith("attribution")):
-        return _creative_commons({part.lower() for part, word in _WORDS.items() if word.search(plain)}, plain)
-    if re.search(r"public[\s_-]?domain", plain):
-        return PUBLIC_DOMAIN
-    return ALL_RIGHTS_RESERVED if re.search(r"all[\s_-]rights?[\s_-]reserved", plain) else UNKNOWN
+    if re.search(r"all rights? reserved", plain) and "licenses/by" not in plain:
+        return ALL_RIGHTS_RESERVED
+    is_cc = re.search(_CC, plain)
+    is_code = _BY.match(plain) and re.fullmatch(r"by(?:[^a-z0-9]+(?:nc|nd|sa))*", _VERSION.sub("", plain).strip(" -_"))
+    says_attribution = "attribution" in plain and (is_cc or plain.startswith("attribution"))
+    if _CC_BY.search(plain) or is_code or says_attribution or (is_cc and parts and _BY.search(plain)):
+        return _creative_commons(parts, plain)
+    return PUBLIC_DOMAIN if re.search(r"public\s?domain", plain) else UNKNOWN
 
 
 def is_admitted(license_id: str, policy: Policy) -> bool:

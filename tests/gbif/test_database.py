@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,13 +25,26 @@ def test_what_is_written_is_read_again_from_all_its_files(tmp_path: Path) -> Non
 
 
 def test_what_does_not_fit_into_memory_goes_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aitax_ray.gbif.database.MEMORY", "30MB")
+    monkeypatch.setattr("aitax_ray.gbif.database.MEMORY_PER_THREAD", 30 / (os.cpu_count() or 1))
     with open_database(tmp_path) as database:
         database.execute("CREATE TABLE wide AS SELECT range AS n, sha1(range::TEXT) AS text FROM range(1_000_000)")
         found = database.execute("SELECT count(*), sum(n) FROM (SELECT n, row_number() OVER (ORDER BY text) FROM wide)")
         assert found.fetchall() == [(1_000_000, 499_999_500_000)]
         assert database.execute("FROM duckdb_temporary_files()").fetchall()
         assert any((tmp_path / "spill").iterdir())
+
+
+@pytest.mark.parametrize(("cores", "threads", "memory"), [(1, 1, 150), (4, 4, 600), (96, 8, 1200)])
+def test_memory_goes_with_the_threads_that_need_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, threads: int, memory: int
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    with open_database(tmp_path) as database:
+        query = "SELECT current_setting('threads'), current_setting('memory_limit')"
+        ((found, limit),) = database.execute(query).fetchall()
+    assert found == threads
+    number, unit = limit.split()
+    assert float(number) * {"MiB": 2**20, "GiB": 2**30}[unit] == pytest.approx(memory * 1e6, rel=0.05)
 
 
 def test_files_say_of_no_column_that_it_is_never_null(tmp_path: Path) -> None:
@@ -52,7 +66,9 @@ def test_a_disk_without_room_is_told(tmp_path: Path) -> None:
         SET max_temp_directory_size = '0KB';
         SET memory_limit = '5MB';
         CREATE TABLE wide AS SELECT range AS n, sha1(range::TEXT) AS text FROM range(1_000_000)"""
-    with pytest.raises(StorageError, match=f"no room below {tmp_path} .*: make room or set TMPDIR to another disk"):
+    with pytest.raises(
+        StorageError, match=f"no room in memory or below {tmp_path} .*: make room or set TMPDIR to another disk"
+    ):
         run(tmp_path, query)
 
 
