@@ -89,7 +89,12 @@ def resolve(
                 "request it again on gbif.org as Darwin Core Archive"
             )
         if record.status == "FILE_ERASED":
-            if again is None or record.predicate is None:
+            if record.predicate is None:
+                raise GbifError(
+                    f"download {record.key} cannot be had, {OVER[record.status]}, and GBIF keeps no query of it: "
+                    "run the query on gbif.org, and use the new DOI"
+                )
+            if again is None:
                 raise GbifError(
                     f"download {record.key} cannot be had, {OVER[record.status]}: the same command with "
                     "--request-again asks GBIF to make it anew, with a DOI of its own"

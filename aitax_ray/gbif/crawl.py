@@ -9,7 +9,7 @@ are is written first; each is a pair of files, written when it is whole: a run t
 import hashlib
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 PAGE = 300
 WALL = 100_000
 LONG_CRAWL_S = 15 * 60
-SECONDS_PER_PAGE = 1.0  # a guess, for the warning
+SECONDS_PER_REQUEST = 1.0  # a guess, for the warning
 MAX_FACETS = 10_000
 DATASETS = 100  # in one question: a URL has its limits
 PLAN = "parts.json"
@@ -41,7 +41,8 @@ class Crawl:
 
     date: str  # ISO 8601, when GBIF was asked how much there is
     total: int  # occurrences that it told of
-    beyond: int  # of them, those behind the wall in every way to part them, or without a value of what parts them
+    beyond: int  # of them, those behind the wall in every way to part them, without a value of what parts them, or not
+    # given although they were counted
     parts: tuple[tuple[Query, int], ...]
 
 
@@ -60,32 +61,47 @@ def crawl(
     has none.
     """
     api = f"{gbif_url.rstrip('/')}/v1/occurrence/search"
-    plan = _read_plan(storage, folder) or _plan(client, api, keys, datasets, checklist)
+    plan = _read_plan(storage, folder)
+    asked = 0
+    if plan is None:
+        asked = len(list(queries(keys, datasets, checklist)))
+        warn_if_long(asked, "counting the occurrences with photographs")
+        plan = _plan(client, api, keys, datasets, checklist)
     if not plan.parts:
         raise DataError(f"GBIF has no photographs of these {len(keys):,} taxa: check the keys and --checklist")
     storage.write_json(f"{folder}/{PLAN}", asdict(plan))
-    seconds = sum(-(-size // PAGE) for _, size in plan.parts) * SECONDS_PER_PAGE
-    if seconds > LONG_CRAWL_S:
-        log.warning(
-            "paging through %s occurrences takes about %.1f h, and GBIF asks to request a download instead: "
-            "give an account (GBIF_USER, GBIF_PWD), and the data get a DOI as well",
-            f"{plan.total:,}",
-            seconds / 3600,
-        )
-    names, missing = [], 0
+    names = [hashlib.sha256(_encoded(query).encode()).hexdigest()[:16] for query, _ in plan.parts]
+    there = {file.path for file in storage.files(folder)}
+    whole_parts = {name for name in names if f"{folder}/multimedia-{name}.txt" in there}
+    left = [size for name, (_, size) in zip(names, plan.parts, strict=True) if name not in whole_parts]
+    warn_if_long(asked + sum(-(-size // PAGE) for size in left), f"paging through {sum(left):,} occurrences")
+    missing = 0
     with progress("searching GBIF", plan.total, "occurrences") as advance:
-        for query, size in plan.parts:
-            name = hashlib.sha256(_encoded(query).encode()).hexdigest()[:16]
-            names.append(name)
-            if not storage.exists(f"{folder}/multimedia-{name}.txt"):
-                missing += max(0, size - _write_part(client, api, query, checklist, storage, folder, name))
+        for name, (query, size) in zip(names, plan.parts, strict=True):
+            if name in whole_parts:  # a line an occurrence: what an earlier run did not get is told by this one too
+                given = storage.read_bytes(f"{folder}/occurrence-{name}.txt").count(b"\n")
+            else:
+                given = _write_part(client, api, query, size, checklist, storage, folder, name)
+            missing += max(0, size - given)
             advance(size)
     storage.write_bytes(f"{folder}/meta.xml", meta_xml(names).encode())
     if missing:
         log.warning("GBIF gave %s occurrences fewer than it had counted", f"{missing:,}")
     if plan.beyond:
         log.warning("%s occurrences cannot be reached by searching: request a download instead", f"{plan.beyond:,}")
-    return plan
+    return replace(plan, beyond=plan.beyond + missing)
+
+
+def warn_if_long(num_requests: int, what: str) -> None:
+    """Warn when so many requests, one at a time, take longer than GBIF wants to be searched for."""
+    seconds = num_requests * SECONDS_PER_REQUEST
+    if seconds > LONG_CRAWL_S:
+        log.warning(
+            "%s takes about %.1f h, and GBIF asks to request a download instead: "
+            "give an account (GBIF_USER, GBIF_PWD), and the data get a DOI as well",
+            what,
+            seconds / 3600,
+        )
 
 
 def queries(keys: Sequence[str], datasets: Sequence[str], checklist: str) -> Iterator[Query]:
@@ -164,9 +180,12 @@ def _parts(client: Client, api: str, query: Query, count: int, names: Sequence[s
 
 
 def _write_part(
-    client: Client, api: str, query: Query, checklist: str, storage: Storage, folder: str, name: str
+    client: Client, api: str, query: Query, size: int, checklist: str, storage: Storage, folder: str, name: str
 ) -> int:
-    """Write the two files of a part; gives the number of its occurrences."""
+    """Write the two files of a part of about `size` occurrences; gives their number.
+
+    Raises GbifError when GBIF gives nothing and does not say that this is the end: then the part is not whole.
+    """
     occurrences: list[str] = []
     media: list[str] = []
     while len(occurrences) < WALL:
@@ -176,8 +195,13 @@ def _write_part(
             row = occurrence_row(result, checklist)
             occurrences.append(line(row, OCCURRENCE_TERMS))
             media += [line({**m, "gbifID": row["gbifID"]}, MEDIA_TERMS) for m in parts(result, "media")]
-        if body.get("endOfRecords") or not body["results"]:
+        if body.get("endOfRecords"):
             break
+        if not body["results"]:
+            raise GbifError(
+                f"GBIF gives an empty page after {len(occurrences):,} of {size:,} occurrences: run the same command "
+                "later, it goes on with this part"
+            )
     storage.write_bytes(f"{folder}/occurrence-{name}.txt", "".join(occurrences).encode())
     storage.write_bytes(f"{folder}/multimedia-{name}.txt", "".join(media).encode())  # last: it marks the part as whole
     return len(occurrences)

@@ -64,6 +64,9 @@ def _fill(client: Client, url: str, part: Path, size: int, max_bytes: int) -> bo
                     raise GbifError(
                         f"{url} is of {total:,} bytes, more than the {max_bytes:,} allowed: narrow the query"
                     )
+                log.info(
+                    "fetching %s of %s bytes, from byte %s on", url, f"{total:,}" if total else "so many", f"{begin:,}"
+                )
                 end, finished = _append(response, part, begin, max_bytes, url, advance)
             finally:
                 response.close()

@@ -1,6 +1,7 @@
 """The `manifest` stage: from a DOI, an archive, names of species or a folder of photographs to what to download."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from itertools import product
@@ -50,7 +51,7 @@ class ManifestSettings(StageSettings):
     request_again: Annotated[bool, HOW] = False
     """Ask for a download anew whose file GBIF has erased; takes your account in GBIF_USER and GBIF_PWD, or netrc."""
     dry_run: Annotated[bool, HOW] = False
-    """Only count photographs, species, occurrences and hosts and estimate what they take; nothing is written."""
+    """Only count or estimate what there is and what it takes; nothing is kept (but an archive at a URL is fetched)."""
     gbif_url: Annotated[str, HOW] = "https://api.gbif.org"
     """Address of GBIF's API."""
     wait_s: Annotated[float, Field(ge=0), HOW] = 3 * 3600.0
@@ -73,6 +74,18 @@ class ManifestSettings(StageSettings):
         from aitax_ray.gbif.api import parse_doi, parse_key
 
         return (parse_doi if info.field_name == "doi" else parse_key)(given) if given else None
+
+    @field_validator("archive", "gbif_url")
+    @classmethod
+    def _without_password(cls, given: str | None, info: ValidationInfo) -> str | None:
+        # Not of every URL: abfss://container@account names a place, and no user.
+        if given and re.search(r"https?://[^/?#]*@|://[^/?#@]*:[^/?#]*@", given, re.IGNORECASE):
+            raise SettingsError(
+                f"{flag(str(info.field_name))}: the address holds a user or password, which would stand in reports and "
+                "logs: leave it out, and "
+                + ("fetch the archive yourself" if info.field_name == "archive" else "give it in ~/.netrc")
+            )
+        return given
 
     @field_validator("photos")
     @classmethod
@@ -114,18 +127,22 @@ def manifest(settings: ManifestSettings) -> StageReport:
     to cite them), manifest/media/ (schemas.MEDIA), manifest/taxa.parquet (TAXA), manifest/occurrences.parquet
     (OCCURRENCES: those with a photograph), manifest/dropped.parquet (DROPPED: every other media row, with the reason)
     and manifest/unmatched_names.json. An archive that was fetched is kept when other settings change. With --dry-run
-    it only counts, and the report is not stored. Raises SettingsError, GbifError, ArchiveError, StorageError, and
-    DataError when no photograph is left.
+    it only counts or estimates, and the report is not stored. Raises SettingsError, GbifError, ArchiveError,
+    StorageError, and DataError when no photograph is left.
     """
     from aitax_ray.gbif.estimate import dry_run
-    from aitax_ray.gbif.tabulate import tabulate
+    from aitax_ray.gbif.tabulate import VERNACULAR_NAMES_MISSING, tabulate
 
     _check_source(settings)
     ws = Workspace(settings.root)
     if settings.dry_run:
         return dry_run(ws.storage, settings)
+    earlier = ws.report("manifest")
+    # Only where it is asked for in so many words: a manifest that changes makes all that was built from it stale.
+    unnamed = settings.vernacular_names and earlier is not None and earlier.counts.get(VERNACULAR_NAMES_MISSING)
+    again = "vernacular names are missing" if unnamed else ""
     # Incremental for the sake of what was fetched alone: the tables are always written anew.
-    return ws.run("manifest", settings, (), lambda: tabulate(ws.storage, settings), incremental=True)
+    return ws.run("manifest", settings, (), lambda: tabulate(ws.storage, settings), incremental=True, again=again)
 
 
 def _check_source(settings: ManifestSettings) -> None:

@@ -9,14 +9,16 @@ import re
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 
 from aitax_ray.errors import GbifError, SettingsError
 from aitax_ray.gbif.account import Account, find_account, how
-from aitax_ray.gbif.answer import told
+from aitax_ray.gbif.answer import parts, told
 from aitax_ray.gbif.api import OVER, lookup
 from aitax_ray.gbif.client import Client, read
+from aitax_ray.gbif.crawl import Query
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import ARCHIVE
 
@@ -27,6 +29,15 @@ REQUESTED = f"{ARCHIVE}/requested.json"  # digest of a request to its key, so th
 MAX_VALUES = 101_000  # of all predicates of a request together
 TOO_MANY = (420, 429)  # GBIF allows a user up to three downloads at a time
 KEY = re.compile(r"[A-Za-z0-9-]+")
+MAX_QUERY = 6_000  # characters of a search: servers refuse URLs of more than 8,000 or so
+# The terms that the search takes by the same name, in camel case, with the same values.
+# fmt: off
+SEARCHED = frozenset({
+    "TAXON_KEY", "KINGDOM_KEY", "PHYLUM_KEY", "CLASS_KEY", "ORDER_KEY", "FAMILY_KEY", "GENUS_KEY", "SPECIES_KEY",
+    "DATASET_KEY", "MEDIA_TYPE", "COUNTRY", "CONTINENT", "YEAR", "MONTH", "LICENSE", "BASIS_OF_RECORD",
+    "OCCURRENCE_STATUS", "HAS_COORDINATE", "HAS_GEOSPATIAL_ISSUE", "PUBLISHING_COUNTRY",
+})
+# fmt: on
 LOOK = "look on https://www.gbif.org/user/download whether it took it, and give its key as --download-key"
 
 
@@ -45,6 +56,37 @@ def photographs_of(keys: Sequence[str], datasets: Sequence[str], checklist: str)
     return {"type": "and", "predicates": parts}
 
 
+def search_for(predicate: dict[str, Any], datasets: Sequence[str]) -> Query | None:
+    """The question to GBIF's search for the photographs of what a predicate says, from these datasets or all; None when
+    it is more than equalities joined by "and", or too long for a URL.
+    """
+    found: dict[str, list[str]] = {}
+    left = [predicate]
+    while left:
+        at = left.pop()
+        if at.get("type") == "and":
+            left += parts(at, "predicates")
+            continue
+        values = {"equals": [at.get("value")], "in": at.get("values")}.get(str(at.get("type")))
+        first, *others = str(at.get("key")).lower().split("_")
+        name = first + "".join(other.capitalize() for other in others)
+        if str(at.get("key")) not in SEARCHED or not isinstance(values, list) or not values or name in found:
+            return None
+        found[name] = [str(value).lower() if isinstance(value, bool) else str(value) for value in values]
+    if "StillImage" not in found.setdefault("mediaType", ["StillImage"]):
+        return None
+    found["mediaType"] = ["StillImage"]
+    if datasets:
+        found["datasetKey"] = [key for key in found.get("datasetKey", datasets) if key in datasets]
+    fits = all(found.values()) and len(urlencode(found, doseq=True)) <= MAX_QUERY
+    return dict(found) if fits else None
+
+
+def requested(storage: Storage, gbif_url: str, predicate: dict[str, Any], checklist: str) -> str:
+    """The key of the download that an earlier run asked for with this request, "" when none did."""
+    return _requested(storage).get(digest([gbif_url, predicate, checklist]), "")
+
+
 def request_once(storage: Storage, client: Client, gbif_url: str, predicate: dict[str, Any], checklist: str) -> str:
     """The key of the download that this request gives, with the user's account.
 
@@ -53,7 +95,7 @@ def request_once(storage: Storage, client: Client, gbif_url: str, predicate: dic
     account = find_account(gbif_url)
     if account is None:
         raise GbifError(f"asking GBIF for a download takes your account there: {how(gbif_url)}")
-    asked: dict[str, str] = storage.read_json(REQUESTED) if storage.exists(REQUESTED) else {}
+    asked = _requested(storage)
     name = digest([gbif_url, predicate, checklist])
     if name not in asked or lookup(client, gbif_url, asked[name]).status in OVER:
         asked[name] = request_download(client, gbif_url, account, predicate, checklist)
@@ -90,6 +132,10 @@ def request_download(client: Client, gbif_url: str, account: Account, predicate:
         raise GbifError(f"{what}: {LOOK}" if status < 300 or status >= 500 else f"{what}: check the query")
     log.info("asked GBIF for download %s: https://www.gbif.org/occurrence/download/%s", text, text)
     return text
+
+
+def _requested(storage: Storage) -> dict[str, str]:
+    return dict(storage.read_json(REQUESTED)) if storage.exists(REQUESTED) else {}
 
 
 def digest(value: Any) -> str:

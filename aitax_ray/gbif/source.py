@@ -20,7 +20,7 @@ from aitax_ray.gbif.client import Client
 from aitax_ray.gbif.crawl import crawl
 from aitax_ray.gbif.fetch import fetch
 from aitax_ray.gbif.origin import Query, cite_search
-from aitax_ray.gbif.request import digest, photographs_of, request_once
+from aitax_ray.gbif.request import digest, photographs_of, request_once, requested
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import ARCHIVE, QUERY
 
@@ -57,7 +57,7 @@ def from_gbif(
     """
 
     def again(record: api.DownloadRecord) -> str:
-        _check_checklist(checklist, record.key, record.checklist_key)
+        check_checklist(checklist, record.key, record.checklist_key)
         named = "" if record.checklist_key == api.BACKBONE else record.checklist_key
         return request_once(storage, client, gbif_url, record.predicate or {}, named)
 
@@ -65,7 +65,7 @@ def from_gbif(
         record = api.resolve(client, gbif_url, name, wait_s, again if request_again else None)
         if not record.download_link:
             raise GbifError(f"GBIF gives no link to the file of download {record.key} ({record.status}): try later")
-        _check_checklist(checklist, record.key, record.checklist_key)  # before gigabytes are fetched
+        check_checklist(checklist, record.key, record.checklist_key)  # before gigabytes are fetched
         query = Query(
             source=name,
             doi=record.doi,
@@ -82,7 +82,7 @@ def from_gbif(
         return record.download_link, record.size, query
 
     with _stored(storage, client, name, ask) as (path, query):
-        _check_checklist(checklist, query.download_key, query.checklist_key)
+        check_checklist(checklist, query.download_key, query.checklist_key)
         yield path, query
 
 
@@ -92,11 +92,14 @@ def from_species(
 ) -> Iterator[tuple[Path, Query]]:
     """The occurrences with photographs of some taxa: as a download when there is an account, else by searching.
 
-    Raises GbifError.
+    The download that an earlier run fetched for them is used as it is. Raises GbifError.
     """
     predicate = photographs_of(wanted.keys, wanted.datasets, wanted.checklist)
-    if find_account(gbif_url) is not None:
-        key = request_once(storage, client, gbif_url, predicate, wanted.checklist)
+    key = requested(storage, gbif_url, predicate, wanted.checklist)
+    if not key or not is_stored(storage, key):  # else GBIF, which may have erased it by now, has nothing to tell
+        has_account = find_account(gbif_url) is not None
+        key = request_once(storage, client, gbif_url, predicate, wanted.checklist) if has_account else ""
+    if key:
         with from_gbif(storage, client, gbif_url, key, wait_s) as found:
             yield found
         return
@@ -203,7 +206,8 @@ def _earlier(storage: Storage, source: str) -> Query | None:
     return query if query.source == source and query.archive == STORED else None
 
 
-def _check_checklist(wanted: str, download_key: str, checklist: str) -> None:
+def check_checklist(wanted: str, download_key: str, checklist: str) -> None:
+    """Raise SettingsError when a download has keys of another checklist than the one `wanted`, "" for any."""
     if wanted and wanted != checklist:
         raise SettingsError(
             f"--checklist is {wanted}, but download {download_key} has keys of {checklist}: leave it out, or request a "

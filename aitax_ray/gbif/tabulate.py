@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 ENGLISH = "eng"
 UNMATCHED = "manifest/unmatched_names.json"
+VERNACULAR_NAMES_MISSING = "vernacular_names_missing"  # species for which GBIF did not answer, among the counts
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def tabulate(storage: Storage, settings: "ManifestSettings") -> Outcome:
         tables.mkdir()
         write(found.database, "FROM dropped ORDER BY row", tables / "dropped.parquet")
         num_occurrences = taxa.write_occurrences(found.database, tables / "occurrences.parquet")
-        told = _with_vernacular_names(taxa.read_taxa(found.database), storage, client, settings, found)
+        told, num_unnamed = _with_vernacular_names(taxa.read_taxa(found.database), storage, client, settings, found)
         storage.delete(workspace.MEDIA)
         storage.upload(found.folder / "media", workspace.MEDIA)
         storage.upload(tables, workspace.DROPPED.rsplit("/", 1)[0])
@@ -81,7 +82,8 @@ def tabulate(storage: Storage, settings: "ManifestSettings") -> Outcome:
                 "species": told.height,
                 "occurrences": num_occurrences,
                 "hosts": len(found.hosts),
-            },
+            }
+            | ({VERNACULAR_NAMES_MISSING: num_unnamed} if num_unnamed else {}),
             reasons={reason: n for reason, n in found.counts.most_common() if reason},
         )
         about = {
@@ -183,17 +185,20 @@ def taxon_keys(storage: Storage | None, client: Client, settings: "ManifestSetti
 
 def _with_vernacular_names(
     told: pl.DataFrame, storage: Storage, client: Client, settings: "ManifestSettings", found: Settled
-) -> pl.DataFrame:
+) -> tuple[pl.DataFrame, int]:
+    """The taxa with their vernacular names, and the number of those that GBIF did not answer for."""
     wanted = settings.vernacular_names
     if wanted is None:
         wanted = bool(settings.doi or settings.download_key or settings.names or settings.species)
     names: dict[str, dict[str, str]] = {}
+    num_unnamed = 0
     # Keys of the backbone are numbers; of other keys GBIF knows no names, or those of something else.
     keys = [key for key in told["species_key"] if key.isdecimal()]
     if not settings.photos and len(keys) < told.height:
         keys = []
     if wanted and keys and found.of_gbif and (found.query.checklist_key or api.BACKBONE) == api.BACKBONE:
         names = vernacular_names(client, settings.gbif_url, keys, storage)
+        num_unnamed = len(set(keys) - names.keys())
     elif wanted:
         log.info("GBIF tells vernacular names for the keys of its backbone only, and these are others")
     listed = [
@@ -205,9 +210,10 @@ def _with_vernacular_names(
         for key, own in zip(told["species_key"], told["vernacular_name"], strict=True)
     ]
     kind = pl.List(pl.Struct({"language": pl.String, "name": pl.String}))
-    return told.with_columns(
+    named = told.with_columns(
         vernacular_names=pl.Series(listed, dtype=kind), vernacular_name=pl.Series(english, dtype=pl.String)
     )
+    return named, num_unnamed
 
 
 def _to_arrow(frame: pl.DataFrame, schema: pa.Schema) -> pa.Table:

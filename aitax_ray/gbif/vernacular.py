@@ -39,7 +39,9 @@ def vernacular_names(client: Client, gbif_url: str, keys: Sequence[str], storage
                         storage.write_json(CACHE, known)
                     advance(1)
         except GbifError as error:
-            log.warning("going on without all vernacular names, the same command with --force asks again: %s", error)
+            log.warning(
+                "going on without all vernacular names, --vernacular-names with the same command asks again: %s", error
+            )
         finally:
             storage.write_json(CACHE, known)
     return {key: known[key] for key in keys if key in known}

@@ -108,6 +108,14 @@ def test_an_erased_download_names_the_command_that_requests_it_again(
         resolve(client, server.url, DOI, wait_s=0)
 
 
+def test_an_erased_download_without_query_cannot_be_requested_again(server: Server, gbif: Gbif, client: Client) -> None:
+    gbif.download(statuses=("FILE_ERASED",), request={"format": "DWCA"})
+    for again in (None, lambda record: "0000002-1"):
+        with pytest.raises(GbifError, match=r"GBIF keeps no query of it: run the query on gbif\.org") as raised:
+            resolve(client, server.url, DOI, 3600, again)
+        assert "--request-again" not in str(raised.value)
+
+
 def test_an_erased_download_is_asked_for_anew_once(server: Server, gbif: Gbif, client: Client) -> None:
     gbif.download(statuses=("FILE_ERASED",))
     gbif.download("0000002-1", statuses=("PREPARING", "SUCCEEDED"))

@@ -251,6 +251,30 @@ def test_fewer_occurrences_than_counted_are_told(
     assert "GBIF gave 2 occurrences fewer than it had counted" in caplog.messages
 
 
+def test_what_gbif_did_not_give_is_beyond_reach_whichever_run_asked_for_it(
+    server: Server, gbif: Gbif, client: Client, storage: Storage
+) -> None:
+    gbif.photographed(5)
+    server.routes[SEARCH] = [as_json({"count": 7, "results": []}), None]
+    assert crawled(server, client, storage).beyond == 2
+    server.requests.clear()
+    assert crawled(server, client, storage).beyond == 2
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("body", [{"count": 9, "endOfRecords": False, "results": []}, {"count": 9, "results": []}])
+def test_an_empty_page_that_is_not_the_end_leaves_its_part_to_a_later_run(
+    server: Server, gbif: Gbif, client: Client, storage: Storage, body: object
+) -> None:
+    gbif.photographed(9)
+    server.routes[SEARCH] = lambda asked: as_json(body) if asked.query.get("offset") == ["4"] else None
+    with pytest.raises(GbifError, match="GBIF gives an empty page after 4 of 9 occurrences: run the same command"):
+        crawled(server, client, storage)
+    server.routes.clear()
+    assert crawled(server, client, storage).beyond == 0
+    assert ids(storage) == list(range(1, 10))
+
+
 def test_a_gbif_whose_pages_do_not_end_is_left_at_the_wall(
     server: Server, gbif: Gbif, client: Client, storage: Storage
 ) -> None:
@@ -269,6 +293,29 @@ def test_a_long_crawl_warns_and_says_what_is_better(
     crawled(server, client, storage)
     [told] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert "GBIF asks to request a download instead: give an account (GBIF_USER, GBIF_PWD)" in told
+
+
+def test_a_long_count_warns_before_the_first_question(
+    server: Server, client: Client, storage: Storage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(crawl_module, "LONG_CRAWL_S", 1)
+    server.routes[SEARCH] = plain("not today", 400)
+    with pytest.raises(GbifError, match="not today"):
+        crawled(server, client, storage, "11", "12")
+    assert "counting the occurrences with photographs takes about 0.0 h, and GBIF asks to request" in caplog.text
+
+
+def test_the_questions_count_for_how_long_a_crawl_takes(
+    server: Server, gbif: Gbif, client: Client, storage: Storage, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(crawl_module, "LONG_CRAWL_S", 3)
+    gbif.photographed(9)
+    crawled(server, client, storage)  # a question and three pages
+    assert "paging through 9 occurrences takes about 0.0 h" in caplog.text
+    caplog.clear()
+    crawled(server, client, storage)
+    assert caplog.text == ""  # nothing is left to ask for
 
 
 def test_taxa_without_photographs_are_told_and_nothing_is_kept(

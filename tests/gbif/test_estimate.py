@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from aitax_ray.errors import GbifError
+from aitax_ray.errors import GbifError, SettingsError
 from aitax_ray.gbif.client import Client
 from aitax_ray.gbif.estimate import BYTES_PER_PHOTO, Estimate
 from aitax_ray.gbif.manifest import ManifestSettings, manifest
 from aitax_ray.workspace import StageReport
 
 from .conftest import Server, archive_files, occurrence, photo, write_folder, write_zip
-from .fake import DOI, KEY, Gbif
+from .fake import COL, DOI, KEY, Gbif
 
 DryRun = Callable[..., StageReport]
 OCCURRENCES = [occurrence("1"), occurrence("2"), occurrence("3", "12"), occurrence("4", "")]
@@ -57,19 +57,98 @@ def test_an_archive_is_counted_and_nothing_is_written(
     )
 
 
+ALL = {"format": "DWCA", "predicate": {"type": "in", "key": "TAXON_KEY", "values": ["11", "12"]}}
+
+
 @pytest.mark.parametrize("name", [{"doi": DOI}, {"download_key": KEY}])
-def test_a_download_is_fetched_counted_and_not_kept(
-    dry_run: DryRun, gbif: Gbif, archive: Path, root: Path, name: dict[str, str]
+def test_a_download_is_estimated_from_a_page_of_the_search(
+    server: Server, dry_run: DryRun, gbif: Gbif, root: Path, name: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    gbif.download(archive=archive.read_bytes())
-    assert dry_run(**name).counts == COUNTED
+    caplog.set_level("INFO")
+    gbif.download(request=ALL, size=38_857)
+    gbif.photographed(400)
+    gbif.photographed(5, 13)
+    assert dry_run(**name).counts == {
+        "images": 400,
+        "species": 1,
+        "occurrences": 400,
+        "hosts": 1,
+        "bytes": 400 * BYTES_PER_PHOTO,
+        "occurrences_in_download": 3,
+        "archive_bytes": 38_857,
+    }
+    assert len(server.requests) == 2
+    assert server.requests[1].query["taxonKey"] == ["11", "12"]
+    assert (
+        f"download {KEY} has 3 occurrences, with photographs or without, in an archive of 38,857 bytes" in caplog.text
+    )
     assert not root.exists()
 
 
-def test_an_archive_behind_a_url_is_counted(dry_run: DryRun, gbif: Gbif, archive: Path, root: Path) -> None:
+def test_a_download_is_searched_for_in_its_checklist(server: Server, dry_run: DryRun, gbif: Gbif) -> None:
+    predicate = {"type": "equals", "key": "TAXON_KEY", "value": "C11"}
+    gbif.download(request={"format": "DWCA", "checklistKey": COL, "predicate": predicate})
+    gbif.photographed(3)
+    assert dry_run(doi=DOI).counts["images"] == 3
+    assert server.requests[1].query["checklistKey"] == [COL]
+    with pytest.raises(SettingsError, match="leave it out"):
+        dry_run(doi=DOI, checklist="another")
+
+
+def test_a_download_whose_query_the_search_does_not_take_is_not_estimated(
+    server: Server, dry_run: DryRun, gbif: Gbif, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    gbif.download(request={"format": "DWCA", "predicate": {"type": "not", "predicate": ALL["predicate"]}}, size=38_857)
+    report = dry_run(doi=DOI)
+    assert (report.counts, report.metrics) == ({"occurrences_in_download": 3, "archive_bytes": 38_857}, {})
+    assert "in an archive of 38,857 bytes; its query is none that GBIF's search takes" in caplog.text
+    assert server.paths("request/") == []
+    assert not root.exists()
+
+
+def test_an_archive_behind_a_url_is_fetched_and_counted_and_says_so(
+    dry_run: DryRun, gbif: Gbif, archive: Path, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     link = gbif.download(archive=archive.read_bytes())["downloadLink"]
     assert dry_run(archive=link).counts == COUNTED
+    assert "the archive is fetched to count what is in it, and not kept" in caplog.text
+    assert f"fetching {link} of {archive.stat().st_size:,} bytes" in caplog.text
     assert not root.exists()
+
+
+def test_only_photographs_whose_licence_is_asked_for_are_estimated(dry_run: DryRun, gbif: Gbif, tmp_path: Path) -> None:
+    gbif.photographed(2)
+    gbif.photographed(1)[0]["media"][0]["license"] = "http://creativecommons.org/licenses/by-nc/4.0/"
+    (tmp_path / "species.txt").write_text("11\n", encoding="utf-8")
+    assert dry_run(species=tmp_path / "species.txt", license="open").counts["images"] == 2
+    assert dry_run(species=tmp_path / "species.txt", license="non-commercial").counts["images"] == 3
+
+
+def test_questions_that_overlap_count_an_occurrence_once_and_all_species_of_a_genus(
+    dry_run: DryRun, gbif: Gbif, tmp_path: Path
+) -> None:
+    gbif.photographed(3)
+    gbif.photographed(2, 12, "Rana nigra")
+    gbif.photographed(1, 13, "Rana rubra", speciesKey=None)
+    (tmp_path / "species.txt").write_text("2\n11\n", encoding="utf-8")  # a genus, and a species of it
+    counts = dry_run(species=tmp_path / "species.txt").counts
+    assert (counts["images"], counts["species"], counts["occurrences"]) == (5, 2, 5)
+    assert dry_run(species=tmp_path / "species.txt", label="genus").counts["images"] == 6
+
+
+def test_what_an_estimate_leaves_out_is_told(
+    dry_run: DryRun, gbif: Gbif, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr("aitax_ray.gbif.crawl.LONG_CRAWL_S", 1)
+    gbif.photographed(1)
+    (tmp_path / "species.txt").write_text("11\n12\n", encoding="utf-8")
+    dry_run(species=tmp_path / "species.txt", number=1)
+    assert "--number is not taken into account" in caplog.text
+    assert "species and hosts are those seen there" in caplog.text
+    assert "asking GBIF 2 questions takes about 0.0 h, and GBIF asks to request a download instead" in caplog.text
 
 
 def test_a_folder_of_photographs_is_counted_with_nothing_to_download(
@@ -142,7 +221,7 @@ def test_what_is_under_the_root_is_used_and_left_as_it_is(
     server.requests.clear()
     assert dry_run(doi=DOI, number=1).counts["images"] == 2
     assert server.requests == []
-    assert dry_run(download_key="0000002-1").counts == COUNTED
+    assert dry_run(download_key="0000002-1").counts["images"] == 0  # GBIF is asked
     assert dry_run(archive=str(archive)).counts == COUNTED
     with pytest.raises(GbifError, match="GBIF knows no download"):
         dry_run(doi="10.15468/dl.other")

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import ArchiveError, DataError, GbifError, SettingsError
 from aitax_ray.gbif.manifest import ManifestSettings, manifest
+from aitax_ray.settings import flag
 from aitax_ray.storage import Storage
 
 from .conftest import Row, Server, archive_files, occurrence, photo, write_folder, write_zip
@@ -278,6 +279,29 @@ def test_a_list_that_force_would_delete_is_not_read(root: str, archive: Path, na
 def test_a_number_below_one_is_refused(root: str) -> None:
     with pytest.raises(ValidationError):
         ManifestSettings(root=root, archive="x", number=0)
+
+
+@pytest.mark.parametrize("name", ["archive", "gbif_url"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://ann:s3cr3t@example.org/a.zip",
+        "HTTP://s3cr3t@example.org/a.zip",
+        "s3://key:s3cr3t@bucket/a.zip",
+        "simplecache::https://ann:s3cr3t@example.org/a.zip",
+    ],
+)
+def test_a_password_in_an_address_is_refused_and_not_told(root: str, name: str, url: str) -> None:
+    with pytest.raises(SettingsError, match=f"{flag(name)}: the address holds a user or password") as raised:
+        ManifestSettings(root=root, **{name: url})
+    assert "s3cr3t" not in f"{raised.value!r} {raised.value.__cause__!r}"
+
+
+@pytest.mark.parametrize(
+    "url", ["abfss://frogs@account.dfs.core.windows.net/a.zip", "https://example.org:8080/@ann/a.zip?by=ann@x.org"]
+)
+def test_an_at_sign_alone_is_no_password(root: str, url: str) -> None:
+    assert ManifestSettings(root=root, archive=url).archive == url
 
 
 def test_an_archive_without_media_rows_is_refused(root: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from aitax_ray.errors import GbifError, SettingsError
 from aitax_ray.gbif import request
 from aitax_ray.gbif.account import Account
 from aitax_ray.gbif.client import Client
-from aitax_ray.gbif.request import REQUESTED, digest, photographs_of, request_download, request_once
+from aitax_ray.gbif.request import REQUESTED, digest, photographs_of, request_download, request_once, search_for
 from aitax_ray.storage import Storage
 
 from .conftest import Server
@@ -44,6 +44,50 @@ def test_photographs_of_taxa_are_asked_for_with_their_checklist() -> None:
     }
     assert "DATASET_KEY" not in json.dumps(photographs_of(["1"], [], ""))
     assert "checklistKey" not in json.dumps(photographs_of(["1"], [], ""))
+
+
+def all_of(*predicates: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "and", "predicates": list(predicates)}
+
+
+STILL = {"type": "equals", "key": "MEDIA_TYPE", "value": "StillImage"}
+
+
+@pytest.mark.parametrize(
+    ("predicate", "found"),
+    [
+        (PREDICATE, {"taxonKey": ["1"]}),
+        (photographs_of(["1", "2"], ["d"], COL), {"taxonKey": ["1", "2"], "datasetKey": ["d"]}),
+        (
+            all_of(all_of(PREDICATE, STILL), {"type": "equals", "key": "HAS_COORDINATE", "value": True}),
+            {"taxonKey": ["1"], "hasCoordinate": ["true"]},
+        ),
+        (
+            all_of({"type": "in", "key": "BASIS_OF_RECORD", "values": ["A", "B"]}, PREDICATE),
+            {"basisOfRecord": ["A", "B"], "taxonKey": ["1"]},
+        ),
+        ({"type": "equals", "key": "MEDIA_TYPE", "value": "Sound"}, None),
+        ({"type": "not", "predicate": PREDICATE}, None),
+        ({"type": "or", "predicates": [PREDICATE, STILL]}, None),
+        (all_of(PREDICATE, {"type": "within", "geometry": "POLYGON ((0 0, 0 1, 1 1, 0 0))"}), None),
+        (all_of(PREDICATE, {"type": "greaterThan", "key": "YEAR", "value": "2000"}), None),
+        (all_of(PREDICATE, PREDICATE | {"value": "2"}), None),  # both, where the search takes either
+        ({"type": "equals", "key": "GBIF_ID", "value": "1"}, None),
+        ({"type": "in", "key": "TAXON_KEY", "values": [str(key) for key in range(1000)]}, None),
+        ({}, None),
+    ],
+)
+def test_a_simple_query_can_be_put_to_the_search(predicate: dict[str, Any], found: dict[str, list[str]] | None) -> None:
+    assert search_for(predicate, []) == (None if found is None else found | {"mediaType": ["StillImage"]})
+
+
+def test_the_datasets_that_are_kept_narrow_the_search() -> None:
+    wide = search_for(PREDICATE, ["a", "b"])
+    narrow = search_for(photographs_of(["1"], ["b", "c"], ""), ["a", "b"])
+    assert wide is not None
+    assert narrow is not None
+    assert (wide["datasetKey"], narrow["datasetKey"]) == (["a", "b"], ["b"])
+    assert search_for(photographs_of(["1"], ["c"], ""), ["a", "b"]) is None
 
 
 def test_more_keys_than_gbif_takes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

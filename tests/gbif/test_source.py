@@ -184,6 +184,36 @@ def test_with_an_account_species_come_as_a_download(server: Server, gbif: Gbif, 
     assert server.paths("/occurrence/search") == []
 
 
+@pytest.mark.usefixtures("account")
+def test_the_download_of_species_is_used_after_gbif_erased_it(
+    server: Server, gbif: Gbif, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest(settings(species="11\n12"))
+    [record] = gbif.downloads.values()
+    record["status"] = ["FILE_ERASED"]
+    server.requests.clear()
+    assert manifest(settings(species="11\n12", number=1)).counts["kept"] == 2
+    assert [path for path in server.paths() if "vernacularNames" not in path] == []
+    manifest(settings(species="11"))  # other species are another request
+    assert len(server.posts()) == 1
+    monkeypatch.delenv("GBIF_USER")
+    server.requests.clear()
+    assert manifest(settings(species="11", number=1)).counts["kept"] == 2  # what is there takes no account
+    assert server.paths("/occurrence/") == []
+
+
+@pytest.mark.usefixtures("account")
+def test_the_download_of_species_is_asked_for_anew_when_what_is_stored_is_harmed(
+    server: Server, gbif: Gbif, settings: Settings, root: str
+) -> None:
+    manifest(settings(species="11\n12"))
+    [record] = gbif.downloads.values()
+    record["status"] = ["FILE_ERASED"]
+    Path(root, "archive/archive.zip").write_bytes(b"PK")
+    assert manifest(settings(species="11\n12", number=1)).counts["kept"] == 2
+    assert len(server.posts()) == 2
+
+
 @pytest.mark.usefixtures("account", "_datasets")
 def test_the_password_is_nowhere_but_in_the_request(
     server: Server, gbif: Gbif, settings: Settings, root: str, caplog: pytest.LogCaptureFixture

@@ -15,7 +15,7 @@ from aitax_ray.gbif.tabulate import UNMATCHED
 from aitax_ray.storage import Storage
 
 from .conftest import Server, archive_files, meta_xml, occurrence, photo, write_folder, write_zip
-from .fake import BACKBONE, COL, KEY, Answer, Gbif
+from .fake import BACKBONE, COL, DOI, KEY, Answer, Gbif
 
 Settings = Callable[..., ManifestSettings]
 
@@ -145,6 +145,24 @@ def test_where_gbif_has_no_vernacular_names_to_give_the_stage_goes_on(
     report = manifest(settings(archive=str(archive), vernacular_names=True))
     assert report.counts["kept"] == 2
     assert "going on without all vernacular names" in caplog.text
+
+
+def test_vernacular_names_that_are_missing_are_asked_for_again_without_fetching_anew(
+    server: Server, frogs: Gbif, settings: Settings, archive: Path, root: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    frogs.download(archive=archive.read_bytes(), request={"format": "DWCA"})
+    server.routes["/v1/species/12/vernacularNames"] = Answer(status=500)
+    assert manifest(settings(doi=DOI)).counts["vernacular_names_missing"] == 1
+    assert "--vernacular-names with the same command asks again" in caplog.text
+    assert manifest(settings(doi=DOI, vernacular_names=True)).counts["vernacular_names_missing"] == 1
+    server.routes.clear()
+    server.requests.clear()
+    frogs.vernacular["12"] = [{"vernacularName": "Nightfrog", "language": "eng"}]
+    report = manifest(settings(doi=DOI, vernacular_names=True))
+    assert "vernacular_names_missing" not in report.counts
+    assert server.paths() == ["/v1/species/12/vernacularNames?limit=500"]
+    assert taxa(root)["12"]["vernacular_names"] == [{"language": "eng", "name": "Nightfrog"}]
+    assert manifest(settings(doi=DOI, vernacular_names=True)).started == report.started
 
 
 def test_an_archive_of_ones_own_asks_gbif_for_nothing(server: Server, settings: Settings, archive: Path) -> None:
