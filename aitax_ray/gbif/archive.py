@@ -95,16 +95,16 @@ class Archive:
         size = sum(self.files.sizes[name] for name in members)
         if size > TOLD_BYTES:
             log.info("reading %s of %s MB", ", ".join(members[:3]), f"{size / 1e6:,.0f}")
-        lines = pl.concat([self._scan(table, name) for name in members])
-        if table.kind in (MULTIMEDIA, AUDUBON, IMAGE):
-            lines = lines.filter(~pl.all_horizontal(pl.all().is_null()))
-        key = pl.col(str(table.key)).fill_null("").str.strip_chars(BLANKS).alias(KEY)
-        if table.kind == OCCURRENCE and table is self.core:
-            lines = lines.filter(key != "")  # nothing can refer to them
-        rows = lines.select(key, *(_column(table, name, terms) for name, terms in columns.items()))
-        row = (pl.col("row").cast(pl.Int64) + first_row).alias("row")
         target = self.scratch / f"table-{len(list(self.scratch.iterdir()))}.parquet"
         try:
+            lines = pl.concat([self._scan(table, name) for name in members])
+            if table.kind in (MULTIMEDIA, AUDUBON, IMAGE):
+                lines = lines.filter(~pl.all_horizontal(pl.all().is_null()))
+            key = pl.col(str(table.key)).fill_null("").str.strip_chars(BLANKS).alias(KEY)
+            if table.kind == OCCURRENCE and table is self.core:
+                lines = lines.filter(key != "")  # nothing can refer to them
+            rows = lines.select(key, *(_column(table, name, terms) for name, terms in columns.items()))
+            row = (pl.col("row").cast(pl.Int64) + first_row).alias("row")
             rows.with_row_index("row").with_columns(row).sink_parquet(
                 target, compression="uncompressed", statistics=False, engine="streaming"
             )

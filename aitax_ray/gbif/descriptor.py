@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 from aitax_ray.errors import ArchiveError
 
 MAX_BYTES = 10 * 2**20
+MAX_HEADER_LINES = 10_000
 OCCURRENCE, EVENT, TAXON = "occurrence", "event", "taxon"  # kinds of rows, see `TableFile.kind`
 MULTIMEDIA, AUDUBON, IMAGE = "multimedia", "audubon", "image"  # kinds of media, in the order of preference
 KINDS = {
@@ -129,7 +130,7 @@ def _table(element: ElementTree.Element) -> TableFile:
         quote=_character(element, "fieldsEnclosedBy", '"').strip(),
         line_end=_character(element, "linesTerminatedBy", "\n").strip(" ") or "\n",
         encoding=encoding,
-        header_lines=_whole(element.get("ignoreHeaderLines") or "0"),
+        header_lines=_header_lines(element.get("ignoreHeaderLines") or "0"),
     )
 
 
@@ -144,6 +145,12 @@ def _character(element: ElementTree.Element, name: str, default: str) -> str:
     if len(value.encode()) > 1:
         raise ValueError(f"{name} is {value!r}, not one character")
     return str(value)
+
+
+def _header_lines(text: str) -> int:
+    if (number := _whole(text)) > MAX_HEADER_LINES:
+        raise ValueError(f"a header of {number:,} lines")
+    return number
 
 
 def _whole(text: str) -> int:

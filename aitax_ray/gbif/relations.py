@@ -44,7 +44,8 @@ MEDIA_TERMS: dict[str, dict[str, Terms]] = {
     AUDUBON: {
         "type": ("type", "subtype", "subtypeLiteral"),
         "format": ("format", "bestQualityFormat"),
-        "identifier": ("accessURI", "bestQualityAccessURI", "goodQualityAccessURI", "identifier", "providerManagedID"),
+        "identifier": ("accessURI", "bestQualityAccessURI", "goodQualityAccessURI"),
+        "other_identifier": ("identifier", "providerManagedID"),  # which may be links too
         "references": ("furtherInformationURL", "references", "hasServiceAccessPoint"),
         # Each of these may be a link to terms of use, and another one name the licence.
         "license": ("license", ("WebStatement", "UsageTerms", "rights")),
@@ -73,17 +74,25 @@ def _read_media(archive: Archive, database: duckdb.DuckDBPyConnection) -> tuple[
     paths: list[Path] = []
     num_rows = 0
     for table in archive.media:
-        terms = MEDIA_TERMS[table.kind] | {"occurrence_ref": ("occurrenceID",)}
+        terms = {"other_identifier": ()} | MEDIA_TERMS[table.kind] | {"occurrence_ref": ("occurrenceID",)}
         path = archive.read(table, terms, first_row=num_rows)
         num_rows += _count(database, path)
         paths.append(path)
-    return parquet(*paths), num_rows
+    # Other identifiers of Audubon Core are links where they look like links.
+    identifier = "CASE WHEN identifier = '' AND other_identifier LIKE 'http%' THEN other_identifier ELSE identifier END"
+    database.execute(
+        f"CREATE VIEW listed_media AS SELECT * REPLACE ({identifier} AS identifier) FROM {parquet(*paths)}"
+    )
+    return "listed_media", num_rows
 
 
 def _read_occurrences(
     archive: Archive, database: duckdb.DuckDBPyConnection, table: TableFile, label: Label, key: str
 ) -> None:
-    """Make `occurrence` of a table of occurrences; `key` is the expression of their ids, none of which is ""."""
+    """Make `occurrence` of a table of occurrences.
+
+    `key` is the expression of their ids, none of which is ""; {rows} in it stands for the table.
+    """
     terms: dict[str, Terms] = {
         "dataset_key": ("datasetKey",),
         "species": ("species",),
@@ -106,7 +115,8 @@ def _read_occurrences(
     labelled = _with_keys(label) if has_keys else _with_names(database, rows, label)
     named = "" if has_keys else f"LEFT JOIN named USING ({', '.join(NAME_TERMS)})"
     database.execute(
-        f"CREATE VIEW listed AS SELECT row, {key} AS gbif_id, {KEY}, {labelled}, {columns} FROM {rows} {named}"
+        f"CREATE VIEW listed AS SELECT row, {key.format(rows=rows)} AS gbif_id, {KEY}, {labelled}, {columns} "
+        f"FROM {rows} {named}"
     )
     # GBIF has been seen to list an occurrence twice in one download (gbif/occurrence#1061): the first one counts.
     database.execute("""
@@ -148,7 +158,12 @@ def _tie_events(archive: Archive, database: duckdb.DuckDBPyConnection, media: st
     """Media of an event belong to the occurrence they name, else to the event's species where it has but one."""
     table = archive.descriptor.tables(OCCURRENCE)[0]
     # Without an id of its own an occurrence still counts among the species of its event.
-    own_id = "CASE WHEN occurrence_ref = '' THEN 'occurrence-' || row ELSE occurrence_ref END"
+    # What several events call the same need not be the same.
+    shared = f"SELECT occurrence_ref FROM {{rows}} GROUP BY occurrence_ref HAVING count(DISTINCT {KEY}) > 1"
+    own_id = (
+        "CASE WHEN occurrence_ref = '' THEN 'occurrence-' || row "
+        f"WHEN occurrence_ref IN ({shared}) THEN {KEY} || '/' || occurrence_ref ELSE occurrence_ref END"
+    )
     _read_occurrences(archive, database, table, label, key=own_id)
     database.execute(
         f"CREATE TABLE event AS SELECT {KEY} AS event_id, min(gbif_id) AS gbif_id, "
@@ -156,10 +171,12 @@ def _tie_events(archive: Archive, database: duckdb.DuckDBPyConnection, media: st
     )
     database.execute(f"""
         CREATE VIEW media AS SELECT m.*,
-            coalesce(named.gbif_id, own.gbif_id, CASE WHEN num_species = 1 THEN event.gbif_id END, '') AS occurrence_id,
-            CASE WHEN named.gbif_id IS NULL AND own.gbif_id IS NULL AND num_species > 1
+            coalesce(there.gbif_id, named.gbif_id, own.gbif_id, CASE WHEN num_species = 1 THEN event.gbif_id END, '')
+                AS occurrence_id,
+            CASE WHEN coalesce(there.gbif_id, named.gbif_id, own.gbif_id) IS NULL AND num_species > 1
                  THEN {literal(SEVERAL_SPECIES_IN_EVENT)} ELSE '' END AS why
         FROM {media} AS m
+        LEFT JOIN occurrence AS there ON m.{KEY} || '/' || m.occurrence_ref = there.gbif_id
         LEFT JOIN occurrence AS named ON m.occurrence_ref = named.gbif_id
         LEFT JOIN occurrence AS own ON m.{KEY} = own.gbif_id
         LEFT JOIN event ON m.{KEY} = event.event_id""")

@@ -6,18 +6,23 @@ the text from its beginning, where a quote means something only at the beginning
 """
 
 import csv
+import logging
 import re
 import tempfile
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from aitax_ray.gbif.descriptor import TableFile
+
+log = logging.getLogger(__name__)
 
 UNIT, RECORD = "\x1f", "\x1e"  # ASCII's own separators of fields and rows: text may hold anything else
 _BLANK = {ord(UNIT): " ", ord(RECORD): " "}
 _RETURN = re.compile(r"\r(?!\n|\Z)")
 BYTE_ORDER_MARK = "\ufeff"
 MAX_FIELD = 2**31 - 1
+MAX_LINES = 500  # of a row
 
 
 def rewrite(path: Path, table: TableFile, scratch: Path) -> Path:
@@ -36,11 +41,61 @@ def rewrite(path: Path, table: TableFile, scratch: Path) -> Path:
         for _ in range(table.header_lines):
             source.readline()  # lines, not rows: a header may hold an unbalanced quote
         if table.quote:
-            rows = csv.reader(_guarded(source), delimiter=table.delimiter, quotechar=table.quote)
+            rows = _records(_guarded(source), table, path)
         else:
             rows = csv.reader(_guarded(source), delimiter=table.delimiter, quoting=csv.QUOTE_NONE)
         target.writelines(UNIT.join(row).replace(RECORD, "\r") + RECORD for row in rows if row)
     return Path(target.name)
+
+
+def _records(lines: Iterator[str], table: TableFile, path: Path) -> Iterator[list[str]]:
+    """The rows of quoted text. A quote that opens and does not close is a character, and damages its own row only.
+
+    It closes when the row ends within MAX_LINES lines, is proper CSV and has as many fields as the first row; else it
+    might close at the next quote, rows later, and swallow them.
+    """
+    waiting: deque[str] = deque()
+    num_fields, num_stray = 0, 0
+    while line := waiting.popleft() if waiting else next(lines, ""):
+        record = [line]
+        while not (row := _closed(record, table)):
+            following = waiting.popleft() if waiting else next(lines, "")
+            if not following or len(record) >= MAX_LINES:
+                waiting.extendleft(reversed([following] if following else []))
+                break
+            record.append(following)
+        if row == [""]:
+            continue
+        if not row or (len(record) > 1 and not _is_proper(record, row, table, num_fields or len(row))):
+            num_stray += 1
+            waiting.extendleft(reversed(record[1:]))
+            row = next(csv.reader(record[:1], delimiter=table.delimiter, quoting=csv.QUOTE_NONE))
+        num_fields = num_fields or len(row)
+        yield row
+    if num_stray:
+        log.warning("%s has %s rows with a quote that does not close", path.name, f"{num_stray:,}")
+
+
+def _closed(record: list[str], table: TableFile) -> list[str]:
+    """The fields of a record, [] when it goes on in the next line."""
+    last = record[-1]
+    if table.quote not in last:
+        if len(record) > 1:
+            return []  # no quote closes here what an earlier line has opened
+        return last.rstrip("\r\n").split(table.delimiter)
+    rows = list(csv.reader([*record, "\n", "end\n"], delimiter=table.delimiter, quotechar=table.quote))
+    return rows[0] if len(rows) > 1 else []
+
+
+def _is_proper(record: list[str], row: list[str], table: TableFile, num_fields: int) -> bool:
+    """Whether a row of several lines has that many fields, and a delimiter behind each quote that closes."""
+    try:
+        return (
+            len(row) == num_fields
+            and next(csv.reader(record, delimiter=table.delimiter, quotechar=table.quote, strict=True)) == row
+        )
+    except csv.Error:
+        return False
 
 
 def _guarded(lines: Iterable[str]) -> Iterator[str]:

@@ -4,7 +4,9 @@ Nothing is ever written under a name that the archive chose: a member called `..
 """
 
 import contextlib
+import gzip
 import hashlib
+import lzma
 import shutil
 import struct
 import tarfile
@@ -19,6 +21,18 @@ from aitax_ray.errors import ArchiveError
 
 MAX_BYTES = 500 * 2**30  # unpacked, per file
 CHUNK = 2**20
+# What the modules say of mangled archives; ValueError also of names that are in no encoding.
+DAMAGES = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    ValueError,
+)
 _ENCRYPTED = 0x1
 LOCAL_HEADER = b"PK\3\4"
 _ZIP_HEAD = struct.Struct("<4s5H3I2H")  # local file header, which ends in the lengths of the name and the extra field
@@ -64,6 +78,9 @@ def open_files(path: Path, scratch: Path, max_bytes: int = MAX_BYTES) -> Iterato
             elif tarfile.is_tarfile(path):
                 tar = stack.enter_context(tarfile.open(path))
                 members = {_clean(m.name): m for m in tar if m.isfile()}
+                # Only who reads to the end learns whether the checksum is right.
+                while tar.fileobj and tar.fileobj.read(CHUNK):
+                    pass
                 sizes = {name: member.size for name, member in members.items()}
                 get = _unpacker(path, sizes, scratch, max_bytes, lambda name: _of_tar(tar, members[name]))
                 files = Files(str(path), sizes, get, get)
@@ -79,10 +96,10 @@ def _readable(path: Path) -> Iterator[None]:
     """Turn what the disk and the two modules say of unreadable and damaged archives into ArchiveError."""
     try:
         yield
+    except DAMAGES as error:
+        raise ArchiveError(f"{path} is damaged ({error}): download it again") from error
     except OSError as error:
         raise ArchiveError(f"{path} cannot be read: {error}") from error
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-        raise ArchiveError(f"{path} is damaged ({error}): download it again") from error
 
 
 def digest(path: Path) -> str:

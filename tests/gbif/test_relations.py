@@ -149,6 +149,16 @@ def test_of_audubon_core_the_licence_may_stand_beside_a_link_to_terms_of_use() -
     ]
 
 
+def test_of_audubon_core_an_identifier_that_is_no_link_leaves_the_page_as_a_candidate() -> None:
+    rows = [("1", "StillImage", "", "urn:uuid:1", url("page")), ("1", "StillImage", "", url("own"), url("page2"))]
+    terms = "id dc:type accessURI identifier furtherInformationURL"
+    found = sort_out(publisher_files(OCCURRENCE, Part("audubon", terms, rows)))
+    assert found.media.sort("url").select("url", "url_from_references").rows() == [
+        (url("own"), False),
+        (url("page"), True),
+    ]
+
+
 def test_what_all_rows_share_may_stand_in_meta_xml_alone() -> None:
     core = Part("occurrence", "id", [("1",)], defaults={"scientificName": "Rana alba", "countryCode": "NA"})
     media = Part(
@@ -174,6 +184,15 @@ SEEN = [
 def at_events(*media: tuple[str, ...], seen: list[tuple[str, ...]] = SEEN) -> Sorted:
     occurrences = Part("occurrence", "id occurrenceID scientificName datasetKey", seen)
     return sort_out(publisher_files(EVENTS, occurrences, photographs(*media, terms="id identifier occurrenceID")))
+
+
+def test_an_id_that_two_events_use_is_of_two_occurrences() -> None:
+    seen = [("e1", "o1", "Rana alba", ""), ("e2", "o1", "Rana nigra", "")]
+    found = at_events(
+        ("e1", "1.jpg", "o1"), ("e2", "2.jpg", "o1"), ("e1", "3.jpg", ""), ("e3", "4.jpg", "o1"), seen=seen
+    )
+    assert found.species == {"1.jpg": "Rana alba", "2.jpg": "Rana nigra", "3.jpg": "Rana alba"}
+    assert found.reasons == {3: ORPHAN}
 
 
 def test_a_photograph_of_an_event_belongs_to_the_occurrence_that_it_names() -> None:

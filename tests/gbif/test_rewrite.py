@@ -1,7 +1,10 @@
 import dataclasses
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aitax_ray.gbif.descriptor import parse_meta
 from aitax_ray.gbif.rewrite import RECORD, UNIT, rewrite
@@ -35,12 +38,38 @@ def rewritten(tmp_path: Path, text: str | bytes, **options: object) -> list[list
         ("1,a\x1fb\x1ec\n", [["1", "a b c"]]),
         ("\ufeff\"1\",'a'\n", [["1", "'a'"]]),
         ("1,\u2028a\u0085\x1c\x0b\x0c\0b\n", [["1", "\u2028a\u0085\x1c\x0b\x0c\0b"]]),
-        ('1,"never closed\n2,b\n', [["1", "never closed\n2,b\n"]]),
+        ('1,"never closed\n2,b\n', [["1", '"never closed'], ["2", "b"]]),
+        ('1,"never closed\n2,"b"\n3,c\n', [["1", '"never closed'], ["2", "b"], ["3", "c"]]),
+        ('a,b,c\n1,"never, closed\n2,"b",c\n', [["a", "b", "c"], ["1", '"never', " closed"], ["2", "b", "c"]]),
+        ('1,"two\n\nlines",c\n2,b,c\n', [["1", "two\n\nlines", "c"], ["2", "b", "c"]]),
         ("", []),
     ],
 )
 def test_rows_are_what_the_text_says(tmp_path: Path, text: str, rows: list[list[str]]) -> None:
     assert rewritten(tmp_path, text) == rows
+
+
+@given(
+    fields=st.lists(st.lists(st.text('a,"\n ', max_size=6), min_size=3, max_size=3), min_size=2, max_size=12),
+    stray=st.integers(0, 11),
+)
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_a_quote_that_does_not_close_damages_its_own_row_only(fields: list[list[str]], stray: int) -> None:
+    # A first field that no text can be taken for tells the rows apart.
+    rows = [[f"row{i}", *row] for i, row in enumerate([["x", "y", "z"], *fields])]
+    lines = ["".join(",".join('"' + field.replace('"', '""') + '"' for field in row) + "\n") for row in rows]
+    place = 1 + stray % len(fields)
+    lines[place] = f'row{place},a,b,"open\n'
+    with tempfile.TemporaryDirectory() as folder:
+        found = {row[0]: row for row in rewritten(Path(folder), "".join(lines))}
+    assert found[f"row{place}"] == [f"row{place}", "a", "b", '"open']
+    assert [found[row[0]] for row in rows if row[0] != f"row{place}"] == [r for r in rows if r[0] != f"row{place}"]
+
+
+def test_a_row_of_endless_lines_is_a_stray_quote(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = '0,"open\n' + "".join(f"{i},x\n" for i in range(1, 2000))
+    assert [row[0] for row in rewritten(tmp_path, text)] == [str(i) for i in range(2000)]
+    assert "has 1 rows with a quote that does not close" in caplog.text
 
 
 def test_without_quotes_a_quote_is_a_character(tmp_path: Path) -> None:

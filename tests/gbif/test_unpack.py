@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import tarfile
 import zipfile
 from pathlib import Path
@@ -150,3 +151,33 @@ def test_the_digest_tells_contents_apart_not_places(tmp_path: Path) -> None:
     other = write_folder(tmp_path / "other", {"a": "1", "b/c": "3"})
     assert digest(one) == digest(same) != digest(other)
     assert digest(one / "a") == digest(same / "a")
+
+
+@pytest.mark.parametrize("kind", ["xz", "gz", "bz2"])
+def test_a_damaged_tar_is_told_however_it_is_packed(tmp_path: Path, scratch: Path, kind: str) -> None:
+    content = b"".join(hashlib.sha256(str(i).encode()).digest() for i in range(5000))
+    (tmp_path / "content").write_bytes(content)
+    path = tmp_path / f"a.tar.{kind}"
+    with tarfile.open(path, f"w:{kind}") as tar:
+        tar.add(tmp_path / "content", "meta.xml")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+
+    def read_it() -> None:
+        with open_files(path, scratch) as files:
+            files.get("meta.xml")
+
+    with pytest.raises(ArchiveError, match=r"is (damaged|no archive)"):
+        read_it()
+
+
+def test_a_zip_packed_by_lzma_that_is_damaged_is_told(tmp_path: Path, scratch: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("meta.xml", b"".join(hashlib.sha256(str(i).encode()).digest() for i in range(5000)))
+    data = bytearray(path.read_bytes())
+    data[200:400] = bytes(200)
+    path.write_bytes(data)
+    with open_files(path, scratch) as files, pytest.raises(ArchiveError, match="is damaged"):
+        files.get("meta.xml")
