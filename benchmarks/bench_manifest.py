@@ -45,6 +45,7 @@ with open(sys.argv[2], "w", newline="") as file:
 """
 DWC, DCTERMS, GBIF = "http://rs.tdwg.org/dwc/terms/", "http://purl.org/dc/terms/", "http://rs.gbif.org/terms/1.0/"
 GBIF_TERMS = ("gbifID", "mediaType", "taxonKey", "acceptedTaxonKey", "speciesKey", "species", "acceptedScientificName")
+LOOK_EVERY_S = 0.25  # looking at all processes takes a core away from who uses both
 NUM_COLUMNS = 241  # of occurrence.txt in GBIF's downloads of 2020 to 2022
 ORDERS = ("Anura", "Ixodida", "Lepidoptera", "Poales")
 TERMS = re.findall(
@@ -77,7 +78,7 @@ def measure(command: Sequence[str | Path]) -> Run:
     def watch() -> None:
         nonlocal peak
         top = psutil.Process(process.pid)
-        while not ended.wait(0.02):
+        while not ended.wait(LOOK_EVERY_S):
             total = 0
             with contextlib.suppress(psutil.NoSuchProcess):  # it may end at any moment
                 for one in [top, *top.children(recursive=True)]:

@@ -9,7 +9,7 @@ import duckdb
 
 from aitax_ray.errors import ArchiveError, StorageError
 
-MEMORY_PER_THREAD = 150  # MB; each thread holds a piece of every column that it reads or writes
+MEMORY_PER_THREAD = 200  # MB; each thread holds a piece of every column that it reads or writes
 MAX_THREADS = 8
 
 
@@ -47,12 +47,16 @@ def parquet(*paths: Path) -> str:
 
 
 def write(database: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
-    """Write the rows of a query into a Parquet file, all of whose columns may be null, as in aitax_ray.schemas.
+    """Write the rows of a query into a Parquet file; what DuckDB may know never to be null needs `nullable`."""
+    target = literal(str(path))
+    database.execute(f"COPY ({query}) TO {target} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)")
+
+
+def nullable(query: str) -> str:
+    """The same rows, all of whose columns may be null, as in aitax_ray.schemas.
 
     DuckDB declares columns as never null where it can tell, so that of the files of one table some would not go with
-    the others; it cannot tell of TRY.
+    the others; it cannot tell of TRY. That takes time, and what comes straight from Parquet files without statistics
+    does not need it.
     """
-    nullable = f"SELECT TRY(COLUMNS(*)) FROM ({query})"
-    database.execute(
-        f"COPY ({nullable}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
-    )
+    return f"SELECT TRY(COLUMNS(*)) FROM ({query})"

@@ -12,7 +12,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from aitax_ray.gbif.database import parquet, write
+from aitax_ray.gbif.database import nullable, parquet, write
 from aitax_ray.gbif.licenses import Policy, is_admitted, normalise
 from aitax_ray.progress import progress
 from aitax_ray.schemas import DROPPED, MEDIA
@@ -24,7 +24,7 @@ LICENSE_NOT_ADMITTED = "license_not_admitted"
 DUPLICATE_URL = "duplicate_url"
 OVER_NUMBER = "over_number"
 
-ROWS_PER_BUCKET = 250_000
+ROWS_PER_BUCKET = 500_000
 MAX_BUCKETS = 64
 ROWS_PER_BATCH = 65_536
 
@@ -63,7 +63,8 @@ def settle(database: duckdb.DuckDBPyConnection, rules: Rules, num_rows: int, fol
             # Narrow: the wide rows are then read once, as they are written.
             database.execute(f"CREATE OR REPLACE TABLE decided AS {_decided(bucket, rules)}")
             database.execute(
-                "CREATE OR REPLACE VIEW settled AS SELECT b.* EXCLUDE (reason), d.license_id, d.reason "
+                "CREATE OR REPLACE VIEW settled AS "
+                "SELECT b.* EXCLUDE (reason), TRY(d.license_id) AS license_id, d.reason "
                 f"FROM {parquet(bucket)} AS b JOIN decided AS d USING (row)"
             )
             found = dict(database.execute("SELECT reason, count(*) FROM decided GROUP BY reason").fetchall())
@@ -71,7 +72,7 @@ def settle(database: duckdb.DuckDBPyConnection, rules: Rules, num_rows: int, fol
             media, dropped = (", ".join(f'"{name}"' for name in schema.names) for schema in (MEDIA, DROPPED))
             for name, query in {
                 "media": f"SELECT {media} FROM settled WHERE reason = '' ORDER BY image_id",
-                "dropped": f"SELECT {dropped} FROM settled WHERE reason <> ''",
+                "dropped": nullable(f"SELECT {dropped} FROM settled WHERE reason <> ''"),
                 "kept": "SELECT occurrence_row, species_key, count(*) AS num_images FROM settled WHERE reason = '' "
                 "GROUP BY ALL",
             }.items():

@@ -18,7 +18,7 @@ from aitax_ray.errors import ArchiveError, DataError
 from aitax_ray.gbif import api, matching, media, photos, relations, source, taxa
 from aitax_ray.gbif.archive import ASK, open_archive
 from aitax_ray.gbif.client import Client
-from aitax_ray.gbif.database import open_database, parquet, write
+from aitax_ray.gbif.database import nullable, open_database, parquet, write
 from aitax_ray.gbif.origin import Query
 from aitax_ray.gbif.settle import Rules, settle
 from aitax_ray.gbif.source import Wanted
@@ -68,7 +68,7 @@ def tabulate(storage: Storage, settings: "ManifestSettings") -> Outcome:
             storage.delete(UNMATCHED)
         tables = found.folder / "tables"
         tables.mkdir()
-        write(found.database, "FROM dropped ORDER BY row", tables / "dropped.parquet")
+        write(found.database, nullable("FROM dropped ORDER BY row"), tables / "dropped.parquet")
         num_occurrences = taxa.write_occurrences(found.database, tables / "occurrences.parquet")
         told, num_unnamed = _with_vernacular_names(taxa.read_taxa(found.database), storage, client, settings, found)
         storage.delete(workspace.MEDIA)

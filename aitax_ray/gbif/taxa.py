@@ -5,7 +5,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from aitax_ray.gbif.database import write
+from aitax_ray.gbif.database import nullable, write
 from aitax_ray.gbif.relations import LINEAGE
 from aitax_ray.gbif.scientific_names import canonical_name, split_name
 from aitax_ray.schemas import OCCURRENCES
@@ -30,7 +30,8 @@ def write_occurrences(database: duckdb.DuckDBPyConnection, path: Path) -> int:
 
     # In the order of the archive: sorting rows that wide would take longer than all the rest.
     database.execute("SET preserve_insertion_order = true")
-    write(database, f"SELECT {', '.join(map(column, OCCURRENCES.names))} FROM occurrence WHERE {_KEPT}", path)
+    query = f"SELECT {', '.join(map(column, OCCURRENCES.names))} FROM occurrence WHERE {_KEPT}"
+    write(database, nullable(query), path)
     database.execute("SET preserve_insertion_order = false")
     found = database.execute("SELECT count(DISTINCT occurrence_row) FROM kept").fetchall()
     return int(found[0][0])

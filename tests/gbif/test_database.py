@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from aitax_ray.errors import ArchiveError, StorageError
-from aitax_ray.gbif.database import literal, open_database, parquet, write
+from aitax_ray.gbif.database import literal, nullable, open_database, parquet, write
 
 
 @pytest.mark.parametrize("text", ["", "plain", "it's", "''", "a\\'b", 'a "quoted" word', "é\n"])
@@ -34,7 +34,7 @@ def test_what_does_not_fit_into_memory_goes_on_disk(tmp_path: Path, monkeypatch:
         assert any((tmp_path / "spill").iterdir())
 
 
-@pytest.mark.parametrize(("cores", "threads", "memory"), [(1, 1, 150), (4, 4, 600), (96, 8, 1200)])
+@pytest.mark.parametrize(("cores", "threads", "memory"), [(1, 1, 200), (4, 4, 800), (96, 8, 1600)])
 def test_memory_goes_with_the_threads_that_need_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, threads: int, memory: int
 ) -> None:
@@ -51,7 +51,7 @@ def test_files_say_of_no_column_that_it_is_never_null(tmp_path: Path) -> None:
     with open_database(tmp_path) as database:
         for n, where in enumerate(("true", "false", "text <> ''")):
             query = f"SELECT * FROM (SELECT 1 AS \"order\", 'x' AS text, true AS yes) WHERE {where}"
-            write(database, query, tmp_path / f"{n}.parquet")
+            write(database, nullable(query), tmp_path / f"{n}.parquet")
     expected = pa.schema({"order": pa.int32(), "text": pa.string(), "yes": pa.bool_()})
     assert [pq.read_schema(tmp_path / f"{n}.parquet") for n in range(3)] == [expected] * 3
 
