@@ -17,6 +17,7 @@ import polars as pl
 
 from aitax_ray.errors import ArchiveError
 from aitax_ray.gbif import unpack
+from aitax_ray.gbif.citation import Citation, of_download, of_publisher
 from aitax_ray.gbif.descriptor import (
     AUDUBON,
     EVENT,
@@ -28,7 +29,6 @@ from aitax_ray.gbif.descriptor import (
     Descriptor,
     TableFile,
     parse_meta,
-    parse_xml,
 )
 from aitax_ray.gbif.rewrite import RECORD, UNIT, rewrite
 from aitax_ray.gbif.unpack import Files
@@ -46,21 +46,10 @@ GBIF_ID = "gbifID"
 
 
 @dataclass(frozen=True)
-class Citation:
-    """What an archive says of its own origin; "" where it does not."""
-
-    doi: str = ""
-    download_key: str = ""
-    date: str = ""  # ISO 8601
-    datasets: tuple[str, ...] = ()  # the citation of each dataset
-
-
-@dataclass(frozen=True)
 class Archive:
     """An open archive. `scratch` is a folder for what is read from it, and goes when it is closed."""
 
     where: str
-    citation: Citation
     files: Files
     descriptor: Descriptor
     scratch: Path
@@ -74,6 +63,11 @@ class Archive:
     def is_of_gbif(self) -> bool:
         """Whether it is a download of GBIF, which has species keys; else a publisher made it."""
         return self.core.kind == OCCURRENCE and self.core.has(GBIF_ID)
+
+    @property
+    def citation(self) -> Citation:
+        """What it says of its origin."""
+        return of_download(self.files) if self.is_of_gbif else of_publisher(self.files, self.descriptor.metadata)
 
     @property
     def media(self) -> list[TableFile]:
@@ -158,7 +152,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
         if files.sizes[meta] > MAX_BYTES:
             raise ArchiveError(f"the meta.xml of {path} is of {files.sizes[meta]:,} bytes: {ASK}")
         descriptor = parse_meta(files.get(meta).read_bytes(), str(path))
-        archive = Archive(str(path), _citation(files), files, descriptor, Path(folder))
+        archive = Archive(str(path), files, descriptor, Path(folder))
         core = archive.core
         if core.kind not in (OCCURRENCE, EVENT, TAXON):
             kind = re.split(r"[/#]", core.row_type)[-1] or "nothing"
@@ -218,20 +212,3 @@ def _values(table: TableFile, term: str) -> list[pl.Expr]:
 
 def _unless_blank(value: pl.Expr) -> pl.Expr:
     return pl.when(value.str.strip_chars(BLANKS) != "").then(value)
-
-
-def _citation(files: Files) -> Citation:
-    """Read metadata.xml and citations.txt, as far as they are there and of use."""
-    doi = key = date = ""
-    if (name := files.find("metadata.xml")) and files.sizes[name] <= MAX_BYTES:
-        with contextlib.suppress(ValueError):
-            root = parse_xml(files.get(name).read_bytes())
-            found = re.fullmatch(r"(?:https?://doi\.org/|doi:)?(10\.\d{4,9}/\S+)", root.get("packageId", "").strip())
-            doi = found[1].lower() if found else ""
-            key = (root.findtext(".//alternateIdentifier") or "").strip()
-            date = (root.findtext(".//pubDate") or "").strip()
-    lines: list[str] = []
-    if (name := files.find("citations.txt")) and files.sizes[name] <= MAX_BYTES:
-        text = files.get(name).read_text(encoding="utf-8", errors="replace")
-        lines = [line.strip() for line in text.split("\n") if line.strip() and not line.startswith("When using")]
-    return Citation(doi, key, date, tuple(lines))

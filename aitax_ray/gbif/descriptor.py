@@ -60,10 +60,11 @@ class TableFile:
 
 @dataclass(frozen=True)
 class Descriptor:
-    """The tables of an archive."""
+    """The tables of an archive, and the name of the file that describes it as a whole, "" where none is told."""
 
     core: TableFile
     extensions: tuple[TableFile, ...]
+    metadata: str = ""
 
     def tables(self, kind: str) -> list[TableFile]:
         """The tables with rows of that kind, the core first."""
@@ -87,7 +88,7 @@ def parse_meta(data: bytes, where: str) -> Descriptor:
         root = parse_xml(data)
         core = next(e for e in root if _local(e.tag) == "core")
         extensions = [e for e in root if _local(e.tag) == "extension"]
-        return Descriptor(_table(core), tuple(_table(e) for e in extensions))
+        return Descriptor(_table(core), tuple(_table(e) for e in extensions), root.get("metadata", "").strip())
     except StopIteration:
         raise ArchiveError(f"the meta.xml of {where} names no core: it is no Darwin Core Archive") from None
     except ValueError as error:

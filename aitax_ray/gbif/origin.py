@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from aitax_ray.gbif.archive import Citation
+from aitax_ray.gbif.citation import Citation
 
 
 @dataclass(frozen=True)

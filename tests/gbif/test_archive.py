@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aitax_ray.errors import ArchiveError
-from aitax_ray.gbif.archive import BLANKS, Citation, open_archive
+from aitax_ray.gbif.archive import BLANKS, open_archive
+from aitax_ray.gbif.citation import Citation
 from aitax_ray.gbif.rewrite import RECORD, UNIT
 
 from .archives import Files, Part, mark_as_encrypted, publisher_files, read_media

@@ -1,6 +1,6 @@
 import pytest
 
-from aitax_ray.gbif.archive import Citation
+from aitax_ray.gbif.citation import Citation
 from aitax_ray.gbif.origin import Query, cite, cite_search
 
 
