@@ -44,7 +44,9 @@ def test_memory_goes_with_the_threads_that_need_it(
         ((found, limit),) = database.execute(query).fetchall()
     assert found == threads
     number, unit = limit.split()
-    assert float(number) * {"MiB": 2**20, "GiB": 2**30}[unit] == pytest.approx(memory * 1e6, rel=0.05)
+    assert float(number) * {"MiB": 2**20, "GiB": 2**30}[unit] == pytest.approx(
+        memory * 1e6, rel=0.1
+    )  # told with one digit
 
 
 def test_files_say_of_no_column_that_it_is_never_null(tmp_path: Path) -> None:
