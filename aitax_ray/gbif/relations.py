@@ -45,7 +45,8 @@ MEDIA_TERMS: dict[str, dict[str, Terms]] = {
         "type": ("type", "subtype", "subtypeLiteral"),
         "format": ("format", "bestQualityFormat"),
         "identifier": ("accessURI", "bestQualityAccessURI", "goodQualityAccessURI"),
-        "other_identifier": ("identifier", "providerManagedID"),  # which may be links too
+        "other_identifier": ("identifier",),  # which may be links too, as may the next
+        "managed_id": ("providerManagedID",),
         "references": ("furtherInformationURL", "references", "hasServiceAccessPoint"),
         # Each of these may be a link to terms of use, and another one name the licence.
         "license": ("license", ("WebStatement", "UsageTerms", "rights")),
@@ -74,12 +75,17 @@ def _read_media(archive: Archive, database: duckdb.DuckDBPyConnection) -> tuple[
     paths: list[Path] = []
     num_rows = 0
     for table in archive.media:
-        terms = {"other_identifier": ()} | MEDIA_TERMS[table.kind] | {"occurrence_ref": ("occurrenceID",)}
+        terms = (
+            {"other_identifier": (), "managed_id": ()} | MEDIA_TERMS[table.kind] | {"occurrence_ref": ("occurrenceID",)}
+        )
         path = archive.read(table, terms, first_row=num_rows)
         num_rows += _count(database, path)
         paths.append(path)
     # Other identifiers of Audubon Core are links where they look like links.
-    identifier = "CASE WHEN identifier = '' AND other_identifier LIKE 'http%' THEN other_identifier ELSE identifier END"
+    identifier = (
+        "CASE WHEN identifier <> '' THEN identifier WHEN other_identifier ILIKE 'http%' THEN other_identifier "
+        "WHEN managed_id ILIKE 'http%' THEN managed_id ELSE '' END"
+    )
     database.execute(
         f"CREATE VIEW listed_media AS SELECT * REPLACE ({identifier} AS identifier) FROM {parquet(*paths)}"
     )

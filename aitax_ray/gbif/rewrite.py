@@ -23,6 +23,7 @@ _RETURN = re.compile(r"\r(?!\n|\Z)")
 BYTE_ORDER_MARK = "\ufeff"
 MAX_FIELD = 2**31 - 1
 MAX_LINES = 500  # of a row
+WIDE = 6  # columns from which on lines of prose do not have as many delimiters as a row
 
 
 def rewrite(path: Path, table: TableFile, scratch: Path) -> Path:
@@ -41,21 +42,21 @@ def rewrite(path: Path, table: TableFile, scratch: Path) -> Path:
         for _ in range(table.header_lines):
             source.readline()  # lines, not rows: a header may hold an unbalanced quote
         if table.quote:
-            rows = _records(_guarded(source), table, path)
+            rows = _records(_guarded(source), table)
         else:
             rows = csv.reader(_guarded(source), delimiter=table.delimiter, quoting=csv.QUOTE_NONE)
         target.writelines(UNIT.join(row).replace(RECORD, "\r") + RECORD for row in rows if row)
     return Path(target.name)
 
 
-def _records(lines: Iterator[str], table: TableFile, path: Path) -> Iterator[list[str]]:
+def _records(lines: Iterator[str], table: TableFile) -> Iterator[list[str]]:
     """The rows of quoted text. A quote that opens and does not close is a character, and damages its own row only.
 
-    It closes when the row ends within MAX_LINES lines, is proper CSV and has as many fields as the first row; else it
-    might close at the next quote, rows later, and swallow them.
+    It closes when the row ends within MAX_LINES lines, is proper CSV and its lines do not look like whole rows; else
+    it might close at the next quote, rows later, and swallow them.
     """
     waiting: deque[str] = deque()
-    num_fields, num_stray = 0, 0
+    num_stray = 0
     while line := waiting.popleft() if waiting else next(lines, ""):
         record = [line]
         while not (row := _closed(record, table)):
@@ -66,14 +67,13 @@ def _records(lines: Iterator[str], table: TableFile, path: Path) -> Iterator[lis
             record.append(following)
         if row == [""]:
             continue
-        if not row or (len(record) > 1 and not _is_proper(record, row, table, num_fields or len(row))):
+        if not row or (len(record) > 1 and not _is_proper(record, row, table)):
             num_stray += 1
             waiting.extendleft(reversed(record[1:]))
             row = next(csv.reader(record[:1], delimiter=table.delimiter, quoting=csv.QUOTE_NONE))
-        num_fields = num_fields or len(row)
         yield row
     if num_stray:
-        log.warning("%s has %s rows with a quote that does not close", path.name, f"{num_stray:,}")
+        log.warning("%s has %s rows with a quote that does not close", table.locations[0], f"{num_stray:,}")
 
 
 def _closed(record: list[str], table: TableFile) -> list[str]:
@@ -87,13 +87,15 @@ def _closed(record: list[str], table: TableFile) -> list[str]:
     return rows[0] if len(rows) > 1 else []
 
 
-def _is_proper(record: list[str], row: list[str], table: TableFile, num_fields: int) -> bool:
-    """Whether a row of several lines has that many fields, and a delimiter behind each quote that closes."""
+def _is_proper(record: list[str], row: list[str], table: TableFile) -> bool:
+    """Whether several lines are one row: they are no rows themselves, and a delimiter follows each quote that closes.
+
+    The number of fields tells nothing: rows may be short, and what begins and ends in one column has all of them.
+    """
+    if table.width >= WIDE and all(line.count(table.delimiter) >= table.width - 1 for line in record):
+        return False
     try:
-        return (
-            len(row) == num_fields
-            and next(csv.reader(record, delimiter=table.delimiter, quotechar=table.quote, strict=True)) == row
-        )
+        return next(csv.reader(record, delimiter=table.delimiter, quotechar=table.quote, strict=True)) == row
     except csv.Error:
         return False
 

@@ -132,6 +132,20 @@ def test_of_audubon_core_the_photograph_is_at_the_access_uri() -> None:
     assert found.reasons == {3: NOT_A_PHOTOGRAPH}
 
 
+def test_of_audubon_core_each_other_identifier_counts_where_it_is_a_link() -> None:
+    terms = "id dc:type accessURI identifier providerManagedID furtherInformationURL"
+    rows = [
+        ("1", "StillImage", "", "urn:uuid:1", url("managed"), url("page")),
+        ("1", "StillImage", "", "HTTP://x.org/large", "", url("page")),
+        ("1", "StillImage", "", "urn:uuid:3", "urn:x", url("page")),
+    ]
+    found = sort_out(publisher_files(OCCURRENCE, Part("audubon", terms, rows))).media.sort(
+        "url_from_references", "url", descending=[False, True]
+    )
+    assert found["url"].to_list() == [url("managed"), "HTTP://x.org/large", url("page")]
+    assert found["url_from_references"].to_list() == [False, False, True]
+
+
 def test_of_audubon_core_the_licence_may_stand_beside_a_link_to_terms_of_use() -> None:
     terms = "id dc:type accessURI license WebStatement UsageTerms dc:rights"
     rows = [

@@ -92,3 +92,29 @@ def test_bytes_that_are_none_of_the_encoding_lose_nothing_else(tmp_path: Path) -
 
 def test_fields_may_be_longer_than_pythons_limit(tmp_path: Path) -> None:
     assert rewritten(tmp_path, "1," + "x" * 200_000 + "\n") == [["1", "x" * 200_000]]
+
+
+FILLED = ["x"] * (TABLE.width - 2)
+
+
+def text_of(rows: list[list[str]]) -> str:
+    return "".join(",".join(row) + "\n" for row in rows)
+
+
+def test_short_rows_part_no_row_of_several_lines(tmp_path: Path) -> None:
+    rows = [["1", "short"], ["2", '"two\nlines"', *FILLED], ["3", '"two\nlines"', "short"]]
+    read = [["1", "short"], ["2", "two\nlines", *FILLED], ["3", "two\nlines", "short"]]
+    assert rewritten(tmp_path, text_of(rows)) == read
+
+
+@pytest.mark.parametrize("closing", ['a frog of 5"', '", and so on"'])
+def test_a_quote_that_happens_to_close_rows_later_swallows_none(tmp_path: Path, closing: str) -> None:
+    titles = ["a", '"unclosed', "b", closing, "c"]
+    found = rewritten(tmp_path, text_of([[str(i), title, *FILLED] for i, title in enumerate(titles)]))
+    assert [row[0] for row in found] == ["0", "1", "2", "3", "4"]
+    assert found[1][:2] == ["1", '"unclosed']
+
+
+def test_the_warning_names_the_table_as_the_archive_does(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rewritten(tmp_path, '1,"unclosed\n2,b\n')
+    assert caplog.messages == ["occurrence.txt has 1 rows with a quote that does not close"]
