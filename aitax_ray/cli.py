@@ -77,7 +77,7 @@ def command(
 def _shown_default(field: FieldInfo) -> str:
     if field.is_required():
         return " [required]"
-    if field.default is None or field.default == "":
+    if field.default in (None, "", ()):
         return ""
     shown = {True: "yes", False: "no"}[field.default] if isinstance(field.default, bool) else field.default
     return f" [default: {shown}]"

@@ -69,7 +69,8 @@ OCCURRENCES = pa.schema(
 # A media row that was not kept, and why.
 DROPPED = pa.schema({"row": pa.int64(), "gbif_id": key, "url": text, "species_key": key, "reason": text})
 
-# A stored photograph: an upright RGB JPEG, its shorter side at most `image_size` px.
+# A stored photograph: an upright RGB JPEG, its shorter side at most `image_size` px. `gbif_id` and `species_key` are
+# those of the manifest when it was fetched; what counts is what the manifest says now.
 IMAGES = pa.schema(
     {
         "image_id": key,
@@ -82,18 +83,25 @@ IMAGES = pa.schema(
     }
 )
 
-# The fate of a URL. `shard` names the file of `images/` that holds the photograph, "" when none does.
+# An attempt to fetch a URL. The one that decides has the status "ok" or "failed", the others of a run "retried"; the
+# fate of a URL is its last row with another status than "retried". Later runs add rows and change none.
 LEDGER = pa.schema(
     {
         "image_id": key,
-        "url": text,
-        "status": text,  # "ok" or "failed"
-        "reason": text,  # "" when ok, else one of images.answers.REASONS or images.decode.REASONS
+        "url": text,  # as in the manifest
+        "run": text,  # which run of the stage made the row; runs sort by time
+        "status": text,  # "retried", "ok", "failed", "vanished" (no longer in the manifest) or "pruned" (and deleted)
+        "reason": text,  # "" when ok, else one of images.reasons.REASONS
         "http_status": pa.int16(),  # last one seen, 0 when none was
-        "attempts": pa.int16(),
+        "attempts": pa.int16(),  # requests for the URL in this run up to this one, redirects not counted
         "num_bytes": pa.int64(),  # as fetched
-        "fetched_at": pa.timestamp("ms", "UTC"),
-        "shard": text,
+        "seconds": pa.float32(),  # that the request took
+        "source": text,  # "original", "sized_copy" (of the same host) or "image_cache" (of GBIF)
+        "final_url": text,  # which was really fetched, after redirects
+        "content_type": text,  # as the server says; not to be trusted
+        "sha256": text,  # hex, of the bytes fetched
+        "fetched_at": pa.timestamp("us", "UTC"),
+        "shard": text,  # the file of `images/` that holds the photograph, "" when none does
     }
 )
 

@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,10 +115,11 @@ class Storage:
         except (OSError, pa.ArrowInvalid) as error:
             raise StorageError(f"{self.full(path)} cannot be read: {_reason(error)}") from error
 
-    def write_table(self, path: str, table: pa.Table) -> None:
-        """Write one Parquet file."""
+    def write_table(self, path: str, table: pa.Table, plain: Sequence[str] = ()) -> None:
+        """Write one Parquet file; columns in `plain` hold what is compressed already."""
+        compression = {name: "none" if name in plain else "zstd" for name in table.schema.names} if plain else "zstd"
         with self._aside(path) as target:
-            pq.write_table(table, target, filesystem=self.fs, compression="zstd")
+            pq.write_table(table, target, filesystem=self.fs, compression=compression)
 
     def copy(self, source: str, path: str) -> None:
         """Copy a file within the root, without holding it in memory."""

@@ -111,13 +111,17 @@ class Workspace:
     def digest(self, stage: str) -> str:
         """Digest of what a stage left: sha256 over its files' paths and sizes, since they may be terabytes, and over
         what its report says of how they were made and what they hold: other weights have the same size.
+
+        Of `download` only the photographs count, whose files get a new name whenever there are new ones: asking in vain
+        once more for what had failed makes nothing stale.
         """
         report = self.report(stage)
-        told = report.model_dump_json(include={"fingerprint", "counts", "reasons", "metrics"}) if report else ""
-        files = [
-            f for folder in FOLDERS[stage] for f in self.storage.files(folder) if not f.path.endswith("report.json")
-        ]
-        return hashlib.sha256("".join([told, *(f"\n{f.path}\0{f.size}" for f in files)]).encode()).hexdigest()
+        told, folders = {"fingerprint", "counts", "reasons", "metrics"}, FOLDERS[stage]
+        if stage == "download":
+            told, folders = {"fingerprint"}, (IMAGES,)
+        files = [f for folder in folders for f in self.storage.files(folder) if not f.path.endswith("report.json")]
+        told_json = report.model_dump_json(include=told) if report else ""
+        return hashlib.sha256("".join([told_json, *(f"\n{f.path}\0{f.size}" for f in files)]).encode()).hexdigest()
 
     def run(
         self,

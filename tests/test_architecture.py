@@ -17,7 +17,7 @@ PACKAGE = "aitax_ray"
 # The only modules that know Ray: one shell for each stage that runs on it, and what two of them share.
 KNOW_RAY = {
     "cluster",
-    "images.download",
+    "images.distributed",
     "training.feed",
     "training.distributed",
     "training.inference",
@@ -171,7 +171,7 @@ def test_the_layers_have_no_cycle() -> None:
 
 def test_serving_knows_engines_and_not_how_they_were_made() -> None:
     known = {target for found in IMPORTS if part_of(found.importer) == "serving" and (target := target_of(found))}
-    assert known & {"engine.publish", "index.index", "images.download", "workspace", "pipeline"} == set()
+    assert known & {"engine.publish", "index.index", "images.distributed", "workspace", "pipeline"} == set()
 
 
 def test_jobs_are_doorways_to_the_command_line() -> None:

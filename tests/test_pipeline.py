@@ -18,7 +18,7 @@ from tests.commands import TIMEOUT_S, Ran, run, running
 
 SMALL = (
     *("--arch", "resnet18", "--no-pretrained", "--crop-size", "64", "--image-size", "96"),
-    *("--epochs", "4", "--batch-size", "8", "--shard-size", "16"),
+    *("--epochs", "4", "--batch-size", "8", "--shard-size", "16", "--host-limits", "127.0.0.1=16/1000"),
 )
 
 

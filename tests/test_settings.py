@@ -16,8 +16,9 @@ INFERENCE = f"{STAGE} inference_batch_size num_classifiers use_gpu"
 FLAGS = {
     "manifest": f"{STAGE} doi download_key archive names species photos providers checklist label license number seed "
     "vernacular_names request_again dry_run gbif_url wait_s contact",
-    "download": f"{STAGE} image_size concurrency per_host timeout_s max_bytes attempts shard_size num_actors "
-    "retry_failed allow_private_hosts contact",
+    "download": f"{STAGE} image_size concurrency per_host per_host_rate host_limits timeout_s connect_timeout_s "
+    "read_timeout_s max_bytes max_pixels max_memory attempts shard_size num_actors fallback gbif_url retry_failed "
+    "prune respect_robots allow_private_hosts contact",
     "split": f"{STAGE} val test min_images seed",
     "train": f"{STAGE} arch pretrained epochs batch_size lr optimizer momentum weight_decay label_smoothing imbalanced "
     "crop_size seed num_workers use_gpu cpus_per_worker max_failures",
@@ -180,5 +181,5 @@ def test_the_example_file_holds_every_setting_with_its_default() -> None:
         wanted = {f: field for f, field in model.model_fields.items() if f not in ("root", "force")}
         assert list(shown) == list(wanted), name
         for field_name, field in wanted.items():
-            default = "" if field.is_required() or field.default is None else field.default
+            default = "" if field.is_required() or field.default in (None, ()) else field.default
             assert shown[field_name] == (str(default).lower() if isinstance(default, bool) else str(default))

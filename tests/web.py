@@ -1,27 +1,42 @@
 """A web server on loopback that serves photographs the way the world does: well, slowly, wrongly, or not at all.
 
     with Web() as web:
-        web.url("/photo/a")          http://127.0.0.1:PORT/photo/a
-        web.requests["/photo/a"]     how often it was asked for
-        web.peak                     most requests at a time
+        web.url("/photo/a")              http://127.0.0.1:PORT/photo/a
+        web.url("/photo/a", HOSTS[1])    the same at another host
+        web.raw("reset")                 a server that is no HTTP server: see rawweb.py
+        web.requests["/photo/a"]         how often it was asked for
+        web.peak                         most requests at a time
+        web.hosts["127.0.0.2"].peak      the same of one host; also requests, times
+        web.peak_rate("127.0.0.2")       most requests in a second
 
 Every path ends in a name of the caller's choosing, so that there are as many different URLs as needed; the same name
 always gives the same photograph.
 """
 
 import asyncio
+import contextlib
+import functools
+import gzip
 import hashlib
 import io
+import struct
 import threading
-from collections import Counter
+import time
+import zlib
+from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Self
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from PIL import Image, ImageDraw
 
+from tests.rawweb import RawWeb
+
 WIDTH, HEIGHT = 120, 90
+# Where the server can be reached; each is a host of its own. Some systems have the first only.
+HOSTS = tuple(f"127.0.0.{n}" for n in range(1, 9))
 
 
 def picture(name: str = "", size: tuple[int, int] = (WIDTH, HEIGHT)) -> Image.Image:
@@ -44,7 +59,7 @@ def encoded(image: Image.Image, form: str = "JPEG", **options: object) -> bytes:
 
 
 def photo(kind: str, name: str = "") -> bytes:
-    """A photograph's file, of one of the kinds that archives hold: jpeg, png, webp, gif, cmyk, gray16, exif6, ..."""
+    """A photograph's file, of a kind that archives hold: jpeg, png, webp, gif, cmyk, gray16, exif6, bomb, ..."""
     image = picture(name)
     match kind:
         case "png":
@@ -58,8 +73,38 @@ def photo(kind: str, name: str = "") -> bytes:
             exif = Image.Exif()
             exif[0x0112] = 6
             return encoded(image.transpose(Image.Transpose.ROTATE_90), exif=exif.tobytes())
+        case "bomb":  # 3.6 gigapixels, says its header
+            header = struct.pack(">IIBBBBB", 60_000, 60_000, 1, 0, 0, 0, 0)
+            chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(10_000_000))), (b"IEND", b""))
+            return b"\x89PNG\r\n\x1a\n" + b"".join(
+                struct.pack(">I", len(data)) + tag + data + struct.pack(">I", zlib.crc32(tag + data))
+                for tag, data in chunks
+            )
         case _:
             return encoded(image, kind.upper())
+
+
+@functools.cache
+def gzip_bomb(megabytes: int) -> bytes:
+    """So many megabytes of zeros, compressed."""
+    packer = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
+    return b"".join(packer.compress(bytes(1_000_000)) for _ in range(megabytes)) + packer.flush()
+
+
+@dataclass
+class Host:
+    """What one host was asked."""
+
+    requests: Counter[str] = field(default_factory=Counter)  # by path
+    times: list[float] = field(default_factory=list)  # of time.monotonic(), when a request came
+    now: int = 0
+    peak: int = 0  # most requests at a time
+
+    def begin(self, path: str) -> None:
+        self.requests[path] += 1
+        self.times.append(time.monotonic())
+        self.now += 1
+        self.peak = max(self.peak, self.now)
 
 
 class Web:
@@ -67,16 +112,37 @@ class Web:
 
     def __init__(self) -> None:
         self.requests: Counter[str] = Counter()
+        self.hosts: defaultdict[str, Host] = defaultdict(Host)  # by the name they were asked by
         self.agents: set[str] = set()
         self.peak = self.now = 0
         self.held: set[str] = set()
         self._changed = threading.Condition()
+        self._raw = RawWeb()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="web", daemon=True)
 
     def url(self, path: str, host: str = "127.0.0.1") -> str:
         """The URL of a path."""
         return f"http://{host}:{self.port}{path}"
+
+    def raw(self, kind: str, path: str = "/a", scheme: str = "http") -> str:
+        """The URL of a server of rawweb.KINDS."""
+        port = asyncio.run_coroutine_threadsafe(self._raw.port(kind), self._loop).result(10)
+        return f"{scheme}://127.0.0.1:{port}{path}"
+
+    def full(self) -> str:
+        """The URL of a server with which no connection comes about."""
+        return f"http://127.0.0.1:{self._raw.full_port()}/a"
+
+    @property
+    def connections(self) -> Counter[str]:
+        """How often the servers of rawweb.KINDS were connected to."""
+        return self._raw.connections
+
+    def peak_rate(self, host: str) -> int:
+        """The most requests to a host in any second."""
+        times = sorted(self.hosts[host].times)
+        return max((sum(begin <= t < begin + 1 for t in times) for begin in times), default=0)
 
     def hold(self, *paths: str) -> None:
         """Answer nothing on these paths until `release`."""
@@ -98,7 +164,8 @@ class Web:
         return self
 
     def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
+        for stop in (self._runner.cleanup(), self._raw.close()):
+            asyncio.run_coroutine_threadsafe(stop, self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
@@ -109,13 +176,18 @@ class Web:
         app.router.add_get("/{kind}/{rest:.+}", self._answer)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        return int(self._runner.addresses[0][1])
+        await web.TCPSite(self._runner, HOSTS[0], 0).start()
+        port = int(self._runner.addresses[0][1])
+        for host in HOSTS[1:]:
+            with contextlib.suppress(OSError):
+                await web.TCPSite(self._runner, host, port).start()
+        return port
 
     @web.middleware
     async def _count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        host = self.hosts[request.host.rpartition(":")[0]]
         with self._changed:
+            host.begin(request.path)
             self.requests[request.path] += 1
             self.agents.add(request.headers.get("User-Agent", ""))
             self.now += 1
@@ -127,6 +199,7 @@ class Web:
             return await handler(request)
         finally:
             with self._changed:
+                host.now -= 1
                 self.now -= 1
                 self._changed.notify_all()
 
@@ -139,13 +212,35 @@ class Web:
                 return _image(jpeg)
             case "kind":  # /kind/png/NAME
                 return _image(photo(*rest.split("/", 1)))
+            case "sized":  # /sized/640x480/NAME
+                width, height = rest.split("/")[0].split("x")
+                return _image(encoded(picture(rest.split("/")[-1], (int(width), int(height)))))
+            case "bytes":  # /bytes/NUMBER/NAME
+                return _image(b"\xff" * int(rest.split("/")[0]))
+            case "chunks":  # /chunks/NUMBER/NAME: the same, without saying how many
+                return await self._in_chunks(request, int(rest.split("/")[0]))
+            case "close":  # and a new connection for the next request
+                last = _image(jpeg)
+                last.force_close()
+                return last
+            case "robots":  # /robots/TAG/NAME
+                return _image(jpeg, {"X-Robots-Tag": rest.split("/")[0]})
+            case "gzip" | "deflate":
+                pack = gzip.compress if kind == "gzip" else zlib.compress
+                return _image(pack(jpeg), {"Content-Encoding": kind})
+            case "bomb":  # /bomb/MEGABYTES/NAME
+                return _image(gzip_bomb(int(rest.split("/")[0])), {"Content-Encoding": "gzip"})
+            case "half-gzip":
+                return _image(gzip.compress(jpeg)[:-100], {"Content-Encoding": "gzip"})
+            case "encoded":  # /encoded/CODING/NAME: says that it is, and is not
+                return _image(jpeg, {"Content-Encoding": rest.split("/")[0]})
             case "status":  # /status/404/NAME
                 return web.Response(status=int(rest.split("/")[0]), text="no")
             case "flaky":
                 return _image(jpeg) if asked > 2 else web.Response(status=503)
-            case "busy":  # /busy/SECONDS/NAME, or a date in place of seconds: 429 once
+            case "busy" | "down":  # /busy/SECONDS/NAME, or a date in place of seconds: 429, or 503, once
                 wait = {"Retry-After": rest.split("/")[0]}
-                return _image(jpeg) if asked > 1 else web.Response(status=429, headers=wait)
+                return _image(jpeg) if asked > 1 else web.Response(status=429 if kind == "busy" else 503, headers=wait)
             case "slow":  # /slow/SECONDS/NAME
                 await asyncio.sleep(float(rest.split("/")[0]))
                 return _image(jpeg)
@@ -196,6 +291,13 @@ class Web:
         except ConnectionError:  # the client had enough
             return response
 
+    async def _in_chunks(self, request: web.Request, number: int) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "image/jpeg"})
+        await response.prepare(request)
+        for begin in range(0, number, 65536):
+            await response.write(b"\xff" * min(65536, number - begin))
+        return response
 
-def _image(body: bytes) -> web.Response:
-    return web.Response(body=body, content_type="image/jpeg")
+
+def _image(body: bytes, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(body=body, content_type="image/jpeg", headers=headers)

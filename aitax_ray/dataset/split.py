@@ -1,4 +1,4 @@
-"""The `split` stage: reads the keys of images/, writes split/split.parquet and split/excluded.parquet."""
+"""The `split` stage: reads the keys of images/ and manifest/, writes split/split.parquet and split/excluded.parquet."""
 
 from typing import Annotated, Any
 
@@ -11,6 +11,7 @@ from aitax_ray.settings import StageSettings
 from aitax_ray.workspace import Outcome, StageReport, Workspace
 
 TOO_FEW_IMAGES = "species_with_too_few_images"
+NOT_IN_MANIFEST = "not_in_manifest"
 
 
 class SplitSettings(StageSettings):
@@ -35,11 +36,12 @@ class SplitSettings(StageSettings):
 def split(settings: SplitSettings) -> StageReport:
     """Put every occurrence, with all its photographs, on one side: train, val or test.
 
-    Reads images/. Writes split/split.parquet (schemas.SPLIT) and split/excluded.parquet (schemas.EXCLUDED). Raises
-    DataError when fewer than two species are left.
+    Reads images/ and, for what the photographs are known to show today, manifest/media. Writes split/split.parquet
+    (schemas.SPLIT) and split/excluded.parquet (schemas.EXCLUDED). Raises DataError when fewer than two species are
+    left.
     """
     ws = Workspace(settings.root)
-    return ws.run("split", settings, ("download",), lambda: _split(ws, settings))
+    return ws.run("split", settings, ("download", "manifest"), lambda: _split(ws, settings))
 
 
 def _split(ws: Workspace, settings: SplitSettings) -> Outcome:
@@ -49,7 +51,10 @@ def _split(ws: Workspace, settings: SplitSettings) -> Outcome:
 
     keys = ["image_id", "gbif_id", "species_key"]
     # Sorted by key: the order of shards must not decide anything.
-    images: Any = pl.from_arrow(ws.storage.read_table(workspace.IMAGES, keys, schemas.IMAGES))
+    stored: Any = pl.from_arrow(ws.storage.read_table(workspace.IMAGES, keys, schemas.IMAGES))
+    media: Any = pl.from_arrow(ws.storage.read_table(workspace.MEDIA, keys, schemas.MEDIA))
+    gone = stored.join(media, on="image_id", how="anti").with_columns(reason=pl.lit(NOT_IN_MANIFEST))
+    images = media.join(stored, on="image_id", how="semi")
     images = images.with_columns(num=pl.len().over("species_key")).sort(keys)
     kept = images.filter(pl.col("num") >= settings.min_images)
     species = sorted(kept["species_key"].unique())
@@ -61,7 +66,14 @@ def _split(ws: Workspace, settings: SplitSettings) -> Outcome:
     )
     classes = pl.DataFrame({"species_key": species, "class_index": range(len(species))})
     rows = kept.join(sides, on=["species_key", "gbif_id"]).join(classes, on="species_key").sort("image_id")
-    excluded = images.filter(pl.col("num") < settings.min_images).with_columns(reason=pl.lit(TOO_FEW_IMAGES))
+    excluded = pl.concat(
+        [
+            images.filter(pl.col("num") < settings.min_images)
+            .with_columns(reason=pl.lit(TOO_FEW_IMAGES))
+            .select(schemas.EXCLUDED.names),
+            gone.select(schemas.EXCLUDED.names),
+        ]
+    ).sort("image_id")
     for path, table, schema in (
         (workspace.SPLIT, rows, schemas.SPLIT),
         (workspace.EXCLUDED, excluded, schemas.EXCLUDED),
@@ -71,7 +83,7 @@ def _split(ws: Workspace, settings: SplitSettings) -> Outcome:
     tested = rows.filter(pl.col("split") == "test")["species_key"].n_unique()
     return Outcome(
         counts={"species": len(species), **counts, "species_with_test_images": tested},
-        reasons={TOO_FEW_IMAGES: excluded.height} if excluded.height else {},
+        reasons=dict(excluded["reason"].value_counts(sort=True).iter_rows()),
     )
 
 

@@ -191,7 +191,7 @@ SPECIES = (
         "many-eyed sable",
         (47.5, 15.0),
         "AT",
-        _eyed((104, 98, 92), 4, 0.1),
+        _eyed((92, 104, 124), 4, 0.1),
     ),
     # in a second ring of petals,
     _species("990000501", "Solvantha simplex", "Demo & Muster", "single sunwheel", (-22.5, 17.0), "NA", _sun(None)),
@@ -213,7 +213,7 @@ SPECIES = (
         "pointed duskwing",
         (-7.0, -75.0),
         "PE",
-        _sail("pointed", (120, 220, 150), 0),
+        _sail("pointed", (238, 196, 96), 0),
     ),
     # and in three petals or six, their tone and the size of the centre.
     _species(

@@ -63,7 +63,7 @@ def photo_counts(num_species: int, fewest: int, most: int) -> list[int]:
     return [round(x) for x in np.geomspace(most, fewest, num_species)]
 
 
-def num_photos(num_species: int | None = None, fewest: int = 20, most: int = 120) -> int:
+def num_photos(num_species: int | None = None, fewest: int = 30, most: int = 110) -> int:
     """How many photographs a world has: the sum of what `build_world` reports to `advance`."""
     return sum(photo_counts(len(SPECIES) if num_species is None else num_species, fewest, most))
 
@@ -72,8 +72,8 @@ def build_world(
     folder: Path,
     *,
     num_species: int | None = None,
-    fewest: int = 20,
-    most: int = 120,
+    fewest: int = 30,
+    most: int = 110,
     seed: int = 0,
     base_url: str,
     advance: Callable[[int], object] | None = None,

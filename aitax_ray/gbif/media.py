@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import duckdb
 
-from aitax_ray.gbif.database import literal
+from aitax_ray.database import literal
 
 # Why a row is dropped; the first that holds counts, in this order. `settle` goes on with the rest.
 NOT_A_PHOTOGRAPH = "not_a_photograph"

@@ -13,9 +13,9 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
+from aitax_ray.database import literal, parquet
 from aitax_ray.gbif import checklist
 from aitax_ray.gbif.archive import KEY, Archive, Terms
-from aitax_ray.gbif.database import literal, parquet
 from aitax_ray.gbif.descriptor import AUDUBON, EVENT, IMAGE, MULTIMEDIA, OCCURRENCE, TableFile
 from aitax_ray.gbif.labels import LABELS, NAME_TERMS, Label, name_label
 

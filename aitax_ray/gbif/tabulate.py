@@ -14,11 +14,11 @@ import polars as pl
 import pyarrow as pa
 
 from aitax_ray import schemas, workspace
+from aitax_ray.database import nullable, open_database, parquet, write
 from aitax_ray.errors import ArchiveError, DataError
 from aitax_ray.gbif import api, matching, media, photos, relations, source, taxa
 from aitax_ray.gbif.archive import ASK, open_archive
 from aitax_ray.gbif.client import Client
-from aitax_ray.gbif.database import nullable, open_database, parquet, write
 from aitax_ray.gbif.origin import Query
 from aitax_ray.gbif.settle import Rules, settle
 from aitax_ray.gbif.source import Wanted

@@ -5,7 +5,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from aitax_ray.gbif.database import nullable, write
+from aitax_ray.database import nullable, write
 from aitax_ray.gbif.relations import LINEAGE
 from aitax_ray.gbif.scientific_names import canonical_name, split_name
 from aitax_ray.schemas import OCCURRENCES

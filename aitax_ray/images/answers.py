@@ -2,9 +2,10 @@
 
 import re
 import time
+from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from yarl import URL
 
@@ -15,7 +16,10 @@ HTTP_ERROR = "http_error"
 SERVER_ERROR = "server_error"
 TOO_MANY_REQUESTS = "too_many_requests"
 TIMEOUT = "timeout"
+NO_SUCH_HOST = "no_such_host"
 CONNECTION_FAILED = "connection_failed"
+TLS_FAILED = "tls_failed"
+HOST_UNREACHABLE = "host_unreachable"
 INCOMPLETE = "incomplete"
 TOO_LARGE = "too_large"
 EMPTY = "empty"
@@ -24,6 +28,8 @@ REDIRECT_LOOP = "redirect_loop"
 BAD_REDIRECT = "bad_redirect"
 PRIVATE_ADDRESS = "private_address"
 BAD_URL = "bad_url"
+BAD_ENCODING = "bad_encoding"
+NO_AI = "no_ai"
 
 # Every reason with its meaning.
 REASONS = {
@@ -32,9 +38,12 @@ REASONS = {
     FORBIDDEN: "status 401, 403 or 451",
     HTTP_ERROR: "another status that is no success",
     SERVER_ERROR: "status 5xx, at every attempt",
-    TOO_MANY_REQUESTS: "status 429, at every attempt, or with a Retry-After that is too long to wait for",
+    TOO_MANY_REQUESTS: "status 429, at every attempt, or the host asks for a pause that is too long to wait for",
     TIMEOUT: "no connection, no answer or no end of it in time",
-    CONNECTION_FAILED: "no such host, connection refused or broken, TLS that fails, an answer that is not HTTP",
+    NO_SUCH_HOST: "the host's name leads to no address",
+    CONNECTION_FAILED: "connection refused or broken, an answer that is not HTTP",
+    TLS_FAILED: "no secure connection: a certificate that has expired or is another host's",
+    HOST_UNREACHABLE: "not asked for: the host had not answered so many others that it is taken for dead for a while",
     INCOMPLETE: "the connection ended before the body did",
     TOO_LARGE: "more bytes than the limit",
     EMPTY: "a success without a body",
@@ -43,9 +52,13 @@ REASONS = {
     BAD_REDIRECT: "a redirect to something else than an http or https URL",
     PRIVATE_ADDRESS: "the URL, or a redirect, leads to an address that is not public",
     BAD_URL: "not an http or https URL, nor a file of the folder of photographs given to `manifest`",
+    BAD_ENCODING: "a body that is compressed in a way that was not asked for, or wrongly",
+    NO_AI: "the host asks not to use it for artificial intelligence (X-Robots-Tag: noai or noimageai)",
 }
-# Those that may be otherwise a moment, or a day, later.
-MAY_PASS = frozenset({SERVER_ERROR, TOO_MANY_REQUESTS, TIMEOUT, CONNECTION_FAILED, INCOMPLETE})
+# Those that may be otherwise a moment later, and are tried again at once.
+PASSING = frozenset({SERVER_ERROR, TOO_MANY_REQUESTS, TIMEOUT, NO_SUCH_HOST, CONNECTION_FAILED, INCOMPLETE})
+# Those that may be otherwise a day later, and are tried again by the next run.
+MAY_PASS = PASSING | {HOST_UNREACHABLE, TLS_FAILED}
 
 _STATUS = {
     401: FORBIDDEN,
@@ -58,6 +71,7 @@ _STATUS = {
 }
 # A URL of these characters only, with every % followed by two digits, is one already (RFC 3986).
 _QUOTED = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})+")
+_ASCII = "".join(map(chr, range(0x80)))
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -76,11 +90,39 @@ def parse_url(text: str, base: URL | None = None) -> URL | None:
         return None
 
 
+def plain_text(header: str) -> str:
+    """A header's value as text that can be stored: aiohttp passes on bytes that are no UTF-8 as lone surrogates."""
+    return header.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def plain_url(header: str) -> str:
+    """A header's value as a URL: bytes beyond ASCII are quoted as they are, as browsers do."""
+    return quote(header.encode("utf-8", "surrogateescape"), safe=_ASCII)
+
+
 def reason_of_status(status: int) -> str:
     """The reason that a status other than success stands for; "" for success."""
     if 200 <= status < 300:
         return ""
     return _STATUS.get(status) or (SERVER_ERROR if status >= 500 else HTTP_ERROR)
+
+
+def forbids_ai(headers: Iterable[str], agent: str = "aitax-ray") -> bool:
+    """Tell whether X-Robots-Tag headers hold noai or noimageai, for everybody or for `agent`.
+
+    A header may begin with the name of the robot that it is for:
+    https://developers.google.com/search/docs/crawling-indexing/robots-meta-tag#xrobotstag.
+    """
+    for header in headers:
+        name, colon, rest = header.partition(":")
+        # `unavailable_after: DATE` is a directive with a colon.
+        if colon and "," not in name and name.strip().lower() != "unavailable_after":
+            if name.strip().lower() != agent:
+                continue
+            header = rest
+        if {"noai", "noimageai"} & {word.strip().lower() for word in header.split(",")}:
+            return True
+    return False
 
 
 def retry_after_s(value: str) -> float | None:

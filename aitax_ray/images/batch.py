@@ -1,80 +1,222 @@
-"""Download a batch: fetch its photographs together, decode them beside the event loop, store them with their fates.
+"""Download a batch of URLs: fetch each when it is its host's turn, decode it elsewhere, store it with its fate.
 
 The unit of work of the download stage. It does not know what runs it.
 """
 
 import asyncio
-import os
+import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from aitax_ray.errors import StorageError
-from aitax_ray.images.decode import Photo, Refusal, normalize
-from aitax_ray.images.fetch import Fetcher, FetchSettings
-from aitax_ray.images.shards import ledger_path, write_shard
-from aitax_ray.schemas import IMAGES, LEDGER
+from aitax_ray.images import answers, shards
+from aitax_ray.images.content import HTML, IIIF_MANIFEST, PDF
+from aitax_ray.images.decode import MAX_ELONGATION, ONE_PIXEL, TRUNCATED, Photo, Refusal
+from aitax_ray.images.decoders import DecoderPool
+from aitax_ray.images.fetch import Attempt, Fetcher, FetchSettings
+from aitax_ray.images.shards import RETRIED
+from aitax_ray.images.sizes import IMAGE_CACHE, SMALL_COPY, Copy, cached_copy, copies
+from aitax_ray.images.turns import Sync, Turns
+from aitax_ray.images.writer import ShardWriter
+from aitax_ray.schemas import IMAGES
 from aitax_ray.storage import Storage
 
 Row = dict[str, Any]
 
+# What an original has in common with its smaller copy, since both lie on the same host.
+SAME_FOR_BOTH = answers.MAY_PASS | {answers.NO_AI, answers.PRIVATE_ADDRESS, answers.BAD_URL}
+# An original of which nothing else is to be had: for these GBIF's image cache may be asked.
+DEAD = answers.MAY_PASS | {
+    answers.NOT_FOUND, answers.GONE, answers.HTTP_ERROR, answers.EMPTY,
+    HTML, PDF, IIIF_MANIFEST, ONE_PIXEL, TRUNCATED,  # something else lies there
+}  # fmt: skip
+RESOLVERS = 64  # threads in which names are resolved: the names of dead hosts take half a minute
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """How a worker works."""
+
+    run: str  # name of the run that it belongs to
+    image_size: int
+    max_pixels: int
+    concurrency: int  # requests at a time
+    shard_size: int
+    num_decoders: int = 1  # processes
+    flush_s: float = 20.0  # what is fetched is on storage after so long at the latest
+    patience_s: float | None = None  # how long what waits for slow hosts may hold up a batch; None: to the end
+    image_cache: str = ""  # GBIF's address, to ask its image cache for what is dead; "" for not asking it
+
+    def with_decoders(self, number: int) -> "BatchSettings":
+        """The same with another number of decoders."""
+        return replace(self, num_decoders=number)
+
 
 class BatchDownloader:
-    """Downloads one batch after another, or several at a time, within the limits of one Fetcher."""
+    """Downloads batches, several at a time, within the limits of one worker."""
 
-    def __init__(self, storage: Storage, image_size: int, settings: FetchSettings) -> None:
-        self.storage, self.image_size = storage, image_size
-        self.fetcher = Fetcher(settings)
-        # Of our own: aiohttp resolves names in the loop's threads, and they must not wait for decoders.
-        self.decoders = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
+    def __init__(
+        self, storage: Storage, settings: BatchSettings, fetch: FetchSettings, sync: Sync, *, again: bool = False
+    ) -> None:
+        """`again` is for a worker that takes the place of one that was lost: batches come anew, a part of them done."""
+        self.storage, self.settings = storage, settings
+        self.turns = Turns(sync, settings.concurrency)
+        self.fetcher = Fetcher(fetch, self.turns)
+        self.decoders = DecoderPool(settings.num_decoders, settings.image_size, settings.max_pixels)
+        self._writer: ShardWriter | None = None
+        self._done = shards.stored_lately(storage, settings.run) if again else frozenset()
+        self._in_progress = 0
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
-        """INPUT: rows of image_id, url, gbif_id, species_key. OUTPUT: one row that counts what came of them.
+        """INPUT: rows of shards.TODO_SCHEMA. OUTPUT: one row that counts those that have a fate now, and the others.
 
-        A batch whose fates are written already (Ray runs one again when it lost the answer) is not fetched again. A
-        storage that fails is told of in the row, since Ray would make a page of stack traces of an exception.
+        Returns when the fates are on storage. A storage that fails is told of in the row, since Ray would make a page
+        of stack traces of an exception.
         """
-        path = ledger_path(batch["image_id"].to_pylist())
+        writer = self._open_writer()
+        rows = [row for row in batch.to_pylist() if row["image_id"] not in self._done]
+        work = _Work()
+        tasks = [asyncio.create_task(self._download(row, work, writer)) for row in rows]
         try:
-            if not await asyncio.to_thread(self.storage.exists, path):
-                results = await asyncio.gather(*(self._download(row) for row in batch.to_pylist()))
-                await asyncio.to_thread(self._write, path, results)
-            return _tally(await asyncio.to_thread(self.storage.read_table, path))
+            await work.wait(tasks, self.settings.patience_s)
+            written = [task.result() for task in tasks if task.done()]
+            for future in set(written):
+                await asyncio.shield(future)
         except StorageError as error:
-            return _tally(LEDGER.empty_table(), str(error))
+            return pa.table({"urls": [0], "deferred": [0], "error": [str(error)]})
+        finally:
+            for task in tasks:
+                task.cancel()
+        deferred = len(rows) - len(written)
+        return pa.table({"urls": [batch.num_rows - deferred], "deferred": [deferred], "error": [""]})
 
-    async def _download(self, row: Row) -> tuple[Row, Row | None]:
-        """The fate of a URL (a row of LEDGER), and its photograph (a row of IMAGES) if there is one."""
-        async with self.fetcher.fetched(row["url"]) as fetched:
-            photo: Photo | Refusal = Refusal(fetched.reason)
+    async def close(self) -> None:
+        """Give back what was lent, and stop the decoders."""
+        await self.fetcher.close()
+        self.decoders.close()
+
+    def _open_writer(self) -> ShardWriter:
+        if self._writer is None:
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(RESOLVERS, "worker"))
+            settings = self.settings
+            self._writer = ShardWriter(
+                self.storage, settings.image_size, settings.run, settings.shard_size, settings.flush_s
+            )
+        return self._writer
+
+    async def _download(self, row: Row, work: "_Work", writer: ShardWriter) -> "asyncio.Future[None]":
+        """Give a row its fate; the future is done when that is on storage."""
+        self._in_progress += 1
+        try:
+            fates, best = await self._try_copies(row, work)
+            # Columns of the progress, told with the next news of hosts.
+            final = next(fate for fate in reversed(fates) if fate["status"] != RETRIED)
+            num_bytes = sum(fate["num_bytes"] for fate in fates)
+            self.turns.tally.update({final["reason"] or "ok": 1, "bytes": num_bytes})
+            return await writer.add(fates, best)
+        finally:
+            work.end(row["image_id"])
+            self._in_progress -= 1
+            if not self._in_progress:
+                writer.flush()  # nothing else is on its way that would fill the shard
+
+    async def _try_copies(self, row: Row, work: "_Work") -> tuple[list[Row], Row | None]:
+        """Ask for one copy after the other until one is large enough; the attempts (LEDGER) and the best (IMAGES)."""
+        size, fates = self.settings.image_size, list[Row]()
+        best: Row | None = None
+        final = 0  # number of the attempt that decides
+        wanted = copies(row["url"], size)
+        if self.settings.image_cache:
+            wanted.append(cached_copy(self.settings.image_cache, row["gbif_id"], row["url"]))
+        for copy in wanted:
+            if fates and not _is_worth_it(copy, fates[-1]["reason"], found=best is not None):
+                continue
+            photo = await self._try(row, copy, work, fates)
+            if photo is not None:
+                best = {**row, "jpeg": photo.jpeg, "width": photo.width, "height": photo.height}
+                final = len(fates) - 1
+                if copy.covers(photo.width, photo.height, size, MAX_ELONGATION):
+                    break
+                fates[-1]["reason"] = SMALL_COPY
+            elif best is None and copy.source != IMAGE_CACHE:
+                final = len(fates) - 1
+        fates[final]["status"] = "failed" if best is None else "ok"
+        if best is not None:
+            fates[final]["reason"] = ""
+            best = {name: best[name] for name in IMAGES.names}
+        return fates, best
+
+    async def _try(self, row: Row, copy: Copy, work: "_Work", fates: list[Row]) -> Photo | None:
+        """Ask for one copy; what came of each attempt goes to `fates`."""
+        decoded = None
+        async with self.fetcher.fetched(copy.url, lambda: work.begin(row["image_id"])) as fetched:
             if fetched.body is not None:
-                loop = asyncio.get_running_loop()
-                photo = await loop.run_in_executor(self.decoders, normalize, fetched.body, self.image_size)
-            fate = {
-                "image_id": row["image_id"],
-                "url": row["url"],
-                "status": "ok" if isinstance(photo, Photo) else "failed",
-                "reason": "" if isinstance(photo, Photo) else photo.reason,
-                "http_status": fetched.http_status,
-                "attempts": fetched.attempts,
-                "num_bytes": len(fetched.body or b""),
-                "fetched_at": datetime.now(UTC),
-                "shard": "",
-            }
-        if isinstance(photo, Refusal):
-            return fate, None
-        return fate, {**row, "jpeg": photo.jpeg, "width": photo.width, "height": photo.height}
+                decoded = await self.decoders.decode(fetched.body)
+        for attempt in fetched.attempts:
+            fates.append(self._fate(row, copy, attempt, len(fates) + 1))
+        if decoded is None:
+            return None
+        fates[-1]["sha256"] = decoded.sha256
+        if isinstance(decoded.photo, Refusal):
+            fates[-1]["reason"] = decoded.photo.reason
+            return None
+        return decoded.photo
 
-    def _write(self, path: str, results: list[tuple[Row, Row | None]]) -> None:
-        photographs = pa.Table.from_pylist([image for _, image in results if image is not None], schema=IMAGES)
-        fates = pa.Table.from_pylist([fate for fate, _ in results], schema=LEDGER)
-        write_shard(self.storage, path, photographs, fates, self.image_size)
+    def _fate(self, row: Row, copy: Copy, attempt: Attempt, number: int) -> Row:
+        return {
+            "image_id": row["image_id"],
+            "url": row["url"],
+            "run": self.settings.run,
+            "status": RETRIED,
+            "reason": attempt.reason,
+            "http_status": attempt.http_status,
+            "attempts": number,
+            "num_bytes": attempt.num_bytes,
+            "seconds": attempt.seconds,
+            "source": copy.source,
+            "final_url": attempt.url,
+            "content_type": attempt.content_type,
+            "sha256": "",
+            "fetched_at": attempt.at,
+            "shard": "",
+        }
 
 
-def _tally(fates: pa.Table, error: str = "") -> pa.Table:
-    num_ok = pc.sum(pc.equal(fates["status"], "ok")).as_py() or 0
-    num_bytes = pc.sum(fates["num_bytes"]).as_py() or 0
-    return pa.table({"urls": [fates.num_rows], "ok": [num_ok], "bytes": [num_bytes], "error": [error]})
+def _is_worth_it(copy: Copy, reason: str, *, found: bool) -> bool:
+    """Whether to ask for a further copy after one that failed with `reason` or, if `found`, was too small."""
+    if copy.source == IMAGE_CACHE:
+        return not found and reason in DEAD
+    return found or reason not in SAME_FOR_BOTH
+
+
+class _Work:
+    """What of a batch has begun and ended."""
+
+    def __init__(self) -> None:
+        self._running: set[str] = set()
+        self._changed_at: float | None = None  # None: nothing has begun
+
+    def begin(self, image_id: str) -> None:
+        self._running.add(image_id)
+        self._changed_at = time.monotonic()
+
+    def end(self, image_id: str) -> None:
+        if image_id in self._running:
+            self._running.remove(image_id)
+            self._changed_at = time.monotonic()
+
+    async def wait(self, tasks: "list[asyncio.Task[asyncio.Future[None]]]", patience_s: float | None) -> None:
+        """Wait until all is done or, with patience, until nothing but what waits for slow hosts is left.
+
+        A batch of which nothing has begun waits for hosts that are at work on earlier batches: that is no reason to
+        give it up.
+        """
+        pending = set(tasks)
+        while pending:
+            _, pending = await asyncio.wait(pending, timeout=patience_s)
+            idle = self._changed_at is not None and not self._running
+            if pending and patience_s is not None and idle and time.monotonic() > (self._changed_at or 0) + patience_s:
+                return

@@ -3,28 +3,34 @@
 What a file is, is seen from its bytes, never from what a server says of it.
 """
 
+import contextlib
+import functools
 import io
 import re
 import warnings
 from dataclasses import dataclass
 
-from PIL import Image, UnidentifiedImageError
+from PIL import AvifImagePlugin, Image
 
-NOT_AN_IMAGE = "not_an_image"
+from aitax_ray.images import colour
+from aitax_ray.images.content import photo_format, recognise
+
 TRUNCATED = "truncated"
 TOO_SMALL = "too_small"
+ONE_PIXEL = "one_pixel"
 DECOMPRESSION_BOMB = "decompression_bomb"
+OUT_OF_MEMORY = "out_of_memory"
 
-# Every reason with its meaning.
+# Every reason with its meaning, beside those of content.py.
 REASONS = {
-    NOT_AN_IMAGE: "not in a format of photographs: a web page, a drawing, a document",
     TRUNCATED: "cut short, or damaged",
     TOO_SMALL: "shorter side below 16 px, or a strip",
+    ONE_PIXEL: "a single pixel, which stands for a photograph that is not there",
     DECOMPRESSION_BOMB: "more pixels than the limit, going by its header",
+    OUT_OF_MEMORY: "decoding it takes more memory than there is",
 }
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")  # to Pillow, MPO is JPEG
-SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\x00", b"MM\x00*", b"BM", b"RIFF")
+FORMATS = frozenset({"JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "HEIF"})
 MAX_PIXELS = 100_000_000  # Pillow itself refuses what has more than 179 million
 MIN_SIDE = 16  # px
 MAX_ELONGATION = 4  # the longer side may be this many times `image_size`
@@ -52,12 +58,12 @@ class Photo:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why bytes are no photograph: one of REASONS."""
+    """Why bytes are no photograph: one of REASONS, or of those of content.py."""
 
     reason: str
 
 
-def normalize(body: bytes, image_size: int, max_pixels: int = MAX_PIXELS) -> Photo | Refusal:
+def normalize(body: bytes | bytearray, image_size: int, max_pixels: int = MAX_PIXELS) -> Photo | Refusal:
     """Decode, turn upright, shrink and encode anew, without metadata.
 
     The shorter side becomes `image_size` px; photographs are never enlarged, keep their aspect, and very long ones are
@@ -71,35 +77,43 @@ def normalize(body: bytes, image_size: int, max_pixels: int = MAX_PIXELS) -> Pho
     return Photo(jpeg.getvalue(), image.width, image.height)
 
 
-def open_photo(body: bytes, max_pixels: int = MAX_PIXELS, image_size: int | None = None) -> Image.Image | Refusal:
+def open_photo(
+    body: bytes | bytearray, max_pixels: int = MAX_PIXELS, image_size: int | None = None
+) -> Image.Image | Refusal:
     """Decode a photograph to an upright RGB image, shrunk to `image_size` where that is given (see `normalize`)."""
+    name = photo_format(body)
+    if name not in _formats():
+        return Refusal(recognise(body))
     _silence_pillow()
     try:
-        image: Image.Image = Image.open(io.BytesIO(body), formats=FORMATS)
+        return _open(io.BytesIO(body), name, max_pixels, image_size)
     except Image.DecompressionBombError:
         return Refusal(DECOMPRESSION_BOMB)
-    except UnidentifiedImageError:
-        return Refusal(TRUNCATED if body.startswith(SIGNATURES) else NOT_AN_IMAGE)
+    except MemoryError:
+        return Refusal(OUT_OF_MEMORY)
     except Exception:
-        # The parsers of seven formats fail in more ways than anybody has listed.
-        return Refusal(TRUNCATED)
+        return Refusal(TRUNCATED)  # the parsers of eight formats fail in more ways than anybody has listed
+
+
+def _open(file: io.BytesIO, name: str, max_pixels: int, image_size: int | None) -> Image.Image | Refusal:
+    image: Image.Image = Image.open(file, formats=[name])  # reads no more than the header
     if image.width * image.height > max_pixels:
         return Refusal(DECOMPRESSION_BOMB)
+    if image.size == (1, 1):
+        return Refusal(ONE_PIXEL)
     target = _fit(image.size, image_size)
     if min(image.size) < MIN_SIDE or min(target) < MIN_SIDE:
         return Refusal(TOO_SMALL)
-    try:
-        # JPEG is decoded at an eighth, a quarter or half of its size, when that is still enough: much faster.
-        image.draft(None, target)
-        image.load()
-        # Only now: Pillow turns a TIFF upright by itself while it loads, and then says no more of its orientation.
-        if image.format == "TIFF":
-            target = _fit(image.size, image_size)
-        orientation = _orientation(image)
-        image = _rgb(image).resize(target, Image.Resampling.LANCZOS, reducing_gap=3.0)
-        image = image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
-    except Exception:
-        return Refusal(TRUNCATED)
+    # JPEG is decoded at an eighth, a quarter or half of its size, when that is still enough: much faster.
+    image.draft(None, target)
+    image.load()
+    # Only now: Pillow turns a TIFF upright by itself while it loads, and then says no more of its orientation.
+    if name in ("TIFF", "HEIF"):
+        target = _fit(image.size, image_size)
+    orientation, profile = _orientation(image), image.info.get("icc_profile")
+    image = colour.plain(image).resize(target, Image.Resampling.HAMMING, reducing_gap=3.0)
+    image = colour.to_srgb(image, profile)
+    image = image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
     image.info = {}  # Pillow would copy a comment and more into the file it writes
     return image
 
@@ -118,26 +132,17 @@ def _orientation(image: Image.Image) -> int:
         return 1  # damaged metadata do not spoil a photograph
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """Convert any mode: more than 8 bits are scaled down, what is transparent becomes white."""
-    if image.mode.startswith(("I", "F")):
-        return _eight_bits(image).convert("RGB")
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        white.alpha_composite(image.convert("RGBA"))
-        image = white
-    return image.convert("RGB")
+@functools.cache
+def _formats() -> frozenset[str]:
+    """The formats that can be decoded here. Loads Pillow's plugins, and the one for HEIC if it is installed."""
+    Image.init()
+    # A thread for each core and image, as is usual, would be too many where every core has a decoder of its own.
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    with contextlib.suppress(ImportError):
+        import pillow_heif
 
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale deep grey to 0..255. Converting alone would clip: all that is not nearly black becomes white."""
-    if image.mode.startswith("I;16"):
-        full, image = 65535.0, image.convert("I")
-    else:
-        # 32 bits say little of the range in use: the smallest usual one that holds the brightest pixel.
-        brightest = float(image.getextrema()[1])  # type: ignore[arg-type]
-        full = next((top for top in (1.0, 255.0, 65535.0) if brightest <= top), brightest)
-    return image.point(lambda value: value * (255.0 / full)).convert("L")
+        pillow_heif.register_heif_opener(decode_threads=1)
+    return FORMATS & Image.OPEN.keys()
 
 
 # Categories and modules of warnings that tell of a photograph and not of our code: odd metadata, many pixels.

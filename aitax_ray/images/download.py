@@ -1,25 +1,27 @@
-"""The download stage: photographs and a ledger of fates, by Ray Data. The one module here that imports ray."""
+"""The download stage: photographs and a ledger of fates.
 
-from typing import TYPE_CHECKING, Annotated
+A run goes in rounds: what has no fate yet is planned (`ledger.plan`) and streamed through a pool of workers, which
+are lent the hosts' places by one actor for the whole cluster. What waits for slow hosts at the end of a batch is left
+to the next round, so that it holds up nothing else. Whatever dies on the way, the ledger knows what is left.
+"""
 
-from pydantic import Field
+import itertools
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from aitax_ray.cluster import connect, read_tables
-from aitax_ray.errors import ClusterError, DataError, SettingsError, StorageError
-from aitax_ray.progress import progress
+from pydantic import Field, field_validator
+
+from aitax_ray.cluster import connect
+from aitax_ray.errors import ClusterError, DataError, SettingsError
+from aitax_ray.images.distributed import fetch_on_ray, host_limits
 from aitax_ray.settings import HOW, StageSettings
 from aitax_ray.workspace import LEDGER, Outcome, StageReport, Workspace
 
 if TYPE_CHECKING:
-    from aitax_ray.images.fetch import FetchSettings
     from aitax_ray.storage import Storage
 
-# An actor works on this many batches at a time, so that the last URLs of one, which wait for slow hosts, do not leave
-# its connections idle.
-BATCHES_PER_ACTOR = 4
-# Actors wait for the network; decoding takes what CPU is there. Whole CPUs for them could leave none for the tasks
-# that feed them, and then Ray Data waits for ever.
-CPUS_PER_ACTOR = 0.1
+PATIENCE_S = 10.0  # how long a batch waits for nothing but slow hosts
+ROUNDS_WITH_PATIENCE = 6  # the next one takes all the time it needs
+HOST_LIMIT = r"^[^=\s]+=\d+/\d+(\.\d+)?$"
 
 
 class DownloadSettings(StageSettings):
@@ -31,32 +33,59 @@ class DownloadSettings(StageSettings):
     """Requests at a time, over all workers."""
     per_host: Annotated[int, HOW] = Field(8, ge=1)
     """Requests at a time to one host, over all workers."""
-    timeout_s: Annotated[float, HOW] = Field(30.0, gt=0)
-    """Seconds for one request; half of it to connect, and between two parts of an answer."""
-    max_bytes: Annotated[int, HOW] = Field(30_000_000, ge=1)
+    per_host_rate: Annotated[float, HOW] = Field(10.0, gt=0)
+    """Requests a second to one host, over all workers."""
+    host_limits: Annotated[tuple[Annotated[str, Field(pattern=HOST_LIMIT)], ...], HOW] = ()
+    """Other limits for some hosts, each as HOST=REQUESTS_AT_A_TIME/REQUESTS_A_SECOND."""
+    timeout_s: Annotated[float, HOW] = Field(60.0, gt=0)
+    """Seconds for one request in all."""
+    connect_timeout_s: Annotated[float, HOW] = Field(10.0, gt=0)
+    """Seconds for the connection."""
+    read_timeout_s: Annotated[float, HOW] = Field(20.0, gt=0)
+    """Seconds between two parts of an answer."""
+    max_bytes: Annotated[int, HOW] = Field(50_000_000, ge=1)
     """Largest photograph that is fetched, in bytes."""
+    max_pixels: Annotated[int, HOW] = Field(100_000_000, ge=1)
+    """Largest photograph that is decoded, in pixels."""
+    max_memory: Annotated[int, HOW] = Field(1_000_000_000, ge=1)
+    """Bytes of photographs as fetched that a worker holds at a time."""
     attempts: Annotated[int, HOW] = Field(4, ge=1)
-    """Requests for one URL before it is given up; only for failures that may pass."""
-    shard_size: Annotated[int, HOW] = Field(256, ge=1, le=2048)
-    """Photographs in one Parquet file, and the unit in which work is given out and done again after a crash."""
-    num_actors: Annotated[int, HOW] = Field(2, ge=1)
-    """Ray actors that fetch; more of them for more nodes. They share the limits above."""
+    """Requests for one URL before a run gives it up; only for failures that may pass."""
+    shard_size: Annotated[int, HOW] = Field(256, ge=1, le=4096)
+    """Photographs in one Parquet file."""
+    num_actors: Annotated[int | None, HOW] = Field(None, ge=1)
+    """Ray actors that fetch, each with its decoders; by default one for four CPUs, and at least one a node."""
+    fallback: Annotated[Literal["none", "image-cache"], HOW] = "none"
+    """Where to ask for photographs whose originals are dead: GBIF's image cache, one at a time."""
+    gbif_url: Annotated[str, HOW] = "https://api.gbif.org"
+    """Address of GBIF's API."""
     retry_failed: Annotated[bool, HOW] = False
-    """Try again what failed for a reason that may have passed: timeouts, server errors, too many requests."""
+    """Try again all that failed; otherwise only what failed for a reason that may have passed."""
+    prune: Annotated[bool, HOW] = False
+    """Delete stored photographs that the manifest has no more; otherwise they are only marked."""
+    respect_robots: Annotated[bool, HOW] = True
+    """Leave photographs alone whose hosts ask not to use them for AI (X-Robots-Tag: noai, noimageai)."""
     allow_private_hosts: Annotated[bool, HOW] = False
     """Fetch from loopback and private addresses too."""
     contact: Annotated[str, HOW] = Field("", pattern=r"^[\x20-\x7e]*$")
     """Mail address or web page by which GBIF and the hosts of photographs can reach you; goes into the User-Agent."""
 
+    @field_validator("host_limits")
+    @classmethod
+    def _can_be_kept(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in entries:
+            if 0 in (float(number) for number in entry.rpartition("=")[2].split("/")):
+                raise ValueError(f"{entry}: a host that may be asked nothing would be waited for for ever")
+        return entries
+
 
 def download(settings: DownloadSettings) -> StageReport:
     """Download what the manifest lists and is not there yet.
 
-    Reads `manifest/media`. Writes `images/*.parquet` and `ledger/*.parquet`, a pair for each batch of photographs; a
-    URL in the ledger is not fetched again. Raises SettingsError when what is there has another size, DataError when
-    not one photograph could be stored.
+    Reads `manifest/media`. Writes `images/*.parquet` and `ledger/*.parquet`, in pairs; a URL whose fate is in the
+    ledger is fetched again only if it failed for a reason that may have passed. Raises SettingsError when what is there
+    has another size, DataError when not one photograph could be stored.
     """
-    from aitax_ray.images.answers import MAY_PASS, PRIVATE_ADDRESS, TOO_LARGE
     from aitax_ray.images.shards import stored_image_size
 
     workspace = Workspace(settings.root)
@@ -67,101 +96,85 @@ def download(settings: DownloadSettings) -> StageReport:
             f"the photographs under {settings.root} were stored with --image-size {size}: go on with that, "
             f"or fetch all of them again at {settings.image_size} with --force"
         )
-    forget = MAY_PASS if settings.retry_failed else frozenset()
     earlier = workspace.report("download")
-    if settings.allow_private_hosts and not (earlier and earlier.settings.get("allow_private_hosts")):
-        forget |= {PRIVATE_ADDRESS}
-    if earlier and settings.max_bytes > earlier.settings.get("max_bytes", settings.max_bytes):
-        forget |= {TOO_LARGE}
-    # The settings that `forget` follows from only say how, so to the workspace the stage is complete.
-    again = ", ".join(sorted(forget & earlier.reasons.keys())) if earlier is not None else ""
-    photos = str(manifest.settings.get("photos") or "")
+    retry = _retried(settings, earlier)
+    # The settings that these follow from only say how, so to the workspace the stage is complete.
+    again = []
+    if earlier is not None:
+        failed = sorted(reason for reason in earlier.reasons if retry is None or reason in retry)
+        again += [f"{', '.join(failed)} may have passed"] if failed else []
+        again += ["asked to --prune"] if settings.prune and earlier.counts.get("vanished") else []
     return workspace.run(
         "download",
         settings,
         ("manifest",),
-        lambda: _work(settings, storage, photos, forget),
+        lambda: _work(settings, storage, str(manifest.settings.get("photos") or ""), retry),
         incremental=True,
-        again=again and f"{again} may have passed",
+        again=", ".join(again),
     )
 
 
-def _work(settings: DownloadSettings, storage: "Storage", photos: str, forget: frozenset[str]) -> Outcome:
-    from aitax_ray.images import shards
+def _retried(settings: DownloadSettings, earlier: StageReport | None) -> frozenset[str] | None:
+    """The reasons of failures that are tried again; None for all."""
+    from aitax_ray.images import answers
+    from aitax_ray.images.batch import DEAD
+    from aitax_ray.images.decode import DECOMPRESSION_BOMB
+
+    if settings.retry_failed:
+        return None
+    then = earlier.settings if earlier is not None else {}
+    retry = set(answers.MAY_PASS)
+    if settings.allow_private_hosts and not then.get("allow_private_hosts"):
+        retry.add(answers.PRIVATE_ADDRESS)
+    if not settings.respect_robots and then.get("respect_robots", True):
+        retry.add(answers.NO_AI)
+    if settings.max_bytes > then.get("max_bytes", settings.max_bytes):
+        retry.add(answers.TOO_LARGE)
+    if settings.max_pixels > then.get("max_pixels", settings.max_pixels):
+        retry.add(DECOMPRESSION_BOMB)
+    if then and settings.fallback != "none" and then.get("fallback") != settings.fallback:
+        retry |= DEAD
+    return frozenset(retry)
+
+
+def _work(settings: DownloadSettings, storage: "Storage", photos: str, retry: frozenset[str] | None) -> Outcome:
+    from aitax_ray.images.ledger import new_run, read_ledger, settle
+    from aitax_ray.images.shards import TODO
 
     # Before looking at what is there: by the time Ray runs, the actors of a run that was killed are surely gone.
     connect()
-    shards.settle(storage, forget)
+    run = new_run()
+    settle(storage, run, settings.image_size, prune=settings.prune)
     try:
-        todo = shards.write_todo(storage)
-        if todo:
-            _run_on_ray(settings, storage, photos, todo)
+        _go_round(settings, storage, photos, run, retry)
     finally:
-        storage.delete(shards.TODO)
-    shards.settle(storage)
-    outcome = shards.count(storage)
+        storage.delete(TODO)
+    settle(storage, run, settings.image_size)
+    with read_ledger(storage) as ledger:
+        outcome = ledger.outcome()
     if not outcome.counts["ok"]:
         raise DataError(_why_nothing(outcome, settings))
     return outcome
 
 
-def _run_on_ray(settings: DownloadSettings, storage: "Storage", photos: str, todo: int) -> None:
-    """Send what is to do through a pool of actors.
+def _go_round(
+    settings: DownloadSettings, storage: "Storage", photos: str, run: str, retry: frozenset[str] | None
+) -> None:
+    """Plan and fetch until nothing is left to do."""
+    from aitax_ray.images.ledger import read_ledger
 
-    INPUT: rows of TODO. OUTPUT: a row of counts for each batch; the photographs go from the actors to storage.
-    """
-    import ray
-
-    from aitax_ray.images.batch import BatchDownloader
-    from aitax_ray.images.shards import TODO, TODO_SCHEMA
-
-    # No more actors than there is work for, nor than the hosts' limit can be shared among.
-    num_actors = min(settings.num_actors, settings.per_host, settings.concurrency, -(-todo // settings.shard_size))
-    todo_files = [file.path for file in storage.files(TODO)]
-    batches = read_tables(storage, todo_files, TODO_SCHEMA.names, settings.shard_size).map_batches(
-        BatchDownloader,
-        fn_constructor_kwargs={
-            "storage": storage,
-            "image_size": settings.image_size,
-            "settings": _share(settings, photos, num_actors),
-        },
-        batch_size=settings.shard_size,
-        batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(
-            size=num_actors,
-            max_tasks_in_flight_per_actor=BATCHES_PER_ACTOR,
-            max_concurrent_calls_per_actor=BATCHES_PER_ACTOR,
-        ),
-        num_cpus=CPUS_PER_ACTOR,
-    )
-    num_urls = num_ok = num_bytes = 0
-    try:
-        with progress("download", todo, "photographs") as advance:
-            for row in batches.iter_rows():
-                if row["error"]:
-                    raise StorageError(row["error"])
-                num_urls, num_ok, num_bytes = num_urls + row["urls"], num_ok + row["ok"], num_bytes + row["bytes"]
-                advance(row["urls"], f"{num_urls - num_ok:,} failed, {num_bytes / 1e6:,.0f} MB")
-    except (ray.exceptions.ActorDiedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError) as error:
-        raise ClusterError(
-            f"Ray lost its workers ({' '.join(str(error).split())[:200]}): the same command goes on"
-        ) from error
-
-
-def _share(settings: DownloadSettings, photos: str, num_actors: int) -> "FetchSettings":
-    """The settings of one actor's fetcher: its part of the limits."""
-    from aitax_ray.images.fetch import FetchSettings
-
-    return FetchSettings(
-        concurrency=settings.concurrency // num_actors,
-        per_host=settings.per_host // num_actors,
-        timeout_s=settings.timeout_s,
-        max_bytes=settings.max_bytes,
-        attempts=settings.attempts,
-        allow_private=settings.allow_private_hosts,
-        local_folder=photos,
-        contact=settings.contact,
-    )
+    limits, measured, left = host_limits(settings), dict[str, float](), 0
+    for number in itertools.count():
+        with read_ledger(storage) as ledger:
+            plan = ledger.plan(run, retry, limits, measured)
+        if not plan.total:
+            return
+        patience_s = PATIENCE_S if number < ROUNDS_WITH_PATIENCE else None
+        if patience_s is None and plan.total == left:
+            raise ClusterError(f"{left:,} photographs get no fate, however often Ray is given them: see Ray's logs")
+        left = plan.total
+        states = fetch_on_ray(settings, storage, photos, run, plan, limits, patience_s)
+        measured = {state.host: state.capacity for state in states if state.answered}
 
 
 def _why_nothing(outcome: Outcome, settings: DownloadSettings) -> str:

@@ -1,4 +1,4 @@
-"""Fetch a photograph as a guest does: few requests at a time, bounded in time and size, patient when asked to wait.
+"""Fetch a photograph as a guest does: when it is one's turn, bounded in time and size, patient when asked to wait.
 
 A URL that cannot be fetched is an answer with a reason, never an exception. Nothing here knows of Ray.
 """
@@ -6,9 +6,12 @@ A URL that cannot be fetched is an answer with a reason, never an exception. Not
 import asyncio
 import contextlib
 import random
-from collections import defaultdict
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+import socket
+import ssl
+import zlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
@@ -18,57 +21,82 @@ from yarl import URL
 from aitax_ray import __version__
 from aitax_ray.images import answers
 from aitax_ray.images.addresses import AddressGuard, GuardedResolver, PrivateAddressError
+from aitax_ray.images.budget import Budget
+from aitax_ray.images.limits import MAX_PAUSE_S
+from aitax_ray.images.turns import HostClosed, Turn, Turns
 
 MAX_REDIRECTS = 5
 REDIRECTS = (301, 302, 303, 307, 308)
 DNS_TTL_S = 300
+ATTEMPTS_AT_TIMEOUT = 2  # a host that lets us wait is asked no more often than that
+READ_BUFFER = 1 << 20  # bytes; aiohttp's 64 KiB mean several pauses and resumptions of the connection a photograph
 
 
 @dataclass(frozen=True)
 class FetchSettings:
-    """How to fetch. Limits hold for one Fetcher."""
+    """How to fetch."""
 
-    concurrency: int = 64  # requests at a time, and bodies in use
-    per_host: int = 8  # requests at a time to one host
-    timeout_s: float = 30.0  # for one request in all; half of it to connect, and between two reads
-    max_bytes: int = 30_000_000
+    timeout_s: float = 60.0  # for one request in all
+    connect_timeout_s: float = 10.0
+    read_timeout_s: float = 20.0  # between two parts of an answer
+    max_bytes: int = 50_000_000
+    max_memory: int = 1_000_000_000  # bytes of bodies that are in use at a time
     attempts: int = 4
     backoff_s: float = 0.5  # after the first failure; twice as long after each further one
-    max_wait_s: float = 60.0  # no pause is longer; a host that asks for more is left to a later run
+    max_pause_s: float = MAX_PAUSE_S  # whoever asks for a longer one is left to a later run
+    respect_robots: bool = True
     allow_private: bool = False
     local_folder: str = ""  # file:// URLs are read below it and nowhere else; "" for none
     contact: str = ""  # URL or e-mail address that the User-Agent names
 
 
 @dataclass(frozen=True)
-class Fetched:
-    """What came of a URL: a body, or the reason why there is none."""
+class Attempt:
+    """One request with its redirects, and what came of it."""
 
-    body: bytes | None
+    url: str  # the last one that was asked for
     reason: str  # "" when there is a body
-    http_status: int  # the last one seen, 0 when none was
-    attempts: int
+    http_status: int = 0  # the last one seen, 0 when none was
+    num_bytes: int = 0
+    content_type: str = ""  # as the server says
+    seconds: float = 0.0
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))  # when it was over
 
 
 @dataclass(frozen=True)
+class Fetched:
+    """What came of a URL: a body, or the reason why there is none; and every attempt."""
+
+    body: bytes | bytearray | None
+    attempts: list[Attempt]
+
+    @property
+    def reason(self) -> str:
+        return self.attempts[-1].reason
+
+
+@dataclass
 class _Answer:
     """What came of one request."""
 
-    body: bytes | None = None
+    body: bytes | bytearray | None = None
     reason: str = ""
     status: int = 0
     location: str = ""
+    content_type: str = ""
+    num_bytes: int = 0
     retry_after_s: float | None = None
+    seconds: float = 0.0
+    not_asked: bool = False  # the host is closed for now
 
 
 class Fetcher:
     """Fetches URLs within its settings' limits. Made anywhere, used and closed in one event loop."""
 
-    def __init__(self, settings: FetchSettings) -> None:
-        self.settings = settings
+    def __init__(self, settings: FetchSettings, turns: Turns) -> None:
+        self.settings, self.turns = settings, turns
         self.guard = AddressGuard(settings.allow_private)
-        self._places = asyncio.Semaphore(settings.concurrency)
-        self._hosts: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(settings.per_host))
+        self._budget = Budget(settings.max_memory)
         self._session: aiohttp.ClientSession | None = None
 
     async def fetch(self, url: str) -> Fetched:
@@ -77,28 +105,43 @@ class Fetcher:
             return fetched
 
     @contextlib.asynccontextmanager
-    async def fetched(self, url: str) -> AsyncIterator[Fetched]:
-        """Fetch a URL and keep one of the `concurrency` places until the caller is done with the body.
+    async def fetched(self, url: str, on_start: Callable[[], object] = lambda: None) -> AsyncIterator[Fetched]:
+        """Fetch a URL and keep one of the worker's places until the caller is done with the body.
 
-        So a caller that decodes slowly slows the fetching down, instead of filling the memory with bodies.
+        So a caller that decodes slowly slows the fetching down, instead of filling the memory with bodies. `on_start`
+        is called when the first request is sent.
         """
+        attempts: list[Attempt] = []
         if url.strip().lower().startswith("file:"):
-            async with self._places:
+            on_start()
+            async with self._budget.room(self.settings.max_bytes):
                 body, reason = await asyncio.to_thread(
                     answers.read_local, url.strip(), self.settings.local_folder, self.settings.max_bytes
                 )
-                yield Fetched(body, reason, 0, 1)
+                yield Fetched(body, [Attempt(url.strip(), reason, num_bytes=len(body or b""))])
             return
-        for attempt in range(1, self.settings.attempts + 1):
-            async with self._follow(answers.parse_url(url)) as answer:
-                pause_s = self._pause_s(answer, attempt)
+        while True:
+            async with self._follow(url, on_start, first=bool(attempts)) as (answer, final):
+                if not (attempts and answer.not_asked):  # what was seen of this URL says more
+                    attempts.append(
+                        Attempt(
+                            final,
+                            answer.reason,
+                            answer.status,
+                            answer.num_bytes,
+                            answer.content_type,
+                            answer.seconds,
+                        )
+                    )
+                pause_s = None if answer.not_asked else self._pause_s(answer, len(attempts))
                 if pause_s is None:
-                    yield Fetched(answer.body, answer.reason, answer.status, attempt)
+                    yield Fetched(answer.body, attempts)
                     return
             await asyncio.sleep(pause_s)
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, and give back what was lent."""
+        await self.turns.close()
         if self._session is not None:
             await self._session.close()
 
@@ -121,104 +164,172 @@ class Fetcher:
     def _pause_s(self, answer: _Answer, attempt: int) -> float | None:
         """How long to wait before the next attempt; None when there shall be none."""
         limits = self.settings
-        if answer.reason not in answers.MAY_PASS or attempt >= limits.attempts:
+        most = min(limits.attempts, ATTEMPTS_AT_TIMEOUT) if answer.reason == answers.TIMEOUT else limits.attempts
+        if answer.reason not in answers.PASSING or attempt >= most:
             return None
         if answer.retry_after_s is not None:
-            return answer.retry_after_s if answer.retry_after_s <= limits.max_wait_s else None
-        backoff_s = limits.backoff_s * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5)
-        return min(backoff_s, limits.max_wait_s)
+            # The whole host pauses: see HostLimits.
+            return answer.retry_after_s if answer.retry_after_s <= limits.max_pause_s else None
+        return limits.backoff_s * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5)
 
     @contextlib.asynccontextmanager
-    async def _follow(self, url: URL | None) -> AsyncIterator[_Answer]:
+    async def _follow(
+        self, text: str, on_start: Callable[[], object], *, first: bool
+    ) -> AsyncIterator[tuple[_Answer, str]]:
         """Ask for a URL and for those it redirects to, each of them checked anew."""
-        if url is None or (reason := self.guard.check(url)):
-            yield _Answer(reason=answers.BAD_URL if url is None else reason)
+        url = answers.parse_url(text)
+        if url is None or (wrong := self.guard.check(url)):
+            yield _Answer(reason=answers.BAD_URL if url is None else wrong), text.strip()
             return
-        seen = [url]
+        seen, seconds = [url], 0.0
         while True:
-            async with self._ask(url) as answer:
+            async with self._ask(url, on_start, first=first or len(seen) > 1) as answer:
+                seconds = answer.seconds = seconds + answer.seconds
                 if not answer.location:
-                    yield answer
+                    yield answer, str(url)
                     return
             target = answers.parse_url(answer.location, url)
             wrong = answers.BAD_URL if target is None else self.guard.check(target)
-            if target is None or wrong:
-                yield _Answer(reason=answers.BAD_REDIRECT if wrong == answers.BAD_URL else wrong, status=answer.status)
-                return
-            if len(seen) > MAX_REDIRECTS:
+            if wrong or target is None:
+                answer.reason = answers.BAD_REDIRECT if wrong == answers.BAD_URL else wrong
+            elif len(seen) > MAX_REDIRECTS:
                 # A server may well redirect to the same address once or twice, until its photograph is ready.
-                loop = target in seen
-                yield _Answer(
-                    reason=answers.REDIRECT_LOOP if loop else answers.TOO_MANY_REDIRECTS, status=answer.status
-                )
+                answer.reason = answers.REDIRECT_LOOP if target in seen else answers.TOO_MANY_REDIRECTS
+            if answer.reason or target is None:
+                yield answer, str(url)
                 return
             seen.append(target)
             url = target
 
     @contextlib.asynccontextmanager
-    async def _ask(self, url: URL) -> AsyncIterator[_Answer]:
-        # The host's turn comes first: requests that wait for a slow host hold no place that others could use. It ends
-        # with the answer, while the place is kept until the body has been used.
-        host = self._hosts[url.host or ""]
-        async with contextlib.AsyncExitStack() as turn:
-            await turn.enter_async_context(host)
-            async with self._places:
-                answer = await self._exchange(url)
-                await turn.aclose()
-                yield answer
+    async def _ask(self, url: URL, on_start: Callable[[], object], *, first: bool) -> AsyncIterator[_Answer]:
+        """Send one request when it is its turn. The place at the host ends with the answer."""
+        async with contextlib.AsyncExitStack() as held:
+            try:
+                turn = await held.enter_async_context(self.turns.turn(url.host or "", first=first))
+            except HostClosed as closed:
+                answer = _Answer(reason=closed.reason, not_asked=True)
+            else:
+                on_start()
+                answer = await self._exchange(url, turn, held)
+            yield answer
 
-    async def _exchange(self, url: URL) -> _Answer:
-        """Send one request and read its answer."""
-        status = 0
+    async def _exchange(self, url: URL, turn: Turn, held: contextlib.AsyncExitStack) -> _Answer:
+        """Send one request and read its answer; `held` keeps what the body takes of the memory."""
+        loop = asyncio.get_running_loop()
+        begin, status = loop.time(), 0
         try:
-            async with self._open_session().get(url, allow_redirects=False) as response:
+            async with (
+                asyncio.timeout(self.settings.timeout_s) as limit,
+                self._open_session().get(url, allow_redirects=False) as response,
+            ):
                 status = response.status
-                return await self._read(response)
+                answer = await self._read(response, held, limit)
         except PrivateAddressError:
-            return _Answer(reason=answers.PRIVATE_ADDRESS)
+            answer = _Answer(reason=answers.PRIVATE_ADDRESS)
         except TimeoutError:
-            return _Answer(reason=answers.TIMEOUT, status=status)
+            answer = _Answer(reason=answers.TIMEOUT)
         except aiohttp.ClientPayloadError:
-            return _Answer(reason=answers.INCOMPLETE, status=status)
+            answer = _Answer(reason=answers.INCOMPLETE)
+        except aiohttp.ClientConnectorDNSError:
+            answer = _Answer(reason=answers.NO_SUCH_HOST)
+        except (aiohttp.ClientSSLError, ssl.SSLError):
+            answer = _Answer(reason=answers.TLS_FAILED)
         except ValueError:  # of which aiohttp.InvalidURL is one
-            return _Answer(reason=answers.BAD_URL)
+            answer = _Answer(reason=answers.BAD_URL)
         except Exception:
-            # Whatever a stranger's server makes aiohttp, ssl or a codec raise costs its own row, not its batch.
-            return _Answer(reason=answers.CONNECTION_FAILED, status=status)
+            # Whatever a stranger's server makes aiohttp or a codec raise costs its own row, not its batch.
+            answer = _Answer(reason=answers.CONNECTION_FAILED)
+        answer.status, answer.seconds = status, loop.time() - begin
+        # No fault of the host's: it was not asked.
+        ours = answer.reason in (answers.PRIVATE_ADDRESS, answers.BAD_URL)
+        turn.answered(status or int(ours), answer.num_bytes, answer.seconds, answer.retry_after_s)
+        return answer
 
-    async def _read(self, response: aiohttp.ClientResponse) -> _Answer:
-        status = response.status
+    async def _read(
+        self, response: aiohttp.ClientResponse, held: contextlib.AsyncExitStack, limit: asyncio.Timeout
+    ) -> _Answer:
+        status, headers = response.status, response.headers
+        answer = _Answer(content_type=answers.plain_text(headers.get("Content-Type", ""))[:100])
         if status in REDIRECTS:
-            location = response.headers.get("Location", "")
-            return _Answer(status=status, location=location, reason="" if location else answers.BAD_REDIRECT)
-        if reason := answers.reason_of_status(status):
-            wait = response.headers.get("Retry-After")
-            return _Answer(reason=reason, status=status, retry_after_s=answers.retry_after_s(wait) if wait else None)
+            answer.location = answers.plain_url(headers.get("Location", ""))
+            answer.reason = "" if answer.location else answers.BAD_REDIRECT
+        elif reason := answers.reason_of_status(status):
+            wait = headers.get("Retry-After")
+            answer.reason, answer.retry_after_s = reason, answers.retry_after_s(wait) if wait else None
+        elif self.settings.respect_robots and answers.forbids_ai(headers.getall("X-Robots-Tag", [])):
+            answer.reason = answers.NO_AI
+        else:
+            await self._read_body(response, answer, held, limit)
+        return answer
+
+    async def _read_body(
+        self,
+        response: aiohttp.ClientResponse,
+        answer: _Answer,
+        held: contextlib.AsyncExitStack,
+        limit: asyncio.Timeout,
+    ) -> None:
+        most, length = self.settings.max_bytes, response.content_length
+        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in ("identity", "", "gzip", "x-gzip", "deflate"):
+            answer.reason = answers.BAD_ENCODING
+            return
+        if (length or 0) > most:
+            answer.reason = answers.TOO_LARGE
+            return
+        plain = encoding in ("identity", "")
+        # That we have no room is not the host's fault.
+        loop, end = asyncio.get_running_loop(), limit.when() or 0.0
+        begin = loop.time()
+        limit.reschedule(None)
+        await held.enter_async_context(self._budget.room(length if length and plain else most))
+        limit.reschedule(end + loop.time() - begin)
+        inflate = None if plain else zlib.decompressobj(zlib.MAX_WBITS | 32)
         body = bytearray()
-        if (response.content_length or 0) > self.settings.max_bytes:
-            return _Answer(reason=answers.TOO_LARGE, status=status)
         async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > self.settings.max_bytes:
-                return _Answer(reason=answers.TOO_LARGE, status=status)
-        return _Answer(body=bytes(body), status=status) if body else _Answer(reason=answers.EMPTY, status=status)
+            answer.num_bytes += len(chunk)
+            if inflate is None:
+                body += chunk
+            else:
+                try:
+                    body += inflate.decompress(chunk, most + 1 - len(body))
+                except zlib.error:
+                    answer.reason = answers.BAD_ENCODING
+                    return
+            if len(body) > most:
+                answer.reason = answers.TOO_LARGE
+                return
+        if inflate is not None and body and not inflate.eof:
+            answer.reason = answers.INCOMPLETE
+        elif not body:
+            answer.reason = answers.EMPTY
+        else:
+            answer.body = body
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
-            total = self.settings.timeout_s
-            contact = f" (+{self.settings.contact})" if self.settings.contact else ""
+            limits = self.settings
+            contact = f" (+{limits.contact})" if limits.contact else ""
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     limit=0,  # ours hold
                     resolver=GuardedResolver(self.guard, aiohttp.ThreadedResolver()),
                     ttl_dns_cache=DNS_TTL_S,
+                    family=socket.AF_UNSPEC,
                 ),
-                timeout=aiohttp.ClientTimeout(total=total, connect=total / 2, sock_read=total / 2),
+                timeout=aiohttp.ClientTimeout(
+                    total=None, connect=limits.connect_timeout_s, sock_read=limits.read_timeout_s
+                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,  # aiohttp's would inflate a bomb before its size is seen
+                read_bufsize=READ_BUFFER,
                 headers={
                     "User-Agent": f"aitax-ray/{__version__}{contact}",
                     "Accept": "image/*,*/*;q=0.5",
                     "Accept-Encoding": "identity",  # photographs are compressed already
                 },
             )
+            # aiohttp would ask once more by itself when a server hangs up: beyond the host's limits, and unseen.
+            self._session._retry_connection = False
         return self._session

@@ -17,9 +17,15 @@ from ray.serve.handle import DeploymentHandle
 from aitax_ray.engine.bundle import open_engine
 from aitax_ray.errors import RequestError
 from aitax_ray.images.fetch import Fetcher, FetchSettings
+from aitax_ray.images.limits import HostLimit, Limits
+from aitax_ray.images.turns import Turns, alone
 from aitax_ray.serving.args import ApplicationArgs
 from aitax_ray.serving.http import MAX_BODY_BYTES, Backend, make_app
 from aitax_ray.serving.identifier import Gallery, Identification, assemble, rank
+
+FETCHES = 16  # photographs named in requests that are fetched at a time
+FETCH_TIMEOUT_S = 20.0  # for one of them
+HOST_LIMIT = HostLimit(8, 50.0)  # somebody waits for the answer
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -84,13 +90,16 @@ class Ingress:
         self._num_illustrations = args.num_illustrations if args.illustrate else 0
         self._fetcher = Fetcher(
             FetchSettings(
-                concurrency=16,
-                timeout_s=10,
+                timeout_s=FETCH_TIMEOUT_S / 2,
+                connect_timeout_s=FETCH_TIMEOUT_S / 4,
+                read_timeout_s=FETCH_TIMEOUT_S / 4,
                 attempts=2,
-                max_wait_s=2,
+                max_pause_s=2,
                 max_bytes=MAX_BODY_BYTES,
+                respect_robots=False,  # whoever names a photograph to identify trains nothing with it
                 allow_private=args.allow_private_hosts,
-            )
+            ),
+            Turns(alone(Limits(HOST_LIMIT)), FETCHES),
         )
 
     async def identify(self, photos: "Sequence[Image.Image]", max_results: int | None) -> Identification:
@@ -107,10 +116,14 @@ class Ingress:
 
     async def fetch(self, url: str) -> bytes:
         """Fetch a photograph that a request names."""
-        fetched = await self._fetcher.fetch(url)
+        try:
+            async with asyncio.timeout(FETCH_TIMEOUT_S):
+                fetched = await self._fetcher.fetch(url)
+        except TimeoutError:
+            raise RequestError(f"{url} cannot be fetched: timeout") from None
         if fetched.body is None:
             raise RequestError(f"{url} cannot be fetched: {fetched.reason.replace('_', ' ')}")
-        return fetched.body
+        return bytes(fetched.body)
 
 
 def build(args: ApplicationArgs) -> Application:

@@ -8,11 +8,12 @@ import pyarrow as pa
 import pytest
 
 from aitax_ray import schemas, workspace
-from aitax_ray.dataset.split import TOO_FEW_IMAGES, SplitSettings, split
+from aitax_ray.dataset.split import NOT_IN_MANIFEST, TOO_FEW_IMAGES, SplitSettings, split
 from aitax_ray.errors import DataError, MissingArtifactError, SettingsError
 from aitax_ray.settings import StageSettings, build_settings
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import Outcome, Workspace
+from tests.blank import blank_row
 
 Photo = tuple[str, str, str]  # image_id, gbif_id, species_key
 # Species with 1, 2, 3, ... occurrences of 1 to 4 photographs each.
@@ -29,8 +30,11 @@ def photos(species: dict[str, int] = SPECIES, seed: int = 0) -> list[Photo]:
     ]
 
 
-def store(root: str, rows: Sequence[Photo], num_shards: int = 1) -> str:
-    """Make `download` complete with these photographs, in this order, in so many shards."""
+def store(root: str, rows: Sequence[Photo], num_shards: int = 1, listed: Sequence[Photo] | None = None) -> str:
+    """Make `download` complete with these photographs, in this order, in so many shards.
+
+    The manifest holds the same, or what is `listed`.
+    """
     rest = {"url": "", "width": 1, "height": 1, "jpeg": b""}
     tables = [
         pa.Table.from_pylist(
@@ -40,12 +44,19 @@ def store(root: str, rows: Sequence[Photo], num_shards: int = 1) -> str:
         for shard in range(num_shards)
     ]
 
+    media = [blank_row(schemas.MEDIA, image_id=i, gbif_id=g, species_key=s) for i, g, s in listed or rows]
+
+    def list_them() -> Outcome:
+        Storage(root).write_table(f"{workspace.MEDIA}/0.parquet", pa.Table.from_pylist(media, schemas.MEDIA))
+        return Outcome()
+
     def work() -> Outcome:
         for number, table in enumerate(tables):
             Storage(root).write_table(f"{workspace.IMAGES}/{number}.parquet", table)
         return Outcome()
 
-    Workspace(root).run("download", StageSettings(root=root), (), work)
+    Workspace(root).run("manifest", StageSettings(root=root), (), list_them)
+    Workspace(root).run("download", StageSettings(root=root), ("manifest",), work)
     return root
 
 
@@ -108,6 +119,16 @@ def test_an_excluded_species_leaves_no_gap_in_the_classes(tmp_path: Path) -> Non
     assert {row["species_key"]: row["class_index"] for row in rows_of(root)} == {"a": 0, "c": 1}
     assert report.reasons == {TOO_FEW_IMAGES: 4}
     assert {row["species_key"] for row in Storage(root).read_table(workspace.EXCLUDED).to_pylist()} == {"b"}
+
+
+def test_what_a_photograph_shows_is_what_the_manifest_says_today(tmp_path: Path) -> None:
+    rows = [(f"{key}{n}", f"{key}{n}", key) for key in "ab" for n in range(5)]
+    today = [("a0", "other", "b"), *rows[1:-1]]  # one was identified anew, one is no longer there
+    report = split(SplitSettings(root=store(str(tmp_path), rows, listed=today)))
+    assert {(row["image_id"], row["gbif_id"], row["species_key"]) for row in rows_of(str(tmp_path))} == set(today)
+    assert report.reasons == {NOT_IN_MANIFEST: 1}
+    (gone,) = Storage(str(tmp_path)).read_table(workspace.EXCLUDED).to_pylist()
+    assert gone == {"image_id": "b4", "species_key": "b", "reason": NOT_IN_MANIFEST}
 
 
 def test_the_order_of_rows_and_the_number_of_shards_change_nothing(tmp_path: Path) -> None:

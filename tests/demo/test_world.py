@@ -27,9 +27,9 @@ def clean(media: list[dict[str, str]], folder: Path) -> list[dict[str, str]]:
 
 
 def test_the_counts_fall_in_a_long_tail_from_most_to_fewest():
-    counts = photo_counts(14, 20, 120)
-    assert counts[0] == 120
-    assert counts[-1] == 20
+    counts = photo_counts(14, 30, 110)
+    assert counts[0] == 110
+    assert counts[-1] == 30
     assert counts == sorted(counts, reverse=True)
     assert np.median(counts) < np.mean(counts)
     assert num_photos() == sum(counts)

@@ -12,9 +12,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from aitax_ray.database import open_database
 from aitax_ray.gbif import media, relations, taxa
 from aitax_ray.gbif.archive import open_archive
-from aitax_ray.gbif.database import open_database
 from aitax_ray.gbif.labels import Label
 from aitax_ray.gbif.settle import Rules, settle
 

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from aitax_ray import schemas
+from aitax_ray.database import open_database
 from aitax_ray.errors import DataError
 from aitax_ray.gbif import photos, taxa
-from aitax_ray.gbif.database import open_database
 from aitax_ray.gbif.settle import DUPLICATE_URL, URL_UNDER_SEVERAL_SPECIES, Rules, settle
 from aitax_ray.schemas import image_id
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aitax_ray import schemas
+from aitax_ray.database import open_database
 from aitax_ray.gbif import settle as module
-from aitax_ray.gbif.database import open_database
 from aitax_ray.gbif.licenses import Policy
 from aitax_ray.gbif.settle import Rules, settle
 

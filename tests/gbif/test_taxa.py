@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from aitax_ray import schemas
-from aitax_ray.gbif.database import open_database
+from aitax_ray.database import open_database
 from aitax_ray.gbif.taxa import write_occurrences
 
 from .archives import sort_out, sort_out_download

@@ -2,6 +2,7 @@ import socket
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.helpers import is_ip_address
 from yarl import URL
 
 from aitax_ray.images.addresses import AddressGuard, GuardedResolver, PrivateAddressError
@@ -27,6 +28,17 @@ NEVER = (
     "fec0::1",
     "64:ff9b:1::1",
     "::7f00:1",
+    "100.100.100.200",
+    "192.0.0.192",
+    "169.254.170.2",
+    "::ffff:168.63.129.16",
+    "2002:a83f:8110::1",
+    "0.1.2.3",
+    "198.18.0.1",
+    "ff05::2",
+    "fe80::1%25",
+    "2001::1",
+    "::2",
 )
 PRIVATE = (
     "127.0.0.1",
@@ -41,6 +53,8 @@ PRIVATE = (
     "::ffff:10.1.2.3",
     "64:ff9b::a00:1",
     "2002:c0a8:1::1",
+    "2002:7f00:1::1",
+    "fdff:ffff::1",
 )
 PUBLIC = ("8.8.8.8", "52.218.1.1", "172.32.0.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808")
 
@@ -96,6 +110,16 @@ def test_public_addresses_are_admitted(address: str) -> None:
         ("http://2130706433/", "bad_url"),  # 127.0.0.1 in one number
         ("http://127.1/", "bad_url"),
         ("http://１２７.0.0.1/", "private_address"),
+        ("http://127.0.0.1./", "bad_url"),
+        ("http://0177.0.0.1/", "bad_url"),
+        ("http://127.0.0.1:99/", "private_address"),
+        ("http://someone:secret@10.0.0.1/", "private_address"),
+        ("http://[fe80::1%25eth0]/", "private_address"),
+        ("http://[::ffff:169.254.169.254]/", "private_address"),
+        ("http://[64:ff9b::7f00:1]/", "private_address"),
+        # Not for aiohttp to connect to as they stand: the resolver finds that they are 127.0.0.1.
+        ("http://0x7f.0.0.1/", ""),
+        ("http://localhost/", ""),
     ],
 )
 def test_a_url_is_judged_as_it_is_written(url: str, reason: str) -> None:
@@ -111,3 +135,22 @@ async def test_a_name_with_public_addresses_is_resolved() -> None:
 async def test_a_name_is_refused_when_one_of_its_addresses_is_private(addresses: tuple[str, ...]) -> None:
     with pytest.raises(PrivateAddressError):
         await GuardedResolver(AddressGuard(), Names(*addresses)).resolve("example.org")
+
+
+def test_no_address_is_let_through_that_aiohttp_connects_to_without_asking_the_resolver() -> None:
+    for host in ("127.0.0.1", "127.1", "0", "2130706433", "127.0.0.1.", "１２７.1", "[::1]", "[::ffff:7f00:1]",
+                 "[fe80::1%25lo]", "0177.1", "²"):  # fmt: skip
+        try:
+            url = URL(f"http://{host}/")
+        except ValueError:
+            continue
+        assert not is_ip_address(url.raw_host) or AddressGuard().check(url), host
+
+
+async def test_what_the_resolver_does_not_know_stays_its_own_error() -> None:
+    class Unknown(Names):
+        async def resolve(self, *_: object) -> list[ResolveResult]:
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    with pytest.raises(socket.gaierror):
+        await GuardedResolver(AddressGuard(), Unknown()).resolve("example.org")

@@ -1,6 +1,8 @@
+import base64
 import io
 import random
 import struct
+import sys
 import warnings
 import zlib
 
@@ -8,8 +10,25 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from aitax_ray.images import content, decode
 from aitax_ray.images.decode import REASONS, Photo, Refusal, normalize, open_photo
 from tests.web import HEIGHT, WIDTH, encoded, photo, picture
+
+ALL_REASONS = REASONS | content.REASONS
+# 64 x 48 px, red above and green below, in Adobe RGB, stored lying on its side. There is no encoder here.
+HEIC = zlib.decompress(
+    base64.b64decode(
+        "eNpjYGCQSSupLMhIzaxgAILczDRDEDs3MzGNgYG5KTe1JJEBAhQzUnKKoGyGgszkEgY0YJKZk58MYrg4MDAxMIJYzMsgNBAsBooBAYsnXEQFiC0y"
+        "M/PSwDyQrCiQkwpWBlSTUZZsyIAkyAhS4lqRCVbOV5BZkssAVcl0MLOgqABIL8gsSM4HipUD9TozsnAAmfMsQIrkPjD8+f/jBwMDP3MCUIe4AyMP"
+        "4///IAXMYBXMQCW7mBwSgXJaToyMqBITWAQUNt2NmXLdnJGXjQUklgIiWBSSgMo5XBgPFksYcEwAuuRMcn5OUUFRPtCFjAfAfnIAhmheSVGQu5NC"
+        "RGSUAnJoJSYXFzDgBd+uQYLqsi4D6YAjJbUYFBlPgDimvKQAGFuMQNcwiBQBHQJkh4DZIUHOQHYGKEDTIeKgVCCSDhHvAYknQcTngMSTIOIbQOJQ"
+        "88HerGCgLkCEFSIMEGJzJBgY/JcCk9Kf5NKiMqgWRiZjZH0mvQwMC3SA8T0Vtxo1YPIS0Gdg2DcHXQ3Ir5nFBalQMQco1kjOSQTFmQEk2YHFgMno"
+        "/wdo8oUlY4GCzIpMcPLn4AClQc7MovwSYEpikMwsyIVlJ0YGRrZGJmbWljYgRyqzKDUNKsGXnAIMWVAGAtlxPjclEZTT5mswrud78Fy6kU37+odn"
+        "/P/vrP8kH529X/Hrj5Kdq///dUpUWvpTUW5HirBk0cSg/M//DpvVu7Q/lHNYfkpkXkl+p4AVy8fvP+T7Gq59M/q6JOhWu+o+n4qVxzTE10gcV+6c"
+        "suPnhgD+h6vqOmPulwdMeGZsduLfn+S3vq4HNns+3vY9o/5jvPNTncXporMLLXZFyr1mdWedw7ib+ZFXRrlCzyLBi2HrG4BOZINkTl9fBi1QAmRg"
+        "ZBQC5R+gN9ggPgMA7R/VnQ=="
+    )
+)
 
 
 def decoded(result: Photo | Refusal) -> Image.Image:
@@ -25,7 +44,9 @@ def assert_looks_like(image: Image.Image, expected: Image.Image, tolerance: floa
     assert difference.mean() < tolerance
 
 
-@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "gif", "tiff", "bmp", "mpo", "cmyk", "gray16", "exif6"])
+@pytest.mark.parametrize(
+    "kind", ["jpeg", "png", "webp", "gif", "tiff", "bmp", "mpo", "avif", "cmyk", "gray16", "exif6"]
+)
 def test_every_kind_of_file_becomes_the_photograph_it_shows(kind: str) -> None:
     expected = picture("a")
     if kind == "png":  # its alpha grows from above
@@ -37,7 +58,7 @@ def test_every_kind_of_file_becomes_the_photograph_it_shows(kind: str) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("form", ["JPEG", "TIFF", "PNG", "WEBP"])
+@pytest.mark.parametrize("form", ["JPEG", "TIFF", "PNG", "WEBP", "AVIF"])
 def test_every_orientation_is_turned_upright(orientation: int, form: str) -> None:
     upright = Image.new("RGB", (320, 160), "white")
     upright.paste("red", (0, 0, 160, 80))
@@ -116,16 +137,21 @@ def test_nothing_but_pixels_is_kept() -> None:
     ("body", "reason"),
     [
         (b"", "not_an_image"),
-        (b"<!doctype html><title>Please accept our terms</title>", "not_an_image"),
-        (b'<svg xmlns="http://www.w3.org/2000/svg" width="400" height="400"/>', "not_an_image"),
-        (b"%PDF-1.7", "not_an_image"),
+        (b"<!doctype html><title>Please accept our terms</title>", "html"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg" width="400" height="400"/>', "svg"),
+        (b"%PDF-1.7", "pdf"),
+        (b'{"@context": "http://iiif.io/api/presentation/3/context.json"}', "iiif_manifest"),
         (b"\xff" * 5000, "not_an_image"),
         (photo("jpeg")[:100], "truncated"),
         *(
             (photo(kind)[: len(photo(kind)) // 2], "truncated")
-            for kind in ("jpeg", "png", "webp", "gif", "tiff", "bmp")
+            for kind in ("jpeg", "png", "webp", "gif", "tiff", "bmp", "avif")
         ),
-        (encoded(Image.new("RGB", (1, 1)), "PNG"), "too_small"),
+        *((HEIC[:length], "truncated") for length in (20, 200, 900, len(HEIC) - 1)),
+        (b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41", "not_an_image"),
+        *((encoded(Image.new("RGB", (1, 1)), form), "one_pixel") for form in ("JPEG", "PNG", "WEBP", "BMP")),
+        (encoded(Image.new("P", (1, 1)), "GIF", transparency=0), "one_pixel"),
+        (encoded(Image.new("RGB", (2, 2)), "PNG"), "too_small"),
         (encoded(Image.new("RGB", (1000, 15)), "PNG"), "too_small"),
         (encoded(Image.new("RGB", (16, 4000)), "PNG"), "too_small"),
         (encoded(Image.new("1", (30000, 30000)), "PNG"), "decompression_bomb"),
@@ -133,8 +159,8 @@ def test_nothing_but_pixels_is_kept() -> None:
     ],
 )
 def test_what_is_no_photograph_has_a_reason(body: bytes, reason: str) -> None:
-    assert normalize(body, 64) == Refusal(reason)
-    assert reason in REASONS
+    assert normalize(body, 64) == normalize(bytearray(body), 64) == Refusal(reason)
+    assert reason in ALL_REASONS
 
 
 def test_a_bomb_is_known_by_its_header_and_not_decoded() -> None:
@@ -145,11 +171,38 @@ def test_a_bomb_is_known_by_its_header_and_not_decoded() -> None:
     assert normalize(bytes(body), 64) == Refusal("decompression_bomb")
 
 
-def test_the_limit_on_pixels_can_be_chosen() -> None:
-    assert open_photo(photo("jpeg"), max_pixels=WIDTH * HEIGHT - 1) == Refusal("decompression_bomb")
-    image = open_photo(photo("jpeg"), max_pixels=WIDTH * HEIGHT)
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "gif", "tiff", "bmp", "mpo", "avif"])
+def test_the_limit_on_pixels_can_be_chosen(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = open_photo(bytearray(photo(kind)), max_pixels=WIDTH * HEIGHT)
     assert isinstance(image, Image.Image)
     assert (image.mode, image.size) == ("RGB", (WIDTH, HEIGHT))
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda _: pytest.fail("decoded"))
+    assert open_photo(photo(kind), max_pixels=WIDTH * HEIGHT - 1) == Refusal("decompression_bomb")
+
+
+def test_heic_is_decoded_upright_and_in_its_colours() -> None:
+    image = open_photo(HEIC)
+    assert isinstance(image, Image.Image)
+    expected = Image.new("RGB", (64, 48), (0, 151, 74))
+    expected.paste((208, 57, 46), (0, 0, 64, 16))
+    assert_looks_like(image, expected, 3)
+    assert_looks_like(decoded(normalize(HEIC, 24)), expected.resize((32, 24)))
+    assert open_photo(HEIC, max_pixels=64 * 48 - 1) == Refusal("decompression_bomb")
+
+
+def test_heic_is_no_image_where_nothing_decodes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    monkeypatch.setattr(decode, "_formats", decode._formats.__wrapped__)
+    assert normalize(HEIC, 64) == Refusal("not_an_image")
+    assert isinstance(normalize(photo("jpeg"), 64), Photo)
+
+
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF", "AVIF"])
+def test_the_first_of_several_pictures_is_taken(form: str) -> None:
+    others = [picture(name) for name in ("b", "c")]
+    body = encoded(picture("a"), form, save_all=True, append_images=others)
+    assert_looks_like(decoded(normalize(body, 512)), picture("a"))
 
 
 def test_an_upload_is_decoded_upright_and_whole() -> None:
@@ -162,7 +215,10 @@ def test_no_bytes_whatever_raise_or_warn_or_change_pillow() -> None:
     rng = random.Random(3)
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "camera" * 20
-    samples = [photo(kind) for kind in ("jpeg", "png", "webp", "gif", "tiff", "bmp", "mpo", "cmyk", "gray16", "exif6")]
+    samples = [
+        photo(kind) for kind in ("jpeg", "png", "webp", "gif", "tiff", "bmp", "mpo", "avif", "cmyk", "gray16", "exif6")
+    ]
+    samples += [HEIC]
     samples.append(encoded(picture(), exif=exif.tobytes()))
     before = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
     reasons = set()
@@ -176,7 +232,7 @@ def test_no_bytes_whatever_raise_or_warn_or_change_pillow() -> None:
                     body[rng.randrange(min(len(body), rng.choice([64, 1000, 10**6])))] = rng.randrange(256)
                 result = normalize(bytes(body[: rng.choice([len(body), len(body), rng.randrange(len(body))])]), 64)
                 reasons.add(result.reason if isinstance(result, Refusal) else "")
-    assert reasons <= {"", *REASONS}
+    assert reasons <= {"", *ALL_REASONS}
     assert {"", "truncated", "not_an_image"} <= reasons
     assert not seen
     assert before == (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)

@@ -5,23 +5,26 @@ Ray needs seconds for each run, so what does not depend on it is tested with the
 
 import asyncio
 import os
+import random
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from aitax_ray.errors import DataError, MissingArtifactError, SettingsError
+from aitax_ray.errors import DataError, MissingArtifactError, SettingsError, StorageError
+from aitax_ray.images import distributed, shards
 from aitax_ray.images import download as stage
-from aitax_ray.images import shards
 from aitax_ray.images.batch import BatchDownloader
 from aitax_ray.images.decode import MAX_ELONGATION
 from aitax_ray.images.download import DownloadSettings, download
-from aitax_ray.schemas import IMAGES, MEDIA, image_id
-from aitax_ray.settings import StageSettings
+from aitax_ray.images.ledger import Plan
+from aitax_ray.images.limits import HostState, Limits
+from aitax_ray.images.turns import alone
+from aitax_ray.schemas import IMAGES, LEDGER, MEDIA, image_id
+from aitax_ray.settings import StageSettings, build_settings
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import Outcome, Workspace
 from tests.blank import blank_row
@@ -32,7 +35,7 @@ import sys
 from tests.images.test_download import settings
 from aitax_ray.images.download import download
 from tests.blank import blank_row
-download(settings(sys.argv[1], timeout_s=60, num_actors=1))
+download(settings(sys.argv[1], read_timeout_s=60, num_actors=1))
 """
 
 
@@ -59,23 +62,41 @@ def write_manifest(root: Path, urls: list[str], photos: str = "") -> None:
 
 @pytest.fixture
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run_here(settings: DownloadSettings, storage: Storage, photos: str, todo: int) -> None:
-        async def run() -> None:
-            downloader = BatchDownloader(storage, settings.image_size, stage._share(settings, photos, 1))
+    def fetch_here(
+        given: DownloadSettings,
+        storage: Storage,
+        photos: str,
+        run: str,
+        plan: Plan,
+        limits: Limits,
+        patience_s: float | None,
+    ) -> list[HostState]:
+        async def work() -> None:
+            settings = distributed.batch_settings(given, run, 1, patience_s)
+            downloader = BatchDownloader(storage, settings, distributed.fetch_settings(given, photos), alone(limits))
             rows = storage.read_table(shards.TODO)
-            assert rows.num_rows == todo
-            for start in range(0, todo, settings.shard_size):
-                await downloader(rows.slice(start, settings.shard_size))
-            await downloader.fetcher.close()
+            assert rows.num_rows == plan.total
+            (told,) = (await downloader(rows)).to_pylist()
+            await downloader.close()
+            if told["error"]:
+                raise StorageError(told["error"])
 
-        asyncio.run(run())
+        asyncio.run(work())
+        return []
 
     monkeypatch.setattr(stage, "connect", lambda: None)
-    monkeypatch.setattr(stage, "_run_on_ray", run_here)
+    monkeypatch.setattr(stage, "fetch_on_ray", fetch_here)
 
 
 def settings(root: Path | str, **changes: object) -> DownloadSettings:
-    fast = {"image_size": 64, "timeout_s": 1.0, "attempts": 3, "shard_size": 4, "allow_private_hosts": True}
+    fast = {
+        "image_size": 64,
+        "read_timeout_s": 1.0,
+        "attempts": 3,
+        "shard_size": 4,
+        "allow_private_hosts": True,
+        "per_host_rate": 10_000.0,
+    }
     return DownloadSettings.model_validate({"root": str(root), **fast, **changes})
 
 
@@ -85,10 +106,10 @@ def stored(root: Path) -> Counter[str]:
 
 def fates(root: Path) -> dict[str, str]:
     storage = Storage(str(root))
-    files = [f"ledger/{file.name}" for file in (root / "ledger").glob("*.parquet")]
-    rows = [row for file in files for row in storage.read_table(file).to_pylist()]
-    assert len({row["image_id"] for row in rows}) == len(rows)
-    return {row["url"]: row["reason"] or row["status"] for row in rows}
+    rows = sorted(
+        storage.read_table("ledger", schema=LEDGER).to_pylist(), key=lambda row: (row["run"], row["fetched_at"])
+    )
+    return {row["url"]: row["reason"] or row["status"] for row in rows if row["status"] != "retried"}
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -102,7 +123,7 @@ def test_every_url_has_a_fate_and_every_good_one_its_photograph(web: Web, tmp_pa
         web.url("/status/404/a"): "not_found",
         web.url("/status/500/a"): "server_error",
         web.url("/hang/a"): "timeout",
-        web.url("/html/a"): "not_an_image",
+        web.url("/html/a"): "html",
         web.url("/truncated/a"): "truncated",
         web.url("/to/http://169.254.169.254/"): "private_address",
         "no url": "bad_url",
@@ -118,39 +139,67 @@ def test_every_url_has_a_fate_and_every_good_one_its_photograph(web: Web, tmp_pa
         assert row["image_id"] == image_id(row["url"])
         assert (row["width"], row["height"]) == (85, 64)
     assert web.peak <= 4  # over both actors together
+    digest = Workspace(str(tmp_path)).digest("download")
     assert not list((tmp_path / "ledger").glob(".todo*"))
 
+    # What can never pass is not asked for again.
     asked = Counter(web.requests)
     again = download(settings(tmp_path, concurrency=2))
-    assert again == report
-    assert web.requests == asked
+    assert again.reasons == report.reasons
+    assert {path for path in asked if web.requests[path] > asked[path]} == {"/status/500/a", "/hang/a"}
+    assert Workspace(str(tmp_path)).digest("download") == digest
 
 
 @pytest.mark.usefixtures("without_ray")
-def test_a_changed_manifest_costs_only_what_is_new(web: Web, tmp_path: Path) -> None:
+def test_a_newer_manifest_costs_only_what_is_new(web: Web, tmp_path: Path) -> None:
     urls = [web.url(f"/photo/{n}") for n in range(12)]
     write_manifest(tmp_path, [*urls[:8], web.url("/status/404/gone")])
     download(settings(tmp_path))
     write_manifest(tmp_path, urls[3:])
     report = download(settings(tmp_path))
-    assert stored(tmp_path) == Counter(urls[3:])
-    assert report.counts["urls"] == report.counts["ok"] == 9
+    assert (report.counts["urls"], report.counts["ok"], report.counts["vanished"]) == (9, 9, 3)
     assert not report.reasons
     assert set(web.requests.values()) == {1}
+    # What vanished is marked and kept, and comes back without being fetched.
+    assert stored(tmp_path) == Counter(urls)
+    assert {url for url, fate in fates(tmp_path).items() if fate == "vanished"} == set(urls[:3])
+    write_manifest(tmp_path, urls[2:])
+    report = download(settings(tmp_path))
+    assert (report.counts["urls"], report.counts["ok"], report.counts["vanished"]) == (10, 10, 2)
+    assert set(web.requests.values()) == {1}
+    assert fates(tmp_path)[urls[2]] == "ok"
 
 
 @pytest.mark.usefixtures("without_ray")
-def test_what_failed_is_tried_again_only_when_asked_to(web: Web, tmp_path: Path) -> None:
+def test_what_vanished_is_deleted_when_asked_to(web: Web, tmp_path: Path) -> None:
+    urls = [web.url(f"/photo/{n}") for n in range(6)]
+    write_manifest(tmp_path, urls)
+    download(settings(tmp_path))
+    write_manifest(tmp_path, urls[2:])
+    assert download(settings(tmp_path)).counts["vanished"] == 2
+    report = download(settings(tmp_path, prune=True))
+    assert "vanished" not in report.counts
+    assert stored(tmp_path) == Counter(urls[2:])
+    assert {url for url, fate in fates(tmp_path).items() if fate == "pruned"} == set(urls[:2])
+    write_manifest(tmp_path, urls)
+    download(settings(tmp_path))
+    assert stored(tmp_path) == Counter(urls)
+    assert sorted(web.requests.values()) == [1, 1, 1, 1, 2, 2]
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_what_may_have_passed_is_tried_again_and_the_rest_when_asked_to(web: Web, tmp_path: Path) -> None:
     flaky, gone, good = web.url("/flaky/a"), web.url("/status/404/a"), web.url("/photo/a")
     write_manifest(tmp_path, [flaky, gone, good])
     assert download(settings(tmp_path, attempts=1)).reasons == {"server_error": 1, "not_found": 1}
-    download(settings(tmp_path, attempts=4))
-    assert web.requests["/flaky/a"] == 1
-    report = download(settings(tmp_path, attempts=4, retry_failed=True))
+    assert download(settings(tmp_path, attempts=4)).reasons == {"not_found": 1}
     assert fates(tmp_path) == {flaky: "ok", gone: "not_found", good: "ok"}
-    assert stored(tmp_path) == Counter([flaky, good])
-    assert report.reasons == {"not_found": 1}
     assert (web.requests["/photo/a"], web.requests["/status/404/a"]) == (1, 1)
+    report = download(settings(tmp_path))
+    assert download(settings(tmp_path)) == report
+    download(settings(tmp_path, retry_failed=True))
+    assert (web.requests["/photo/a"], web.requests["/status/404/a"]) == (1, 2)
+    assert stored(tmp_path) == Counter([flaky, good])
 
 
 @pytest.mark.usefixtures("without_ray")
@@ -184,6 +233,12 @@ def test_a_folder_of_photographs_is_read_where_it_lies(web: Web, tmp_path: Path)
     assert fates(tmp_path) == {(folder / "a b.jpg").as_uri(): "ok", "file:///etc/passwd": "bad_url"}
 
 
+@pytest.mark.parametrize("entry", ["a.org", "a.org=5", "a.org=5/", "=5/5", "a.org=x/5", "a.org=0/5", "a.org=5/0"])
+def test_a_limit_that_cannot_be_kept_is_refused(entry: str) -> None:
+    with pytest.raises(SettingsError, match="--host-limits"):
+        build_settings(DownloadSettings, {"root": "r", "host_limits": [entry]})
+
+
 def test_only_the_size_decides_what_comes_out() -> None:
     assert settings("root").result_fields() == {"image_size": 64}
 
@@ -194,38 +249,35 @@ def test_a_missing_manifest_names_the_command_that_makes_it(tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_after_a_kill_the_same_command_goes_on(web: Web, tmp_path: Path) -> None:
-    paths = sorted((f"/photo/{n}" for n in range(40)), key=lambda path: image_id(web.url(path)))
+def test_killed_at_any_moment_the_same_command_goes_on(web: Web, tmp_path: Path) -> None:
+    """The driver is killed, and its Ray with it, when so many requests have been answered; at last it may finish."""
+    paths = [f"/slow/0.02/{n}" for n in range(60)]
     urls = [web.url(path) for path in [*paths, "/status/404/a"]]
     write_manifest(tmp_path, urls)
-    held = paths[-6:]
-    web.hold(*held)
-    driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        # All was asked for, and only what is held back is still waited for.
-        assert web.wait_until(lambda w: len(w.requests) == len(urls) and w.now == len(held), 180)
-        while driver.poll() is None and not list(tmp_path.glob("ledger/*.parquet")):
-            time.sleep(0.05)
-    finally:
-        driver.kill()
-        driver.wait()
-    assert web.wait_until(lambda w: w.now == 0, 30), "the actors of a killed run go on"
-    before, asked = fates(tmp_path), Counter(web.requests)
-    assert 0 < len(before) < len(urls)
-    assert Workspace(str(tmp_path)).report("download") is None
-
-    web.release()
+    moments = sorted(random.Random(4).sample(range(1, 60), 3))
+    done: set[str] = set()
+    for moment in moments:
+        before = Counter(web.requests)
+        driver = subprocess.Popen(
+            [sys.executable, "-c", DRIVER, str(tmp_path)],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            assert web.wait_until(lambda w, enough=moment: w.requests.total() - w.now >= enough, 180)
+        finally:
+            driver.kill()
+            driver.wait()
+        assert web.wait_until(lambda w: w.now == 0, 30), "the actors of a killed run go on"
+        assert all(web.requests[url.removeprefix(web.url(""))] == before[url.removeprefix(web.url(""))] for url in done)
+        done = {url for url, fate in fates(tmp_path).items() if fate in ("ok", "not_found")}
+        assert Workspace(str(tmp_path)).report("download") is None
     report = download(settings(tmp_path, num_actors=1))
     assert stored(tmp_path) == Counter(urls[:-1])
-    assert report.counts["ok"] == 40
-    done = {url.removeprefix(web.url("")) for url in before}
-    assert not done & set(held)
-    assert all(web.requests[path] == asked[path] == 1 for path in done)
+    assert report.counts["ok"] == 60
+    assert report.reasons == {"not_found": 1}
+    assert not [path for path in tmp_path.rglob(".*") if path.name != ".started.json"]
 
 
 def test_the_help_tells_what_becomes_of_panoramas() -> None:

@@ -1,13 +1,33 @@
-from datetime import UTC, datetime
+"""Pairs of files; a storage that breaks between the two stands for a kill at that moment."""
+
+import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from aitax_ray.errors import StorageError
 from aitax_ray.images import shards
-from aitax_ray.schemas import IMAGES, LEDGER, MEDIA, image_id
+from aitax_ray.images.reasons import REASONS
+from aitax_ray.schemas import IMAGES, LEDGER, image_id
 from aitax_ray.storage import Storage
 from tests.blank import blank_row
+
+
+class BreakingStorage(Storage):
+    """Breaks at the n-th table that is written."""
+
+    def __init__(self, root: str, at: int) -> None:
+        super().__init__(root)
+        self.left = at
+
+    def write_table(self, path: str, *given: Any, **options: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise StorageError("network gone")
+        super().write_table(path, *given, **options)
 
 
 @pytest.fixture
@@ -15,121 +35,202 @@ def storage(tmp_path: Path) -> Storage:
     return Storage(str(tmp_path))
 
 
-def list_media(storage: Storage, *urls: str, species_key: str = "2") -> None:
-    blank = blank_row(MEDIA, gbif_id="1", species_key=species_key)
-    rows = [{**blank, "image_id": image_id(url), "url": url} for url in urls]
-    storage.write_table("manifest/media/part-00000.parquet", pa.Table.from_pylist(rows, MEDIA))
+def photographs(urls: str) -> pa.Table:
+    """A photograph for each letter."""
+    rows = [blank_row(IMAGES, image_id=image_id(url), url=url, width=1, height=2, jpeg=b"jpeg" * 99) for url in urls]
+    return pa.Table.from_pylist(rows, IMAGES)
 
 
-def store(storage: Storage, ok: str = "", failed: str = "", reason: str = "not_found", name: str = "") -> str:
-    """Store a batch: a URL for each letter."""
-    now = datetime.now(UTC)
-    photographs = [
-        {"image_id": image_id(u), "url": u, "gbif_id": "1", "species_key": "2", "width": 1, "height": 1, "jpeg": b"j"}
-        for u in ok
+def fates(ok: str, failed: str = "", retried: str = "") -> pa.Table:
+    """A row for each letter."""
+    letters = [("retried", url) for url in retried] + [("ok", url) for url in ok] + [("failed", url) for url in failed]
+    rows = [
+        blank_row(LEDGER, image_id=image_id(url), url=url, status=status, reason="" if status == "ok" else "timeout")
+        for status, url in letters
     ]
-    blank = {"http_status": 200, "attempts": 1, "num_bytes": 5, "fetched_at": now, "shard": ""}
-    fates = [{"image_id": image_id(u), "url": u, "status": "ok", "reason": "", **blank} for u in ok]
-    fates += [{"image_id": image_id(u), "url": u, "status": "failed", "reason": reason, **blank} for u in failed]
-    path = shards.ledger_path([name or ok + failed])
-    shards.write_shard(
-        storage, path, pa.Table.from_pylist(photographs, IMAGES), pa.Table.from_pylist(fates, LEDGER), 512
-    )
-    return path
+    return pa.Table.from_pylist(rows, LEDGER)
 
 
-def stored(storage: Storage) -> str:
-    return "".join(sorted(storage.read_table("images", ["url"], IMAGES)["url"].to_pylist()))
+def store(storage: Storage, name: str, ok: str = "", failed: str = "", retried: str = "") -> None:
+    shards.write_shard(storage, name, photographs(ok), fates(ok, failed, retried), 512)
 
 
-def fates(storage: Storage) -> str:
-    return "".join(sorted(storage.read_table("ledger", ["url"], LEDGER)["url"].to_pylist()))
-
-
-def assert_agree(storage: Storage) -> None:
-    """Each photograph that the ledger calls ok stands in the file it names, and there is no other file."""
-    ledger = storage.read_table("ledger", schema=LEDGER).to_pylist()
-    assert all((row["shard"] != "") == (row["status"] == "ok") for row in ledger)
-    found = {
-        (row["image_id"], f.path.removeprefix("images/"))
-        for f in storage.files("images")
-        for row in storage.read_table(f.path).to_pylist()
+def stored(storage: Storage) -> dict[str, str]:
+    """What each file of photographs holds."""
+    return {
+        file.path.removeprefix("images/"): "".join(storage.read_table(file.path)["url"].to_pylist())
+        for file in storage.files("images", ".parquet")
     }
-    assert found == {(row["image_id"], row["shard"]) for row in ledger if row["status"] == "ok"}
 
 
-def test_a_batch_done_again_replaces_itself(storage: Storage) -> None:
-    list_media(storage, *"abc")
-    store(storage, ok="ab", failed="c", name="batch")
-    store(storage, ok="abc", name="batch")
-    shards.settle(storage)
-    assert (stored(storage), fates(storage)) == ("abc", "abc")
-    assert_agree(storage)
+def told(storage: Storage) -> set[tuple[str, ...]]:
+    rows = storage.read_table("ledger", schema=LEDGER).to_pylist()
+    return {(row["url"], row["status"], row["reason"], row["shard"]) for row in rows}
 
 
-def test_photographs_without_fates_are_deleted(storage: Storage) -> None:
-    list_media(storage, *"abcd")
-    storage.delete(store(storage, ok="ab"))  # as after a kill between the two
-    store(storage, ok="c", failed="d")
-    shards.settle(storage)
-    assert stored(storage) == "c"
-    assert shards.write_todo(storage) == 2
-    assert set(storage.read_table(shards.TODO)["url"].to_pylist()) == {"a", "b"}
+def ids(urls: str) -> list[str]:
+    return [image_id(url) for url in urls]
 
 
-def test_what_left_the_manifest_leaves_the_store(storage: Storage) -> None:
-    store(storage, ok="ab", failed="cd")
-    store(storage, ok="ef")
-    store(storage, failed="gh")
-    list_media(storage, *"adehx")
-    shards.settle(storage)
-    assert (stored(storage), fates(storage)) == ("ae", "adeh")
-    assert_agree(storage)
-    assert shards.write_todo(storage) == 1
-    assert shards.stored_image_size(storage) == 512
+def entries(storage: Storage) -> list[str]:
+    return [path for folder in ("images", "ledger") for path in storage.entries(folder)]
 
 
-def test_a_photograph_gets_the_species_that_the_manifest_says_now(storage: Storage) -> None:
-    store(storage, ok="ab")
-    store(storage, ok="c", failed="d")
-    list_media(storage, *"abcd", species_key="new")
-    shards.settle(storage)
-    assert set(storage.read_table("images")["species_key"].to_pylist()) == {"new"}
-    assert storage.read_table("images").schema.equals(IMAGES)
-    assert stored(storage) == "abc"
-    assert_agree(storage)
+def test_photographs_and_their_fates_are_a_pair_of_files_of_one_name(storage: Storage) -> None:
+    store(storage, "r-w-0", ok="ab", failed="c", retried="ac")
+    assert stored(storage) == {"r-w-0.parquet": "ab"}
+    assert storage.files("ledger")[0].path == "ledger/r-w-0.parquet"
+    assert told(storage) == {
+        ("a", "ok", "", "r-w-0.parquet"),
+        ("b", "ok", "", "r-w-0.parquet"),
+        ("c", "failed", "timeout", ""),
+        ("a", "retried", "timeout", ""),
+        ("c", "retried", "timeout", ""),
+    }
+    assert storage.read_table("images").equals(photographs("ab"))
+    assert storage.read_table("ledger").schema.equals(LEDGER)
 
 
-def test_a_url_is_there_once_even_if_two_batches_held_it(storage: Storage) -> None:
-    list_media(storage, *"abc")
-    store(storage, ok="a", failed="b")
-    store(storage, ok="bc", failed="a")
-    shards.settle(storage)
-    assert (stored(storage), fates(storage)) == ("abc", "abc")
-    assert_agree(storage)
+def test_fates_without_photographs_have_no_file_of_photographs(storage: Storage) -> None:
+    store(storage, "r-w-0", failed="ab")
+    assert entries(storage) == ["ledger/r-w-0.parquet"]
+    assert told(storage) == {("a", "failed", "timeout", ""), ("b", "failed", "timeout", "")}
 
 
-def test_failures_that_may_pass_are_forgotten_when_asked_to(storage: Storage) -> None:
-    list_media(storage, *"abcd")
-    store(storage, ok="a", failed="b", reason="timeout")
-    store(storage, failed="c", reason="timeout")
-    store(storage, failed="d", reason="gone")
-    shards.settle(storage, frozenset({"timeout", "server_error"}))
-    assert fates(storage) == "ad"
-    assert_agree(storage)
+def test_photographs_are_compressed_already_and_nothing_else_is(storage: Storage) -> None:
+    store(storage, "r-w-0", ok="ab")
+    group = pq.ParquetFile(storage.full("images/r-w-0.parquet")).metadata.row_group(0)
+    columns = [group.column(number) for number in range(group.num_columns)]
+    assert {column.path_in_schema: column.compression for column in columns} == {
+        name: "UNCOMPRESSED" if name == "jpeg" else "ZSTD" for name in IMAGES.names
+    }
 
 
-def test_every_fate_is_counted(storage: Storage) -> None:
-    store(storage, ok="ab", failed="cde")
-    store(storage, failed="f", reason="timeout")
-    outcome = shards.count(storage)
-    assert outcome.counts == {"urls": 6, "ok": 2, "failed": 4, "bytes": 10}
-    assert outcome.reasons == {"not_found": 3, "timeout": 1}
+@pytest.mark.parametrize(("at", "left"), [(1, {}), (2, {"r-w-1.parquet": "ab"})])
+def test_photographs_come_before_their_fates_so_that_a_kill_leaves_none_that_is_named(
+    storage: Storage, at: int, left: dict[str, str]
+) -> None:
+    store(storage, "r-w-0", ok="z")
+    with pytest.raises(StorageError, match="network gone"):
+        store(BreakingStorage(storage.root, at), "r-w-1", ok="ab", failed="c")
+    assert stored(storage) == {"r-w-0.parquet": "z"} | left
+    assert told(storage) == {("z", "ok", "", "r-w-0.parquet")}
+    shards.drop_leftovers(storage, ["r-w-0.parquet"])
+    assert stored(storage) == {"r-w-0.parquet": "z"}
 
 
-def test_nothing_is_there_before_the_first_batch(storage: Storage) -> None:
-    list_media(storage, *"ab")
-    shards.settle(storage)
+def test_the_size_of_the_photographs_is_told_by_any_of_the_ledgers_files(storage: Storage) -> None:
     assert shards.stored_image_size(storage) is None
-    assert shards.count(storage).counts == {"urls": 0, "ok": 0, "failed": 0, "bytes": 0}
-    assert shards.write_todo(storage) == 2
+    shards.write_shard(storage, "r-w-0", photographs("ab"), fates("ab"), 384)
+    assert shards.stored_image_size(storage) == 384
+    shards.drop_twins(storage, "r-w-0.parquet", ids("a"))
+    assert shards.stored_image_size(storage) == 384
+    storage.delete("ledger")
+    shards.write_fates(storage, "r2-0", fates("", failed="c"), 96)
+    assert shards.stored_image_size(storage) == 96
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "images/r-w-1.parquet",
+        "images/.r-w-0.parquet.0123abcd",
+        "ledger/.r-w-0.parquet.0123abcd",
+        "ledger/.todo/000000.parquet",
+        "ledger/.todo/.000001.parquet.0123abcd",
+    ],
+)
+def test_what_a_crash_left_is_deleted(storage: Storage, path: str) -> None:
+    store(storage, "r-w-0", ok="a")
+    before = entries(storage)
+    storage.write_bytes(path, b"half")
+    shards.drop_leftovers(storage, ["r-w-0.parquet"])
+    assert entries(storage) == before
+    assert told(storage) == {("a", "ok", "", "r-w-0.parquet")}
+
+
+@pytest.mark.parametrize("path", ["images/.started.json", "images/report.json", "ledger/r-w-9.parquet"])
+def test_what_is_no_leftover_stays(storage: Storage, path: str) -> None:
+    storage.write_bytes(path, b"{}")
+    shards.drop_leftovers(storage, ["file-that-is-not-there.parquet"])
+    assert storage.read_bytes(path) == b"{}"
+
+
+def test_dropping_leftovers_where_nothing_is_does_nothing(storage: Storage) -> None:
+    shards.drop_leftovers(storage, [])
+    assert storage.entries("") == []
+
+
+def test_a_file_is_rewritten_without_some_of_its_photographs(storage: Storage) -> None:
+    store(storage, "r-w-0", ok="abcd")
+    store(storage, "r-w-1", ok="ae")
+    shards.drop_photographs(storage, "r-w-0.parquet", ids("axc"))
+    assert stored(storage) == {"r-w-0.parquet": "bd", "r-w-1.parquet": "ae"}
+    assert storage.read_table("images/r-w-0.parquet").equals(photographs("bd"))
+
+
+def test_a_file_of_which_no_photograph_is_left_is_deleted(storage: Storage) -> None:
+    store(storage, "r-w-0", ok="ab")
+    store(storage, "r-w-1", ok="c")
+    shards.drop_photographs(storage, "r-w-0.parquet", ids("ba"))
+    assert stored(storage) == {"r-w-1.parquet": "c"}
+    shards.drop_photographs(storage, "r-w-0.parquet", ids("ba"))
+
+
+def test_a_rewrite_that_fails_leaves_all_photographs(storage: Storage) -> None:
+    store(storage, "r-w-0", ok="abcd")
+    with pytest.raises(StorageError, match="network gone"):
+        shards.drop_photographs(BreakingStorage(storage.root, 1), "r-w-0.parquet", ids("a"))
+    assert stored(storage) == {"r-w-0.parquet": "abcd"}
+
+
+@pytest.mark.parametrize(("twins", "left"), [("b", {"r-w-1.parquet": "c"}), ("bc", {})])
+def test_twins_are_taken_out_of_one_file_and_told_of(storage: Storage, twins: str, left: dict[str, str]) -> None:
+    store(storage, "r-w-0", ok="abc")
+    store(storage, "r-w-1", ok="bc", failed="d", retried="b")
+    before = told(storage)
+    for _ in range(2):  # whatever died in between, it can be done again
+        shards.drop_twins(storage, "r-w-1.parquet", ids(twins))
+        assert stored(storage) == {"r-w-0.parquet": "abc"} | left
+        assert told(storage) == {row for row in before if row[0] not in twins or row[3] != "r-w-1.parquet"} | {
+            (url, shards.RETRIED, shards.STORED_TWICE, "") for url in twins
+        }
+    assert shards.STORED_TWICE in REASONS
+    assert storage.read_table("ledger/r-w-1.parquet").num_rows == 4
+
+
+def test_what_is_told_of_twins_leaves_the_rest_of_the_row(storage: Storage) -> None:
+    known = blank_row(
+        LEDGER, image_id=image_id("a"), status="ok", http_status=200, attempts=2, sha256="5a", seconds=0.5
+    )
+    shards.write_shard(storage, "r-w-0", photographs("a"), pa.Table.from_pylist([known], LEDGER), 512)
+    (before,) = storage.read_table("ledger").to_pylist()
+    shards.drop_twins(storage, "r-w-0.parquet", ids("a"))
+    (after,) = storage.read_table("ledger").to_pylist()
+    assert after == before | {"status": shards.RETRIED, "reason": shards.STORED_TWICE, "shard": ""}
+
+
+def age(storage: Storage, name: str, hours: float) -> None:
+    path = Path(storage.full(f"ledger/{name}.parquet"))
+    at = path.stat().st_mtime - hours * 3600
+    os.utime(path, (at, at))
+
+
+def test_stored_lately_is_what_this_run_wrote_not_long_before_its_last_file(storage: Storage) -> None:
+    store(storage, "r1-w-0", ok="a", failed="b")
+    store(storage, "r2-w-0", ok="c")
+    store(storage, "r2-w-1", ok="d", failed="e", retried="e")
+    store(storage, "r2-v-0", failed="f")
+    store(storage, "r3-w-0", ok="g")
+    storage.write_bytes("ledger/.r2-w-2.parquet.0123abcd", b"half")
+    storage.write_bytes("ledger/.todo/r2-000000.parquet", b"no ledger")
+    age(storage, "r2-w-0", hours=30)
+    for name in ("r2-w-1", "r2-v-0"):  # however long ago the run was
+        age(storage, name, hours=20)
+    assert shards.stored_lately(storage, "r2") == set(ids("def"))
+    assert shards.stored_lately(storage, "r1") == set(ids("ab"))
+    assert shards.stored_lately(storage, "r4") == frozenset()
+
+
+def test_nothing_was_stored_lately_where_nothing_is(storage: Storage) -> None:
+    assert shards.stored_lately(storage, "r1") == frozenset()

@@ -82,7 +82,7 @@ def test_gallery_shows_no_photograph_twice_and_no_more_than_there_are(identifier
 
 
 def test_bytes_that_are_no_photograph_are_a_request_error() -> None:
-    with pytest.raises(RequestError, match="photograph 2 cannot be used: not an image") as caught:
+    with pytest.raises(RequestError, match="photograph 2 cannot be used: html") as caught:
         decode_photo(b"<html>", SIZE, "photograph 2")
     assert caught.value.status == 415
 

@@ -1,4 +1,4 @@
-"""DuckDB, which joins, sorts and counts the archive's tables, and goes on disk with what does not fit into memory."""
+"""DuckDB, which joins, sorts and counts large tables, and goes on disk with what does not fit into memory."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 
-from aitax_ray.errors import ArchiveError, StorageError
+from aitax_ray.errors import DataError, StorageError
 
 MEMORY_PER_THREAD = 200  # MB; each thread holds a piece of every column that it reads or writes
 MAX_THREADS = 8
@@ -33,7 +33,7 @@ def open_database(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
             f"no room in memory or below {scratch} ({reason}): make room or set TMPDIR to another disk"
         ) from error
     except duckdb.Error as error:
-        raise ArchiveError(f"the tables of the archive cannot be joined: {str(error).splitlines()[0]}") from error
+        raise DataError(f"the tables cannot be joined: {str(error).splitlines()[0]}") from error
 
 
 def literal(text: str) -> str:

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from aitax_ray.errors import ArchiveError, StorageError
-from aitax_ray.gbif.database import literal, nullable, open_database, parquet, write
+from aitax_ray.database import literal, nullable, open_database, parquet, write
+from aitax_ray.errors import DataError, StorageError
 
 
 @pytest.mark.parametrize("text", ["", "plain", "it's", "''", "a\\'b", 'a "quoted" word', "é\n"])
@@ -25,7 +25,7 @@ def test_what_is_written_is_read_again_from_all_its_files(tmp_path: Path) -> Non
 
 
 def test_what_does_not_fit_into_memory_goes_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aitax_ray.gbif.database.MEMORY_PER_THREAD", 30 / (os.cpu_count() or 1))
+    monkeypatch.setattr("aitax_ray.database.MEMORY_PER_THREAD", 30 / (os.cpu_count() or 1))
     with open_database(tmp_path) as database:
         database.execute("CREATE TABLE wide AS SELECT range AS n, sha1(range::TEXT) AS text FROM range(1_000_000)")
         found = database.execute("SELECT count(*), sum(n) FROM (SELECT n, row_number() OVER (ORDER BY text) FROM wide)")
@@ -74,7 +74,7 @@ def test_a_disk_without_room_is_told(tmp_path: Path) -> None:
         run(tmp_path, query)
 
 
-def test_a_query_that_fails_is_an_error_of_the_archive(tmp_path: Path) -> None:
-    with pytest.raises(ArchiveError, match=r"the tables of the archive cannot be joined: .*north") as caught:
+def test_a_query_that_fails_is_an_error_of_the_data(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"the tables cannot be joined: .*north") as caught:
         run(tmp_path, "SELECT 'north'::DOUBLE")
     assert "\n" not in str(caught.value)

@@ -1,0 +1,91 @@
+"""Colours as they were meant, in sRGB: profiles, inks, depths, palettes, transparency.
+
+In two steps, so that what costs time is done on the shrunk image: `plain` before shrinking, `to_srgb` after it.
+"""
+
+import io
+from functools import lru_cache
+
+from PIL import Image, ImageChops, ImageCms
+
+MAX_PROFILE_BYTES = 4 << 20  # the largest that printers use have 3 MB
+CACHED_TRANSFORMS = 32  # cameras and programs come with few; a large one takes some megabytes
+SAME = 2  # of 255: two ways to write sRGB differ by no more than that
+PHOTOMETRIC_INTERPRETATION = 262  # TIFF tag
+MODES = {"RGB": "RGB", "CMYK": "CMYK", "GRAY": "L"}  # colour space of a profile -> mode of the pixels that it describes
+
+
+def plain(image: Image.Image) -> Image.Image:
+    """Convert to a mode that can be shrunk: L, RGB, CMYK, LAB, or La or RGBa for what is transparent in places."""
+    mode = image.mode
+    if mode.startswith(("I", "F")):
+        return _eight_bits(image)
+    if image.has_transparency_data:
+        # Multiplied by alpha, or what does not show would shine through at the edges.
+        return image.convert("LA").convert("La") if mode in ("1", "L", "LA") else image.convert("RGBA").convert("RGBa")
+    if mode in ("L", "RGB", "CMYK", "LAB"):
+        return image
+    return image.convert("L" if mode == "1" else "RGB")
+
+
+def to_srgb(image: Image.Image, profile: object = None) -> Image.Image:
+    """Convert what `plain` gave to RGB, on white, by the file's ICC profile if it has one that can be used."""
+    if image.mode in ("La", "RGBa"):
+        image = image.convert(image.mode.upper())
+        white = Image.new("RGB", image.size, "white")
+        return Image.composite(to_srgb(image.convert(image.mode[:-1]), profile), white, image.getchannel("A"))
+    if image.mode == "LAB":
+        profile = b""  # its colours are absolute
+    elif not isinstance(profile, bytes) or not 0 < len(profile) <= MAX_PROFILE_BYTES:
+        return image.convert("RGB")
+    transform = _transform(profile, image.mode)
+    if transform is None:
+        return image.convert("RGB")
+    return transform.apply(image if image.mode == transform.input_mode else image.convert(transform.input_mode))
+
+
+@lru_cache(CACHED_TRANSFORMS)
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """What leads from a profile to sRGB; None if it changes nothing, does not fit the pixels, or is damaged.
+
+    Threads may share it: Little CMS works on it without changing it.
+    """
+    try:
+        if mode == "LAB":
+            source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+        else:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            described = MODES.get(source.profile.xcolor_space.strip(), "")
+            if described != mode and (described, mode) != ("RGB", "L"):  # grey pixels often have a profile of colours
+                return None
+            mode = described
+        transform = ImageCms.ImageCmsTransform(
+            source, ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")), mode, "RGB"
+        )
+        return None if mode in ("L", "RGB") and _changes_nothing(transform, mode) else transform
+    except Exception:
+        return None
+
+
+def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
+    """Look what becomes of the greys and of colours all over the cube."""
+    levels = range(0, 256, 17)
+    colours = bytes(v for red in levels for green in levels for blue in levels for v in (red, green, blue))
+    greys = bytes(v for grey in range(256) for v in (grey, grey, grey))
+    pixels = Image.frombytes("RGB", (16, 272), colours + greys) if mode == "RGB" else Image.linear_gradient("L")
+    difference = ImageChops.difference(transform.apply(pixels), pixels.convert("RGB"))
+    return max(difference.tobytes()) <= SAME
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Scale deep grey to 0..255. Converting alone would clip: all that is not nearly black becomes white."""
+    # Of a TIFF, Pillow minds it where there are 8 bits only.
+    zero_is_white = getattr(image, "tag_v2", {}).get(PHOTOMETRIC_INTERPRETATION) == 0
+    if image.mode.startswith("I;16"):
+        full, image = 65535.0, image.convert("I")
+    else:
+        # 32 bits say little of the range in use: the smallest usual one that holds the brightest pixel.
+        brightest = float(image.getextrema()[1])  # type: ignore[arg-type]  # of one channel: two numbers
+        full = next((top for top in (1.0, 255.0, 65535.0) if brightest <= top), brightest)
+    grey = image.point(lambda value: value * (255.0 / full)).convert("L")
+    return ImageChops.invert(grey) if zero_is_white else grey

@@ -1,0 +1,129 @@
+"""What bytes are, seen from the bytes themselves and never from what a server says of them. Pure, and reads little."""
+
+HTML = "html"
+SVG = "svg"
+PDF = "pdf"
+IIIF_MANIFEST = "iiif_manifest"
+NOT_AN_IMAGE = "not_an_image"
+
+# Every reason with its meaning.
+REASONS = {
+    HTML: "a web page",
+    SVG: "a drawing, in SVG",
+    PDF: "a document, in PDF",
+    IIIF_MANIFEST: "a IIIF description of images, and not one of them",
+    NOT_AN_IMAGE: "not in a format of photographs: text, data, sound, video, a camera's raw file",
+}
+
+HEAD_BYTES = 8192  # what is looked at
+
+# First bytes, and the name that Pillow gives the format. An MPO begins with its first photograph, a JPEG.
+SIGNATURES = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"II*\x00": "TIFF",
+    b"MM\x00*": "TIFF",
+    b"II+\x00": "TIFF",  # BigTIFF
+    b"MM\x00+": "TIFF",
+}
+BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})  # bytes; "BM" alone begins many a text
+# Brands of the files that begin with a box "ftyp", as videos do (https://mp4ra.org/registered-types/brands).
+AVIF_BRANDS = frozenset({b"avif", b"avis"})
+HEVC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
+ANY_CODEC_BRANDS = frozenset({b"mif1", b"msf1"})
+
+# Elements by which browsers know a page (https://mimesniff.spec.whatwg.org), and others that pages begin with.
+HTML_ELEMENTS = " html head body script iframe h1 div font table a style title b br p meta link center noscript "
+# In JSON without blanks, where no "@context" tells: the types of its versions 2 and 3, and descriptions of one image.
+IIIF_WORDS = ('"@type":"sc:', '"type":"manifest"', '"type":"imageservice', '"protocol":"http://iiif.io/api/image"')
+BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+BLANK = " \t\r\n\f\v\0\ufeff"
+
+
+def photo_format(body: bytes | bytearray) -> str:
+    """The format of photographs whose signature the bytes bear, by Pillow's name; "" for none of them."""
+    for signature, name in SIGNATURES.items():
+        if body.startswith(signature):
+            return name
+    if body[:4] == b"RIFF" and body[8:12] == b"WEBP":
+        return "WEBP"
+    if body[:2] == b"BM" and int.from_bytes(body[14:18], "little") in BMP_HEADERS:
+        return "BMP"
+    return _brand(bytes(body[:256])) if body[4:8] == b"ftyp" else ""
+
+
+def recognise(body: bytes | bytearray) -> str:
+    """Tell which of REASONS fits bytes that are no photograph."""
+    text = _text(bytes(body[:HEAD_BYTES]))
+    if text.startswith("<"):
+        return _markup(text)
+    if text.startswith(("{", "[")):
+        return IIIF_MANIFEST if _is_iiif(text) else NOT_AN_IMAGE
+    if b"%PDF-" in body[:1024]:  # where readers look for it
+        return PDF
+    # Below the warnings of the program that made it, a page is still one.
+    return HTML if "<html" in text or "<!doctype html" in text else NOT_AN_IMAGE
+
+
+def _brand(head: bytes) -> str:
+    """The format that a file's brand names and, where that leaves the codec open, the brands it is compatible with."""
+    brand, end = head[8:12], min(int.from_bytes(head[:4], "big"), len(head))
+    if brand in ANY_CODEC_BRANDS:
+        compatible = {head[i : i + 4] for i in range(16, end, 4)}
+        return "AVIF" if compatible & AVIF_BRANDS else "HEIF"
+    return "AVIF" if brand in AVIF_BRANDS else "HEIF" if brand in HEVC_BRANDS else ""
+
+
+def _text(head: bytes) -> str:
+    """The beginning as lower case text. What is not ASCII is of no interest."""
+    encoding = next((name for mark, name in BYTE_ORDER_MARKS.items() if head.startswith(mark)), "utf-8")
+    if head[1:2] == head[3:4] == b"\0":
+        encoding = "utf-16-le"
+    elif head[:1] == head[2:3] == b"\0":
+        encoding = "utf-16-be"
+    return head.decode(encoding, "replace").lstrip(BLANK).lower()
+
+
+def _markup(text: str) -> str:
+    """Skip declarations and comments, and go by the doctype or the first element."""
+    begin = 0
+    while text.startswith("<", begin):
+        if text.startswith("<!--", begin):
+            end = text.find("-->", begin + 4)
+            if end < 0:
+                return HTML  # as browsers take it
+            end += 3
+        elif text.startswith(("<?", "<!"), begin):
+            if text.startswith("<!doctype", begin) and (name := _name(text, begin + len("<!doctype"))) in (HTML, SVG):
+                return name
+            end = text.find(">", begin) + 1
+            if not end:
+                return NOT_AN_IMAGE
+        else:
+            name = _name(text, begin + 1)
+            return HTML if f" {name} " in HTML_ELEMENTS else SVG if name == SVG else NOT_AN_IMAGE
+        while end < len(text) and text[end] in BLANK:
+            end += 1
+        begin = end
+    return NOT_AN_IMAGE
+
+
+def _name(text: str, begin: int) -> str:
+    """The name at a place, without the prefix of its namespace."""
+    words = text[begin : begin + 64].lstrip(BLANK)
+    for end in ">/[":
+        words = words.partition(end)[0]
+    return words.split(maxsplit=1)[0].rpartition(":")[2] if words.strip() else ""
+
+
+def _is_iiif(text: str) -> bool:
+    """Whether JSON, of which only the beginning is at hand, is a IIIF manifest, collection or image description."""
+    dense = "".join(text.split()).replace("\\/", "/")
+    _, found, context = dense.partition('"@context":')
+    if found:
+        context = context.partition("]" if context.startswith("[") else ",")[0]
+        if "iiif.io/api/" in context or "/iiif/image-api/" in context or "shared-canvas.org" in context:
+            return True
+    return any(words in dense for words in IIIF_WORDS)

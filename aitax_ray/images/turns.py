@@ -1,0 +1,233 @@
+"""Whose turn it is, in one worker: a request waits until its host may be asked again, and until the worker has room.
+
+What a host may be asked is lent by `limits.HostLimits`, which knows of all workers; here it is kept to, request by
+request. Requests that wait for one host hold nothing that others could use.
+"""
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+
+from aitax_ray.images.limits import CUT, HostLimits, Lease, Limits, Usage
+
+Sync = Callable[[str, dict[str, Usage], "Counter[str]"], Awaitable[dict[str, Lease]]]
+
+SYNC_S = 0.5  # how often the worker tells and asks when nothing hurries
+HURRY_S = 0.02  # and when something does, so that several needs go in one call
+IDLE_S = 5.0  # a host that was not needed for so long is given back
+LEASE_S = 10.0  # what was lent is good for so long; below limits.MEMBER_EXPIRES_S
+SLACK_S = 0.05  # timers are that late; faster rates than 1 / SLACK_S catch up, slower ones keep their distance exactly
+
+
+def alone(limits: Limits) -> Sync:
+    """The `sync` of a program that has one worker only."""
+    lender = HostLimits(limits)
+
+    async def sync(member: str, usage: dict[str, Usage], tally: "Counter[str]") -> dict[str, Lease]:
+        return lender.sync(member, usage, tally, time.monotonic())
+
+    return sync
+
+
+class HostClosed(Exception):  # noqa: N818 - a state of the host, not an error of the program
+    """A host is not to be asked now; `reason` is one of answers.REASONS."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass
+class _Host:
+    lease: Lease | None = None
+    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+    running: int = 0
+    next_at: float = 0.0
+    timer: asyncio.TimerHandle | None = None
+    used_at: float = 0.0
+    news: Usage = field(default_factory=Usage)
+
+
+class Turn:
+    """A request's place at its host and among the worker's requests."""
+
+    def __init__(self, turns: "Turns", host: _Host) -> None:
+        self._turns, self._host, self._asking, self._open = turns, host, True, True
+
+    def answered(self, status: int, num_bytes: int, seconds: float, retry_after_s: float | None = None) -> None:
+        """Give back the place at the host, and say how it answered; status 0 is for no answer at all."""
+        news = self._host.news
+        if status:
+            news.answered, news.unreachable = news.answered + 1, 0
+            news.num_bytes += num_bytes
+            news.seconds += seconds
+        else:
+            news.unreachable += 1
+        if status in CUT:
+            news.statuses[status] += 1
+            news.retry_after_s = max(news.retry_after_s, retry_after_s or 0.0)
+            self._turns.pause(self._host, retry_after_s or 0.0)
+        self._leave_host()
+
+    def close(self) -> None:
+        """Give back both places."""
+        self._leave_host()
+        if self._open:
+            self._open = False
+            self._turns.leave()
+
+    def _leave_host(self) -> None:
+        if self._asking:
+            self._asking = False
+            self._turns.leave_host(self._host)
+
+
+class Turns:
+    """Gives out turns within what `sync` lends and `concurrency` requests at a time. For one event loop."""
+
+    def __init__(self, sync: Sync, concurrency: int) -> None:
+        self.tally: Counter[str] = Counter()  # goes along with the next `sync`
+        self._sync, self._free = sync, concurrency
+        self._member = uuid.uuid4().hex
+        self._hosts: dict[str, _Host] = {}
+        self._starved: dict[int, _Host] = {}  # hosts that could be asked if there were room, the longest waiting first
+        self._hurry = asyncio.Event()
+        self._synced_at = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    @contextlib.asynccontextmanager
+    async def turn(self, name: str, *, first: bool = False) -> AsyncIterator[Turn]:
+        """Wait for a turn at a host; `first` goes before those that wait. Raises HostClosed."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._keep_in_touch())
+        host = self._hosts.get(name)
+        if host is None:
+            host = self._hosts[name] = _Host()
+        if host.lease is None or not host.lease.places:
+            self._hurry.set()
+        if host.lease is not None and host.lease.closed:
+            raise HostClosed(host.lease.closed)
+        waiter = asyncio.get_running_loop().create_future()
+        host.waiting.appendleft(waiter) if first else host.waiting.append(waiter)
+        self._pump(host)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                Turn(self, host).close()
+            raise
+        turn = Turn(self, host)
+        try:
+            yield turn
+        finally:
+            turn.close()
+
+    def leave_host(self, host: _Host) -> None:
+        host.running -= 1
+        host.used_at = self._now()
+        self._pump(host)
+
+    def leave(self) -> None:
+        self._free += 1
+        while self._free and self._starved:
+            self._pump(self._starved.pop(next(iter(self._starved))))
+
+    def pause(self, host: _Host, seconds: float) -> None:
+        """Ask a busy host nothing more until all workers know of it, and not before the time it wants."""
+        host.next_at = max(host.next_at, self._now() + seconds)
+        self._hurry.set()
+
+    async def close(self) -> None:
+        """Give back all that was lent."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            await self._tell()
+            await self._sync(self._member, {}, Counter())
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+    def _pump(self, host: _Host) -> None:
+        """Give turns to those that wait, as far as the host's lease and the worker's room go."""
+        lease = host.lease
+        if lease is None:
+            return
+        now = self._now()
+        while host.waiting and host.running < lease.places:
+            if host.waiting[0].done():  # given up
+                host.waiting.popleft()
+            elif now < host.next_at:
+                if host.timer is None:
+                    host.timer = asyncio.get_running_loop().call_at(host.next_at, self._ring, host)
+                return
+            elif not self._free:
+                self._starved[id(host)] = host
+                return
+            else:
+                host.waiting.popleft().set_result(None)
+                host.running, self._free = host.running + 1, self._free - 1
+                distance = 1 / lease.per_second
+                host.next_at = (max(host.next_at, now - SLACK_S) if distance < SLACK_S else now) + distance
+
+    def _ring(self, host: _Host) -> None:
+        host.timer = None
+        self._pump(host)
+
+    async def _keep_in_touch(self) -> None:
+        while True:
+            if self._hosts or self.tally:
+                # Not wait_for: in Python 3.11 it may swallow a cancellation that comes as the event is set.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(SYNC_S):
+                        await self._hurry.wait()
+            else:
+                await self._hurry.wait()
+            await asyncio.sleep(HURRY_S)
+            self._hurry.clear()
+            await self._tell()
+
+    async def _tell(self) -> None:
+        now = self._now()
+        for name in [n for n, h in self._hosts.items() if self._idle(h, now)]:
+            del self._hosts[name]
+        usage = {}
+        for name, host in self._hosts.items():
+            usage[name], host.news = host.news, Usage()
+            usage[name].running = host.running
+            usage[name].waiting = sum(not waiter.done() for waiter in host.waiting)
+        tally, self.tally = self.tally, Counter()
+        try:
+            leases = await self._sync(self._member, usage, tally)
+        except Exception:
+            # Whoever lends is away: what is lent is used until it expires, and the hosts' news of this call are lost.
+            self.tally.update(tally)
+            if now > self._synced_at + LEASE_S:
+                leases = {name: Lease(0, 0.0) for name in usage}
+            else:
+                return
+        else:
+            self._synced_at = now
+        for name, lease in leases.items():
+            self._take(self._hosts[name], lease)
+
+    def _idle(self, host: _Host, now: float) -> bool:
+        news = host.news.answered or host.news.unreachable
+        return not (host.running or host.waiting or news or now < host.used_at + IDLE_S)
+
+    def _take(self, host: _Host, lease: Lease) -> None:
+        host.lease = lease
+        if lease.pause_s:
+            host.next_at = max(host.next_at, self._now() + lease.pause_s)
+        if lease.closed:
+            while host.waiting:
+                waiter = host.waiting.popleft()
+                if not waiter.done():
+                    waiter.set_exception(HostClosed(lease.closed))
+        self._pump(host)

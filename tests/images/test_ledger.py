@@ -1,0 +1,543 @@
+"""What is planned, marked and deleted, for ledgers written by hand. A photograph's URL is a letter where it does not
+matter; `r1`, `r2`, ... are runs, one after the other.
+"""
+
+import itertools
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from yarl import URL
+
+from aitax_ray.database import open_database
+from aitax_ray.images import ledger as module
+from aitax_ray.images import shards
+from aitax_ray.images.ledger import new_run, read_ledger, settle
+from aitax_ray.images.limits import HostLimit, Limits
+from aitax_ray.schemas import IMAGES, LEDGER, MEDIA, image_id
+from aitax_ray.storage import Storage
+from aitax_ray.workspace import Outcome
+from tests.blank import blank_row
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+LIMITS = Limits(HostLimit(8, 10.0))
+SIZE = 64
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(str(tmp_path))
+
+
+def list_media(storage: Storage, urls: Iterable[str]) -> None:
+    """Write a manifest in two files."""
+    ids = sorted((image_id(url), url) for url in urls)
+    rows = [blank_row(MEDIA, image_id=key, url=url, gbif_id="g", species_key="s") for key, url in ids]
+    storage.delete("manifest")
+    for part, some in enumerate((rows[: len(rows) // 2], rows[len(rows) // 2 :])):
+        storage.write_table(f"manifest/media/part-{part:05d}.parquet", pa.Table.from_pylist(some, MEDIA))
+
+
+def fate(url: str, status: str, run: str = "r1", reason: str = "", shard: str = "", at: float = 0) -> dict[str, Any]:
+    known = {"image_id": image_id(url), "url": url, "run": run, "status": status, "reason": reason, "shard": shard}
+    return blank_row(LEDGER, **known, num_bytes=5, sha256=f"of {url}", fetched_at=START + timedelta(seconds=at))
+
+
+def write_rows(storage: Storage, name: str, *rows: dict[str, Any]) -> None:
+    shards.write_fates(storage, name, pa.Table.from_pylist(rows, LEDGER), SIZE)
+
+
+def store(
+    storage: Storage, name: str, ok: Iterable[str] = "", failed: Iterable[str] = "", reason: str = "timeout"
+) -> None:
+    """Write a pair of files as a worker does, named after its run: `r1-...`."""
+    run = name.partition("-")[0]
+    photographs = [blank_row(IMAGES, image_id=image_id(url), url=url, jpeg=b"jpeg") for url in ok]
+    rows = [fate(url, "ok", run) for url in ok] + [fate(url, "failed", run, reason) for url in failed]
+    shards.write_shard(
+        storage, name, pa.Table.from_pylist(photographs, IMAGES), pa.Table.from_pylist(rows, LEDGER), SIZE
+    )
+
+
+def planned(
+    storage: Storage,
+    run: str = "r9",
+    retry: frozenset[str] | None = frozenset({"timeout"}),
+    limits: Limits = LIMITS,
+    measured: dict[str, float] | None = None,
+) -> list[str]:
+    """The URLs that are left to do, in their order."""
+    with read_ledger(storage) as ledger:
+        plan = ledger.plan(run, retry, limits, measured)
+    rows = storage.read_table(shards.TODO, schema=shards.TODO_SCHEMA)
+    assert rows.schema.equals(shards.TODO_SCHEMA)
+    assert rows["image_id"].to_pylist() == [image_id(url) for url in rows["url"].to_pylist()]
+    assert plan.total == rows.num_rows
+    return list(rows["url"].to_pylist())
+
+
+def outcome(storage: Storage) -> Outcome:
+    with read_ledger(storage) as ledger:
+        return ledger.outcome()
+
+
+def stored(storage: Storage) -> list[str]:
+    return sorted(storage.read_table("images", ["url"], IMAGES)["url"].to_pylist())
+
+
+def told(storage: Storage) -> Counter[tuple[str, ...]]:
+    """All rows, but for when they were made."""
+    rows = storage.read_table("ledger", schema=LEDGER).to_pylist()
+    return Counter((row["url"], row["status"], row["reason"], row["shard"]) for row in rows)
+
+
+def statuses(storage: Storage, url: str) -> list[str]:
+    rows = [row for row in storage.read_table("ledger", schema=LEDGER).to_pylist() if row["url"] == url]
+    return [row["status"] for row in sorted(rows, key=lambda row: (row["run"], row["fetched_at"]))]
+
+
+def test_what_has_no_fate_is_left_to_do_and_nothing_else(storage: Storage) -> None:
+    """Every combination of a status, a reason, this run or another, and a file that is there or not."""
+    runs, files = {"this": "r5", "earlier": "r4"}, {"there": "there.parquet", "gone": "gone.parquet", "none": ""}
+    rows = {"new": None, "only retried": fate("only retried", "retried", "r5", "timeout", at=99)}
+    for status, reason, run, file in itertools.product(
+        ("ok", "failed", "vanished", "pruned"), ("timeout", "not_found"), runs, files
+    ):
+        url = f"{status} {reason} {run} {file}"
+        rows[url] = fate(url, status, runs[run], reason, files[file])
+    for url in list(rows):  # an attempt that another followed says nothing, whenever it was
+        if rows[url] is not None and url != "only retried":
+            rows[f"{url} retried"] = rows[url] | {"url": f"{url} retried", "image_id": image_id(f"{url} retried")}
+    retried = [fate(url, "retried", "r5", "not_found", at=99) for url in rows if url.endswith(" retried")]
+    storage.write_table("images/there.parquet", IMAGES.empty_table())
+    write_rows(storage, "r4-w-0", *[row for row in rows.values() if row is not None], *retried)
+    list_media(storage, rows)
+
+    def is_left(url: str, retry: frozenset[str] | None) -> bool:
+        if url in ("new", "only retried"):
+            return True
+        status, reason, run, file = url.split()[:4]
+        if status == "failed":
+            return run == "earlier" and (retry is None or reason in retry)
+        return status == "pruned" or file != "there"
+
+    for retry in (None, frozenset(), frozenset({"timeout"}), frozenset({"timeout", "not_found"}), frozenset({"it's"})):
+        assert set(planned(storage, "r5", retry)) == {url for url in rows if is_left(url, retry)}
+        assert len(planned(storage, "r5", retry)) == len(set(planned(storage, "r5", retry)))
+
+
+def test_only_what_the_manifest_lists_is_left_to_do(storage: Storage) -> None:
+    store(storage, "r1-w-0", failed="ab")
+    list_media(storage, "bc")
+    assert set(planned(storage)) == {"b", "c"}
+
+
+def test_without_a_manifest_and_without_a_ledger_nothing_is_left_to_do(storage: Storage) -> None:
+    assert planned(storage) == []
+    settle(storage, "r1", SIZE, prune=True)
+    assert outcome(storage) == Outcome(counts={"urls": 0, "ok": 0, "failed": 0, "bytes": 0})
+    assert storage.entries("") == []
+
+
+def test_what_is_left_to_do_takes_the_place_of_what_was(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TODO_ROWS", 2)
+    list_media(storage, "abcdefg")
+    assert set(planned(storage)) == set("abcdefg")
+    assert all(table.num_rows <= 2 for table in map(storage.read_table, [f.path for f in storage.files(shards.TODO)]))
+    store(storage, "r9-w-0", ok="abcde")
+    assert set(planned(storage)) == {"f", "g"}
+
+
+def test_photographs_whose_file_was_deleted_are_fetched_again(storage: Storage) -> None:
+    list_media(storage, "abcd")
+    store(storage, "r1-w-0", ok="ab")
+    store(storage, "r1-w-1", ok="c", failed="d", reason="not_found")
+    storage.delete("images/r1-w-0.parquet")
+    settle(storage, "r2", SIZE)
+    assert set(planned(storage, "r2")) == {"a", "b"}
+    store(storage, "r2-w-0", ok="a", failed="b", reason="gone")
+    settle(storage, "r2", SIZE)
+    assert planned(storage, "r2") == []
+    assert stored(storage) == ["a", "c"]
+    assert outcome(storage).reasons == {"gone": 1, "not_found": 1}
+
+
+@pytest.mark.parametrize("names", list(itertools.permutations(["1", "2", "3", "4"]))[::5])
+def test_the_last_run_decides_whatever_the_order_of_files_and_the_clocks(
+    storage: Storage, names: tuple[str, ...]
+) -> None:
+    list_media(storage, "abc")
+    storage.write_table("images/there.parquet", IMAGES.empty_table())
+    rows = [
+        [fate("a", "failed", "r1", "gone", at=900), fate("b", "ok", "r1", shard="gone.parquet", at=900)],
+        [fate("a", "failed", "r2", "timeout", at=5), fate("b", "failed", "r2", "timeout", at=5)],
+        [fate("a", "ok", "r3", shard="there.parquet", at=-900), fate("b", "failed", "r3", "gone", at=-900)],
+        [fate("a", "retried", "r4", "timeout", at=990), fate("b", "retried", "r4", "timeout", at=990)],
+    ]
+    for name, some in zip(names, rows, strict=True):
+        write_rows(storage, name, *some)
+    assert planned(storage, "r5") == ["c"]
+    assert outcome(storage) == Outcome(counts={"urls": 2, "ok": 1, "failed": 1, "bytes": 5}, reasons={"gone": 1})
+
+
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_within_a_run_the_later_row_decides(storage: Storage, names: str) -> None:
+    list_media(storage, "x")
+    write_rows(storage, names[0], fate("x", "failed", "r1", "timeout", at=1))
+    write_rows(storage, names[1], fate("x", "failed", "r1", "gone", at=2))
+    assert outcome(storage).reasons == {"gone": 1}
+
+
+hosts = st.dictionaries(
+    st.sampled_from([f"h{number}.example" for number in range(5)]),
+    st.tuples(st.integers(0, 60), st.sampled_from([None, 0.1, 1 / 3, 1.0, 7.0, 10.0, 200.0]), st.booleans()),
+    min_size=1,
+)
+
+
+@given(hosts=hosts)
+@hypothesis_settings(max_examples=20, deadline=None)
+def test_any_stretch_from_the_start_asks_hosts_in_proportion_to_what_they_can_give(
+    hosts: dict[str, tuple[int, float | None, bool]],
+) -> None:
+    urls = [f"https://{host}/{number}" for host, (size, _, _) in hosts.items() for number in range(size)]
+    given_rates = {host: rate for host, (_, rate, _) in hosts.items() if rate is not None}
+    measured = {host: rate for host, rate in given_rates.items() if hosts[host][2]}
+    overrides = {host: HostLimit(1, rate) for host, rate in given_rates.items() if host not in measured}
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "TODO_ROWS", 16)
+        storage = Storage(folder)
+        list_media(storage, urls)
+        found = planned(storage, limits=Limits(HostLimit(8, 5.0), overrides), measured=measured)
+    assert sorted(found) == sorted(urls)
+    done = dict.fromkeys(hosts, 0)
+    for url in found:
+        host = URL(url).host or ""
+        done[host] += 1
+        due = done[host] / given_rates.get(host, 5.0)
+        for other, number in done.items():
+            rate = given_rates.get(other, 5.0)
+            assert number / rate <= due * (1 + 1e-9)  # nobody is asked before it is due
+            assert number == hosts[other][0] or (number + 1) / rate >= due * (1 - 1e-9)  # nor left behind
+
+
+def test_what_was_measured_counts_more_than_what_is_allowed(storage: Storage) -> None:
+    list_media(storage, [f"http://{host}/{number}" for host in ("fast", "slow") for number in range(4)])
+    limits = Limits(HostLimit(8, 10.0), {"slow": HostLimit(64, 200.0)})
+
+    def order(measured: dict[str, float] | None) -> list[str]:
+        return [URL(url).host or "" for url in planned(storage, limits=limits, measured=measured)]
+
+    assert order(None) == ["slow"] * 4 + ["fast"] * 4
+    assert order({"slow": 1.0}) == ["fast"] * 4 + ["slow"] * 4
+    assert order({"fast": 1000.0}) == ["fast"] * 4 + ["slow"] * 4
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("http://a.example", "a.example"),
+        ("https://a.example/x.jpg", "a.example"),
+        ("HTTP://A.Example/X", "a.example"),
+        ("http://a.example:8080/x", "a.example"),
+        ("http://a.example?x=http://b.example/", "a.example"),
+        ("http://a.example#@b.example", None),
+        ("http://user@a.example/x", "a.example"),
+        ("http://user:pass@a.example:80/x@y", "a.example"),
+        ("http://a.example/x@b.example", "a.example"),
+        (" \t http://a.example/x y ", "a.example"),
+        ("http://10.0.0.1/x", "10.0.0.1"),
+        ("http://[::1]:80/x", None),
+        ("http://münchen.example/x", "münchen.example"),
+        ("http:///x", ""),
+        ("http://", ""),
+        ("//a.example/x", ""),
+        ("a.example/x", ""),
+        ("file:///photos/a%20b.jpg", ""),
+        ("no url", ""),
+        ("it's", ""),
+        ("\0\n", ""),
+        ("", ""),
+    ],
+)
+def test_any_url_has_some_host_and_is_planned(storage: Storage, url: str, host: str | None) -> None:
+    list_media(storage, [url, "http://other.example"])
+    assert sorted(planned(storage)) == sorted([url, "http://other.example"])
+    with read_ledger(storage) as ledger:
+        plan = ledger.plan("r1", None, LIMITS)
+    assert plan.total == sum(plan.urls.values()) == 2
+    assert host is None or plan.urls[host] == 1
+
+
+def test_what_the_manifest_has_no_more_is_marked_once_and_kept(storage: Storage) -> None:
+    store(storage, "r1-w-0", ok="ab", failed="cd", reason="gone")
+    list_media(storage, "ac")
+    settle(storage, "r2", SIZE)
+    once = told(storage)
+    assert statuses(storage, "b") == ["ok", "vanished"]
+    assert statuses(storage, "d") == ["failed", "vanished"]
+    assert once.total() == 6
+    for run in ("r2", "r3"):
+        settle(storage, run, SIZE)
+    assert told(storage) == once
+    assert stored(storage) == ["a", "b"]
+    assert planned(storage, "r3", None) == ["c"]
+    assert outcome(storage) == Outcome(
+        counts={"urls": 2, "ok": 1, "failed": 1, "bytes": 5, "vanished": 1}, reasons={"gone": 1}
+    )
+
+
+def test_a_mark_leaves_the_rest_of_what_was_known(storage: Storage) -> None:
+    store(storage, "r1-w-0", ok="a")
+    (before,) = storage.read_table("ledger").to_pylist()
+    begin = datetime.now(UTC)
+    settle(storage, "r2", SIZE)
+    before_row, after = sorted(storage.read_table("ledger").to_pylist(), key=lambda row: row["run"])
+    assert before_row == before
+    assert begin <= after["fetched_at"] <= datetime.now(UTC)
+    assert after == before | {"status": "vanished", "run": "r2", "fetched_at": after["fetched_at"]}
+    assert storage.read_table("ledger").schema.equals(LEDGER)
+    assert shards.stored_image_size(storage) == SIZE
+
+
+def test_what_comes_back_is_there_without_being_fetched(storage: Storage) -> None:
+    store(storage, "r1-w-0", ok="ab")
+    for number, urls in enumerate(("a", "ab", "b", "ab", "ab")):
+        list_media(storage, urls)
+        settle(storage, f"r{number + 2}", SIZE)
+        assert planned(storage, f"r{number + 2}", None) == []
+        assert outcome(storage).counts["ok"] == len(urls)
+    assert statuses(storage, "a") == ["ok", "vanished", "ok"]
+    assert statuses(storage, "b") == ["ok", "vanished", "ok"]
+    assert stored(storage) == ["a", "b"]
+
+
+def test_what_failed_and_comes_back_gets_a_fate_again(storage: Storage) -> None:
+    store(storage, "r1-w-0", ok="a", failed="b", reason="timeout")
+    for run, urls in (("r2", "a"), ("r3", "ab")):
+        list_media(storage, urls)
+        settle(storage, run, SIZE)
+    assert planned(storage, "r3") == ["b"]
+    store(storage, "r3-w-0", failed="b", reason="timeout")
+    assert planned(storage, "r3") == []
+    assert outcome(storage).reasons == {"timeout": 1}
+
+
+def test_what_comes_back_after_its_file_was_deleted_is_fetched(storage: Storage) -> None:
+    store(storage, "r1-w-0", ok="ab")
+    list_media(storage, "a")
+    settle(storage, "r2", SIZE)
+    storage.delete("images/r1-w-0.parquet")
+    list_media(storage, "ab")
+    settle(storage, "r3", SIZE)
+    assert set(planned(storage, "r3")) == {"a", "b"}
+
+
+def test_pruned_photographs_are_deleted_and_fetched_anew_when_they_come_back(storage: Storage) -> None:
+    store(storage, "r1-w-0", ok="abc", failed="d")
+    store(storage, "r1-w-1", ok="e")
+    list_media(storage, "ac")
+    settle(storage, "r2", SIZE, prune=True)
+    once = told(storage)
+    assert stored(storage) == ["a", "c"]
+    assert [file.path for file in storage.files("images")] == ["images/r1-w-0.parquet"]
+    assert statuses(storage, "b") == statuses(storage, "e") == ["ok", "vanished", "pruned"]
+    assert statuses(storage, "d") == ["failed", "vanished"]
+    assert ("b", "pruned", "", "") in once
+    settle(storage, "r3", SIZE, prune=True)
+    assert told(storage) == once
+    assert outcome(storage).counts == {"urls": 2, "ok": 2, "failed": 0, "bytes": 10}
+
+    list_media(storage, "abce")
+    settle(storage, "r4", SIZE)
+    assert set(planned(storage, "r4")) == {"b", "e"}
+    store(storage, "r4-w-0", ok="be")
+    settle(storage, "r4", SIZE)
+    assert planned(storage, "r4", None) == []
+    assert stored(storage) == list("abce")
+    assert outcome(storage).counts == {"urls": 4, "ok": 4, "failed": 0, "bytes": 20}
+
+
+def test_photographs_that_were_only_marked_are_deleted_by_a_later_run(storage: Storage) -> None:
+    store(storage, "r1-w-0", ok="ab")
+    list_media(storage, "a")
+    settle(storage, "r2", SIZE)
+    assert stored(storage) == ["a", "b"]
+    settle(storage, "r3", SIZE, prune=True)
+    assert stored(storage) == ["a"]
+    assert statuses(storage, "b") == ["ok", "vanished", "pruned"]
+
+
+def test_fates_are_counted_by_what_decides(storage: Storage) -> None:
+    list_media(storage, "abcdefg")
+    store(storage, "r1-w-0", ok="ax", failed="bc", reason="timeout")
+    store(storage, "r2-w-0", ok="b", failed="c", reason="not_found")
+    store(storage, "r2-w-1", failed="defz", reason="gone")
+    write_rows(storage, "r2-w-2", *[fate(url, "retried", "r2", "timeout", at=9) for url in "abcdg"])
+    found = outcome(storage)
+    assert found == Outcome(counts={"urls": 6, "ok": 2, "failed": 4, "bytes": 10}, reasons={"gone": 3, "not_found": 1})
+    assert list(found.reasons) == ["gone", "not_found"]  # the most frequent first
+
+
+def test_photographs_in_two_files_are_known(storage: Storage) -> None:
+    store(storage, "r1-v-0", ok="abc")
+    store(storage, "r1-w-0", ok="bcd", failed="a")
+    store(storage, "r1-x-0", ok="ce")
+    with read_ledger(storage) as ledger:
+        found = {shard: set(image_ids) for shard, image_ids in ledger.twins().items()}
+    assert found == {"r1-w-0.parquet": {image_id("b"), image_id("c")}, "r1-x-0.parquet": {image_id("c")}}
+
+
+def test_what_was_deleted_has_no_twin(storage: Storage) -> None:
+    list_media(storage, "bc")
+    store(storage, "r1-w-0", ok="ab")
+    store(storage, "r1-w-1", ok="c")
+    settle(storage, "r2", SIZE, prune=True)
+    storage.delete("images/r1-w-1.parquet")
+    store(storage, "r3-w-0", ok="ac")
+    with read_ledger(storage) as ledger:
+        assert ledger.twins() == {}
+
+
+def prepare(storage: Storage) -> None:
+    """All that `settle` has to do with, but for twins."""
+    store(storage, "r1-w-0", ok="abc", failed="de")
+    store(storage, "r1-w-1", ok="fg")
+    list_media(storage, "acd")
+    write_rows(storage, "r2-0", fate("c", "vanished", "r2", shard="r1-w-0.parquet"))  # and is back
+    for path in ("images/r2-w-0.parquet", "images/.r2-w-1.parquet.0123", "ledger/.r2-w-0.parquet.0123"):
+        storage.write_bytes(path, b"half")
+    storage.write_bytes("ledger/.todo/000000.parquet", b"old")
+    storage.write_json("images/.started.json", {})
+
+
+def content(storage: Storage) -> tuple[object, ...]:
+    held = [(f.path, storage.read_table(f.path)["url"].to_pylist()) for f in storage.files("images")]
+    hidden = [path for folder in ("images", "ledger") for path in storage.entries(folder) if "/." in path]
+    return held, hidden, told(storage)
+
+
+def dies_at(patch: pytest.MonkeyPatch, moment: int) -> None:
+    """Make the n-th change of storage from now on the death of the program."""
+    left = moment
+
+    def dying(work: Callable[..., Any]) -> Callable[..., Any]:
+        def change(*given: Any, **options: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            return work(*given, **options)
+
+        return change
+
+    for name in ("delete", "write_table", "write_bytes"):
+        patch.setattr(Storage, name, dying(getattr(Storage, name)))
+
+
+@pytest.mark.parametrize("prune", [False, True])
+def test_settling_can_die_at_any_moment_and_comes_to_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prune: bool
+) -> None:
+    monkeypatch.setattr(module, "BATCH_ROWS", 1)
+    undisturbed = Storage(str(tmp_path / "undisturbed"))
+    prepare(undisturbed)
+    settle(undisturbed, "r3", SIZE, prune=prune)
+    for moment in itertools.count():
+        storage = Storage(f"{tmp_path}/{moment}")
+        prepare(storage)
+        with monkeypatch.context() as patch:
+            dies_at(patch, moment)
+            try:
+                settle(storage, "r3", SIZE, prune=prune)
+                break
+            except KeyboardInterrupt:
+                pass
+        settle(storage, "r4", SIZE, prune=prune)
+        assert content(storage) == content(undisturbed)
+    assert moment >= (12 if prune else 9)
+    assert stored(undisturbed) == list("ac" if prune else "abcfg")
+    assert content(undisturbed)[1] == ["images/.started.json"]
+    settle(undisturbed, "r4", SIZE, prune=prune)
+    assert content(undisturbed) == content(storage)
+
+
+def work_like_a_run(storage: Storage, run: str) -> None:
+    """What the stage does, with one worker that fetches three URLs at a time: `x` is gone and `y` times out."""
+    settle(storage, run, SIZE)
+    with read_ledger(storage) as ledger:
+        ledger.plan(run, frozenset({"timeout"}), LIMITS)
+    urls = storage.read_table(shards.TODO, schema=shards.TODO_SCHEMA)["url"].to_pylist()
+    for number in range(0, len(urls), 3):
+        some = urls[number : number + 3]
+        rows = [
+            fate(url, "failed" if url in "xy" else "ok", run, {"x": "gone", "y": "timeout"}.get(url, ""))
+            for url in some
+        ]
+        photographs = [blank_row(IMAGES, image_id=image_id(url), url=url) for url in some if url not in "xy"]
+        tables = pa.Table.from_pylist(photographs, IMAGES), pa.Table.from_pylist(rows, LEDGER)
+        shards.write_shard(storage, f"{run}-w-{number}", *tables, SIZE)
+    storage.delete(shards.TODO)
+    settle(storage, run, SIZE)
+
+
+def test_a_run_can_die_at_any_moment_and_the_next_one_stores_each_photograph_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for moment in itertools.count(1, 2):  # each change is the last one, or the last but one
+        storage = Storage(f"{tmp_path}/{moment}")
+        list_media(storage, "abcdefxy")
+        with monkeypatch.context() as patch:
+            dies_at(patch, moment)
+            try:
+                work_like_a_run(storage, "r1")
+                break
+            except KeyboardInterrupt:
+                pass
+        work_like_a_run(storage, "r2")
+        assert stored(storage) == list("abcdef")
+        assert outcome(storage) == Outcome(
+            counts={"urls": 8, "ok": 6, "failed": 2, "bytes": 30}, reasons={"gone": 1, "timeout": 1}
+        )
+        assert all(len([s for s in statuses(storage, url) if s == "ok"]) == 1 for url in "abcdef")
+        assert statuses(storage, "x") == ["failed"]
+    assert moment >= 9
+
+
+def test_the_tables_are_joined_within_the_bound_of_memory(storage: Storage, tmp_path: Path) -> None:
+    query = "SELECT current_setting('threads'), current_setting('memory_limit'), current_setting('temp_directory')"
+    with open_database(tmp_path / "elsewhere") as database:
+        threads, memory, _ = database.execute(query).fetchall()[0]
+    with read_ledger(storage) as ledger:
+        *found, spill = ledger.database.execute(query).fetchall()[0]
+        assert Path(spill).parent.is_dir()
+    assert found == [threads, memory]
+    assert not Path(spill).parent.exists()
+
+
+def test_a_ledger_of_many_files_is_read_as_one(storage: Storage) -> None:
+    urls = [f"http://h{number % 7}.example/{number}" for number in range(400)]
+    list_media(storage, urls)
+    for start in range(0, 300, 10):
+        store(storage, f"r1-w-{start}", ok=urls[start : start + 9], failed=urls[start + 9 : start + 10])
+    assert sorted(planned(storage)) == sorted(urls[300:] + urls[9:300:10])
+    assert outcome(storage).counts == {"urls": 300, "ok": 270, "failed": 30, "bytes": 1350}
+
+
+def test_runs_sort_by_time_and_no_two_have_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = [START + timedelta(seconds=s) for s in (0, 1, 59, 3600, 86400 * 40, 86400 * 400)]
+    names = []
+    for time in times:
+        monkeypatch.setattr(module, "datetime", SimpleNamespace(now=lambda _, time=time: time))
+        names.append(new_run())
+    assert names == sorted(names)
+    assert len({new_run() for _ in range(50)}) == 50

@@ -1,0 +1,187 @@
+import itertools
+import random
+from collections import Counter
+
+import pytest
+
+from aitax_ray.images import limits as module
+from aitax_ray.images.limits import (
+    CUT_EVERY_S,
+    DEAD_AFTER,
+    DEAD_FOR_S,
+    GRACE_S,
+    MAX_PAUSE_S,
+    MEMBER_EXPIRES_S,
+    MIN_SHARE,
+    RECOVERY_S,
+    TENURE_S,
+    HostLimit,
+    HostLimits,
+    Lease,
+    Limits,
+    Usage,
+)
+
+HOST = "a.org"
+
+
+def lender(concurrent: int = 8, per_second: float = 10.0, **overrides: HostLimit) -> HostLimits:
+    return HostLimits(Limits(HostLimit(concurrent, per_second), overrides))
+
+
+def tell(hosts: HostLimits, member: str = "m", now: float = 0.0, **news: object) -> Lease:
+    usage = Usage(**{"waiting": 100, **news})  # type: ignore[arg-type]
+    return hosts.sync(member, {HOST: usage}, Counter(), now)[HOST]
+
+
+def test_one_worker_gets_all_of_a_hosts_places_and_rate() -> None:
+    assert tell(lender(8, 10.0)) == Lease(8, 10.0)
+
+
+def test_a_host_may_have_limits_of_its_own() -> None:
+    hosts = HostLimits(Limits(HostLimit(8, 10.0), {"b.org": HostLimit(2, 1.0)}))
+    leases = hosts.sync("m", {HOST: Usage(waiting=1), "b.org": Usage(waiting=1)}, Counter(), 0.0)
+    assert leases == {HOST: Lease(8, 10.0), "b.org": Lease(2, 1.0)}
+
+
+def test_two_workers_share_as_soon_as_the_first_has_let_go() -> None:
+    hosts = lender()
+    assert tell(hosts, "a", 0.0).places == 8
+    assert tell(hosts, "b", 0.1).places == 0  # all are lent
+    assert tell(hosts, "a", 0.5, running=8).places == 4  # but eight requests are still under way
+    assert tell(hosts, "b", 0.6).places == 0
+    assert tell(hosts, "a", 1.0, running=3) == Lease(4, 5.0)
+    assert tell(hosts, "b", 1.1) == Lease(4, 5.0)
+
+
+def test_places_come_back_from_whoever_needs_them_no_more_and_from_the_lost() -> None:
+    hosts = lender()
+    tell(hosts, "a", 0.0)
+    hosts.sync("a", {}, Counter(), 1.0)
+    assert tell(hosts, "b", 1.0).places == 8
+    assert tell(hosts, "c", 1.0 + MEMBER_EXPIRES_S - 0.1).places == 0
+    assert tell(hosts, "c", 1.0 + MEMBER_EXPIRES_S + 0.1).places == 8
+
+
+def test_of_more_workers_than_places_each_has_its_turn() -> None:
+    hosts, had = lender(concurrent=2), Counter[str]()
+    for step in range(200):
+        for member in "abcdef":
+            had[member] += tell(hosts, member, step * 0.5).places
+    assert min(had.values()) > 200 * 2 / 6 / 3
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_never_more_is_lent_than_the_host_may_be_asked(seed: int) -> None:
+    chance, now = random.Random(seed), 0.0
+    limit = HostLimit(chance.choice([1, 2, 5, 8, 64]), 10.0)
+    hosts = HostLimits(Limits(limit))
+    leases: dict[str, Lease] = {}
+    running: dict[str, int] = {}
+    for _ in range(300):
+        now += chance.expovariate(2)
+        member = f"m{chance.randrange(chance.choice([2, 4, 20]))}"
+        # Requests end, others begin, within what is lent; then the worker tells.
+        held = leases.get(member, Lease(0, 0.0)).places
+        running[member] = chance.randint(0, max(held, running.get(member, 0)))
+        lost = [name for name in leases if name != member and chance.random() < 0.02]
+        for name in lost:  # its requests ended with it
+            del leases[name], running[name]
+            hosts.sync(name, {}, Counter(), now)
+        news = {"running": running[member], "waiting": chance.choice([0, 3, 50])}
+        news["statuses"] = Counter({429: 1} if chance.random() < 0.1 else {})
+        for name in leases:  # all are heard of, so that none expires
+            if name != member:
+                usage = Usage(running=running[name], waiting=1)
+                leases[name] = hosts.sync(name, {HOST: usage}, Counter(), now)[HOST]
+        leases[member] = tell(hosts, member, now, **news)
+        under_way = {name: max(lease.places, running[name]) for name, lease in leases.items()}
+        assert sum(under_way.values()) <= limit.concurrent
+        assert sum(lease.per_second for lease in leases.values()) <= limit.per_second * 1.0001
+
+
+def test_a_busy_host_is_asked_less_and_gradually_more_again() -> None:
+    hosts = lender(8, 10.0)
+    tell(hosts)
+    assert tell(hosts, now=10.0, statuses=Counter({429: 5})) == Lease(4, 5.0)
+    # What comes within the same second says nothing new.
+    assert tell(hosts, now=10.0 + CUT_EVERY_S / 2, statuses=Counter({429: 5})).per_second == pytest.approx(
+        5.0, rel=0.05
+    )
+    rates = [tell(hosts, now=10.0 + seconds).per_second for seconds in range(2, 21)]
+    assert rates == sorted(rates)
+    assert all(later - sooner < 1 for sooner, later in itertools.pairwise(rates))
+    assert tell(hosts, now=10.0 + RECOVERY_S) == Lease(8, 10.0)
+
+
+def test_an_unavailable_url_costs_less_than_a_busy_host_and_no_host_is_given_up() -> None:
+    hosts = lender(8, 10.0)
+    assert tell(hosts, statuses=Counter({503: 1})).per_second == 7.5
+    for second in range(1, 100):
+        lease = tell(hosts, now=float(second), statuses=Counter({429: 1}))
+    assert lease.places == 1
+    assert 10 * MIN_SHARE <= lease.per_second < 1.5
+
+
+def test_a_pause_is_everybodys_and_a_long_one_closes_the_host() -> None:
+    hosts = lender()
+    tell(hosts, "a", 0.0)
+    assert tell(hosts, "a", 1.0, statuses=Counter({429: 1}), retry_after_s=7.0).pause_s == 7.0
+    assert tell(hosts, "b", 3.0).pause_s == 5.0
+    assert tell(hosts, "b", 9.0).pause_s == 0.0
+    long = MAX_PAUSE_S + 1
+    assert tell(hosts, "a", 10.0, statuses=Counter({429: 1}), retry_after_s=long).closed == "too_many_requests"
+    assert tell(hosts, "b", 10.0 + long - 1).closed == "too_many_requests"
+    assert not tell(hosts, "b", 10.0 + long + 1).closed
+
+
+def test_a_host_that_never_answers_is_closed_and_tried_ever_more_rarely() -> None:
+    hosts = lender()
+    assert not tell(hosts, "a", unreachable=DEAD_AFTER - 1).closed
+    assert tell(hosts, "b", 1.0, unreachable=1) == Lease(0, 0.0, closed="host_unreachable")
+    assert tell(hosts, "a", DEAD_FOR_S, unreachable=3).closed  # those were under way
+    now = 1.0 + DEAD_FOR_S
+    assert tell(hosts, "a", now).places == 1
+    assert tell(hosts, "a", now + 1, unreachable=1).closed == "host_unreachable"
+    assert tell(hosts, "a", now + DEAD_FOR_S + 2).closed  # twice as long
+    now += 1 + 2 * DEAD_FOR_S
+    assert tell(hosts, "a", now).places == 1
+    assert tell(hosts, "a", now + 1, answered=1).places == 8
+
+
+def test_one_answer_makes_good_for_failures_before_it() -> None:
+    hosts = lender()
+    for second in range(10):
+        assert not tell(hosts, now=float(second), unreachable=DEAD_AFTER - 1, answered=1).closed
+
+
+def test_after_a_restart_nothing_is_lent_before_all_have_told_what_they_hold() -> None:
+    hosts = HostLimits(Limits(HostLimit(8, 10.0)), restarted_at=100.0)
+    assert tell(hosts, "a", 100.1, running=5).places == 5
+    assert tell(hosts, "b", 100.2, running=0).places == 0
+    assert tell(hosts, "b", 100.0 + GRACE_S + 0.1).places <= 3
+
+
+def test_what_workers_count_and_what_hosts_do_is_told() -> None:
+    hosts = lender()
+    hosts.sync("a", {HOST: Usage(running=1, waiting=2, answered=4, num_bytes=9, seconds=8.0)}, Counter(ok=3), 0.0)
+    hosts.sync("b", {HOST: Usage(running=1, waiting=3)}, Counter(ok=1, timeout=2), 0.0)
+    assert hosts.told() == {"ok": 4, "timeout": 2}
+    (state,) = hosts.states()
+    assert (state.host, state.running, state.waiting, state.answered, state.num_bytes) == (HOST, 2, 5, 4, 9)
+    assert state.capacity == 4.0  # eight at a time, two seconds each; below ten a second
+
+
+def test_a_workers_last_place_is_its_own_for_a_while() -> None:
+    hosts = lender(concurrent=1)
+    assert tell(hosts, "a", 0.0).places == 1
+    assert tell(hosts, "b", 1.0).places == 0
+    assert tell(hosts, "a", TENURE_S - 1).places == 1
+    assert tell(hosts, "a", TENURE_S + 1).places == 0
+    assert tell(hosts, "b", TENURE_S + 2).places == 1
+
+
+def test_leases_end_before_those_who_hold_them_are_given_up() -> None:
+    from aitax_ray.images.turns import LEASE_S
+
+    assert LEASE_S < module.MEMBER_EXPIRES_S

@@ -1,0 +1,221 @@
+import asyncio
+import contextlib
+import itertools
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from aitax_ray.images import turns as module
+from aitax_ray.images.limits import HostLimit, HostLimits, Lease, Limits, Usage
+from aitax_ray.images.turns import HostClosed, Turns, alone
+
+FAST = 1e6  # requests a second
+
+
+@contextlib.asynccontextmanager
+async def turns_of(limits: Limits | Turns, concurrency: int = 64) -> AsyncIterator[Turns]:
+    turns = limits if isinstance(limits, Turns) else Turns(alone(limits), concurrency)
+    try:
+        yield turns
+    finally:
+        await turns.close()
+
+
+class Host:
+    """What a host sees of requests."""
+
+    def __init__(self) -> None:
+        self.now = self.peak = 0
+        self.begun: list[float] = []
+
+    async def ask(self, turns: Turns, name: str, seconds: float = 0.0, status: int = 200) -> None:
+        async with turns.turn(name) as turn:
+            self.begun.append(asyncio.get_running_loop().time())
+            self.now += 1
+            self.peak = max(self.peak, self.now)
+            await asyncio.sleep(seconds)
+            self.now -= 1
+            turn.answered(status, 1, seconds)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0)
+
+
+async def test_no_more_at_a_time_than_the_host_takes_nor_than_the_worker_has_room_for() -> None:
+    hosts = [Host() for _ in range(3)]
+    async with turns_of(Limits(HostLimit(3, FAST)), concurrency=5) as turns:
+        together = Host()
+
+        async def ask(host: Host, name: str) -> None:
+            async with turns.turn(name) as turn:
+                for one in (host, together):
+                    one.now += 1
+                    one.peak = max(one.peak, one.now)
+                await asyncio.sleep(0.001)
+                for one in (host, together):
+                    one.now -= 1
+                turn.answered(200, 1, 0.001)
+
+        await asyncio.gather(*(ask(host, str(n)) for n, host in enumerate(hosts) for _ in range(20)))
+    assert max(host.peak for host in hosts) == 3
+    assert together.peak == 5
+
+
+async def test_requests_to_a_host_keep_their_distance() -> None:
+    host = Host()
+    async with turns_of(Limits(HostLimit(8, 18.0))) as turns:
+        await asyncio.gather(*(host.ask(turns, "a") for _ in range(8)))
+    assert min(b - a for a, b in itertools.pairwise(host.begun)) >= 0.99 / 18
+
+
+async def test_workers_together_keep_to_what_one_lender_lends() -> None:
+    lender = HostLimits(Limits(HostLimit(4, FAST)))
+
+    async def sync(member: str, usage: dict[str, Usage], tally: Counter[str]) -> dict[str, Lease]:
+        return lender.sync(member, usage, tally, asyncio.get_running_loop().time())
+
+    host, both = Host(), [Turns(sync, 64) for _ in range(2)]
+    await asyncio.gather(*(host.ask(turns, "a", 0.02) for turns in both for _ in range(30)))
+    for turns in both:
+        await turns.close()
+    assert host.peak == 4
+    assert len(host.begun) == 60
+    assert lender.states()[0].answered == 60
+    (again,) = (await sync("third", {"a": Usage(waiting=9)}, Counter())).values()
+    assert again.places == 4  # all was given back
+
+
+async def test_a_host_that_does_not_answer_holds_up_no_other() -> None:
+    host, slow = Host(), Host()
+    async with turns_of(Limits(HostLimit(2, FAST)), concurrency=4) as turns:
+        stuck = [asyncio.create_task(slow.ask(turns, "slow", 3600)) for _ in range(20)]
+        await until(lambda: slow.now == 2)
+        await asyncio.gather(*(host.ask(turns, "fast") for _ in range(20)))
+        for task in stuck:
+            task.cancel()
+        await asyncio.wait(stuck)
+    assert (slow.peak, len(host.begun)) == (2, 20)
+
+
+async def test_first_goes_before_those_that_wait() -> None:
+    order: list[str] = []
+
+    async def ask(name: str, *, first: bool = False) -> None:
+        async with turns.turn("a", first=first):
+            order.append(name)
+
+    async with turns_of(Limits(HostLimit(1, FAST))) as turns:
+        async with turns.turn("a"):
+            tasks = [asyncio.create_task(ask(name)) for name in ("one", "two")]
+            await asyncio.sleep(0)
+            tasks.append(asyncio.create_task(ask("again", first=True)))
+            await asyncio.sleep(0)
+        await asyncio.gather(*tasks)
+    assert order == ["again", "one", "two"]
+
+
+@pytest.mark.parametrize("granted", [False, True])
+async def test_who_gives_up_waiting_loses_no_place(granted: bool) -> None:
+    host = Host()
+    async with turns_of(Limits(HostLimit(1, FAST)), concurrency=1) as turns:
+        gone = None
+        async with turns.turn("a") as turn:
+            gone = asyncio.create_task(host.ask(turns, "a"))
+            await asyncio.sleep(0)
+            if granted:
+                turn.close()
+            gone.cancel()
+        await asyncio.wait([gone])
+        await host.ask(turns, "a")
+    assert gone.cancelled()
+    assert len(host.begun) == 1
+
+
+def scripted(*answers: Lease | Exception) -> tuple[list[tuple[dict[str, Usage], Counter[str]]], module.Sync]:
+    """A lender that answers as told, the last for ever; and what it was told."""
+    told: list[tuple[dict[str, Usage], Counter[str]]] = []
+
+    async def sync(member: str, usage: dict[str, Usage], tally: Counter[str]) -> dict[str, Lease]:
+        told.append((usage, Counter(tally)))
+        answer = answers[min(len(told), len(answers)) - 1]
+        if isinstance(answer, Exception):
+            raise answer
+        return dict.fromkeys(usage, answer)
+
+    return told, sync
+
+
+async def test_a_closed_host_is_told_to_those_who_wait_and_to_those_who_come() -> None:
+    _, sync = scripted(Lease(0, 0.0, closed="host_unreachable"))
+    async with turns_of(Turns(sync, 64)) as turns:
+        results = await asyncio.gather(*(Host().ask(turns, "a") for _ in range(3)), return_exceptions=True)
+        results += await asyncio.gather(Host().ask(turns, "a"), return_exceptions=True)
+    assert [getattr(result, "reason", result) for result in results] == ["host_unreachable"] * 4
+    assert all(isinstance(result, HostClosed) for result in results)
+
+
+async def test_a_lender_that_is_away_for_a_moment_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SYNC_S", 0.01)
+    told, sync = scripted(Lease(2, FAST), ConnectionError(), ConnectionError(), Lease(2, FAST))
+    host = Host()
+    async with turns_of(Turns(sync, 64)) as turns:
+        await host.ask(turns, "a")
+        turns.tally["ok"] += 1
+        await until(lambda: len(told) >= 5)
+        await host.ask(turns, "a")
+        await until(lambda: sum(tally["ok"] for _, tally in told[3:]) == 1)  # what failed to arrive was told again
+    assert len(host.begun) == 2
+
+
+async def test_without_a_lender_nothing_is_asked_when_the_lease_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SYNC_S", 0.01)
+    monkeypatch.setattr(module, "LEASE_S", 0.05)
+    told, sync = scripted(Lease(2, FAST), *[ConnectionError()] * 20, Lease(2, FAST))
+    host = Host()
+    async with turns_of(Turns(sync, 64)) as turns:
+        await host.ask(turns, "a")
+        await until(lambda: len(told) >= 12)
+        waits = asyncio.create_task(host.ask(turns, "a"))
+        await until(lambda: len(told) >= 18)
+        assert not waits.done()
+        await waits
+    assert len(told) > 21
+
+
+async def test_what_a_host_answered_is_told_once() -> None:
+    told, sync = scripted(Lease(8, FAST))
+    host = Host()
+    async with turns_of(Turns(sync, 64)) as turns:
+        for status in (200, 404, 429, 503, 0, 0):
+            await host.ask(turns, "a", status=status)
+        await until(lambda: sum(u["a"].answered for u, _ in told if "a" in u) == 4)
+        await until(lambda: sum(u["a"].unreachable for u, _ in told if "a" in u) == 2)
+    statuses = sum((u["a"].statuses for u, _ in told if "a" in u), Counter[int]())
+    assert statuses == {429: 1, 503: 1}
+    assert sum(u["a"].num_bytes for u, _ in told if "a" in u) == 4
+
+
+async def test_a_pause_is_kept_at_once_and_by_all_of_the_host() -> None:
+    host = Host()
+    async with turns_of(Limits(HostLimit(8, FAST))) as turns:
+        async with turns.turn("a") as turn:
+            turn.answered(429, 0, 0.0, retry_after_s=0.3)
+            begin = asyncio.get_running_loop().time()
+        await asyncio.gather(*(host.ask(turns, "a") for _ in range(3)))
+        assert min(host.begun) >= begin + 0.3
+
+
+async def test_closing_ends_at_any_moment() -> None:
+    for rounds in range(30):
+        turns = Turns(alone(Limits(HostLimit(8, FAST))), 8)
+        await Host().ask(turns, "a")
+        turns._hurry.set()
+        for _ in range(rounds % 5):
+            await asyncio.sleep(0)
+        await asyncio.wait_for(turns.close(), 10)
