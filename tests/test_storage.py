@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,18 @@ def test_a_table_comes_back_as_it_was_written(storage: Storage) -> None:
     storage.write_table("t/one.parquet", TABLE)
     assert storage.read_table("t/one.parquet").equals(TABLE)
     assert storage.read_table("t/one.parquet", ["number"]).column_names == ["number"]
+
+
+@pytest.mark.parametrize("plain", [(), ("key",), ["number", "key"]])
+def test_plain_columns_are_left_as_they_are_and_all_others_compressed(storage: Storage, plain: Sequence[str]) -> None:
+    table = pa.table({"key": ["key"] * 10_000, "number": range(10_000), "text": ["text"] * 10_000})
+    storage.write_table("t/one.parquet", table, plain=plain)
+    group = pq.ParquetFile(storage.full("t/one.parquet"), filesystem=storage.fs).metadata.row_group(0)
+    columns = [group.column(number) for number in range(group.num_columns)]
+    assert {column.path_in_schema: column.compression for column in columns} == {
+        name: "UNCOMPRESSED" if name in plain else "ZSTD" for name in table.column_names
+    }
+    assert storage.read_table("t/one.parquet").equals(table)
 
 
 def test_the_tables_of_a_folder_are_one_in_the_order_of_their_names(storage: Storage) -> None:

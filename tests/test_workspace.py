@@ -317,12 +317,62 @@ def test_published_engines_are_never_cleared(ws: Workspace) -> None:
 
 @pytest.mark.parametrize(
     ("path", "content"),
-    [("images/one.parquet", b"longer than it was"), ("images/two.parquet", b""), ("ledger/one.parquet", b"1")],
+    [("manifest/one.parquet", b"longer than it was"), ("manifest/two.parquet", b""), ("archive/query.json", b"1")],
 )
 def test_the_digest_changes_with_any_file_of_the_stage(ws: Workspace, path: str, content: bytes) -> None:
-    before = ws.digest("download")
+    ws.storage.write_bytes("manifest/one.parquet", b"one")
+    before = ws.digest("manifest")
     ws.storage.write_bytes(path, content)
+    assert ws.digest("manifest") != before
+
+
+@pytest.mark.parametrize("path", ["images/one.parquet", "images/two.parquet"])
+def test_the_digest_of_the_download_changes_with_any_file_of_photographs(ws: Workspace, path: str) -> None:
+    before = ws.digest("download")
+    ws.storage.write_bytes(path, b"longer than it was")
     assert ws.digest("download") != before
+
+
+def test_the_digest_of_the_download_changes_when_photographs_are_deleted(ws: Workspace) -> None:
+    before = ws.digest("download")
+    ws.storage.delete("images/one.parquet")
+    assert ws.digest("download") != before
+
+
+def test_asking_in_vain_once_more_for_what_had_failed_makes_nothing_stale(ws: Workspace) -> None:
+    settings, before = SomeSettings(root=ws.root), ws.digest("download")
+    run(ws, Work(ws.storage))
+
+    def work() -> Outcome:
+        ws.storage.write_bytes("ledger/two.parquet", b"rows")
+        return Outcome(counts={"failed": 1}, reasons={"timeout": 1}, metrics={"share": 0.5})
+
+    ws.run("download", settings, (), work, incremental=True, again="timeout may have passed")
+    report = ws.require("download")
+    assert (report.counts, report.reasons) == ({"failed": 1}, {"timeout": 1})
+    assert ws.digest("download") == before
+    again = Work(ws.storage)
+    run(ws, again)
+    assert again.runs == 0
+
+
+def test_a_download_with_other_settings_or_of_another_manifest_makes_what_follows_stale(ws: Workspace) -> None:
+    def digest(val: float, *reads: str) -> str:
+        ws.run("download", SomeSettings(root=ws.root, val=val), reads, Outcome, incremental=True)
+        return ws.digest("download")
+
+    def list_photographs(content: bytes) -> None:
+        def work() -> Outcome:
+            ws.storage.write_bytes("manifest/one.parquet", content)
+            return Outcome()
+
+        ws.run("manifest", SomeSettings(root=ws.root, force=True), (), work)
+
+    list_photographs(b"one")
+    assert digest(0.1) != digest(0.2)
+    before = digest(0.1, "manifest")
+    list_photographs(b"more")
+    assert digest(0.1, "manifest") != before
 
 
 def test_the_digest_changes_with_settings_that_change_no_size(ws: Workspace) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import time
+import zlib
 from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -98,6 +99,29 @@ def plain_text(header: str) -> str:
 def plain_url(header: str) -> str:
     """A header's value as a URL: bytes beyond ASCII are quoted as they are, as browsers do."""
     return quote(header.encode("utf-8", "surrogateescape"), safe=_ASCII)
+
+
+class Inflater:
+    """Inflates gzip (of one member or several) or zlib, no further than asked to. Raises zlib.error."""
+
+    def __init__(self) -> None:
+        self._member, self._begun = zlib.decompressobj(zlib.MAX_WBITS | 32), False
+
+    @property
+    def complete(self) -> bool:
+        """Whether the end was seen of all that was begun."""
+        return self._member.eof or not self._begun
+
+    def feed(self, chunk: bytes, most: int) -> bytes:
+        """What a chunk gives, at most so many bytes; with as many, the rest is lost."""
+        body = b""
+        while chunk and len(body) < most:
+            if self._member.eof:
+                self._member = zlib.decompressobj(zlib.MAX_WBITS | 32)
+            self._begun = True
+            body += self._member.decompress(chunk, most - len(body))
+            chunk = self._member.unused_data
+        return body
 
 
 def reason_of_status(status: int) -> str:

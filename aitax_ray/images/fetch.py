@@ -21,6 +21,7 @@ from yarl import URL
 from aitax_ray import __version__
 from aitax_ray.images import answers
 from aitax_ray.images.addresses import AddressGuard, GuardedResolver, PrivateAddressError
+from aitax_ray.images.answers import Inflater
 from aitax_ray.images.budget import Budget
 from aitax_ray.images.limits import MAX_PAUSE_S
 from aitax_ray.images.turns import HostClosed, Turn, Turns
@@ -109,7 +110,7 @@ class Fetcher:
         """Fetch a URL and keep one of the worker's places until the caller is done with the body.
 
         So a caller that decodes slowly slows the fetching down, instead of filling the memory with bodies. `on_start`
-        is called when the first request is sent.
+        is called whenever a request is sent.
         """
         attempts: list[Attempt] = []
         if url.strip().lower().startswith("file:"):
@@ -169,7 +170,7 @@ class Fetcher:
             return None
         if answer.retry_after_s is not None:
             # The whole host pauses: see HostLimits.
-            return answer.retry_after_s if answer.retry_after_s <= limits.max_pause_s else None
+            return max(answer.retry_after_s, limits.backoff_s) if answer.retry_after_s <= limits.max_pause_s else None
         return limits.backoff_s * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5)
 
     @contextlib.asynccontextmanager
@@ -181,10 +182,11 @@ class Fetcher:
         if url is None or (wrong := self.guard.check(url)):
             yield _Answer(reason=answers.BAD_URL if url is None else wrong), text.strip()
             return
-        seen, seconds = [url], 0.0
+        seen, seconds, status = [url], 0.0, 0
         while True:
             async with self._ask(url, on_start, first=first or len(seen) > 1) as answer:
                 seconds = answer.seconds = seconds + answer.seconds
+                status = answer.status = answer.status or status
                 if not answer.location:
                     yield answer, str(url)
                     return
@@ -217,40 +219,43 @@ class Fetcher:
     async def _exchange(self, url: URL, turn: Turn, held: contextlib.AsyncExitStack) -> _Answer:
         """Send one request and read its answer; `held` keeps what the body takes of the memory."""
         loop = asyncio.get_running_loop()
-        begin, status = loop.time(), 0
+        begin, answer = loop.time(), _Answer()
         try:
             async with (
                 asyncio.timeout(self.settings.timeout_s) as limit,
                 self._open_session().get(url, allow_redirects=False) as response,
             ):
-                status = response.status
-                answer = await self._read(response, held, limit)
+                await self._read(response, answer, held, limit)
         except PrivateAddressError:
-            answer = _Answer(reason=answers.PRIVATE_ADDRESS)
+            answer.reason = answers.PRIVATE_ADDRESS
         except TimeoutError:
-            answer = _Answer(reason=answers.TIMEOUT)
+            answer.reason = answers.TIMEOUT
         except aiohttp.ClientPayloadError:
-            answer = _Answer(reason=answers.INCOMPLETE)
+            answer.reason = answers.INCOMPLETE
         except aiohttp.ClientConnectorDNSError:
-            answer = _Answer(reason=answers.NO_SUCH_HOST)
+            answer.reason = answers.NO_SUCH_HOST
         except (aiohttp.ClientSSLError, ssl.SSLError):
-            answer = _Answer(reason=answers.TLS_FAILED)
+            answer.reason = answers.TLS_FAILED
         except ValueError:  # of which aiohttp.InvalidURL is one
-            answer = _Answer(reason=answers.BAD_URL)
+            answer.reason = answers.BAD_URL
         except Exception:
             # Whatever a stranger's server makes aiohttp or a codec raise costs its own row, not its batch.
-            answer = _Answer(reason=answers.CONNECTION_FAILED)
-        answer.status, answer.seconds = status, loop.time() - begin
+            answer.reason = answers.CONNECTION_FAILED
+        answer.seconds = loop.time() - begin
         # No fault of the host's: it was not asked.
         ours = answer.reason in (answers.PRIVATE_ADDRESS, answers.BAD_URL)
-        turn.answered(status or int(ours), answer.num_bytes, answer.seconds, answer.retry_after_s)
+        turn.answered(answer.status or int(ours), answer.num_bytes, answer.seconds, answer.retry_after_s)
         return answer
 
     async def _read(
-        self, response: aiohttp.ClientResponse, held: contextlib.AsyncExitStack, limit: asyncio.Timeout
-    ) -> _Answer:
+        self,
+        response: aiohttp.ClientResponse,
+        answer: _Answer,
+        held: contextlib.AsyncExitStack,
+        limit: asyncio.Timeout,
+    ) -> None:
         status, headers = response.status, response.headers
-        answer = _Answer(content_type=answers.plain_text(headers.get("Content-Type", ""))[:100])
+        answer.status, answer.content_type = status, answers.plain_text(headers.get("Content-Type", ""))[:100]
         if status in REDIRECTS:
             answer.location = answers.plain_url(headers.get("Location", ""))
             answer.reason = "" if answer.location else answers.BAD_REDIRECT
@@ -261,7 +266,6 @@ class Fetcher:
             answer.reason = answers.NO_AI
         else:
             await self._read_body(response, answer, held, limit)
-        return answer
 
     async def _read_body(
         self,
@@ -285,22 +289,19 @@ class Fetcher:
         limit.reschedule(None)
         await held.enter_async_context(self._budget.room(length if length and plain else most))
         limit.reschedule(end + loop.time() - begin)
-        inflate = None if plain else zlib.decompressobj(zlib.MAX_WBITS | 32)
+        inflate = None if plain else Inflater()
         body = bytearray()
         async for chunk in response.content.iter_any():
             answer.num_bytes += len(chunk)
-            if inflate is None:
-                body += chunk
-            else:
-                try:
-                    body += inflate.decompress(chunk, most + 1 - len(body))
-                except zlib.error:
-                    answer.reason = answers.BAD_ENCODING
-                    return
+            try:
+                body += chunk if inflate is None else inflate.feed(chunk, most + 1 - len(body))
+            except zlib.error:
+                answer.reason = answers.BAD_ENCODING
+                return
             if len(body) > most:
                 answer.reason = answers.TOO_LARGE
                 return
-        if inflate is not None and body and not inflate.eof:
+        if inflate is not None and not inflate.complete:
             answer.reason = answers.INCOMPLETE
         elif not body:
             answer.reason = answers.EMPTY

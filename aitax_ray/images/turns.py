@@ -145,8 +145,7 @@ class Turns:
         """Give back all that was lent."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task])
             await self._tell()
             await self._sync(self._member, {}, Counter())
 

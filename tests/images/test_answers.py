@@ -1,5 +1,7 @@
 """images.answers: what URLs and answers mean; what servers really do is in test_fetch.py."""
 
+import gzip
+import zlib
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -14,9 +16,14 @@ from aitax_ray.images.answers import (
     FORBIDDEN,
     MAY_PASS,
     NOT_FOUND,
+    PASSING,
     REASONS,
     TOO_LARGE,
+    Inflater,
+    forbids_ai,
     parse_url,
+    plain_text,
+    plain_url,
     read_local,
     reason_of_status,
     retry_after_s,
@@ -24,9 +31,9 @@ from aitax_ray.images.answers import (
 
 
 def test_every_reason_has_a_meaning() -> None:
-    named = {value for name, value in vars(answers).items() if name.isupper() and isinstance(value, str)}
+    named = {value for name, value in vars(answers).items() if name[0].isupper() and isinstance(value, str)}
     assert named == REASONS.keys()
-    assert REASONS.keys() > MAY_PASS
+    assert REASONS.keys() > MAY_PASS > PASSING
 
 
 @pytest.mark.parametrize(
@@ -100,3 +107,50 @@ def test_a_local_photograph_that_may_not_be_read_is_forbidden(tmp_path: Path, mo
 
     monkeypatch.setattr(Path, "open", refuse)
     assert read_local(f"{tmp_path.as_uri()}/1.jpg", str(tmp_path), 5) == (None, FORBIDDEN)
+
+
+@pytest.mark.parametrize(
+    ("headers", "forbidden"),
+    [
+        ([], False),
+        (["noindex, nofollow"], False),
+        (["noai"], True),
+        (["noindex", "NoImageAI"], True),
+        (["noindex,noai , noarchive"], True),
+        (["otherbot: noai"], False),
+        (["otherbot: noai", "noimageai"], True),
+        (["aitax-ray: noai"], True),
+        (["unavailable_after: 25 Jun 2030 15:00:00 PST, noai"], True),
+        (["noaint"], False),
+    ],
+)
+def test_a_host_may_ask_not_to_be_used_for_ai(headers: list[str], forbidden: bool) -> None:
+    assert forbids_ai(headers) is forbidden
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zlib"])
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+def test_what_is_inflated_is_what_was_compressed_however_it_comes(kind: str, step: int) -> None:
+    text = bytes(range(256)) * 4
+    # Several members one behind the other are one body, as with `cat a.gz b.gz`.
+    packed = gzip.compress(text[:500]) + gzip.compress(text[500:]) if kind == "gzip" else zlib.compress(text)
+    inflater = Inflater()
+    assert b"".join(inflater.feed(packed[n : n + step], 10_000) for n in range(0, len(packed), step)) == text
+    assert inflater.complete
+    cut = Inflater()
+    assert text.startswith(cut.feed(packed[:-1], 10_000))
+    assert not cut.complete
+
+
+def test_no_more_is_inflated_than_asked_for() -> None:
+    assert len(Inflater().feed(gzip.compress(b"0" * 1_000_000), 1000)) == 1000
+    assert Inflater().complete
+    with pytest.raises(zlib.error):
+        Inflater().feed(b"no gzip", 1000)
+
+
+def test_bytes_in_headers_that_are_no_text_stay_what_they_are() -> None:
+    header = "image/caf\udce9"  # as aiohttp passes on b"image/caf\xe9"
+    assert plain_text(header) == "image/caf\ufffd"
+    assert plain_url("/caf\udce9?a=%20b c") == "/caf%E9?a=%20b c"
+    assert plain_url("/\u00fc") == "/%C3%BC"
