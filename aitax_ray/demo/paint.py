@@ -61,7 +61,7 @@ def photograph(encounter: Encounter, rng: np.random.Generator, width: int, heigh
     focus = float(rng.beta(1.3, 2.0))
     picture = draw_background(encounter.habitat, encounter.hue, rng, (width, height), focus)
     subject = _subject(encounter, rng, width, height)
-    if rng.random() < 0.25:  # the lens missed it a little
+    if rng.random() < 0.15:  # the lens missed it a little
         subject = subject.filter(ImageFilter.BoxBlur(rng.uniform(0.5, 1.5) * height / 270))
     _cast_shadow(picture, subject, encounter.sun, rng.uniform(0.25, 0.55))
     picture.paste(subject, (0, 0), subject)
@@ -74,7 +74,7 @@ def _subject(encounter: Encounter, rng: np.random.Generator, width: int, height:
     """The flower or butterfly on a transparent sheet of the photograph's size."""
     traits, individual = encounter.species.traits, np.random.default_rng(encounter.individual)
     flower = isinstance(traits, FlowerTraits)
-    radius = height * rng.uniform(0.27, 0.45) * (1.0 if flower else 0.95)
+    radius = height * rng.uniform(0.31, 0.46) * (1.0 if flower else 0.95)
     room = np.maximum(0.0, [width / 2 - radius * 0.95, height / 2 - radius * 0.95])
     offset = np.clip(rng.normal(0, 0.45, 2), -1, 1) * room
     pose = Pose(

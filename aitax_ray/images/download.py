@@ -143,7 +143,7 @@ def _work(settings: DownloadSettings, storage: "Storage", photos: str, retry: fr
 
     # Before looking at what is there: by the time Ray runs, the actors of a run that was killed are surely gone.
     connect()
-    run = new_run()
+    run = new_run(storage)
     settle(storage, run, settings.image_size, prune=settings.prune)
     try:
         _go_round(settings, storage, photos, run, retry)

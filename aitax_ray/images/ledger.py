@@ -84,9 +84,11 @@ class Ledger:
             """WITH pruned AS (
                 SELECT image_id, max(run) AS until FROM ledger WHERE status = 'pruned' GROUP BY image_id),
             stored AS (
-                SELECT DISTINCT image_id, shard FROM ledger JOIN shard_file ON shard = name
-                LEFT JOIN pruned USING (image_id) WHERE status = 'ok' AND run > coalesce(until, '')),
-            twin AS (SELECT image_id, min(shard) AS kept FROM stored GROUP BY image_id HAVING count(*) > 1)
+                SELECT DISTINCT image_id, shard, name FROM ledger LEFT JOIN shard_file ON shard = name
+                LEFT JOIN pruned USING (image_id)
+                WHERE status = 'ok' AND shard <> '' AND run >= coalesce(until, '')),
+            twin AS (SELECT image_id, min(name) AS kept FROM stored GROUP BY image_id
+                     HAVING count(*) > 1 AND kept IS NOT NULL)
             SELECT shard, list(image_id) FROM stored JOIN twin USING (image_id) WHERE shard <> kept GROUP BY shard"""
         ).fetchall()
         return dict(rows)
@@ -96,20 +98,24 @@ class Ledger:
         now = datetime.now(UTC)
         for status, which in (
             ("vanished", "status IN ('ok', 'failed') AND image_id NOT IN (SELECT image_id FROM media)"),
-            ("ok", "status = 'vanished' AND shard <> '' AND image_id IN (SELECT image_id FROM media)"),
+            ("ok", "status = 'vanished' AND shard IN (FROM shard_file) AND image_id IN (SELECT image_id FROM media)"),
         ):
             self._add_fates(which, status, run, image_size, now)
 
-    def vanished(self) -> dict[str, list[str]]:
-        """Photographs that the manifest has no more: file -> photographs."""
+    def mark_pruned(self, run: str, image_size: int) -> None:
+        """Tell in the ledger that the photographs that the manifest has no more are to be deleted."""
+        self._add_fates("status = 'vanished' AND shard <> ''", "pruned", run, image_size, datetime.now(UTC))
+
+    def pruned(self) -> dict[str, list[str]]:
+        """Photographs that are to be deleted: file -> photographs."""
         rows = self.database.execute(
-            "SELECT shard, list(image_id) FROM fate WHERE status = 'vanished' AND shard <> '' GROUP BY shard"
+            "SELECT shard, list(image_id) FROM fate WHERE status = 'pruned' AND shard <> '' GROUP BY shard"
         ).fetchall()
         return dict(rows)
 
-    def mark_pruned(self, run: str, image_size: int) -> None:
-        """Tell in the ledger that the vanished photographs were deleted."""
-        which = "status = 'vanished' AND shard <> ''"
+    def mark_deleted(self, run: str, image_size: int) -> None:
+        """Tell in the ledger that they were deleted."""
+        which = "status = 'pruned' AND shard <> ''"
         self._add_fates(which, "pruned", run, image_size, datetime.now(UTC), shard="")
 
     def plan(
@@ -127,16 +133,19 @@ class Ledger:
             "rates",
             pa.table({"host": pa.array(rates, pa.string()), "per_second": pa.array(rates.values(), pa.float64())}),
         )
-        passing = "true" if retry is None else f"reason IN ({', '.join(map(literal, sorted(retry))) or 'NULL'})"
+        passing = "true" if retry is None else f"reason IN ({', '.join(map(literal, sorted(retry))) or literal('')})"
+        self.database.execute(
+            f"""CREATE OR REPLACE TABLE done AS SELECT image_id FROM fate LEFT JOIN shard_file ON shard = name
+            WHERE status IN ('ok', 'vanished') AND name IS NOT NULL
+                  OR status = 'failed' AND (run = {literal(run)} OR NOT ({passing}))"""
+        )
         self.database.execute(
             f"""CREATE OR REPLACE TABLE todo AS
             SELECT image_id, url, gbif_id, species_key, host,
                    row_number() OVER (PARTITION BY host ORDER BY image_id)
                        / coalesce(per_second, {limits.default.per_second}) AS due
-            FROM (SELECT image_id, url, gbif_id, species_key, {HOST} AS host FROM media LEFT JOIN fate USING (image_id)
-                  LEFT JOIN shard_file ON shard = name
-                  WHERE status IS NULL OR status = 'pruned' OR status IN ('ok', 'vanished') AND name IS NULL
-                        OR status = 'failed' AND run <> {literal(run)} AND {passing})
+            FROM (SELECT image_id, url, gbif_id, species_key, {HOST} AS host FROM media
+                  ANTI JOIN done USING (image_id))
             LEFT JOIN rates USING (host)"""
         )
         self.storage.delete(TODO)
@@ -144,7 +153,7 @@ class Ledger:
         for number, table in enumerate(self._tables(query, TODO_SCHEMA, TODO_ROWS)):
             self.storage.write_table(f"{TODO}/{number:06d}.parquet", table)
         hosts = self.database.execute("SELECT host, count(*) FROM todo GROUP BY host").fetchall()
-        self.database.execute("DROP TABLE todo")
+        self.database.execute("DROP TABLE todo; DROP TABLE done")
         return Plan(dict(hosts))
 
     def outcome(self) -> Outcome:
@@ -204,9 +213,14 @@ def read_ledger(storage: Storage) -> Iterator[Ledger]:
         yield Ledger(storage, database)
 
 
-def new_run() -> str:
-    """A name for a run of the stage; names sort by time."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+def new_run(storage: Storage) -> str:
+    """A name for a run of the stage; names sort by time, whatever the clocks of the drivers say."""
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}"
+    # Files of the ledger are named after their run.
+    latest = max(
+        (path.rsplit("/", 1)[-1].removesuffix(".parquet") for path in shards.ledger_paths(storage)), default=""
+    )
+    return name if name > latest else f"{latest}~"
 
 
 def settle(storage: Storage, run: str, image_size: int, *, prune: bool = False) -> None:
@@ -217,10 +231,13 @@ def settle(storage: Storage, run: str, image_size: int, *, prune: bool = False) 
     """
     with read_ledger(storage) as ledger:
         shards.drop_leftovers(storage, ledger.named_shards())
-        for shard, image_ids in ledger.twins().items():
-            shards.drop_twins(storage, shard, image_ids)
+        twins = ledger.twins()
+    for shard, image_ids in twins.items():
+        shards.drop_twins(storage, shard, image_ids)
+    with read_ledger(storage) as ledger:  # anew: Arrow does not see that a file that it has read was rewritten
         ledger.mark(run, image_size)
         if prune:
-            for shard, image_ids in ledger.vanished().items():
-                shards.drop_photographs(storage, shard, image_ids)
             ledger.mark_pruned(run, image_size)
+        for shard, image_ids in ledger.pruned().items():
+            shards.drop_photographs(storage, shard, image_ids)
+        ledger.mark_deleted(run, image_size)

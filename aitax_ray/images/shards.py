@@ -67,8 +67,10 @@ def stored_lately(storage: Storage, run: str) -> frozenset[str]:
     infos = [info for info in infos if info.base_name.startswith(run) and info.base_name.endswith(".parquet")]
     if not infos:
         return frozenset()
-    since = max(info.mtime for info in infos) - LATELY
-    paths = [f"{LEDGER}/{info.base_name}" for info in infos if info.mtime >= since]
+    if all(info.mtime for info in infos):  # some storages do not tell
+        since = max(info.mtime for info in infos) - LATELY
+        infos = [info for info in infos if info.mtime >= since]
+    paths = [f"{LEDGER}/{info.base_name}" for info in infos]
     return frozenset(key for path in paths for key in storage.read_table(path, ["image_id"])["image_id"].to_pylist())
 
 

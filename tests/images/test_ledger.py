@@ -2,7 +2,9 @@
 matter; `r1`, `r2`, ... are runs, one after the other.
 """
 
+import contextlib
 import itertools
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -515,11 +517,123 @@ def test_a_ledger_of_many_files_is_read_as_one(storage: Storage) -> None:
     assert outcome(storage).counts == {"urls": 300, "ok": 270, "failed": 30, "bytes": 1350}
 
 
-def test_runs_sort_by_time_and_no_two_have_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_sort_by_time_and_no_two_have_one_name(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     times = [START + timedelta(seconds=s) for s in (0, 1, 59, 3600, 86400 * 40, 86400 * 400)]
     names = []
     for time in times:
         monkeypatch.setattr(module, "datetime", SimpleNamespace(now=lambda _, time=time: time))
-        names.append(new_run())
+        names.append(new_run(storage))
     assert names == sorted(names)
-    assert len({new_run() for _ in range(50)}) == 50
+    assert len({new_run(storage) for _ in range(50)}) == 50
+
+
+def test_twins_are_taken_out_of_one_file(storage):
+    list_media(storage, "abcde")
+    store(storage, "r1-v-0", ok="abc")
+    store(storage, "r1-w-0", ok="bcde")
+    settle(storage, "r2", SIZE)
+    assert stored(storage) == list("abcde")
+    assert outcome(storage).counts["ok"] == 5
+    assert planned(storage, "r2", None) == []
+    assert told(storage)["b", "retried", "stored_twice", ""] == 1
+
+
+def test_settling_twins_can_die_at_any_moment(tmp_path, monkeypatch):
+    def prepare(storage):
+        store(storage, "r1-v-0", ok="abc")
+        store(storage, "r1-w-0", ok="bc")
+        store(storage, "r1-x-0", ok="cd")
+        list_media(storage, "abcd")
+
+    for moment in itertools.count():
+        storage = Storage(f"{tmp_path}/{moment}")
+        prepare(storage)
+        with monkeypatch.context() as patch:
+            dies_at(patch, moment)
+            try:
+                settle(storage, "r2", SIZE)
+                break
+            except KeyboardInterrupt:
+                pass
+        settle(storage, "r3", SIZE)
+        assert stored(storage) == list("abcd"), moment
+        assert planned(storage, "r3") == [], moment
+        assert all(statuses(storage, u).count("ok") == 1 for u in "abcd"), moment
+
+
+# The same crash, then the URL vanishes, and is pruned: the photograph must not stay.
+def test_a_twin_whose_file_was_deleted_in_a_crash_is_pruned(storage):
+    store(storage, "r1-v-0", ok="ab")
+    store(storage, "r1-w-0", ok="b")
+    storage.delete("images/r1-w-0.parquet")  # drop_twins died here
+    list_media(storage, "a")
+    settle(storage, "r2", SIZE, prune=True)
+    assert stored(storage) == ["a"]
+
+
+@pytest.mark.parametrize("moment", [3, 4])
+def test_what_was_pruned_half_way_and_comes_back_is_fetched(storage, monkeypatch, moment):
+    store(storage, "r1-w-0", ok="ab")
+    list_media(storage, "a")
+    with monkeypatch.context() as patch:
+        dies_at(patch, moment)  # 0: TODO, 1: mark, 2: drop_photographs, 3: mark_pruned
+        with contextlib.suppress(KeyboardInterrupt):
+            settle(storage, "r2", SIZE, prune=True)
+    list_media(storage, "ab")
+    settle(storage, "r3", SIZE)
+    for url in planned(storage, "r3"):
+        store(storage, "r3-w-0", ok=url)
+    settle(storage, "r3", SIZE)
+    assert stored(storage) == ["a", "b"]
+
+
+def test_dies_where_it_is_meant_to(storage, monkeypatch):
+    store(storage, "r1-w-0", ok="ab")
+    list_media(storage, "a")
+    with monkeypatch.context() as patch:
+        dies_at(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            settle(storage, "r2", SIZE, prune=True)
+    list_media(storage, "ab")
+    settle(storage, "r3", SIZE)
+    for url in planned(storage, "r3"):
+        store(storage, "r3-w-0", ok=url)
+    settle(storage, "r3", SIZE)
+    assert stored(storage) == ["a", "b"]
+
+
+def test_runs_that_begin_within_a_second_sort_by_time(storage):
+    names = [new_run(storage) for _ in range(10)]
+    assert names == sorted(names)
+
+
+# A mark of this run must not outdate what a worker of this run did, whose clock is behind.
+@pytest.mark.parametrize("status", ["ok", "failed"])
+def test_what_comes_back_without_its_file_gets_its_fate_from_the_worker(storage, status):
+    store(storage, "r1-w-0", ok="a")
+    settle(storage, "r2", SIZE)
+    storage.delete("images/r1-w-0.parquet")
+    list_media(storage, "a")
+    settle(storage, "r3", SIZE)
+    assert planned(storage, "r3") == ["a"]
+    store(storage, "r3-w-0", **{status: "a"})  # at START, long before now
+    assert planned(storage, "r3") == []
+
+
+def test_stored_lately_on_a_storage_that_tells_no_times(tmp_path):
+    storage = Storage(f"memory://{tmp_path.name}/{os.getpid()}/root")
+    store(storage, "r1-w-0", ok="ab")
+    assert len(shards.stored_lately(storage, "r1")) == 2
+
+
+# A driver whose clock is behind an earlier driver's.
+def test_a_run_is_later_than_all_that_the_ledger_knows(storage):
+    list_media(storage, "a")
+    store(storage, "29990101T000000", failed="a")
+    run = new_run(storage)
+    settle(storage, run, SIZE)
+    assert planned(storage, run) == ["a"]
+    rows = fate("a", "ok", run, shard="x.parquet")
+    storage.write_bytes("images/x.parquet", b"")
+    write_rows(storage, "x", rows)
+    assert planned(storage, run) == []
