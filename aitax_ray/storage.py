@@ -193,8 +193,9 @@ class Storage:
         except (OSError, NotImplementedError) as error:  # NotImplementedError: what can only be read, such as http://
             raise StorageError(f"{final} cannot be written: {_reason(error)}; choose a --root that can") from error
         finally:
-            if local and self.fs.get_file_info(target).type == pafs.FileType.File:
-                self.fs.delete_file(target)
+            with contextlib.suppress(OSError):  # what failed is told already
+                if local and self.fs.get_file_info(target).type == pafs.FileType.File:
+                    self.fs.delete_file(target)
 
 
 def _reason(error: Exception) -> str:

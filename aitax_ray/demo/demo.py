@@ -30,9 +30,9 @@ SETTINGS: dict[str, Any] = {
     "arch": "shufflenet_v2_x1_0",
     "pretrained": False,
     "crop_size": 80,
-    "batch_size": 16,
+    "batch_size": 32,
     "epochs": 22,
-    "lr": 2e-3,
+    "lr": 3e-3,
     "concurrency": 16,
     "host_limits": ["127.0.0.1=16/1000"],  # there is but one host, and it is ours
 }

@@ -9,8 +9,8 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 TODO_ROWS = 8192  # in one file
 BATCH_ROWS = 1 << 16
+RUN_TIME = "%Y%m%dT%H%M%S%f"
 # The host of a URL, as far as planning needs it.
 HOST = r"lower(regexp_extract(url, '^\s*[A-Za-z]+://(?:[^/@]*@)?([^/:?#]+)', 1))"
 
@@ -215,12 +216,12 @@ def read_ledger(storage: Storage) -> Iterator[Ledger]:
 
 def new_run(storage: Storage) -> str:
     """A name for a run of the stage; names sort by time, whatever the clocks of the drivers say."""
-    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}"
-    # Files of the ledger are named after their run.
-    latest = max(
-        (path.rsplit("/", 1)[-1].removesuffix(".parquet") for path in shards.ledger_paths(storage)), default=""
-    )
-    return name if name > latest else f"{latest}~"
+    now = datetime.now(UTC)
+    for path in shards.ledger_paths(storage):  # files of the ledger are named after their run
+        with contextlib.suppress(ValueError):
+            then = datetime.strptime(PurePosixPath(path).stem.partition("-")[0], RUN_TIME).replace(tzinfo=UTC)
+            now = max(now, then + timedelta(microseconds=1))
+    return f"{now:{RUN_TIME}}-{uuid.uuid4().hex[:8]}"
 
 
 def settle(storage: Storage, run: str, image_size: int, *, prune: bool = False) -> None:

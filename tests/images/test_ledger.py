@@ -629,8 +629,9 @@ def test_stored_lately_on_a_storage_that_tells_no_times(tmp_path):
 # A driver whose clock is behind an earlier driver's.
 def test_a_run_is_later_than_all_that_the_ledger_knows(storage):
     list_media(storage, "a")
-    store(storage, "29990101T000000", failed="a")
+    store(storage, "29990101T000000000000-w-0", failed="a")
     run = new_run(storage)
+    assert run.startswith("29990101T000000000001-")
     settle(storage, run, SIZE)
     assert planned(storage, run) == ["a"]
     rows = fate("a", "ok", run, shard="x.parquet")
