@@ -68,7 +68,9 @@ def connect() -> None:
             else "stop other Ray processes (`ray stop`), make room in /tmp and /dev/shm, or set RAY_ADDRESS"
         )
         raise ClusterError(f"Ray cannot start ({' '.join(str(error).split())[:300]}): {remedy}") from error
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.memory_usage_poll_interval_s = None  # a thread a task that watches its memory, which nobody looks at
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # after Ray has set it
     log.info(
         "connected to Ray: %s CPUs, %s GPUs",

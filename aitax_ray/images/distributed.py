@@ -139,7 +139,7 @@ def _worker_class() -> type:
 
     class Worker(BatchDownloader):
         def __init__(self, settings: "BatchSettings", workers_on_node: int, **rest: Any) -> None:
-            decoders = max(1, (os.cpu_count() or 1) // workers_on_node)
+            decoders = 1 + (os.cpu_count() or 1) // workers_on_node  # one is being handed its next photograph
             again = ray.get_runtime_context().was_current_actor_reconstructed
             super().__init__(settings=settings.with_decoders(decoders), again=again, **rest)
 
