@@ -69,7 +69,7 @@ def command(
         file = file or Path(CONFIG)
         run({key: value for key, value in given.items() if value is not None}, file)
 
-    entry.__signature__ = inspect.Signature([*parameters.values(), config])  # type: ignore[attr-defined]
+    entry.__signature__ = inspect.Signature([*parameters.values(), config])  # type: ignore[attr-defined]  # what cyclopts reads
     entry.__doc__ = text
     app.command(entry, name=name)
 

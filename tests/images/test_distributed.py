@@ -25,7 +25,8 @@ cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboa
 cluster.add_node(**node)
 cluster.wait_for_nodes()
 ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-distributed.CPUS_PER_ACTOR, distributed.BATCH_SIZE = 1.6, 8
+distributed.CPUS_PER_ACTOR = 1.6
+distributed.BATCH_SIZE, distributed.BATCHES_PER_ACTOR = 8, 2  # so that one worker cannot take all
 download(settings(sys.argv[1], num_actors=2, per_host=3, per_host_rate=15))
 ray.shutdown()
 cluster.shutdown()
@@ -42,7 +43,7 @@ def test_each_host_has_its_limit_and_gbif_is_asked_one_at_a_time() -> None:
 
 
 def test_limits_hold_for_two_nodes_together(web: Web, tmp_path: Path) -> None:
-    urls = [web.url(f"/slow/0.15/{n}", host) for n in range(30) for host in ("127.0.0.1", "localhost")]
+    urls = [web.url(f"/slow/0.15/{n}", host) for n in range(100) for host in ("127.0.0.1", "localhost")]
     write_manifest(tmp_path, urls)
     done = subprocess.run(
         [sys.executable, "-c", TWO_NODES, str(tmp_path)],
@@ -56,9 +57,10 @@ def test_limits_hold_for_two_nodes_together(web: Web, tmp_path: Path) -> None:
     workers = {path.stem.split("-")[-2] for path in tmp_path.glob("images/*.parquet")}
     assert len(workers) == 2  # both nodes' had a part
     for host in ("127.0.0.1", "localhost"):
-        assert web.hosts[host].requests == 30
+        assert web.hosts[host].requests == 100
         assert web.hosts[host].peak <= 3
-        assert web.peak_rate(host) <= 15
+        # On its way a request may come nearer to the one before it: one of each worker.
+        assert web.peak_rate(host) <= 15 + len(workers)
 
 
 def test_killed_workers_and_nodes_cost_time_and_nothing_else(web: Web, tmp_path: Path) -> None:
