@@ -1,4 +1,5 @@
 import asyncio
+import random
 
 import pytest
 
@@ -79,3 +80,33 @@ async def test_an_error_gives_the_room_back() -> None:
         async with budget.room(4):
             raise RuntimeError
     assert budget.free == 10
+
+
+async def test_never_more_is_held_than_there_is_whoever_gives_up_at_whatever_moment() -> None:
+    chance, budget = random.Random(0), Budget(100)
+    held, peak = 0, 0
+
+    async def hold(num_bytes: int) -> None:
+        nonlocal held, peak
+        async with budget.room(num_bytes):
+            held += min(num_bytes, 100)
+            peak = max(peak, held)
+            for _ in range(chance.randrange(4)):
+                try:
+                    await asyncio.sleep(0)
+                except asyncio.CancelledError:
+                    held -= min(num_bytes, 100)
+                    raise
+            held -= min(num_bytes, 100)
+
+    tasks = []
+    for _ in range(500):
+        tasks.append(asyncio.create_task(hold(chance.choice([1, 10, 40, 90, 200]))))
+        if chance.random() < 0.5:
+            chance.choice(tasks[-8:]).cancel()
+        if chance.random() < 0.5:
+            await asyncio.sleep(0)
+    await asyncio.wait(tasks)
+    assert any(task.cancelled() for task in tasks)
+    assert 90 < peak <= 100
+    assert (budget.free, held) == (100, 0)

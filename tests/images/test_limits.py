@@ -3,11 +3,14 @@ import random
 from collections import Counter
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aitax_ray.images import limits as module
 from aitax_ray.images.limits import (
     CUT_EVERY_S,
     DEAD_AFTER,
+    DEAD_FOR_MAX_S,
     DEAD_FOR_S,
     GRACE_S,
     MAX_PAUSE_S,
@@ -185,3 +188,81 @@ def test_leases_end_before_those_who_hold_them_are_given_up() -> None:
     from aitax_ray.images.turns import LEASE_S
 
     assert LEASE_S < module.MEMBER_EXPIRES_S
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    concurrent=st.integers(1, 12),
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["tell", "tell", "tell", "start", "end", "busy", "unreachable", "vanish", "restart"]),
+            st.integers(0, 4),
+            st.floats(0.0, 4.0),
+        ),
+        max_size=80,
+    ),
+)
+def test_no_worker_that_comes_goes_or_is_lost_and_no_restart_makes_more_requests_than_the_limit(
+    concurrent: int, steps: list[tuple[str, int, float]]
+) -> None:
+    limits = Limits(HostLimit(concurrent, 10.0))
+    hosts, now = HostLimits(limits), 0.0
+    places: dict[int, int] = {}  # of the workers that live; what a worker may run, and what it runs
+    running: dict[int, int] = {}
+    seen: dict[int, float] = {}
+
+    def sync(member: int, **news: object) -> None:
+        lease = tell(hosts, str(member), now, running=running.setdefault(member, 0), **news)
+        places[member], seen[member] = lease.places, now
+
+    for what, member, amount in steps:
+        now += amount
+        for other in [name for name in seen if seen[name] < now - 8.0]:  # those that live tell more often than that
+            sync(other)
+        if what == "tell":
+            sync(member)
+        elif what == "busy":
+            sync(member, statuses=Counter({429: 1}))
+        elif what == "unreachable":
+            sync(member, unreachable=3)
+        elif what == "restart":
+            hosts = HostLimits(limits, restarted_at=now)
+            for other in sorted(seen, key=lambda name: (name + member) % 5):
+                sync(other)
+        elif member in seen:
+            if what == "start":
+                running[member] = max(running[member], places[member])
+            elif what == "end":
+                running[member] = int(running[member] * amount / 4)
+            else:  # with all its requests, and without a word
+                del places[member], running[member], seen[member]
+        assert sum(max(places[name], running[name]) for name in seen) <= concurrent
+
+
+def test_a_dead_host_is_tried_by_one_worker_only() -> None:
+    hosts = lender()
+    for member in "abc":
+        tell(hosts, member, unreachable=DEAD_AFTER)
+    probes = [tell(hosts, member, DEAD_FOR_S + 1) for member in "abc" * 2]
+    assert [lease.places for lease in probes] == [1, 0, 0, 1, 0, 0]
+    assert not any(lease.closed for lease in probes)
+
+
+def test_a_dead_host_is_never_left_alone_for_longer_than_the_longest_time() -> None:
+    hosts, now, closed = lender(), 0.0, []
+    for _ in range(8):
+        assert tell(hosts, now=now, unreachable=DEAD_AFTER).closed == "host_unreachable"
+        begin = now
+        while tell(hosts, now=now).closed:
+            now += DEAD_FOR_S / 2
+        closed.append(now - begin)
+    assert closed[:3] == [DEAD_FOR_S, 2 * DEAD_FOR_S, 4 * DEAD_FOR_S]
+    assert closed[-2:] == [DEAD_FOR_MAX_S] * 2
+
+
+def test_what_is_told_of_a_host_says_whether_it_is_closed_or_slowed_down() -> None:
+    hosts = lender()
+    usage = {"closed": Usage(unreachable=DEAD_AFTER), "slowed": Usage(statuses=Counter({429: 1})), "well": Usage()}
+    hosts.sync("m", usage, Counter(), 0.0)
+    states = {state.host: (state.closed, state.share, state.capacity) for state in hosts.states()}
+    assert states == {"closed": ("host_unreachable", 1.0, 10.0), "slowed": ("", 0.5, 5.0), "well": ("", 1.0, 10.0)}

@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import itertools
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
@@ -219,3 +220,88 @@ async def test_closing_ends_at_any_moment() -> None:
         for _ in range(rounds % 5):
             await asyncio.sleep(0)
         await asyncio.wait_for(turns.close(), 10)
+
+
+async def test_places_are_neither_lost_nor_made_when_many_give_up_at_any_moment() -> None:
+    chance, together = random.Random(0), Host()
+    hosts = {name: Host() for name in "abc"}
+
+    async def ask(name: str) -> None:
+        async with turns.turn(name, first=chance.random() < 0.2):
+            for host in (hosts[name], together):
+                host.now += 1
+                host.peak = max(host.peak, host.now)
+            try:
+                for _ in range(chance.randrange(4)):
+                    await asyncio.sleep(0)
+            finally:
+                for host in (hosts[name], together):
+                    host.now -= 1
+
+    async with turns_of(Limits(HostLimit(3, FAST)), concurrency=5) as turns:
+        await asyncio.gather(*(ask(name) for name in hosts))  # from now on there are leases
+        tasks = []
+        for _ in range(600):
+            tasks.append(asyncio.create_task(ask(chance.choice("abc"))))
+            if chance.random() < 0.5:
+                chance.choice(tasks[-8:]).cancel()
+            if chance.random() < 0.3:
+                await asyncio.sleep(0)
+        await asyncio.wait(tasks)
+        assert any(task.cancelled() for task in tasks)
+        assert max(host.peak for host in hosts.values()) == 3
+        assert together.peak == 5
+        async with contextlib.AsyncExitStack() as held, asyncio.timeout(20):
+            for name in "aaabb":  # all five are to be had
+                await held.enter_async_context(turns.turn(name))
+
+
+async def test_who_is_answered_frees_the_host_at_once_and_the_workers_room_at_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "SYNC_S", 3600.0)  # what is free is given on at once, not at the next sync
+    order: list[str] = []
+
+    async def ask(name: str) -> None:
+        async with turns.turn(name):
+            order.append(name)
+
+    async with turns_of(Limits(HostLimit(1, FAST)), concurrency=3) as turns:
+        await asyncio.gather(ask("a"), ask("b"))  # from now on there are leases
+        order.clear()
+        async with turns.turn("a") as first, turns.turn("c"):
+            first.answered(200, 1, 0.0)
+            async with turns.turn("a") as second:  # the host has answered
+                second.answered(200, 1, 0.0)
+                waits = asyncio.create_task(ask("b"))  # but all of the worker's room is in use
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                assert not order
+            await asyncio.wait_for(waits, 20)
+    assert order == ["b"]
+
+
+async def test_a_host_that_was_closed_is_asked_again_once_it_is_open() -> None:
+    closed = Lease(0, 0.0, closed="host_unreachable")
+    _, sync = scripted(closed, closed, Lease(2, FAST))
+    host, refused = Host(), 0
+    async with turns_of(Turns(sync, 64)) as turns, asyncio.timeout(20):
+        while not host.begun:
+            try:
+                await host.ask(turns, "a")
+            except HostClosed:
+                refused += 1
+                await asyncio.sleep(0)
+    assert refused
+    assert len(host.begun) == 1
+
+
+async def test_a_host_that_is_needed_no_more_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SYNC_S", 0.01)
+    monkeypatch.setattr(module, "IDLE_S", 0.05)
+    told, sync = scripted(Lease(2, FAST))
+    async with turns_of(Turns(sync, 64)) as turns:
+        async with turns.turn("used"):
+            await Host().ask(turns, "idle")
+            await until(lambda: told[-1][0].keys() == {"used"})
+        assert sum(usage["idle"].answered for usage, _ in told if "idle" in usage) == 1

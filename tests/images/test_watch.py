@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from aitax_ray.images.limits import HostState
-from aitax_ray.images.watch import Watch
+from aitax_ray.images.watch import SHOWN, WINDOW, Watch
 
 
 def state(host: str, **changes: object) -> HostState:
@@ -53,3 +53,25 @@ def test_what_is_on_storage_is_done_even_if_no_worker_told_of_it(stored: int, mo
     watch = Watch({"a": 9}, now=0.0)
     watch.stored = stored
     assert watch.look(Counter({"ok": 3}), [], now=1.0)[0] == more
+
+
+def test_the_speed_is_that_of_the_last_looks() -> None:
+    watch = Watch({"a": 10_000}, now=0.0)
+    for second in range(1, 2 * WINDOW):  # a hundred a second at first, then two
+        ok = 100 * min(second, WINDOW) + 2 * max(0, second - WINDOW)
+        _, words = watch.look(Counter(ok=ok), [], now=float(second))
+    assert words.startswith("2.0 images/s")
+
+
+def test_of_many_slow_or_closed_hosts_only_some_are_named() -> None:
+    slow = [state(f"slow{n}", waiting=100, capacity=0.1 * (n + 1)) for n in range(5)]
+    closed = [state(f"closed{n}", closed="host_unreachable") for n in range(5)]
+    urls = {each.host: 100 for each in slow + closed}
+    _, words = Watch(urls, now=0.0).look(Counter(ok=100), slow + closed, now=1.0)
+    assert (words.count("waiting for"), words.count("is not asked")) == (SHOWN, SHOWN)
+    assert words.index("slow0") < words.index("slow1")  # the slowest first
+
+
+def test_how_long_it_takes_is_not_told_when_nobody_knows() -> None:
+    _, words = Watch({"a": 9}, now=0.0).look(Counter(), [state("a", waiting=9, capacity=0.0)], now=1.0)
+    assert "left" not in words
