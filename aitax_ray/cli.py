@@ -4,7 +4,9 @@ Flags are generated from the settings models. Importing this module imports neit
 instant.
 """
 
+import atexit
 import contextlib
+import gc
 import inspect
 import logging
 import os
@@ -199,6 +201,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     # What runs on this machine is never reached through a proxy.
     os.environ.setdefault("NO_PROXY", "127.0.0.1,localhost,::1")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    atexit.register(gc.freeze)  # Python would look through a million objects for garbage before it leaves: 0.4 s
     sys.exit(_run(arguments, debug))
 
 

@@ -3,11 +3,13 @@
 The one place outside the stages' shells that imports ray, and it does so late.
 """
 
+import atexit
+import contextlib
 import logging
 import os
 import socket
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aitax_ray.errors import ClusterError
 
@@ -60,6 +62,7 @@ def connect() -> None:
                 log_to_driver=False,
             )
             _started_here = True
+            atexit.register(stop)
     except Exception as error:  # Ray raises its RayError, a bare Exception, and whatever its start-up meets
         where = os.environ.get("RAY_ADDRESS")
         remedy = (
@@ -127,6 +130,10 @@ def stop() -> bool:
         return False
     import ray
 
+    # The monitor, which would add nodes to a cluster, does not listen, and Ray waits a second for it.
+    with contextlib.suppress(Exception):  # that is no interface Ray promises to keep
+        node: Any = ray._private.worker._global_node
+        node.kill_monitor(check_alive=False)
     ray.shutdown()
     _started_here = False
     return True

@@ -101,6 +101,14 @@ class Workspace:
         path = f"{FOLDERS[stage][0]}/report.json"
         return StageReport.model_validate(self.storage.read_json(path)) if self.storage.exists(path) else None
 
+    def last_settings(self, stage: str) -> dict[str, Any]:
+        """The settings of a stage's last complete run, even if one after it was killed; {} when there is none."""
+        report = self.report(stage)
+        if report is not None:
+            return report.settings
+        mark = self.storage.read_json(_mark(stage)) if self.storage.exists(_mark(stage)) else {}
+        return dict(mark.get("last_settings") or {})
+
     def require(self, stage: str) -> StageReport:
         """The report of a stage that must be complete. Raises MissingArtifactError."""
         report = self.report(stage)
@@ -169,7 +177,8 @@ class Workspace:
             self.clear(stage)
         elif left == fingerprint:
             log.info("%s: going on where an earlier run stopped", stage)
-        self.storage.write_json(mark, {"fingerprint": fingerprint})
+        last = {} if settings.force else self.last_settings(stage)
+        self.storage.write_json(mark, {"fingerprint": fingerprint, "last_settings": last})
         self.storage.delete(target)  # only now: at any time one of the two says whose the files are
         started, begin = datetime.now(UTC), time.monotonic()
         outcome = work()

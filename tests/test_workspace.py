@@ -202,6 +202,18 @@ def test_a_stage_that_was_killed_while_it_left_its_mark_is_in_nobodys_way(ws: Wo
     assert run(ws, Work(ws.storage), force=force) == ws.report(STAGE)
 
 
+def test_what_a_complete_run_was_asked_for_is_known_while_another_is_under_way(ws: Workspace) -> None:
+    assert ws.last_settings(STAGE) == {}
+    run(ws, Work(ws.storage, "1"), val=0.1)
+    for val in (0.2, 0.3):
+        interrupt(ws, "2", incremental=True, val=val)
+        assert ws.last_settings(STAGE)["val"] == 0.1
+    run(ws, Work(ws.storage, "3"), incremental=True, val=0.4)
+    assert ws.last_settings(STAGE)["val"] == 0.4
+    interrupt(ws, "4", force=True)
+    assert ws.last_settings(STAGE) == {}
+
+
 def test_force_runs_a_complete_stage_again_from_nothing(ws: Workspace, caplog: pytest.LogCaptureFixture) -> None:
     run(ws, Work(ws.storage, "old"))
     caplog.set_level(logging.INFO)

@@ -31,6 +31,7 @@ PRIVATE_ADDRESS = "private_address"
 BAD_URL = "bad_url"
 BAD_ENCODING = "bad_encoding"
 NO_AI = "no_ai"
+UNEXPECTED = "unexpected"
 
 # Every reason with its meaning.
 REASONS = {
@@ -54,12 +55,13 @@ REASONS = {
     PRIVATE_ADDRESS: "the URL, or a redirect, leads to an address that is not public",
     BAD_URL: "not an http or https URL, nor a file of the folder of photographs given to `manifest`",
     BAD_ENCODING: "a body that is compressed in a way that was not asked for, or wrongly",
+    UNEXPECTED: "an error of this program, which Ray's logs tell",
     NO_AI: "the host asks not to use it for artificial intelligence (X-Robots-Tag: noai or noimageai)",
 }
 # Those that may be otherwise a moment later, and are tried again at once.
 PASSING = frozenset({SERVER_ERROR, TOO_MANY_REQUESTS, TIMEOUT, NO_SUCH_HOST, CONNECTION_FAILED, INCOMPLETE})
 # Those that may be otherwise a day later, and are tried again by the next run.
-MAY_PASS = PASSING | {HOST_UNREACHABLE, TLS_FAILED}
+MAY_PASS = PASSING | {HOST_UNREACHABLE, TLS_FAILED, UNEXPECTED}
 
 _STATUS = {
     401: FORBIDDEN,
@@ -73,6 +75,9 @@ _STATUS = {
 # A URL of these characters only, with every % followed by two digits, is one already (RFC 3986).
 _QUOTED = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})+")
 _ASCII = "".join(map(chr, range(0x80)))
+# Directives of X-Robots-Tag that have a colon without being for one robot.
+_WITH_VALUE = ("unavailable_after", "max-snippet", "max-image-preview", "max-video-preview")
+_MAX_MEMBERS = 16  # of a gzip body; no server of photographs sends more than one
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -105,7 +110,7 @@ class Inflater:
     """Inflates gzip (of one member or several) or zlib, no further than asked to. Raises zlib.error."""
 
     def __init__(self) -> None:
-        self._member, self._begun = zlib.decompressobj(zlib.MAX_WBITS | 32), False
+        self._member, self._begun, self._left = zlib.decompressobj(zlib.MAX_WBITS | 32), False, _MAX_MEMBERS
 
     @property
     def complete(self) -> bool:
@@ -117,6 +122,9 @@ class Inflater:
         body = b""
         while chunk and len(body) < most:
             if self._member.eof:
+                self._left -= 1
+                if not self._left:
+                    raise zlib.error("too many members")
                 self._member = zlib.decompressobj(zlib.MAX_WBITS | 32)
             self._begun = True
             body += self._member.decompress(chunk, most - len(body))
@@ -139,8 +147,7 @@ def forbids_ai(headers: Iterable[str], agent: str = "aitax-ray") -> bool:
     """
     for header in headers:
         name, colon, rest = header.partition(":")
-        # `unavailable_after: DATE` is a directive with a colon.
-        if colon and "," not in name and name.strip().lower() != "unavailable_after":
+        if colon and "," not in name and name.strip().lower() not in _WITH_VALUE:
             if name.strip().lower() != agent:
                 continue
             header = rest
@@ -165,6 +172,8 @@ def read_local(url: str, folder: str, max_bytes: int) -> tuple[bytes | None, str
     try:
         parts = urlsplit(url)
         path, top = Path(unquote(parts.path)).resolve(), Path(folder).resolve()
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            return None, BAD_URL
         if not folder or parts.netloc not in ("", "localhost") or not path.is_relative_to(top):
             return None, BAD_URL
         with path.open("rb") as file:
@@ -173,7 +182,7 @@ def read_local(url: str, folder: str, max_bytes: int) -> tuple[bytes | None, str
         return None, FORBIDDEN
     except OSError:
         return None, NOT_FOUND
-    except ValueError:
+    except (ValueError, RuntimeError):  # RuntimeError: links in a circle, as Python 3.11 tells it
         return None, BAD_URL
     if len(body) > max_bytes:
         return None, TOO_LARGE

@@ -4,6 +4,7 @@ The unit of work of the download stage. It does not know what runs it.
 """
 
 import asyncio
+import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -11,18 +12,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from aitax_ray.errors import StorageError
+from aitax_ray.errors import AitaxError, ClusterError, StorageError
 from aitax_ray.images import answers, shards
 from aitax_ray.images.content import HTML, IIIF_MANIFEST, PDF
 from aitax_ray.images.decode import MAX_ELONGATION, ONE_PIXEL, TRUNCATED, Photo, Refusal
 from aitax_ray.images.decoders import DecoderPool
 from aitax_ray.images.fetch import Attempt, Fetcher, FetchSettings
 from aitax_ray.images.shards import RETRIED
-from aitax_ray.images.sizes import IMAGE_CACHE, SMALL_COPY, Copy, cached_copy, copies
+from aitax_ray.images.sizes import IMAGE_CACHE, ORIGINAL, SMALL_COPY, Copy, cached_copy, copies
 from aitax_ray.images.turns import Sync, Turns
 from aitax_ray.images.writer import ShardWriter
 from aitax_ray.schemas import IMAGES
 from aitax_ray.storage import Storage
+
+log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 
@@ -73,8 +76,8 @@ class BatchDownloader:
     async def __call__(self, batch: pa.Table) -> pa.Table:
         """INPUT: rows of shards.TODO_SCHEMA. OUTPUT: one row that counts those that have a fate now, and the others.
 
-        Returns when the fates are on storage. A storage that fails is told of in the row, since Ray would make a page
-        of stack traces of an exception.
+        Returns when the fates are on storage. A storage that fails, or a node where no decoder starts, is told of in
+        the row, since Ray would make a page of stack traces of an exception.
         """
         writer = self._open_writer()
         rows = [row for row in batch.to_pylist() if row["image_id"] not in self._done]
@@ -82,14 +85,14 @@ class BatchDownloader:
         tasks = [asyncio.create_task(self._download(row, work, writer)) for row in rows]
         try:
             await work.wait(tasks, self.settings.patience_s)
-            written = [task.result() for task in tasks if task.done()]
+            await _cancel(tasks)  # before storage is waited for: what is put off must not begin meanwhile
+            written = [task.result() for task in tasks if not task.cancelled()]
             for future in set(written):
                 await asyncio.shield(future)
-        except StorageError as error:
+        except (StorageError, ClusterError) as error:
             return pa.table({"urls": [0], "deferred": [0], "error": [str(error)]})
         finally:
-            for task in tasks:
-                task.cancel()
+            await _cancel(tasks)
         deferred = len(rows) - len(written)
         return pa.table({"urls": [batch.num_rows - deferred], "deferred": [deferred], "error": [""]})
 
@@ -111,7 +114,15 @@ class BatchDownloader:
         """Give a row its fate; the future is done when that is on storage."""
         self._in_progress += 1
         try:
-            fates, best = await self._try_copies(row, work)
+            try:
+                fates, best = await self._try_copies(row, work)
+            except AitaxError:
+                raise
+            except Exception:
+                # One row must not end the run, and end it again whenever it is tried.
+                log.exception("%s", row["url"])
+                attempt = Attempt(row["url"], answers.UNEXPECTED)
+                fates, best = [self._fate(row, Copy(row["url"], ORIGINAL), attempt, 1) | {"status": "failed"}], None
             # Columns of the progress, told with the next news of hosts.
             final = next(fate for fate in reversed(fates) if fate["status"] != RETRIED)
             num_bytes = sum(fate["num_bytes"] for fate in fates)
@@ -141,7 +152,7 @@ class BatchDownloader:
                 if copy.covers(photo.width, photo.height, size, MAX_ELONGATION):
                     break
                 fates[-1]["reason"] = SMALL_COPY
-            elif best is None and copy.source != IMAGE_CACHE:
+            elif best is None and (copy.source != IMAGE_CACHE or fates[-1]["reason"] in answers.MAY_PASS):
                 final = len(fates) - 1
         fates[final]["status"] = "failed" if best is None else "ok"
         if best is not None:
@@ -183,6 +194,13 @@ class BatchDownloader:
             "fetched_at": attempt.at,
             "shard": "",
         }
+
+
+async def _cancel(tasks: "list[asyncio.Task[asyncio.Future[None]]]") -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
 
 
 def _is_worth_it(copy: Copy, reason: str, *, found: bool) -> bool:

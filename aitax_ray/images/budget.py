@@ -23,8 +23,8 @@ class Budget:
             try:
                 await waiter
             except asyncio.CancelledError:
-                if waiter.done() and not waiter.cancelled():
-                    self._give_back(num_bytes)
+                # Those behind may have room now.
+                self._give_back(num_bytes if waiter.done() and not waiter.cancelled() else 0)
                 raise
         else:
             self.free -= num_bytes

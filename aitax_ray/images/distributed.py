@@ -139,8 +139,12 @@ def _worker_class() -> type:
 
     class Worker(BatchDownloader):
         def __init__(self, settings: "BatchSettings", workers_on_node: int, **rest: Any) -> None:
-            decoders = 1 + (os.cpu_count() or 1) // workers_on_node  # one is being handed its next photograph
-            again = ray.get_runtime_context().was_current_actor_reconstructed
+            context = ray.get_runtime_context()
+            # Of a container Ray knows how many it may use; on a laptop Ray is told of more than there are.
+            lent = [node["Resources"].get("CPU") for node in ray.nodes() if node["NodeID"] == context.get_node_id()]
+            cpus = min(int(lent[0] or 1) if lent else 1, os.cpu_count() or 1)
+            decoders = 1 + cpus // workers_on_node  # one is being handed its next photograph
+            again = context.was_current_actor_reconstructed
             super().__init__(settings=settings.with_decoders(decoders), again=again, **rest)
 
     return Worker

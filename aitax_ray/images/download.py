@@ -6,7 +6,7 @@ to the next round, so that it holds up nothing else. Whatever dies on the way, t
 """
 
 import itertools
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -45,7 +45,7 @@ class DownloadSettings(StageSettings):
     """Seconds between two parts of an answer."""
     max_bytes: Annotated[int, HOW] = Field(50_000_000, ge=1)
     """Largest photograph that is fetched, in bytes."""
-    max_pixels: Annotated[int, HOW] = Field(100_000_000, ge=1)
+    max_pixels: Annotated[int, HOW] = Field(100_000_000, ge=1, le=178_956_970)
     """Largest photograph that is decoded, in pixels."""
     max_memory: Annotated[int, HOW] = Field(1_000_000_000, ge=1)
     """Bytes of photographs as fetched that a worker holds at a time."""
@@ -97,7 +97,7 @@ def download(settings: DownloadSettings) -> StageReport:
             f"or fetch all of them again at {settings.image_size} with --force"
         )
     earlier = workspace.report("download")
-    retry = _retried(settings, earlier)
+    retry = _retried(settings, workspace.last_settings("download"))
     # The settings that these follow from only say how, so to the workspace the stage is complete.
     again = []
     if earlier is not None:
@@ -114,15 +114,14 @@ def download(settings: DownloadSettings) -> StageReport:
     )
 
 
-def _retried(settings: DownloadSettings, earlier: StageReport | None) -> frozenset[str] | None:
-    """The reasons of failures that are tried again; None for all."""
+def _retried(settings: DownloadSettings, then: dict[str, Any]) -> frozenset[str] | None:
+    """The reasons of failures that are tried again; None for all. `then` are the settings of the last complete run."""
     from aitax_ray.images import answers
     from aitax_ray.images.batch import DEAD
     from aitax_ray.images.decode import DECOMPRESSION_BOMB
 
     if settings.retry_failed:
         return None
-    then = earlier.settings if earlier is not None else {}
     retry = set(answers.MAY_PASS)
     if settings.allow_private_hosts and not then.get("allow_private_hosts"):
         retry.add(answers.PRIVATE_ADDRESS)

@@ -208,7 +208,7 @@ class Fetcher:
         """Send one request when it is its turn. The place at the host ends with the answer."""
         async with contextlib.AsyncExitStack() as held:
             try:
-                turn = await held.enter_async_context(self.turns.turn(url.host or "", first=first))
+                turn = await held.enter_async_context(self.turns.turn((url.host or "").rstrip("."), first=first))
             except HostClosed as closed:
                 answer = _Answer(reason=closed.reason, not_asked=True)
             else:
@@ -244,7 +244,9 @@ class Fetcher:
         answer.seconds = loop.time() - begin
         # No fault of the host's: it was not asked.
         ours = answer.reason in (answers.PRIVATE_ADDRESS, answers.BAD_URL)
-        turn.answered(answer.status or int(ours), answer.num_bytes, answer.seconds, answer.retry_after_s)
+        # One that begins to answer and then hangs is as good as dead.
+        status = 0 if answer.reason == answers.TIMEOUT else answer.status or int(ours)
+        turn.answered(status, answer.num_bytes, answer.seconds, answer.retry_after_s)
         return answer
 
     async def _read(
@@ -298,7 +300,7 @@ class Fetcher:
             except zlib.error:
                 answer.reason = answers.BAD_ENCODING
                 return
-            if len(body) > most:
+            if max(len(body), answer.num_bytes) > most:
                 answer.reason = answers.TOO_LARGE
                 return
         if inflate is not None and not inflate.complete:

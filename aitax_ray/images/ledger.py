@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 TODO_ROWS = 8192  # in one file
 BATCH_ROWS = 1 << 16
 RUN_TIME = "%Y%m%dT%H%M%S%f"
+# Of the rows of one run, one that says that the photograph is there counts more than one that says it is not.
+LATEST = "(run, status <> 'failed', fetched_at)"
 # The host of a URL, as far as planning needs it.
 HOST = r"lower(regexp_extract(url, '^\s*[A-Za-z]+://(?:[^/@]*@)?([^/:?#]+)', 1))"
 
@@ -63,7 +65,7 @@ class Ledger:
         last = ", ".join(f"'{name}': {name}" for name in ("run", "status", "reason", "num_bytes", "shard"))
         database.execute(
             "CREATE TABLE fate AS SELECT image_id, unnest(last) FROM ("
-            f"SELECT image_id, arg_max({{{last}}}, (run, fetched_at)) AS last FROM ledger WHERE status <> '{RETRIED}' "
+            f"SELECT image_id, arg_max({{{last}}}, {LATEST}) AS last FROM ledger WHERE status <> '{RETRIED}' "
             "GROUP BY image_id)"
         )
 
@@ -186,7 +188,7 @@ class Ledger:
             changed += f", {literal(shard)} AS shard"
         self.database.execute(
             f"CREATE OR REPLACE TABLE changed AS SELECT last.* REPLACE ({changed}) FROM ("
-            f"SELECT image_id, arg_max(ledger, (run, fetched_at)) AS last FROM ledger "
+            f"SELECT image_id, arg_max(ledger, {LATEST}) AS last FROM ledger "
             f"WHERE status <> '{RETRIED}' AND image_id IN (SELECT image_id FROM fate WHERE {which}) GROUP BY image_id)"
         )
         for table in self._tables(f"SELECT {', '.join(LEDGER_SCHEMA.names)} FROM changed", LEDGER_SCHEMA, BATCH_ROWS):

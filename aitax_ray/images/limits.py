@@ -23,7 +23,7 @@ RECOVERY_S = 30.0  # from nothing to the full limits
 MAX_PAUSE_S = 120.0  # a host that asks for a longer pause is left to a later run
 DEAD_AFTER = 10  # requests in a row without any answer
 DEAD_FOR_S, DEAD_FOR_MAX_S = 60.0, 900.0  # until one request may try again; twice as long each time
-GRACE_S = 3.0  # after a restart: until all workers have told what they hold
+GRACE_S = 8.0  # after a restart: until all workers have told what they hold
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Limits:
 class Usage:
     """What a worker tells of a host: its requests now, and what became of those since it last told."""
 
+    places: int = 0  # that it has by the last lease that reached it
     running: int = 0
     waiting: int = 0
     answered: int = 0  # with whatever status
@@ -63,6 +64,17 @@ class Usage:
     retry_after_s: float = 0.0  # the longest that was asked for
     num_bytes: int = 0
     seconds: float = 0.0  # that answered requests took, in sum
+
+    def followed_by(self, later: "Usage") -> "Usage":
+        """The news of both times, in one."""
+        return Usage(
+            answered=self.answered + later.answered,
+            unreachable=later.unreachable + (0 if later.answered else self.unreachable),
+            statuses=self.statuses + later.statuses,
+            retry_after_s=max(self.retry_after_s, later.retry_after_s),
+            num_bytes=self.num_bytes + later.num_bytes,
+            seconds=self.seconds + later.seconds,
+        )
 
 
 @dataclass(frozen=True)
@@ -127,6 +139,7 @@ class HostLimits:
 @dataclass
 class _Member:
     places: int = 0
+    holds: int = 0  # by its own word; a smaller lease has not reached it before it says so
     running: int = 0
     waiting: int = 0
     seen: float = 0.0
@@ -144,10 +157,11 @@ class _Host:
         self.total = Usage()
 
     def sync(self, name: str, news: Usage, now: float, *, strict: bool) -> Lease:
+        self.members = {n: m for n, m in self.members.items() if n == name or m.seen > now - MEMBER_EXPIRES_S}
         member = self.members.setdefault(name, _Member(since=now))
-        member.running, member.waiting, member.seen = news.running, news.waiting, now
+        member.running, member.waiting, member.holds, member.seen = news.running, news.waiting, news.places, now
         if strict:  # what it holds from before is all that is known to be safe
-            member.places = max(member.places, news.running)
+            member.places = max(member.places, news.running, news.places)
         self._learn(news, now)
         closed = self._closed(now)
         if closed:
@@ -155,18 +169,25 @@ class _Host:
             return Lease(0, 0.0, closed=closed)
         places = self._places()
         self._lend(member, places, now, strict)
-        rate = self.limit.per_second * self.share * member.places / places
-        return Lease(member.places, rate, pause_s=max(0.0, self.paused_until - now))
+        # A place never carries more than its part of the full rate: so no mix of older and newer leases exceeds it.
+        rate = self.limit.per_second * min(1 / self.limit.concurrent, self.share / places)
+        return Lease(member.places, rate * member.places, pause_s=max(0.0, self.paused_until - now))
 
     def _lend(self, member: _Member, places: int, now: float, strict: bool) -> None:
-        others = [m for m in self.members.values() if m is not member and m.seen > now - MEMBER_EXPIRES_S]
-        # A lease that was made smaller is as large as before until the requests beyond it have ended.
-        free = max(0, places - sum(max(m.places, m.running) for m in others))
-        fair = math.ceil(places / (1 + sum(m.running + m.waiting > 0 for m in others)))
-        granted = min(fair, free, member.places if strict else places)
-        if granted and member.places and now > member.since + TENURE_S and granted == 1:
-            granted = 0 if any(m.waiting and not m.places for m in others) else 1
-        if not granted or not member.places:
+        """Give a worker its part; nobody is without for ever, and all together never have more than there is."""
+        others = [m for m in self.members.values() if m is not member]
+        hungry = [m for m in others if m.waiting and not m.places and not m.running]
+        wanting = 1 + sum(m.running + m.waiting > 0 for m in others)
+        held = member.places
+        # A lease that was made smaller counts in full until it has arrived and the requests beyond it have ended.
+        free = places - sum(max(m.places, m.running, m.holds) for m in others)
+        if not held:  # those who have been without for longer go before
+            free -= sum(m.since < member.since for m in hungry)
+        fair = max(1, places // wanting) if hungry else math.ceil(places / wanting)
+        granted = max(0, min(fair, free, held if strict else places))
+        if held and hungry and wanting > places and now > member.since + TENURE_S:
+            granted = 0
+        if bool(granted) != bool(held):
             member.since = now
         member.places = granted
 
@@ -179,8 +200,8 @@ class _Host:
         if news.answered:
             self.unreachable, self.dead_for_s = 0, DEAD_FOR_S
         self.unreachable += news.unreachable
-        self.share = min(1.0, self.share + (now - self.recovered_at) / RECOVERY_S)
-        self.recovered_at = now
+        self.share = min(1.0, self.share + max(0.0, now - self.recovered_at) / RECOVERY_S)
+        self.recovered_at = max(self.recovered_at, now)
         if news.statuses and now >= self.cut_at + CUT_EVERY_S:
             self.share = max(MIN_SHARE, self.share * min(CUT[status] for status in news.statuses))
             self.cut_at = now
@@ -188,12 +209,14 @@ class _Host:
             self._close(TOO_MANY_REQUESTS, now + news.retry_after_s)
         elif news.retry_after_s:
             self.paused_until = max(self.paused_until, now + news.retry_after_s)
+            self.recovered_at = max(self.recovered_at, self.paused_until)  # it cannot recover while it is not asked
         if self.unreachable >= DEAD_AFTER and news.unreachable and not self._closed(now):
             self._close(HOST_UNREACHABLE, now + self.dead_for_s)
             self.dead_for_s = min(2 * self.dead_for_s, DEAD_FOR_MAX_S)
 
     def _close(self, reason: str, until: float) -> None:
         self.closed, self.closed_until = reason, max(self.closed_until, until)
+        self.recovered_at = max(self.recovered_at, self.closed_until)
 
     def _closed(self, now: float) -> str:
         if now >= self.closed_until:

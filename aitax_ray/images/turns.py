@@ -69,6 +69,7 @@ class Turn:
             news.unreachable += 1
         if status in CUT:
             news.statuses[status] += 1
+        if status in CUT or retry_after_s:
             news.retry_after_s = max(news.retry_after_s, retry_after_s or 0.0)
             self._turns.pause(self._host, retry_after_s or 0.0)
         self._leave_host()
@@ -137,7 +138,7 @@ class Turns:
             self._pump(self._starved.pop(next(iter(self._starved))))
 
     def pause(self, host: _Host, seconds: float) -> None:
-        """Ask a busy host nothing more until all workers know of it, and not before the time it wants."""
+        """Ask a busy host nothing before the time it wants, and tell the other workers soon."""
         host.next_at = max(host.next_at, self._now() + seconds)
         self._hurry.set()
 
@@ -147,7 +148,8 @@ class Turns:
             self._task.cancel()
             await asyncio.wait([self._task])
             await self._tell()
-            await self._sync(self._member, {}, Counter())
+            with contextlib.suppress(Exception):  # whoever lends may be gone already, and takes it back then by itself
+                await self._sync(self._member, {}, Counter())
 
     @staticmethod
     def _now() -> float:
@@ -155,10 +157,9 @@ class Turns:
 
     def _pump(self, host: _Host) -> None:
         """Give turns to those that wait, as far as the host's lease and the worker's room go."""
-        lease = host.lease
-        if lease is None:
+        lease, now = host.lease, self._now()
+        if lease is None or now > self._synced_at + LEASE_S:  # what is lent is good for no longer
             return
-        now = self._now()
         while host.waiting and host.running < lease.places:
             if host.waiting[0].done():  # given up
                 host.waiting.popleft()
@@ -199,26 +200,26 @@ class Turns:
         usage = {}
         for name, host in self._hosts.items():
             usage[name], host.news = host.news, Usage()
+            usage[name].places = host.lease.places if host.lease is not None else 0
             usage[name].running = host.running
             usage[name].waiting = sum(not waiter.done() for waiter in host.waiting)
         tally, self.tally = self.tally, Counter()
         try:
             leases = await self._sync(self._member, usage, tally)
         except Exception:
-            # Whoever lends is away: what is lent is used until it expires, and the hosts' news of this call are lost.
+            # Whoever lends is away, and what is lent is used until it expires. The news are told again, and so twice
+            # where only the answer was lost.
             self.tally.update(tally)
-            if now > self._synced_at + LEASE_S:
-                leases = {name: Lease(0, 0.0) for name in usage}
-            else:
-                return
-        else:
-            self._synced_at = now
+            for name, news in usage.items():
+                self._hosts[name].news = news.followed_by(self._hosts[name].news)
+            return
+        self._synced_at = now
         for name, lease in leases.items():
             self._take(self._hosts[name], lease)
 
     def _idle(self, host: _Host, now: float) -> bool:
         news = host.news.answered or host.news.unreachable
-        return not (host.running or host.waiting or news or now < host.used_at + IDLE_S)
+        return not (host.running or host.waiting or news or now < max(host.used_at + IDLE_S, host.next_at))
 
     def _take(self, host: _Host, lease: Lease) -> None:
         host.lease = lease

@@ -34,7 +34,7 @@ class Watch:
         now = time.monotonic() if now is None else now
         fates = Counter({name: number for name, number in told.items() if name != "bytes"})
         done = fates.total()
-        done = max(done, self.stored)
+        done = max(done, self.stored, self.done)  # a lender that was restarted counts from nothing
         more, self.done = done - self.done, done
         self._looks.append((now, fates["ok"], told["bytes"]))
         (then, ok_then, bytes_then), (_, ok, num_bytes) = self._looks[0], self._looks[-1]
@@ -50,7 +50,7 @@ class Watch:
     def _rest(self, states: Sequence[HostState], speed: float) -> list[str]:
         """How long yet, and for whom."""
         left = self.total - self.done
-        if not left:
+        if left <= 0:
             return []
         all_s = left / speed if speed > 0 else 0.0
         parts = [f"{state.host} is not asked ({state.closed})" for state in states if state.closed][:SHOWN]

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
@@ -29,6 +30,8 @@ class ShardWriter:
         )  # fmt: skip
         self._worker, self._number = uuid.uuid4().hex[:12], itertools.count()
         self._writes = asyncio.Semaphore(WRITES_AT_A_TIME)
+        # Of their own: in the loop's threads names are resolved, which may take all of them for long.
+        self._threads = ThreadPoolExecutor(WRITES_AT_A_TIME, "write")
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._begin()
@@ -72,7 +75,8 @@ class ShardWriter:
     async def _write(self, photographs: list[Row], fates: list[Row], written: "asyncio.Future[None]") -> None:
         async with self._writes:
             try:
-                await asyncio.to_thread(self._write_now, photographs, fates)
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(self._threads, self._write_now, photographs, fates)
             except Exception as error:
                 # Each that waits gets it; nobody waits any more when the batch was given up.
                 written.set_exception(error)

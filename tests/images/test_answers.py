@@ -1,6 +1,7 @@
 """images.answers: what URLs and answers mean; what servers really do is in test_fetch.py."""
 
 import gzip
+import os
 import zlib
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -101,6 +102,13 @@ def test_a_local_photograph_is_read_only_from_its_folder(tmp_path: Path) -> None
     assert read(f"{base}/%00.jpg") == (None, BAD_URL)
 
 
+def test_what_is_no_file_is_no_photograph(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")  # who opens it waits for ever
+    (tmp_path / "circle").symlink_to("circle")
+    for name in ("pipe", "circle", ""):
+        assert read_local(f"{tmp_path.as_uri()}/{name}", str(tmp_path), 5) == (None, BAD_URL)
+
+
 def test_a_local_photograph_that_may_not_be_read_is_forbidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:  # permissions would not do, tests may run as root
         raise PermissionError
@@ -121,6 +129,10 @@ def test_a_local_photograph_that_may_not_be_read_is_forbidden(tmp_path: Path, mo
         (["otherbot: noai", "noimageai"], True),
         (["aitax-ray: noai"], True),
         (["unavailable_after: 25 Jun 2030 15:00:00 PST, noai"], True),
+        (["max-image-preview:large, noai"], True),
+        (["max-snippet: -1, noai"], True),
+        (["max-video-preview:-1, noimageai"], True),
+        (["max-image-preview:large"], False),
         (["noaint"], False),
     ],
 )
@@ -147,6 +159,12 @@ def test_no_more_is_inflated_than_asked_for() -> None:
     assert Inflater().complete
     with pytest.raises(zlib.error):
         Inflater().feed(b"no gzip", 1000)
+
+
+def test_a_body_of_many_members_is_refused_however_little_is_in_them() -> None:
+    Inflater().feed(gzip.compress(b"a") * 16, 1000)
+    with pytest.raises(zlib.error):
+        Inflater().feed(gzip.compress(b"") * 17, 1000)
 
 
 def test_bytes_in_headers_that_are_no_text_stay_what_they_are() -> None:

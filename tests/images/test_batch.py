@@ -1,17 +1,20 @@
 import asyncio
 import contextlib
 import re
+import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from aitax_ray.images import batch as module
+from aitax_ray.images import shards, writer
 from aitax_ray.images.batch import BatchDownloader, BatchSettings
 from aitax_ray.images.fetch import Attempt, Fetched, FetchSettings
 from aitax_ray.images.limits import HostLimit, Limits
-from aitax_ray.images.shards import TODO_SCHEMA
 from aitax_ray.images.sizes import SizedCopies, cached_copy, copies
 from aitax_ray.images.turns import alone
 from aitax_ray.schemas import IMAGES, LEDGER, image_id
@@ -42,7 +45,7 @@ async def downloading(
 
 def batch(*urls: str) -> pa.Table:
     rows = [{"image_id": image_id(u), "url": u, "gbif_id": f"{n}", "species_key": "S"} for n, u in enumerate(urls)]
-    return pa.Table.from_pylist(rows, TODO_SCHEMA)
+    return pa.Table.from_pylist(rows, shards.TODO_SCHEMA)
 
 
 def rows(root: Path, table: str, *columns: str) -> list[tuple[object, ...]]:
@@ -234,6 +237,8 @@ async def test_the_smallest_copy_that_is_large_enough_is_asked_for(
             {CACHE: photo("jpeg")},
             [("retried", "not_found", "original"), ("ok", "", "image_cache")],
         ),
+        # What the cache could not give now, it may give later, so that decides.
+        ({CACHE: "timeout"}, [("retried", "not_found", "original"), ("failed", "timeout", "image_cache")]),
         ({"/original/x": "no_ai", CACHE: photo("jpeg")}, [("failed", "no_ai", "original")]),
         ({"/original/x": WIDE}, [("ok", "", "original")]),
     ],
@@ -245,6 +250,59 @@ async def test_gbif_is_asked_for_what_is_dead_and_only_then(
         downloader.fetcher = Answers(known)  # type: ignore[assignment]
         await downloader(batch(f"{HOST}/original/x"))
     assert rows(tmp_path, "ledger", "status", "reason", "source") == fates
+
+
+async def test_an_error_of_ours_costs_its_own_row(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Answers):
+        @contextlib.asynccontextmanager
+        async def fetched(self, url: str, on_start: Callable[[], object]) -> AsyncIterator[Fetched]:
+            if url.endswith("b"):
+                raise ZeroDivisionError
+            async with super().fetched(url, on_start) as fetched:
+                yield fetched
+
+    async with downloading(tmp_path) as downloader:
+        downloader.fetcher = Broken({"/a": WIDE, "/c": WIDE})  # type: ignore[assignment]
+        told = await downloader(batch(*(f"{HOST}/{name}" for name in "abc")))
+    assert told.to_pylist() == [{"urls": 3, "deferred": 0, "error": ""}]
+    assert rows(tmp_path, "ledger", "status", "reason") == [("ok", ""), ("failed", "unexpected"), ("ok", "")]
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_decoders_that_do_not_start_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no python"))
+    async with downloading(tmp_path) as downloader:
+        downloader.fetcher = Answers({"/a": WIDE})  # type: ignore[assignment]
+        (told,) = (await downloader(batch(f"{HOST}/a"))).to_pylist()
+    assert "no process for decoding can be started" in told["error"]
+    assert not (tmp_path / "ledger").exists()
+
+
+async def test_what_is_put_off_does_not_begin_while_storage_is_waited_for(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on, write = threading.Event(), shards.write_shard
+
+    def slow_write(*given: Any) -> Any:
+        assert goes_on.wait(30)
+        return write(*given)
+
+    monkeypatch.setattr(writer, "write_shard", slow_write)
+    limits = Limits(HostLimit(16, 10_000.0), {"localhost": HostLimit(1, 10_000.0)})
+    web.hold("/photo/held")
+    async with downloading(tmp_path, limits, patience_s=0.2, shard_size=1) as downloader:
+        first = asyncio.create_task(downloader(batch(web.url("/photo/held", "localhost"))))
+        assert await asyncio.to_thread(web.wait_until, lambda w: w.requests["/photo/held"] == 1)
+        second = asyncio.create_task(downloader(batch(web.url("/photo/behind", "localhost"), web.url("/photo/a"))))
+        put_off = asyncio.create_task(asyncio.sleep(1.0))  # five times the patience
+        await asyncio.wait([second, put_off], return_when=asyncio.FIRST_COMPLETED)
+        assert not second.done()  # it waits for storage
+        web.release()
+        assert await asyncio.to_thread(web.wait_until, lambda w: w.now == 0)
+        goes_on.set()
+        assert (await second).to_pylist() == [{"urls": 1, "deferred": 1, "error": ""}]
+        assert (await first).to_pylist() == [{"urls": 1, "deferred": 0, "error": ""}]
+    assert web.requests["/photo/behind"] == 0
 
 
 async def test_the_progress_is_told_a_fate_a_url(web: Web, tmp_path: Path) -> None:

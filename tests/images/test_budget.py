@@ -110,3 +110,16 @@ async def test_never_more_is_held_than_there_is_whoever_gives_up_at_whatever_mom
     assert any(task.cancelled() for task in tasks)
     assert 90 < peak <= 100
     assert (budget.free, held) == (100, 0)
+
+
+async def test_who_waits_behind_one_that_gives_up_goes_on_at_once() -> None:
+    budget = Budget(10)
+    first, second, third = (Holder(budget, size) for size in (6, 7, 3))
+    await settle()
+    assert not third.holds
+    second.task.cancel()
+    await settle()
+    assert third.holds
+    await first.leave()
+    await third.leave()
+    assert budget.free == 10

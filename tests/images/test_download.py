@@ -203,6 +203,25 @@ def test_what_may_have_passed_is_tried_again_and_the_rest_when_asked_to(web: Web
 
 
 @pytest.mark.usefixtures("without_ray")
+def test_what_a_killed_run_was_asked_to_try_again_the_next_one_tries(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_manifest(tmp_path, [web.url("/photo/a"), web.url("/robots/noai/a")])
+    assert download(settings(tmp_path)).reasons == {"no_ai": 1}
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "fetch_on_ray", die)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                download(settings(tmp_path, respect_robots=False))
+    assert download(settings(tmp_path, respect_robots=False)).reasons == {}
+    assert web.requests["/photo/a"] == 1
+
+
+@pytest.mark.usefixtures("without_ray")
 def test_private_hosts_need_leave_and_get_it_later(web: Web, tmp_path: Path) -> None:
     write_manifest(tmp_path, [web.url("/photo/a"), web.url("/photo/b")])
     with pytest.raises(DataError, match=r"2 private_address.*--allow-private-hosts"):

@@ -646,7 +646,7 @@ async def test_files_are_read_below_the_given_folder_and_nowhere_else(tmp_path: 
     assert await reason(url, local_folder="") == "bad_url"
     assert await reason((folder / "empty.jpg").as_uri()) == "empty"
     assert await reason((folder / "none.jpg").as_uri()) == "not_found"
-    assert await reason(folder.as_uri()) == "not_found"
+    assert await reason(folder.as_uri()) == "bad_url"
     for outside in ((tmp_path / "secret.jpg").as_uri(), f"{folder.as_uri()}/../secret.jpg",
                     (folder / "link.jpg").as_uri(), "file:///etc/passwd"):  # fmt: skip
         assert await reason(outside) == "bad_url"

@@ -205,6 +205,17 @@ hosts = st.dictionaries(
 )
 
 
+def test_what_a_run_stored_stays_stored_whatever_it_met_later(storage: Storage) -> None:
+    """As when a worker was lost after it stored, and another got the same batch."""
+    write_rows(storage, "r1-w-0", fate("a", "ok", "r1", shard="there.parquet", at=1))
+    write_rows(storage, "r1-v-0", fate("a", "failed", "r1", "timeout", at=2))
+    storage.write_table("images/there.parquet", IMAGES.empty_table())
+    list_media(storage, "a")
+    assert planned(storage) == []
+    write_rows(storage, "r2-w-0", fate("a", "failed", "r2", "timeout", at=3))
+    assert planned(storage) == ["a"]
+
+
 @given(hosts=hosts)
 @hypothesis_settings(max_examples=10, deadline=None)
 def test_any_stretch_from_the_start_asks_hosts_in_proportion_to_what_they_can_give(
@@ -527,7 +538,7 @@ def test_runs_sort_by_time_and_no_two_have_one_name(storage: Storage, monkeypatc
     assert len({new_run(storage) for _ in range(50)}) == 50
 
 
-def test_twins_are_taken_out_of_one_file(storage):
+def test_twins_are_taken_out_of_one_file(storage: Storage) -> None:
     list_media(storage, "abcde")
     store(storage, "r1-v-0", ok="abc")
     store(storage, "r1-w-0", ok="bcde")
@@ -538,7 +549,7 @@ def test_twins_are_taken_out_of_one_file(storage):
     assert told(storage)["b", "retried", "stored_twice", ""] == 1
 
 
-def test_settling_twins_can_die_at_any_moment(tmp_path, monkeypatch):
+def test_settling_twins_can_die_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def prepare(storage):
         store(storage, "r1-v-0", ok="abc")
         store(storage, "r1-w-0", ok="bc")
@@ -562,7 +573,7 @@ def test_settling_twins_can_die_at_any_moment(tmp_path, monkeypatch):
 
 
 # The same crash, then the URL vanishes, and is pruned: the photograph must not stay.
-def test_a_twin_whose_file_was_deleted_in_a_crash_is_pruned(storage):
+def test_a_twin_whose_file_was_deleted_in_a_crash_is_pruned(storage: Storage) -> None:
     store(storage, "r1-v-0", ok="ab")
     store(storage, "r1-w-0", ok="b")
     storage.delete("images/r1-w-0.parquet")  # drop_twins died here
@@ -572,7 +583,9 @@ def test_a_twin_whose_file_was_deleted_in_a_crash_is_pruned(storage):
 
 
 @pytest.mark.parametrize("moment", [3, 4])
-def test_what_was_pruned_half_way_and_comes_back_is_fetched(storage, monkeypatch, moment):
+def test_what_was_pruned_half_way_and_comes_back_is_fetched(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
     store(storage, "r1-w-0", ok="ab")
     list_media(storage, "a")
     with monkeypatch.context() as patch:
@@ -587,7 +600,7 @@ def test_what_was_pruned_half_way_and_comes_back_is_fetched(storage, monkeypatch
     assert stored(storage) == ["a", "b"]
 
 
-def test_dies_where_it_is_meant_to(storage, monkeypatch):
+def test_dies_where_it_is_meant_to(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     store(storage, "r1-w-0", ok="ab")
     list_media(storage, "a")
     with monkeypatch.context() as patch:
@@ -602,14 +615,14 @@ def test_dies_where_it_is_meant_to(storage, monkeypatch):
     assert stored(storage) == ["a", "b"]
 
 
-def test_runs_that_begin_within_a_second_sort_by_time(storage):
+def test_runs_that_begin_within_a_second_sort_by_time(storage: Storage) -> None:
     names = [new_run(storage) for _ in range(10)]
     assert names == sorted(names)
 
 
 # A mark of this run must not outdate what a worker of this run did, whose clock is behind.
 @pytest.mark.parametrize("status", ["ok", "failed"])
-def test_what_comes_back_without_its_file_gets_its_fate_from_the_worker(storage, status):
+def test_what_comes_back_without_its_file_gets_its_fate_from_the_worker(storage: Storage, status: str) -> None:
     store(storage, "r1-w-0", ok="a")
     settle(storage, "r2", SIZE)
     storage.delete("images/r1-w-0.parquet")
@@ -620,14 +633,14 @@ def test_what_comes_back_without_its_file_gets_its_fate_from_the_worker(storage,
     assert planned(storage, "r3") == []
 
 
-def test_stored_lately_on_a_storage_that_tells_no_times(tmp_path):
+def test_stored_lately_on_a_storage_that_tells_no_times(tmp_path: Path) -> None:
     storage = Storage(f"memory://{tmp_path.name}/{os.getpid()}/root")
     store(storage, "r1-w-0", ok="ab")
     assert len(shards.stored_lately(storage, "r1")) == 2
 
 
 # A driver whose clock is behind an earlier driver's.
-def test_a_run_is_later_than_all_that_the_ledger_knows(storage):
+def test_a_run_is_later_than_all_that_the_ledger_knows(storage: Storage) -> None:
     list_media(storage, "a")
     store(storage, "29990101T000000000000-w-0", failed="a")
     run = new_run(storage)

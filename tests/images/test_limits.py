@@ -266,3 +266,51 @@ def test_what_is_told_of_a_host_says_whether_it_is_closed_or_slowed_down() -> No
     hosts.sync("m", usage, Counter(), 0.0)
     states = {state.host: (state.closed, state.share, state.capacity) for state in hosts.states()}
     assert states == {"closed": ("host_unreachable", 1.0, 10.0), "slowed": ("", 0.5, 5.0), "well": ("", 1.0, 10.0)}
+
+
+@pytest.mark.parametrize(("places", "workers"), [(1, 2), (2, 3), (8, 5), (8, 9)])
+def test_nobody_is_without_a_place_for_ever(places: int, workers: int) -> None:
+    hosts, had, running = lender(concurrent=places), Counter[int](), Counter[int]()
+    for step in range(400):
+        for member in range(workers):  # each uses all that it is lent
+            lease = tell(hosts, str(member), step * 0.5, running=running[member], places=running[member])
+            running[member] = lease.places
+            had[member] += lease.places
+    assert all(had[member] for member in range(workers)), had
+
+
+def test_the_rates_lent_never_exceed_the_hosts_while_it_recovers() -> None:
+    hosts = lender(2, 10.0)
+    tell(hosts, "a", 100.0, statuses=Counter({429: 1}))  # one place, half the rate
+    a = tell(hosts, "a", 107.4)  # just below three quarters: one place still
+    b = tell(hosts, "b", 107.6)  # just above: two
+    assert b.places
+    assert a.per_second + b.per_second <= 10.0
+
+
+def test_a_host_does_not_recover_while_it_is_not_asked() -> None:
+    hosts = lender()
+    tell(hosts, "a", 100.0, statuses=Counter({429: 1}), retry_after_s=2 * RECOVERY_S)
+    assert tell(hosts, "a", 100.0 + 2 * RECOVERY_S) == Lease(4, 5.0)
+
+
+def test_a_host_may_ask_for_a_pause_with_any_status() -> None:
+    hosts = lender()
+    assert tell(hosts, "a", 100.0, answered=1, retry_after_s=30.0).pause_s == 30.0
+    assert tell(hosts, "b", 110.0).pause_s == 20.0
+
+
+def test_a_lost_worker_runs_nothing_and_waits_for_nothing() -> None:
+    hosts = lender()
+    tell(hosts, "lost", 0.0, running=2, waiting=9)
+    tell(hosts, "b", MEMBER_EXPIRES_S + 1.0, waiting=0)
+    assert (hosts.states()[0].running, hosts.states()[0].waiting) == (0, 0)
+
+
+def test_news_that_did_not_arrive_are_told_with_the_next() -> None:
+    first = Usage(answered=2, unreachable=1, statuses=Counter({429: 1}), retry_after_s=9.0, num_bytes=5, seconds=1.0)
+    later = Usage(answered=0, unreachable=3, statuses=Counter({503: 1}), retry_after_s=2.0, num_bytes=1, seconds=0.5)
+    assert first.followed_by(later) == Usage(
+        answered=2, unreachable=4, statuses=Counter({429: 1, 503: 1}), retry_after_s=9.0, num_bytes=6, seconds=1.5
+    )
+    assert later.followed_by(first).unreachable == 1  # an answer makes good for the failures before it

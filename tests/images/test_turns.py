@@ -305,3 +305,97 @@ async def test_a_host_that_is_needed_no_more_is_given_back(monkeypatch: pytest.M
             await Host().ask(turns, "idle")
             await until(lambda: told[-1][0].keys() == {"used"})
         assert sum(usage["idle"].answered for usage, _ in told if "idle" in usage) == 1
+
+
+async def test_a_lease_made_smaller_counts_in_full_until_the_worker_has_it() -> None:
+    lend, gate, done, calls = HostLimits(Limits(HostLimit(8, FAST))), asyncio.Event(), asyncio.Event(), Counter[str]()
+    gate.set()
+
+    async def sync(member: str, usage: dict[str, Usage], tally: Counter[str]) -> dict[str, Lease]:
+        answer = lend.sync(member, usage, tally, asyncio.get_running_loop().time())
+        calls[member] += 1
+        if member == slow._member:
+            await gate.wait()  # the answer is on its way
+        return answer
+
+    slow, other = Turns(sync, 64), Turns(sync, 64)
+    now = peak = 0
+
+    async def ask(turns: Turns) -> None:
+        nonlocal now, peak
+        async with turns.turn("a"):
+            now += 1
+            peak = max(peak, now)
+            await done.wait()
+            now -= 1
+
+    async with turns_of(slow), turns_of(other):
+        await Host().ask(slow, "a")  # it has all eight places now, and runs nothing
+        tasks = [asyncio.create_task(ask(other)) for _ in range(8)]
+        await until(lambda: calls[other._member] > 0)
+        gate.clear()
+        seen = calls[slow._member]
+        await until(lambda: calls[slow._member] > seen)
+        tasks += [asyncio.create_task(ask(slow)) for _ in range(8)]
+        seen = calls[other._member]
+        await until(lambda: calls[other._member] > seen + 1)
+        gate.set()
+        await until(lambda: now >= 8)
+        done.set()
+        await asyncio.gather(*tasks)
+    assert peak == 8
+
+
+async def test_a_lease_ends_also_while_whoever_lends_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SYNC_S", 0.01)
+    monkeypatch.setattr(module, "LEASE_S", 0.05)
+    hangs, told = asyncio.Event(), Counter[str]()
+
+    async def sync(member: str, usage: dict[str, Usage], tally: Counter[str]) -> dict[str, Lease]:
+        told["calls"] += 1
+        if told["calls"] > 1:
+            await hangs.wait()
+        return dict.fromkeys(usage, Lease(2, FAST))
+
+    host = Host()
+    async with turns_of(Turns(sync, 8)) as turns:
+        await host.ask(turns, "a")
+        end = asyncio.get_running_loop().time() + 2 * module.LEASE_S
+        await until(lambda: told["calls"] == 2 and asyncio.get_running_loop().time() > end)
+        waits = asyncio.create_task(host.ask(turns, "a"))
+        for _ in range(9):
+            await asyncio.sleep(0)
+        assert not waits.done()
+        hangs.set()
+        await waits
+    assert len(host.begun) == 2
+
+
+async def test_a_slow_rate_is_kept_also_when_the_host_was_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SYNC_S", 0.01)
+    monkeypatch.setattr(module, "IDLE_S", 0.05)
+    host = Host()
+    async with turns_of(Limits(HostLimit(1, 2.0))) as turns:
+        await host.ask(turns, "a")
+        end = asyncio.get_running_loop().time() + 4 * module.IDLE_S
+        await until(lambda: asyncio.get_running_loop().time() > end)
+        await host.ask(turns, "a")
+    assert host.begun[1] - host.begun[0] >= 0.5
+
+
+async def test_a_pause_is_kept_whatever_the_status() -> None:
+    host = Host()
+    async with turns_of(Limits(HostLimit(8, FAST))) as turns:
+        async with turns.turn("a") as turn:
+            turn.answered(403, 0, 0.0, retry_after_s=0.3)
+            begin = asyncio.get_running_loop().time()
+        await host.ask(turns, "a")
+        assert host.begun[0] >= begin + 0.3
+
+
+async def test_closing_without_anybody_who_lends_raises_nothing() -> None:
+    told, sync = scripted(Lease(2, FAST), *[ConnectionError()] * 99)
+    async with turns_of(Turns(sync, 8)) as turns:
+        await Host().ask(turns, "a")
+        turns.tally["ok"] += 1
+    assert told[-1][0] == {}

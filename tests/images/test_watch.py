@@ -75,3 +75,15 @@ def test_of_many_slow_or_closed_hosts_only_some_are_named() -> None:
 def test_how_long_it_takes_is_not_told_when_nobody_knows() -> None:
     _, words = Watch({"a": 9}, now=0.0).look(Counter(), [state("a", waiting=9, capacity=0.0)], now=1.0)
     assert "left" not in words
+
+
+def test_when_more_is_told_than_there_was_nothing_is_left() -> None:
+    _, words = Watch({"a": 2, "b": 1}, now=0.0).look(Counter(ok=4), [state("a", waiting=2, capacity=1.0)], now=1.0)
+    assert words == "4.0 images/s, 0.0 MB/s, 4 ok"
+
+
+def test_progress_does_not_go_back_when_the_count_begins_anew() -> None:
+    watch = Watch({"a": 9}, now=0.0)
+    assert watch.look(Counter(ok=5), [], now=1.0)[0] == 5
+    assert watch.look(Counter(ok=1), [], now=2.0)[0] == 0
+    assert watch.look(Counter(ok=7), [], now=3.0)[0] == 2
