@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from aitax_ray import __version__, pipeline
+from aitax_ray.dataset.export import ExportSettings, export
 from aitax_ray.errors import AitaxError, SettingsError
 from aitax_ray.serving.serve import ServeSettings, serve_until_interrupted
 from aitax_ray.settings import build_settings, read_config
@@ -58,7 +59,10 @@ def command(
             group = groups.setdefault(heading, Group(heading, sort_key=order if known == 1 else 0))
             text_of_field = f"{field.description}{_shown_default(field)}"
             given: Any = field.annotation
-            shown = Parameter(help=text_of_field, group=group, show_default=False)
+            # Only fields that take several values do: --splits train val.
+            shown = Parameter(
+                help=text_of_field, group=group, show_default=False, consume_multiple=True, negative_iterable=()
+            )
             annotation = Annotated[given | None, shown]  # None: not given
             kind = inspect.Parameter.KEYWORD_ONLY
             parameters.setdefault(field_name, inspect.Parameter(field_name, kind, default=None, annotation=annotation))
@@ -82,6 +86,8 @@ def _shown_default(field: FieldInfo) -> str:
     if field.default in (None, "", ()):
         return ""
     shown = {True: "yes", False: "no"}[field.default] if isinstance(field.default, bool) else field.default
+    if isinstance(shown, tuple):
+        shown = " ".join(map(str, shown))
     return f" [default: {shown}]"
 
 
@@ -96,7 +102,7 @@ def _resumable(forced: bool = False) -> Iterator[None]:
 
 
 def _sections(config: Path) -> dict[str, dict[str, Any]]:
-    sections, known = read_config(config), [*(stage.name for stage in pipeline.STAGES), "serve"]
+    sections, known = read_config(config), [*(stage.name for stage in pipeline.STAGES), "serve", "export"]
     for section in sections:
         if section not in known:
             raise SettingsError(f"{config}: no section is called `{section}:`, they are {', '.join(known)}")
@@ -122,6 +128,12 @@ def _serve(flags: dict[str, Any], config: Path) -> None:
     serve_until_interrupted(build_settings(ServeSettings, flags, _sections(config).get("serve", {})))
 
 
+def _export(flags: dict[str, Any], config: Path) -> None:
+    settings = build_settings(ExportSettings, flags, _sections(config).get("export", {}))
+    with _resumable():
+        export(settings)
+
+
 command(
     "build",
     {s.name: s.settings for s in pipeline.STAGES},
@@ -131,6 +143,7 @@ command(
 for _stage in pipeline.STAGES:
     _add_stage(_stage)
 command("serve", {"Settings": ServeSettings}, _serve, "Serve an engine over HTTP.")
+command("export", {"Settings": ExportSettings}, _export, (export.__doc__ or "").split("\n")[0])
 
 
 @app.command
@@ -164,6 +177,30 @@ def identify(
     from aitax_ray.serving.client import identify_files
 
     identify_files(photos, engine=engine, url=url, together=together, max_results=max_results, as_json=json)
+
+
+@app.command
+def cite(
+    *, root: str, title: str | None = None, source_url: str | None = None, datasets: bool = False, json: bool = False
+) -> None:
+    """Say how to cite the data, and how to register the data set at GBIF for a DOI of its own. Nothing is sent.
+
+    Parameters
+    ----------
+    root
+        Folder, or URL, where `split` is complete.
+    title
+        Title of the data set; by default made from the query.
+    source_url
+        Where the data set can be found for good, such as its record at Zenodo. GBIF needs it.
+    datasets
+        Also the citations of the datasets it comes from.
+    json
+        Print only the body of the request to GBIF.
+    """
+    from aitax_ray.dataset.cite import cite as cited
+
+    sys.stdout.write(cited(root, title=title, source_url=source_url, datasets=datasets, as_json=json))
 
 
 @app.command

@@ -19,13 +19,15 @@ MEDIA = pa.schema(
         "gbif_id": key,
         "species_key": key,
         "license": text,  # as given: a URL or free text
-        "license_id": text,  # CC-BY-4.0, ..., as gbif.licenses names them
+        "license_id": text,  # CC-BY-4.0, ..., as licenses names them
         "creator": text,
         "rights_holder": text,
         "publisher": text,
         "dataset_key": key,
         "format": text,  # MIME type as given
         "references": text,  # web page of the photograph
+        "title": text,
+        "description": text,  # its first 1,000 characters
         "url_from_references": pa.bool_(),  # no `identifier` was given: the URL may well lead to a page
     }
 )
@@ -80,6 +82,9 @@ IMAGES = pa.schema(
         "width": pa.int32(),  # px
         "height": pa.int32(),
         "jpeg": pa.binary(),
+        "jpeg_sha256": text,  # hex, of `jpeg`: equal pixels make an equal JPEG
+        "phash": pa.binary(32),  # perceptual hash, see images.fingerprint
+        "contrast": pa.float32(),  # standard deviation of the brightness, 0 to 127.5
     }
 )
 
@@ -112,10 +117,21 @@ SPLIT = pa.schema(
         "species_key": key,
         "class_index": pa.int32(),  # 0..K-1, in the order of species_key
         "split": text,  # train, val, test
+        "group": key,  # what must stay together: all photographs of a group are on one side
     }
 )
 
-EXCLUDED = pa.schema({"image_id": key, "species_key": key, "reason": text})
+# A stored photograph that is not used, and why.
+EXCLUDED = pa.schema(
+    {
+        "image_id": key,
+        "gbif_id": key,
+        "species_key": key,
+        "reason": text,  # one of dataset.reasons.REASONS
+        "detail": text,  # the image_id that was kept, the species that contradict each other, the licence, ...
+        "cluster": key,  # of duplicates and conflicts: smallest image_id of what looks the same; else ""
+    }
+)
 
 EMBEDDINGS = pa.schema({"image_id": key, "embedding": pa.list_(pa.float32())})  # unit length
 

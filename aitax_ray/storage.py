@@ -90,7 +90,8 @@ class Storage:
     def read_table(self, path: str, columns: list[str] | None = None, schema: pa.Schema | None = None) -> pa.Table:
         """Read a Parquet file, or all Parquet files of a folder as one table.
 
-        An absent or empty folder gives the empty table of `schema`, where one is given.
+        With a `schema`, an absent or empty folder gives its empty table, and a column that a file does not have, since
+        an earlier version wrote it, is null.
         """
         names = (
             [self.full(path)]
@@ -102,7 +103,9 @@ class Storage:
                 raise StorageError(f"no Parquet files in {self.full(path)}")
             return schema.empty_table().select(columns or schema.names)
         try:
-            return pa.concat_tables([pq.read_table(name, filesystem=self.fs, columns=columns) for name in names])
+            return pa.concat_tables(
+                [pq.read_table(name, filesystem=self.fs, columns=columns, schema=schema) for name in names]
+            )
         except (OSError, pa.ArrowInvalid) as error:
             raise StorageError(f"{self.full(path)} cannot be read: {_reason(error)}") from error
 

@@ -42,7 +42,7 @@ MAY_USE: dict[str, set[str]] = {
     "engine": {"training", "images", "index"},  # an engine holds an index
     "serving": {"engine", "index", "images"},
     "pipeline": {"gbif", "images", "dataset", "training", "evaluation", "index", "engine"},
-    "cli": {"pipeline", "serving", "demo"},
+    "cli": {"pipeline", "dataset", "serving", "demo"},  # export and cite are no stages
     "demo": {"pipeline", "serving", "engine"},
 }
 HEAVY = {"ray", "torch", "torchvision", "polars", "duckdb", "fastapi", "scann", "onnxruntime", "matplotlib", "pandas"}

@@ -19,7 +19,7 @@ FLAGS = {
     "download": f"{STAGE} image_size concurrency per_host per_host_rate host_limits timeout_s connect_timeout_s "
     "read_timeout_s max_bytes max_pixels max_memory attempts shard_size num_actors fallback gbif_url retry_failed "
     "prune respect_robots allow_private_hosts contact",
-    "split": f"{STAGE} val test min_images seed",
+    "split": f"{STAGE} val test group_by split_file min_images max_images license max_distance rules min_side seed",
     "train": f"{STAGE} arch pretrained epochs batch_size lr optimizer momentum weight_decay label_smoothing imbalanced "
     "crop_size seed num_workers use_gpu cpus_per_worker max_failures",
     "evaluate": INFERENCE,

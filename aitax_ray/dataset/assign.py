@@ -1,25 +1,73 @@
-"""Assign occurrences to train, val and test.
+"""Assign groups to train, val and test.
 
-By occurrence and not by photograph: the photographs of one occurrence show one individual on one day, and in real
-archives a third to three quarters of the validation photographs would otherwise have a twin in training.
+A group draws a number in [0, 1) from a hash of (seed, anchor), the smallest one of its anchors; below `test` it is for
+test, above that and below `test` + `val` for validation. So what is added to an archive changes nothing for what was
+there, and a group that grows together with others can only move towards test: whatever was in test stays there.
+
+A species that drew no photograph for a side gets one: of two or more groups one is for validation, of three or more
+one for test, and one always stays for training. These choices cannot follow from the archive alone: if of any three
+groups one is for test, then of all but two of any larger number, since each three of them must keep theirs. They are
+kept by giving `earlier` what an earlier split of the smaller archive had in test.
 """
 
 import hashlib
 from collections.abc import Iterable
 
+import numpy as np
+from numpy.typing import NDArray
 
-def split_occurrences(gbif_ids: Iterable[str], val: float, test: float, seed: int) -> dict[str, str]:
-    """Split the occurrences of one species; returns gbif_id -> "train", "val" or "test".
+TRAIN, VAL, TEST = 0, 1, 2
+SIDES = ("train", "val", "test")
 
-    The order is a hash of (seed, gbif_id), so the result depends on nothing else. Of two or more occurrences at least
-    one is for validation, of three or more at least one for test, and one always stays for training. A share of 0
-    switches that side off.
+
+def draw(seed: int, keys: Iterable[str]) -> NDArray[np.float64]:
+    """A number in [0, 1) for each key, from sha256 of the seed and the key."""
+    digests = b"".join(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:8] for key in keys)
+    return (np.frombuffer(digests, ">u8") >> np.uint64(11)) / 2.0**53
+
+
+def assign(
+    drawn: NDArray[np.float64],
+    members: tuple[NDArray[np.int64], NDArray[np.int64]],
+    val: float,
+    test: float,
+    earlier: NDArray[np.bool_] | None = None,
+) -> NDArray[np.int8]:
+    """The side of each of n groups (TRAIN, VAL or TEST).
+
+    INPUT: `drawn`, a number a group; `members`, species (numbered) and group of each pair of them that has photographs;
+    `earlier`, the groups that stay in test. A share of 0 switches a side off. Rare species are served first; where
+    species share their groups, a later one may be left without.
     """
-    ordered = sorted(set(gbif_ids), key=lambda gbif_id: hashlib.sha256(f"{seed}/{gbif_id}".encode()).digest())
-    num = len(ordered)
-    num_val = max(1, round(val * num)) if val > 0 and num >= 2 else 0
-    num_test = max(1, round(test * num)) if test > 0 and num >= 3 else 0
-    while num_val + num_test >= num > 0 and num_val + num_test > 0:  # only with shares that leave nothing to train on
-        num_val, num_test = (num_val - 1, num_test) if num_val >= num_test else (num_val, num_test - 1)
-    sides = ["test"] * num_test + ["val"] * num_val
-    return dict(zip(ordered, sides + ["train"] * (num - len(sides)), strict=True))
+    sides = np.where(drawn < test, TEST, np.where(drawn < test + val, VAL, TRAIN)).astype(np.int8)
+    fixed = np.zeros(len(drawn), bool)
+    if earlier is not None:
+        sides[earlier], fixed = TEST, earlier.copy()
+    species, groups = members
+    order = np.lexsort((drawn[groups], species))
+    species, groups = species[order], groups[order]
+    begins = np.flatnonzero(np.diff(species, prepend=-1))
+    ends = np.append(begins[1:], len(species))
+    for number in np.argsort(ends - begins, kind="stable"):
+        own = groups[begins[number] : ends[number]]  # by what they drew
+        # Training is the first to be served, and takes what drew the largest number.
+        wanted = [(TRAIN, own[::-1], 1, True), (TEST, own, 3, test > 0), (VAL, own, 2, val > 0)]
+        for side, candidates, least, is_on in wanted:
+            if not is_on or len(own) < least:
+                continue
+            having = candidates[sides[candidates] == side]
+            if not len(having):
+                free = candidates[~fixed[candidates]]
+                if not len(free):
+                    continue
+                # Validation takes what is in test only where there is nothing else.
+                having = free[np.argsort((sides[free] == TEST) & (side == VAL), kind="stable")]
+                sides[having[0]] = side
+                having = having[:1]
+            if not fixed[having].any():
+                fixed[having[0]] = True
+        if len(own) < 3:  # no test is due
+            spare = own[(sides[own] == TEST) & ~fixed[own]]
+            sides[spare] = TRAIN
+            fixed[spare] = True
+    return sides

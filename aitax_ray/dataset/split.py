@@ -1,30 +1,69 @@
-"""The `split` stage: reads the keys of images/ and manifest/, writes split/split.parquet and split/excluded.parquet."""
+"""The `split` stage: from stored photographs to a data set.
 
-from typing import Annotated, Any
+What a photograph is left out for is asked in the order of reasons.REASONS. Groups are made of all photographs, also of
+those that leave as duplicates: they tell which occurrences belong together.
+"""
 
-from pydantic import Field, model_validator
+import hashlib
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
 
 from aitax_ray import workspace
-from aitax_ray.dataset.assign import split_occurrences
+from aitax_ray.dataset.groups import GroupBy
+from aitax_ray.dataset.rules import MIN_SIDE
 from aitax_ray.errors import DataError
-from aitax_ray.settings import StageSettings
+from aitax_ray.licenses import Policy
+from aitax_ray.settings import HOW, StageSettings
 from aitax_ray.workspace import Outcome, StageReport, Workspace
 
-TOO_FEW_IMAGES = "species_with_too_few_images"
-NOT_IN_MANIFEST = "not_in_manifest"
+if TYPE_CHECKING:
+    import polars as pl
+
+log = logging.getLogger(__name__)
 
 
 class SplitSettings(StageSettings):
     """Settings of `split`."""
 
     val: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of each species' occurrences for validation; at least one where a species has two or more."""
+    """Share of groups for validation; at least one where a species has two or more."""
     test: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of each species' occurrences for the test; at least one where a species has three or more."""
+    """Share of groups for the test; at least one where a species has three or more."""
+    group_by: tuple[GroupBy, ...] = ()
+    """Keep together, beside the photographs of an occurrence: those of an observer's day, those of a place (1 km)."""
+    split_file: Annotated[Path, HOW] | None = None
+    """Somebody else's split: CSV or Parquet, `split` and one of image_id, url, gbif_id; what it lacks is left out."""
     min_images: Annotated[int, Field(ge=1)] = 2
     """Leave out species with fewer photographs than this."""
+    max_images: Annotated[int, Field(ge=1)] | None = None
+    """At most so many photographs per species; which ones is drawn by --seed and does not change with the archive."""
+    license: Policy = "any"
+    """Which licences to use: open (CC0, BY, BY-SA), non-commercial (any Creative Commons), or any."""
+    max_distance: Annotated[int, Field(ge=0, le=64)] = 16
+    """Photographs are the same whose perceptual hashes differ in so many of 256 bits; 0: only those of equal pixels."""
+    rules: bool = True
+    """Leave out what shows no organism: pages of books, sonograms, labels, drawings, thumbnails, single colours."""
+    min_side: Annotated[int, Field(ge=0)] = MIN_SIDE
+    """A photograph is a thumbnail when its longer side is below this, in px, or below --image-size if that is less."""
     seed: int = 0
     """Seed of all that is drawn: which photographs --number keeps, the split, the training run."""
+
+    def result_fields(self) -> dict[str, Any]:
+        """The settings that decide what comes out, and the content of the split file."""
+        content = b""
+        if self.split_file is not None and self.split_file.is_file():
+            content = self.split_file.read_bytes()
+        return super().result_fields() | {"split_file_sha256": hashlib.sha256(content).hexdigest()}
+
+    @field_validator("split_file")
+    @classmethod
+    def _exists(cls, given: Path | None) -> Path | None:
+        if given is not None and not given.is_file():
+            raise ValueError("there is no such file")
+        return given
 
     @model_validator(mode="after")
     def _leaves_something_to_train_on(self) -> "SplitSettings":
@@ -34,68 +73,70 @@ class SplitSettings(StageSettings):
 
 
 def split(settings: SplitSettings) -> StageReport:
-    """Put every occurrence, with all its photographs, on one side: train, val or test.
+    """Make a data set of the stored photographs: leave out what misleads, and split the rest without leaks.
 
-    Reads images/ and, for what the photographs are known to show today, manifest/media. Writes split/split.parquet
-    (schemas.SPLIT) and split/excluded.parquet (schemas.EXCLUDED). Raises DataError when fewer than two species are
-    left.
+    Reads images/ and, for what the photographs are known to show today, manifest/. Writes split/split.parquet
+    (schemas.SPLIT), split/excluded.parquet (schemas.EXCLUDED), split/attribution.csv, split/related_datasets.json, and
+    the data card: split/data_card.html, .json and croissant.json. What an earlier run with the same seed and share had
+    in test stays there. Raises SettingsError, and DataError when fewer than two species are left.
     """
     ws = Workspace(settings.root)
-    return ws.run("split", settings, ("download", "manifest"), lambda: _split(ws, settings))
+    # Incremental for the sake of what was in test: see dataset.assign.
+    return ws.run("split", settings, ("download", "manifest"), lambda: _split(ws, settings), incremental=True)
 
 
 def _split(ws: Workspace, settings: SplitSettings) -> Outcome:
     import polars as pl
 
     from aitax_ray import schemas
+    from aitax_ray.dataset.attribution import write_attribution
+    from aitax_ray.dataset.card import write_card
+    from aitax_ray.dataset.choose import choose
 
-    keys = ["image_id", "gbif_id", "species_key"]
-    # Sorted by key: the order of shards must not decide anything.
-    stored: Any = pl.from_arrow(ws.storage.read_table(workspace.IMAGES, keys, schemas.IMAGES))
-    media: Any = pl.from_arrow(ws.storage.read_table(workspace.MEDIA, keys, schemas.MEDIA))
-    gone = stored.join(media, on="image_id", how="anti").with_columns(reason=pl.lit(NOT_IN_MANIFEST))
-    images = media.join(stored, on="image_id", how="semi")
-    images = images.with_columns(num=pl.len().over("species_key")).sort(keys)
-    kept = images.filter(pl.col("num") >= settings.min_images)
-    species = sorted(kept["species_key"].unique())
-    _check_species(species, images["species_key"].n_unique(), settings)
-    sides = pl.concat(
-        pl.DataFrame({"species_key": key, "gbif_id": list(sides), "split": list(sides.values())})
-        for (key,), group in kept.group_by("species_key", maintain_order=True)
-        if (sides := split_occurrences(group["gbif_id"], settings.val, settings.test, settings.seed))
-    )
-    classes = pl.DataFrame({"species_key": species, "class_index": range(len(species))})
-    rows = kept.join(sides, on=["species_key", "gbif_id"]).join(classes, on="species_key").sort("image_id")
-    excluded = pl.concat(
-        [
-            images.filter(pl.col("num") < settings.min_images)
-            .with_columns(reason=pl.lit(TOO_FEW_IMAGES))
-            .select(schemas.EXCLUDED.names),
-            gone.select(schemas.EXCLUDED.names),
-        ]
-    ).sort("image_id")
-    for path, table, schema in (
-        (workspace.SPLIT, rows, schemas.SPLIT),
-        (workspace.EXCLUDED, excluded, schemas.EXCLUDED),
-    ):
-        ws.storage.write_table(path, table.select(schema.names).to_arrow().cast(schema))
-    counts = {side: int((rows["split"] == side).sum()) for side in ("train", "val", "test")}
-    tested = rows.filter(pl.col("split") == "test")["species_key"].n_unique()
-    return Outcome(
-        counts={"species": len(species), **counts, "species_with_test_images": tested},
-        reasons=dict(excluded["reason"].value_counts(sort=True).iter_rows()),
-    )
+    images = choose(ws, settings)
+    used = images.filter(pl.col("reason") == "")
+    species = used["species_key"].unique().sort()
+    _check_species(species.to_list(), images, settings)
+    classes = species.to_frame().with_columns(class_index=pl.int_range(pl.len(), dtype=pl.Int32))
+    rows = used.join(classes, on="species_key", maintain_order="left").select(schemas.SPLIT.names)
+    left = images.filter(pl.col("reason") != "").select(schemas.EXCLUDED.names)
+    mark = {"seed": str(settings.seed), "test": str(settings.test)}
+    table = rows.to_arrow().cast(schemas.SPLIT)
+    ws.storage.write_table(workspace.SPLIT, table.replace_schema_metadata(mark))
+    ws.storage.write_table(workspace.EXCLUDED, left.to_arrow().cast(schemas.EXCLUDED))
+    outcome = Outcome(
+        counts={
+            "species": len(species),
+            **{side: rows.filter(pl.col("split") == side).height for side in ("train", "val", "test")},
+            "species_with_test_images": rows.filter(pl.col("split") == "test")["species_key"].n_unique(),
+            "groups": rows["group"].n_unique(),
+            "groups_on_several_sides": rows.select("group", "split").unique().height - rows["group"].n_unique(),
+        },
+        reasons=dict(left["reason"].value_counts(sort=True).iter_rows()),
+    )  # fmt: skip
+    if outcome.counts["groups_on_several_sides"]:
+        log.warning(
+            "--split-file parts %s groups of photographs that belong together: test figures will flatter",
+            f"{outcome.counts['groups_on_several_sides']:,}",
+        )
+    write_attribution(ws)
+    write_card(ws, settings.model_dump(mode="json"), outcome)
+    return outcome
 
 
-def _check_species(species: list[str], num_before: int, settings: SplitSettings) -> None:
+def _check_species(species: list[str], images: "pl.DataFrame", settings: SplitSettings) -> None:
+    if len(species) > 1:
+        return
+    num_before = images["species_key"].n_unique()
+    told = dict(images["reason"].value_counts(sort=True).iter_rows())
+    told.pop("", None)
+    why = ", ".join(f"{number:,} {reason}" for reason, number in told.items())
     if not species:
         raise DataError(
-            f"no species has {settings.min_images} or more photographs: lower --min-images, or take a larger archive"
+            f"no species has {settings.min_images} or more photographs that can be used (left out: {why}): "
+            "lower --min-images, or take a larger archive"
         )
-    if len(species) == 1:
-        others = (
-            f", {num_before - 1} others have fewer than --min-images {settings.min_images}" if num_before > 1 else ""
-        )
-        raise DataError(
-            f"only one species ({species[0]}) has photographs{others}: a classifier needs two, so widen the query"
-        )
+    others = f", {num_before - 1} others have none that can be used (left out: {why})" if num_before > 1 else ""
+    raise DataError(
+        f"only one species ({species[0]}) has photographs{others}: a classifier needs two, so widen the query"
+    )

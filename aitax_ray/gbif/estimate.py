@@ -14,10 +14,10 @@ from aitax_ray.gbif import api, crawl, source
 from aitax_ray.gbif.answer import parts
 from aitax_ray.gbif.client import Client
 from aitax_ray.gbif.labels import LABELS
-from aitax_ray.gbif.licenses import Policy, is_admitted, normalise
 from aitax_ray.gbif.request import search_for
 from aitax_ray.gbif.searched import occurrence_row
 from aitax_ray.gbif.tabulate import settled, taxon_keys
+from aitax_ray.licenses import Policy, is_admitted, normalise
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import StageReport
 

@@ -15,6 +15,7 @@ ORPHAN = "orphan"
 NO_LABEL_KEY = "no_{}_key"  # no_species_key, no_genus_key, ...
 OTHER_DATASET = "other_dataset"
 
+MAX_DESCRIPTION = 1000  # characters
 _IMAGE_FILE = r"(?i)\.(jpe?g|png|webp|gif|tiff?|bmp)($|[?#])"
 
 
@@ -39,7 +40,8 @@ def candidates(database: duckdb.DuckDBPyConnection, label: str, datasets: Sequen
         CREATE VIEW candidate AS
         WITH tied_media AS (
             SELECT m.row, m.why, m.occurrence_id AS gbif_id, m.license, m.creator, m.publisher, m.format,
-                m."references", m."rightsHolder" AS rights_holder,
+                m."references", m."rightsHolder" AS rights_holder, m.title,
+                left(m.description, {MAX_DESCRIPTION}) AS description,
                 lower(regexp_extract(m.type, '[^/]*$')) AS kind, lower(m.format) AS mime,
                 replace(CASE WHEN identifier = '' THEN "references" ELSE identifier END, ' ', '%20') AS url,
                 identifier = '' AND "references" <> '' AS url_from_references,
@@ -47,7 +49,8 @@ def candidates(database: duckdb.DuckDBPyConnection, label: str, datasets: Sequen
                 coalesce(dataset_key::TEXT, '') AS dataset_key
             FROM media AS m LEFT JOIN tied USING (row))
         SELECT row, sha1(url) AS image_id, url, gbif_id, occurrence_row, species_key, license,
-            creator, rights_holder, publisher, dataset_key, format, "references", url_from_references,
+            creator, rights_holder, publisher, dataset_key, format, "references", title, description,
+            url_from_references,
             CASE WHEN NOT (kind IN ('stillimage', 'image', 'photograph')
                            OR kind = '' AND (mime LIKE 'image/%' OR regexp_matches(url, '{_IMAGE_FILE}')))
                  THEN '{NOT_A_PHOTOGRAPH}'

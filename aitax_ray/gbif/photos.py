@@ -37,6 +37,8 @@ _TERMS = {
     "dataset_key": "datasetKey",
     "format": "format",
     "references": "references",
+    "title": "title",
+    "description": "description",
     "vernacular_name": "vernacularName",
     **{name: terms[0] for name, terms in (PLACE_AND_TIME | LINEAGE).items()},
 }
@@ -51,6 +53,8 @@ _MEDIA = (
     "dataset_key",
     "format",
     "references",
+    "title",
+    "description",
 )
 _COLUMNS = tuple(dict.fromkeys((*_MEDIA, *OCCURRENCE_COLUMNS, "reason")))
 LAYOUT = "it must hold a sub-folder per species, named after the species, with the photographs in it"

@@ -36,7 +36,9 @@ OCCURRENCE_COLUMNS = ("species_key", "dataset_key", *PLACE_AND_TIME, *TAXON_COLU
 
 # The columns of media, and the terms that fill them by the kind of the table; the first with a value wins.
 # Audubon Core: https://ac.tdwg.org/termlist, where `identifier` is any identifier and the photograph is at accessURI.
-_TERMS = ("type", "format", "identifier", "references", "creator", "rightsHolder", "publisher")
+_TERMS = (
+    "type", "format", "identifier", "references", "title", "description", "creator", "rightsHolder", "publisher",
+)  # fmt: skip
 _SIMPLE: dict[str, Terms] = {**{name: (name,) for name in _TERMS}, "license": ("license", "rights")}
 MEDIA_TERMS: dict[str, dict[str, Terms]] = {
     MULTIMEDIA: _SIMPLE,
@@ -48,6 +50,8 @@ MEDIA_TERMS: dict[str, dict[str, Terms]] = {
         "other_identifier": ("identifier",),  # which may be links too, as may the next
         "managed_id": ("providerManagedID",),
         "references": ("furtherInformationURL", "references", "hasServiceAccessPoint"),
+        "title": ("title",),
+        "description": ("description", "caption"),
         # Each of these may be a link to terms of use, and another one name the licence.
         "license": ("license", ("WebStatement", "UsageTerms", "rights")),
         "creator": ("creator",),

@@ -13,7 +13,7 @@ import duckdb
 import polars as pl
 
 from aitax_ray.database import nullable, parquet, write
-from aitax_ray.gbif.licenses import Policy, is_admitted, normalise
+from aitax_ray.licenses import Policy, is_admitted, normalise
 from aitax_ray.progress import progress
 from aitax_ray.schemas import DROPPED, MEDIA
 

@@ -4,6 +4,7 @@ The unit of work of the download stage. It does not know what runs it.
 """
 
 import asyncio
+import hashlib
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -147,7 +148,7 @@ class BatchDownloader:
                 continue
             photo = await self._try(row, copy, work, fates)
             if photo is not None:
-                best = {**row, "jpeg": photo.jpeg, "width": photo.width, "height": photo.height}
+                best = {**row, **vars(photo), "jpeg_sha256": hashlib.sha256(photo.jpeg).hexdigest()}
                 final = len(fates) - 1
                 if copy.covers(photo.width, photo.height, size, MAX_ELONGATION):
                     break

@@ -81,11 +81,11 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     """Scale deep grey to 0..255. Converting alone would clip: all that is not nearly black becomes white."""
     # Of a TIFF, Pillow minds it where there are 8 bits only.
     zero_is_white = getattr(image, "tag_v2", {}).get(PHOTOMETRIC_INTERPRETATION) == 0
-    if image.mode.startswith("I;16"):
-        full, image = 65535.0, image.convert("I")
-    else:
-        # 32 bits say little of the range in use: the smallest usual one that holds the brightest pixel.
-        brightest = float(image.getextrema()[1])  # type: ignore[arg-type]  # of one channel: two numbers
-        full = next((top for top in (1.0, 255.0, 65535.0) if brightest <= top), brightest)
+    # The depth says little of the range in use, which may be that of 8 bits, or of a sensor with 12: the smallest usual
+    # one that holds the brightest pixel.
+    ranges = (255.0, 4095.0, 65535.0) if image.mode.startswith("I;16") else (1.0, 255.0, 65535.0)
+    image = image.convert("I") if image.mode.startswith("I;16") else image
+    brightest = float(image.getextrema()[1])  # type: ignore[arg-type]  # of one channel: two numbers
+    full = next((top for top in ranges if brightest <= top), brightest)
     grey = image.point(lambda value: value * (255.0 / full)).convert("L")
     return ImageChops.invert(grey) if zero_is_white else grey

@@ -14,6 +14,7 @@ from PIL import AvifImagePlugin, Image
 
 from aitax_ray.images import colour
 from aitax_ray.images.content import photo_format, recognise
+from aitax_ray.images.fingerprint import fingerprint
 
 TRUNCATED = "truncated"
 TOO_SMALL = "too_small"
@@ -54,6 +55,8 @@ class Photo:
     jpeg: bytes
     width: int  # px
     height: int
+    phash: bytes  # see fingerprint
+    contrast: float
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def normalize(body: bytes | bytearray, image_size: int, max_pixels: int = MAX_PI
         return image
     jpeg = io.BytesIO()
     image.save(jpeg, "JPEG", quality=QUALITY)
-    return Photo(jpeg.getvalue(), image.width, image.height)
+    return Photo(jpeg.getvalue(), image.width, image.height, *fingerprint(image))
 
 
 def open_photo(

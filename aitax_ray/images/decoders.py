@@ -21,6 +21,7 @@ from typing import IO
 
 from aitax_ray.errors import ClusterError
 from aitax_ray.images.decode import MAX_PIXELS, Photo, Refusal, normalize
+from aitax_ray.images.fingerprint import PHASH_BYTES
 
 DECODER_CRASHED = "decoder_crashed"
 DECODER_TIMEOUT = "decoder_timeout"
@@ -34,7 +35,8 @@ START_TIMEOUT_S = 120.0  # a decoder begins within a second, unless the machine 
 GRACE_S = 5.0  # how long after `timeout_s` a decoder ends by itself that nobody ended
 _READY = b"ready"
 _REQUEST = struct.Struct("<Q")  # bytes of the body
-_REPLY = struct.Struct("<32sIIQ")  # sha256, width, height (0 for a refusal), bytes of what follows: JPEG or reason
+# sha256 of the body; width (0 for a refusal), height, perceptual hash, contrast; bytes of what follows: JPEG or reason
+_REPLY = struct.Struct(f"<32sII{PHASH_BYTES}sdQ")
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ class DecoderPool:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,
-                env={**os.environ, "PYTHONPATH": path},
+                # NumPy would start a thread for each core, where every core has a decoder of its own.
+                env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             )
         except OSError as error:
             raise ClusterError(f"no process for decoding can be started ({error}): make room for one") from error
@@ -153,10 +156,11 @@ def serve() -> None:
         signal.setitimer(signal.ITIMER_REAL, limit_s)
         photo = normalize(body, image_size, max_pixels)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        width, height, rest = (
-            (photo.width, photo.height, photo.jpeg) if isinstance(photo, Photo) else (0, 0, photo.reason.encode())
-        )
-        target.write(_REPLY.pack(hashlib.sha256(body).digest(), width, height, len(rest)) + rest)
+        if isinstance(photo, Photo):
+            told, rest = (photo.width, photo.height, photo.phash, photo.contrast), photo.jpeg
+        else:
+            told, rest = (0, 0, b"", 0.0), photo.reason.encode()
+        target.write(_REPLY.pack(hashlib.sha256(body).digest(), *told, len(rest)) + rest)
         target.flush()
 
 
@@ -170,9 +174,9 @@ def _exchange(process: subprocess.Popen[bytes], body: bytes | bytearray, timeout
         while left:
             _wait(into, select.POLLOUT, timeout_s)  # a process that hangs reads nothing
             left = left[os.write(into, left) :]
-    digest, width, height, length = _REPLY.unpack(_read(out, _REPLY.size, timeout_s))
+    digest, width, height, phash, contrast, length = _REPLY.unpack(_read(out, _REPLY.size, timeout_s))
     rest = _read(out, length, timeout_s)
-    photo = Photo(rest, width, height) if width else Refusal(rest.decode())
+    photo = Photo(rest, width, height, phash, contrast) if width else Refusal(rest.decode())
     return Decoded(photo, digest.hex())
 
 

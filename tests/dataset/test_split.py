@@ -1,14 +1,17 @@
 import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from aitax_ray import schemas, workspace
-from aitax_ray.dataset.split import NOT_IN_MANIFEST, TOO_FEW_IMAGES, SplitSettings, split
+from aitax_ray.dataset import card
+from aitax_ray.dataset.reasons import NOT_IN_MANIFEST, TOO_FEW_IMAGES
+from aitax_ray.dataset.split import SplitSettings, split
 from aitax_ray.errors import DataError, MissingArtifactError, SettingsError
 from aitax_ray.settings import StageSettings, build_settings
 from aitax_ray.storage import Storage
@@ -30,24 +33,36 @@ def photos(species: dict[str, int] = SPECIES, seed: int = 0) -> list[Photo]:
     ]
 
 
-def store(root: str, rows: Sequence[Photo], num_shards: int = 1, listed: Sequence[Photo] | None = None) -> str:
+def store(
+    root: str,
+    rows: Sequence[Photo],
+    num_shards: int = 1,
+    listed: Sequence[Photo] | None = None,
+    known: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> str:
     """Make `download` complete with these photographs, in this order, in so many shards.
 
-    The manifest holds the same, or what is `listed`.
+    The manifest holds the same, or what is `listed`. `known` are columns of any table for an image_id or a gbif_id.
     """
-    rest = {"url": "", "width": 1, "height": 1, "jpeg": b""}
-    tables = [
-        pa.Table.from_pylist(
-            [{"image_id": i, "gbif_id": g, "species_key": s, **rest} for i, g, s in rows[shard::num_shards]],
-            schemas.IMAGES,
-        )
-        for shard in range(num_shards)
-    ]
 
-    media = [blank_row(schemas.MEDIA, image_id=i, gbif_id=g, species_key=s) for i, g, s in listed or rows]
+    def table(schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+        full = [blank_row(schema, **row) | {"phash": None} for row in rows]
+        for row in full:
+            row |= dict(known.get(row["gbif_id"], {})) | dict(known.get(row.get("image_id", ""), {}))
+        return pa.Table.from_pylist(full, schema)
+
+    rest = {"width": 400, "height": 300, "jpeg": b"", "contrast": 40.0}
+    stored = [{"image_id": i, "gbif_id": g, "species_key": s, **rest} for i, g, s in rows]
+    media = [{"image_id": i, "gbif_id": g, "species_key": s} for i, g, s in listed or rows]
+    occurrences = {(g, s): {"gbif_id": g, "species_key": s} for _, g, s in listed or rows}.values()
+    tables = [table(schemas.IMAGES, stored[shard::num_shards]) for shard in range(num_shards)]
+    taxa = [blank_row(schemas.TAXA, species_key=key, name=f"Name {key}") for key in {s for _, _, s in listed or rows}]
 
     def list_them() -> Outcome:
-        Storage(root).write_table(f"{workspace.MEDIA}/0.parquet", pa.Table.from_pylist(media, schemas.MEDIA))
+        Storage(root).write_table(f"{workspace.MEDIA}/0.parquet", table(schemas.MEDIA, media))
+        Storage(root).write_table(workspace.TAXA, pa.Table.from_pylist(taxa, schemas.TAXA))
+        Storage(root).write_table(workspace.OCCURRENCES, table(schemas.OCCURRENCES, occurrences))
+        Storage(root).write_table(workspace.DROPPED, schemas.DROPPED.empty_table())
         return Outcome()
 
     def work() -> Outcome:
@@ -62,6 +77,12 @@ def store(root: str, rows: Sequence[Photo], num_shards: int = 1, listed: Sequenc
 
 def rows_of(root: str) -> list[dict[str, Any]]:
     return Storage(root).read_table(workspace.SPLIT).to_pylist()
+
+
+@pytest.fixture(autouse=True)
+def without_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its plots take seconds each; test_card.py draws it, also as part of the stage."""
+    monkeypatch.setattr(card, "write_card", lambda *_: None)
 
 
 @pytest.fixture
@@ -128,7 +149,8 @@ def test_what_a_photograph_shows_is_what_the_manifest_says_today(tmp_path: Path)
     assert {(row["image_id"], row["gbif_id"], row["species_key"]) for row in rows_of(str(tmp_path))} == set(today)
     assert report.reasons == {NOT_IN_MANIFEST: 1}
     (gone,) = Storage(str(tmp_path)).read_table(workspace.EXCLUDED).to_pylist()
-    assert gone == {"image_id": "b4", "species_key": "b", "reason": NOT_IN_MANIFEST}
+    expected = {"image_id": "b4", "gbif_id": "b4", "species_key": "b", "reason": NOT_IN_MANIFEST}
+    assert gone == expected | {"detail": "", "cluster": ""}
 
 
 def test_the_order_of_rows_and_the_number_of_shards_change_nothing(tmp_path: Path) -> None:
@@ -165,8 +187,10 @@ def test_an_occurrence_of_two_species_is_split_within_each(tmp_path: Path) -> No
     rows = [(f"{key}{n}", f"g{n}", key) for key in ("a", "b") for n in range(10)]
     root = store(str(tmp_path), rows)
     split(SplitSettings(root=root))
-    assert len(rows_of(root)) == 20
-    assert Counter(row["split"] for row in rows_of(root)) == {"train": 16, "val": 2, "test": 2}
+    assert len(rows_of(root)) == len({row["group"] for row in rows_of(root)}) == 20
+    assert {(row["species_key"], row["split"]) for row in rows_of(root)} == {
+        (key, side) for key in "ab" for side in ("train", "val", "test")
+    }
 
 
 def test_the_report_counts_what_is_on_each_side(root: str) -> None:
@@ -174,7 +198,13 @@ def test_the_report_counts_what_is_on_each_side(root: str) -> None:
     found = Counter(row["split"] for row in rows_of(root))
     species = {row["species_key"] for row in rows_of(root)}
     tested = {row["species_key"] for row in rows_of(root) if row["split"] == "test"}
-    assert report.counts == {**found, "species": len(species), "species_with_test_images": len(tested)}
+    assert report.counts == {
+        **found,
+        "species": len(species),
+        "species_with_test_images": len(tested),
+        "groups": len({row["gbif_id"] for row in rows_of(root)}),
+        "groups_on_several_sides": 0,
+    }
 
 
 def test_shares_of_zero_leave_all_to_training(root: str) -> None:
@@ -191,7 +221,7 @@ def test_shares_that_leave_nothing_to_train_on_are_refused(val: float, test: flo
 
 def test_no_species_with_enough_photographs_says_what_to_do(tmp_path: Path) -> None:
     root = store(str(tmp_path), photos({"a": 3, "b": 3}))
-    with pytest.raises(DataError, match="no species has 500 or more photographs: lower --min-images"):
+    with pytest.raises(DataError, match=r"no species has 500 or more photographs.*lower --min-images"):
         split(SplitSettings(root=root, min_images=500))
     assert Workspace(root).report("split") is None
 
@@ -206,7 +236,9 @@ def test_a_single_species_with_enough_photographs_says_how_many_have_too_few(tmp
     root = store(
         str(tmp_path), [(f"{k}{n}", f"{k}{n}", k) for k, num in (("a", 9), ("b", 3), ("c", 2)) for n in range(num)]
     )
-    with pytest.raises(DataError, match="2 others have fewer than --min-images 5"):
+    with pytest.raises(
+        DataError, match=r"2 others have none that can be used \(left out: 5 species_with_too_few_images\)"
+    ):
         split(SplitSettings(root=root, min_images=5))
 
 
@@ -219,3 +251,18 @@ def test_no_photographs_at_all_say_what_to_do(tmp_path: Path) -> None:
 def test_without_a_download_the_command_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingArtifactError, match="run `aitax download"):
         split(SplitSettings(root=str(tmp_path)))
+
+
+def test_what_was_in_test_stays_there_when_the_archive_grows(tmp_path: Path) -> None:
+    few = photos({"a": 3, "b": 3, "c": 5})
+    many = [*few, *((schemas.image_id(f"{key}/more/{n}"), f"more-{key}-{n}", key) for key in "abd" for n in range(20))]
+    root = store(str(tmp_path), few)
+    split(SplitSettings(root=root))
+    tested = {row["image_id"] for row in rows_of(root) if row["split"] == "test"}
+    for stage in ("manifest", "download"):
+        Workspace(root).clear(stage)
+    store(root, many)
+    split(SplitSettings(root=root))
+    sides = {row["image_id"]: row["split"] for row in rows_of(root)}
+    assert len(sides) > 2 * len(few)
+    assert {sides[name] for name in tested} == {"test"}

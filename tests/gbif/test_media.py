@@ -100,7 +100,8 @@ def test_urls_that_differ_in_their_query_are_different_photographs() -> None:
 
 def test_a_photograph_keeps_its_own_rights_and_what_else_is_told_of_it() -> None:
     row = photo("1", "http://x.org/1", license="CC BY 4.0", creator="Ann", rightsHolder="Museum", publisher="P")
-    media = sort_out_download(OCCURRENCES, [row | {"references": "http://x.org/page"}]).media
+    row |= {"references": "http://x.org/page", "title": "T", "description": 1001 * "d"}
+    media = sort_out_download(OCCURRENCES, [row]).media
     assert media.columns == MEDIA.names
     assert media.row(0, named=True) == {
         "image_id": image_id("http://x.org/1"),
@@ -115,6 +116,8 @@ def test_a_photograph_keeps_its_own_rights_and_what_else_is_told_of_it() -> None
         "dataset_key": "d1",
         "format": "image/jpeg",
         "references": "http://x.org/page",
+        "title": "T",
+        "description": 1000 * "d",
         "url_from_references": False,
     }
 

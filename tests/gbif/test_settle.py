@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from aitax_ray import schemas
 from aitax_ray.database import open_database
 from aitax_ray.gbif import settle as module
-from aitax_ray.gbif.licenses import Policy
 from aitax_ray.gbif.settle import Rules, settle
+from aitax_ray.licenses import Policy
 
 from .archives import Sorted, sort_out, sort_out_download
 from .conftest import MEDIA_TERMS, Row, archive_files, occurrence, photo, table_text
@@ -152,6 +152,8 @@ def test_a_row_that_is_lost_is_an_error(tmp_path: Path) -> None:
                 "dataset_key",
                 "format",
                 "references",
+                "title",
+                "description",
             )
         )
         database.execute(

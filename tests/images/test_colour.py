@@ -312,6 +312,14 @@ def test_sixteen_bits_are_scaled_to_eight() -> None:
     assert far(opened(png(deep[..., 2:], 4)), np.repeat((deep[..., 2:3] * (alpha / 65535) + white) / 257, 3, 2)) <= 3
 
 
+@pytest.mark.parametrize("depth", [8, 12])
+def test_of_sixteen_bits_a_camera_may_use_fewer(depth: int) -> None:
+    gray = np.repeat(np.repeat(np.random.default_rng(3).integers(0, 2**depth, (5, 6, 1)), 8, 0), 8, 1)
+    gray[0] = 2**depth - 1
+    for body in (png(gray, 0), tiff(gray, 1)):
+        assert far(opened(body), np.repeat(gray * 255 / (2**depth - 1), 3, 2)) <= 1
+
+
 def test_eight_bits_of_which_none_is_white_are_not_inverted_twice() -> None:
     gray = Image.linear_gradient("L").resize((64, 64))
     assert far(opened(encoded(gray, "TIFF", tiffinfo={262: 0})), gray.convert("RGB")) <= 1

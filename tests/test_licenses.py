@@ -1,6 +1,6 @@
 import pytest
 
-from aitax_ray.gbif.licenses import Policy, is_admitted, normalise
+from aitax_ray.licenses import Policy, is_admitted, normalise
 
 
 @pytest.mark.parametrize(

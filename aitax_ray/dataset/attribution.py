@@ -1,0 +1,156 @@
+"""Whose photographs the data set holds: split/attribution.csv, and the records of each of GBIF's datasets in it.
+
+`described` is also where export takes its rows from: all that the manifest knows of the photographs in use.
+"""
+
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aitax_ray import licenses, schemas, workspace
+from aitax_ray.errors import DataError, StaleArtifactError, StorageError
+from aitax_ray.workspace import StageReport, Workspace
+
+if TYPE_CHECKING:
+    import polars as pl
+
+COLUMNS = (
+    "image_id", "split", "species", "scientific_name", "gbif_id", "occurrence", "creator", "rights_holder",
+    "publisher", "license", "license_id", "license_url", "url", "references", "dataset_key",
+)  # fmt: skip
+LINEAGE = ("genus", "family", "order", "class", "phylum", "kingdom")
+UUID = r"(?i)^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$"
+OCCURRENCE = "https://www.gbif.org/occurrence/"
+ROWS_PER_BATCH = 16_384
+# What spreadsheets take for the beginning of a formula: https://owasp.org/www-community/attacks/CSV_Injection
+_FORMULA = r"^(\s*[=+\-@＝＋－＠]|[\t\r\n])"
+_CC = re.compile(r"CC-(BY(?:-(?:NC|ND|SA))*)-(\d\.\d)")
+_PUBLIC_DOMAIN = {
+    "CC0-1.0": "https://creativecommons.org/publicdomain/zero/1.0/",
+    "CC-PDM-1.0": "https://creativecommons.org/publicdomain/mark/1.0/",
+    licenses.PUBLIC_DOMAIN: "https://creativecommons.org/publicdomain/mark/1.0/",
+}
+
+
+def write_attribution(ws: Workspace) -> dict[str, int]:
+    """Write split/attribution.csv and split/related_datasets.json of the photographs in split/split.parquet.
+
+    attribution.csv: UTF-8, RFC 4180, COLUMNS, a row a photograph, sorted as the manifest is. It is for people, who
+    open it in spreadsheets: a text that these would run as a formula, as it begins with = + - or @, be it behind
+    blanks, or with a tab or a line break, has an apostrophe before it. `aitax export` writes the texts as they are.
+
+    related_datasets.json: {datasetKey: records}, where a record is an occurrence, however many photographs of it are
+    used: "number of records present in the derived dataset" (DerivedDatasetCreationRequest.relatedDatasets of
+    gbif/registry). Photographs without a datasetKey, which are one's own, do not count.
+
+    Gives counts of photographs, datasets and records. Raises StorageError, and DataError as `described` does.
+    """
+    import polars as pl
+
+    rows = read_split(ws)
+    name = workspace.ATTRIBUTION.rsplit("/", 1)[-1]
+    keys = [pl.DataFrame(schema={"dataset_key": pl.String, "gbif_id": pl.String})]
+    try:
+        # A file of its own, not of the storage's, which takes whole files: it has hundreds of megabytes.
+        with tempfile.TemporaryDirectory(prefix="aitax-attribution-") as folder:
+            with Path(folder, name).open("wb") as file:
+                file.write(csv_lines(pl.DataFrame(schema=dict.fromkeys(COLUMNS, pl.String)), header=True))
+                for batch in described(ws, rows):
+                    used = batch.select(COLUMNS)
+                    file.write(csv_lines(used.with_columns(pl.col(pl.String).str.replace(_FORMULA, "'${1}"))))
+                    keys.append(used.filter(pl.col("dataset_key") != "").select(keys[0].columns).unique())
+            ws.storage.upload(Path(folder), workspace.ATTRIBUTION.rsplit("/", 1)[0])
+    except OSError as error:
+        raise StorageError(
+            f"no room below {tempfile.gettempdir()} ({error}): make room or set TMPDIR to another disk"
+        ) from error
+    records = pl.concat(keys).unique().group_by("dataset_key").len("records")
+    records = records.sort("records", "dataset_key", descending=[True, False])
+    ws.storage.write_json(workspace.RELATED_DATASETS, dict(records.iter_rows()))
+    return {"photographs": rows.height, "datasets": records.height, "records": int(records["records"].sum())}
+
+
+def require_split(ws: Workspace) -> StageReport:
+    """The report of `split`, which must be complete and of the manifest that is there now.
+
+    Raises MissingArtifactError, StaleArtifactError. Photographs that were fetched since change nothing in it.
+    """
+    report = ws.require("split")
+    ws.require("manifest")
+    now = ws.digest("manifest")
+    if report.inputs.get("manifest", now) != now:
+        raise StaleArtifactError(
+            f"`split` was made from an earlier `manifest`: run `aitax split --root {ws.root}` again first"
+        )
+    return report
+
+
+def read_split(ws: Workspace, sides: Sequence[str] = ()) -> "pl.DataFrame":
+    """The rows of split/split.parquet (schemas.SPLIT), of some sides or of all."""
+    import polars as pl
+
+    rows: Any = pl.from_arrow(ws.storage.read_table(workspace.SPLIT, schema=schemas.SPLIT))
+    wanted: pl.DataFrame = rows.filter(pl.col("split").is_in(sides)) if sides else rows
+    return wanted
+
+
+def described(ws: Workspace, rows: "pl.DataFrame") -> Iterator["pl.DataFrame"]:
+    """All that manifest/media and manifest/taxa know of `rows` (schemas.SPLIT), in batches in the manifest's order.
+
+    OUTPUT  the columns of schemas.SPLIT and MEDIA; of TAXA the names (`name` as `species`) and LINEAGE; `occurrence`,
+            the page of the record where it is one of GBIF's, and `license_url`, else ""
+
+    Raises DataError when the manifest does not know one of them.
+    """
+    import polars as pl
+
+    media = [name for name in schemas.MEDIA.names if name not in ("gbif_id", "species_key")]
+    names = ["species_key", "name", "scientific_name", "vernacular_name", *LINEAGE]
+    taxa: Any = pl.from_arrow(ws.storage.read_table(workspace.TAXA, names))
+    taxa = taxa.rename({"name": "species"})
+    # Others have ids too, and may have numbers; only the records of GBIF's datasets have a datasetKey, which is a UUID.
+    of_gbif = pl.col("gbif_id").str.contains(r"^[0-9]+$") & pl.col("dataset_key").str.contains(UUID)
+    num_known = 0
+    for file in ws.storage.files(workspace.MEDIA, ".parquet"):
+        for table in ws.storage.read_batches(file.path, media, ROWS_PER_BATCH):
+            batch: Any = pl.from_arrow(table)
+            # The manifest may be many times the split, and is sorted: a batch has to do with few rows of it.
+            first, last = pl.lit(batch["image_id"].min()), pl.lit(batch["image_id"].max())
+            near = rows.filter(pl.col("image_id").is_between(first, last))
+            batch = batch.join(near, on="image_id", maintain_order="left")
+            batch = batch.join(taxa, on="species_key", how="left", maintain_order="left")
+            deeds = {name: deed(name) for name in batch["license_id"].unique()}
+            num_known += batch.height
+            yield batch.with_columns(
+                pl.col(taxa.columns[1:]).fill_null(""),
+                occurrence=pl.when(of_gbif).then(OCCURRENCE + pl.col("gbif_id")).otherwise(pl.lit("")),
+                license_url=pl.col("license_id").replace_strict(deeds, default="", return_dtype=pl.String),
+            )
+    if num_known < rows.height:
+        raise DataError(
+            f"{rows.height - num_known:,} photographs of the split are not in the manifest: "
+            f"run `aitax split --root {ws.root} --force`"
+        )
+
+
+def csv_lines(batch: "pl.DataFrame", *, header: bool = False) -> bytes:
+    """Rows as CSV of RFC 4180 in UTF-8; null and "" are both nothing between two commas."""
+    import polars as pl
+
+    text = batch.with_columns(pl.col(pl.String).replace("", None))
+    return text.write_csv(include_header=header, line_terminator="\r\n").encode()
+
+
+def deed(license_id: str) -> str:
+    """The page that explains a Creative Commons licence or mark, named as `licenses` names it; else "".
+
+    Without its version, which the author did not tell, there is none that would be the author's.
+
+    >>> deed("CC-BY-NC-4.0"), deed("CC-BY")
+    ('https://creativecommons.org/licenses/by-nc/4.0/', '')
+    """
+    if match := _CC.fullmatch(license_id):
+        return f"https://creativecommons.org/licenses/{match[1].lower()}/{match[2]}/"
+    return _PUBLIC_DOMAIN.get(license_id, "")

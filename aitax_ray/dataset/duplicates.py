@@ -1,0 +1,89 @@
+"""Photographs that look the same: one of a species is kept, and where species contradict each other none is."""
+
+from typing import TYPE_CHECKING
+
+from aitax_ray.dataset.reasons import CONFLICT, EXACT_DUPLICATE, NEAR_DUPLICATE
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# From the one that asks for least, without versions; then all others.
+LICENSES = (
+    "CC0", "CC-PDM", "public-domain", "CC-BY", "CC-BY-SA", "CC-BY-ND", "CC-BY-NC", "CC-BY-NC-SA", "CC-BY-NC-ND",
+)  # fmt: skip
+
+
+def find_clusters(images: "pl.DataFrame", max_distance: int) -> "pl.Series":
+    """The cluster of each photograph: the smallest image_id of those that look the same.
+
+    INPUT: image_id, jpeg_sha256 and phash, either of which may be null or "" where it is not known. The same pixels
+    are always one cluster; others are where their hashes differ in at most `max_distance` bits, unless that is 0.
+    """
+    import numpy as np
+    import polars as pl
+
+    from aitax_ray.dataset.components import components
+    from aitax_ray.dataset.similar import clusters
+
+    num = images.height
+    numbers = images.select("image_id", "jpeg_sha256", "phash").with_row_index("number")
+    same = numbers.filter(pl.col("jpeg_sha256").fill_null("") != "")
+    same = same.select("number", first=pl.col("number").min().over("jpeg_sha256"))
+    links = [(same["number"].to_numpy().astype(np.int64), same["first"].to_numpy().astype(np.int64))]
+    hashed = numbers.filter(pl.col("phash").is_not_null())
+    if max_distance > 0 and hashed.height:
+        hashes = np.frombuffer(b"".join(hashed["phash"]), np.uint8).reshape(hashed.height, -1)
+        own = hashed["number"].to_numpy().astype(np.int64)
+        links.append((own, own[clusters(hashes, max_distance)]))
+    first, second = (np.concatenate(side) for side in zip(*links, strict=True))
+    found = pl.DataFrame({"image_id": images["image_id"], "cluster": components(num, first, second)})
+    return found.select(pl.col("image_id").min().over("cluster"))["image_id"].rename("cluster")
+
+
+def judge(images: "pl.DataFrame") -> "pl.DataFrame":
+    """Which photographs of clusters leave: `reason` ("" for those that stay) and `detail` for each row, in its order.
+
+    INPUT: image_id, species_key, name (of the species), cluster, jpeg_sha256, license_id, width, height. Of a species
+    the freest licence is kept, then the largest, then the smallest image_id. `detail` is the image_id that is kept or,
+    for a conflict, the names of the species.
+    """
+    import polars as pl
+
+    ordered = (
+        images.with_row_index("number")
+        .filter(pl.len().over("cluster") > 1)
+        .with_columns(
+            license=_restrictions(pl.col("license_id")),
+            size=-pl.col("width").cast(pl.Int64) * pl.col("height"),
+            species=pl.col("species_key").n_unique().over("cluster"),
+        )
+        .sort("cluster", "license", "size", "image_id")
+    )
+    kept = pl.col("image_id").first().over("cluster")
+    names = pl.col("name").unique().sort().str.join(" | ").over("cluster")
+    judged = ordered.select(
+        "number",
+        reason=pl.when(pl.col("species") > 1)
+        .then(pl.lit(CONFLICT))
+        .when(pl.col("image_id") == kept)
+        .then(pl.lit(""))
+        .when((pl.col("jpeg_sha256") != "") & (pl.col("jpeg_sha256") == pl.col("jpeg_sha256").first().over("cluster")))
+        .then(pl.lit(EXACT_DUPLICATE))
+        .otherwise(pl.lit(NEAR_DUPLICATE)),
+        detail=pl.when(pl.col("species") > 1)
+        .then(names)
+        .when(pl.col("image_id") == kept)
+        .then(pl.lit(""))
+        .otherwise(kept),
+    )  # fmt: skip
+    rows = images.select(pl.row_index("number")).join(judged, on="number", how="left", maintain_order="left")
+    return rows.select(pl.col("reason", "detail").fill_null(""))
+
+
+def _restrictions(license_id: "pl.Expr") -> "pl.Expr":
+    """How much a licence asks for: its place among LICENSES."""
+    import polars as pl
+
+    ranks = {name: rank for rank, name in enumerate(LICENSES)}
+    name = license_id.str.replace(r"-\d.*$", "")
+    return name.replace_strict(ranks, default=len(LICENSES), return_dtype=pl.Int8)

@@ -1,0 +1,377 @@
+"""The facts of a data set: everything that its data card says, as numbers and texts ready for JSON.
+
+DuckDB reads the tables of the three stages so far, of images/ the keys and sizes only, and counts within its bound of
+memory. Nothing here looks at a pixel.
+"""
+
+import tempfile
+from collections import Counter, defaultdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aitax_ray import schemas, workspace
+from aitax_ray.dataset.knows import FEW, knows
+from aitax_ray.dataset.reasons import CONFLICT, EXACT_DUPLICATE, NEAR_DUPLICATE, NOT_IN_MANIFEST, REASONS
+from aitax_ray.licenses import UNKNOWN, is_admitted
+from aitax_ray.workspace import Outcome, Workspace
+
+if TYPE_CHECKING:
+    import duckdb
+
+SIDES = ("train", "val", "test")
+SHOWN = 20  # of the many hosts, countries, ...
+EXAMPLES = 6  # clusters shown of each kind
+PHOTOGRAPHS = 4  # shown of each of them
+FALLEN_SHOWN = 500  # species
+COARSE_M = 10_000  # coordinates that are less certain than this tell a region, not a place
+TEXT = 4000  # characters kept of a predicate, which may list every taxon
+DATASETS = 20  # citations kept of those of the datasets
+SIDE_EDGES = (64, 128, 192, 256, 320, 384, 448, 512, 640, 768, 1024, 1536, 2048)  # px
+MEGAPIXEL_EDGES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 4, 8)
+
+NEVER_STORED = "never_stored"  # for want of anything better that the ledger says
+STORED_EARLIER = "stored_earlier"
+NOT_TOLD = "not_told"
+MEANINGS = REASONS | {
+    NEVER_STORED: "no attempt to fetch it is in the ledger",
+    STORED_EARLIER: "stored for an earlier manifest, and still there",
+    NOT_TOLD: "the reports do not say why",
+}
+# Where things are on somebody's machine, how to reach them, and how a run was started: no facts of the data.
+PRIVATE = {"root", "force", "contact", "gbif_url", "dry_run"}
+
+_PARTED = """SELECT count(*) FROM (SELECT "group" FROM used GROUP BY "group" HAVING count(DISTINCT side) > 1)"""
+_HOST = r"lower(regexp_extract(url, '^\s*[A-Za-z]+://(?:[^/@]*@)?([^/:?#]+)', 1))"
+_PAGE = r"""CASE WHEN regexp_matches("references", '(?i)^https?://\S+$') THEN "references"
+                 WHEN regexp_matches(url, '(?i)^https?://\S+$') THEN url ELSE '' END"""
+# ISO 8601: a day, a month or a year, or a range of them, whose end may be shortened (2019-05-03/07).
+_FIRST, _LAST = (
+    rf"try_cast(regexp_extract(event_date, '{before}(\d{{4}})(?:\D|\d{{4}}|$)', 1) AS INTEGER)" for before in "^/"
+)
+
+
+def gather(ws: Workspace, settings: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
+    """Count everything that the data card says, once split.parquet and excluded.parquet are written.
+
+    `settings` and `outcome` are those of `split`, whose report is not there yet. The distributions (hosts, licences,
+    countries, ...) are of the photographs used, the map is of their occurrences.
+    """
+    from aitax_ray.database import open_database
+
+    with tempfile.TemporaryDirectory(prefix="aitax-card-") as scratch, open_database(Path(scratch)) as database:
+        _tie(ws, database)
+        licenses = _counted(database, "license_id")
+        species = _species(database)
+        facts = {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "query": _query(ws),
+            "outcome": outcome.model_dump(),
+            "funnel": _funnel(ws, database),
+            "sides": _sides(database),
+            "num_groups_parted": _number(database, _PARTED),
+            "species": species,
+            "species_summary": _summary(species),
+            "fallen": _fallen(database),
+            "hosts": _top(_counted(database, "host")),
+            "licenses": _top(licenses)
+            | {"num_open": sum(n for name, n in licenses.items() if is_admitted(name, "open"))},
+            "countries": _top(_counted(database, "country_code")),
+            "bases": _top(_counted(database, "basis_of_record")),
+            "datasets": _top(_counted(database, "dataset_key")),
+            "years": _years(database),
+            "map": _map(database),
+            "sizes": _sizes(database),
+            "clusters": {kind: _clusters(database, kind) for kind in (CONFLICT, EXACT_DUPLICATE, NEAR_DUPLICATE)},
+            "settings": {name: _public(found) for name, found in _settings(ws, settings).items()},
+            "versions": workspace.versions(),
+        }
+    return facts | {"knows": knows(facts)}
+
+
+def _tie(ws: Workspace, database: "duckdb.DuckDBPyConnection") -> None:
+    """Make the tables known, and `used`: a row for each photograph of the split with what is told of it."""
+    import pyarrow.dataset as ds
+
+    tables = {
+        "media": (workspace.MEDIA, schemas.MEDIA),
+        "taxa": (workspace.TAXA, schemas.TAXA),
+        "occurrences": (workspace.OCCURRENCES, schemas.OCCURRENCES),
+        "dropped": (workspace.DROPPED, schemas.DROPPED),
+        "images": (workspace.IMAGES, schemas.IMAGES),
+        "ledger": (workspace.LEDGER, schemas.LEDGER),
+        "split": (workspace.SPLIT, schemas.SPLIT),
+        "excluded": (workspace.EXCLUDED, schemas.EXCLUDED),
+    }
+    for name, (path, schema) in tables.items():
+        if path.endswith(".parquet"):
+            paths = [path] if ws.storage.exists(path) else []
+        else:
+            paths = [file.path for file in ws.storage.files(path, ".parquet")]
+        full = [ws.storage.full(path) for path in paths]
+        table = ds.dataset(full, schema=schema, format="parquet", filesystem=ws.storage.fs) if full else None
+        database.register(name, schema.empty_table() if table is None else table)
+    database.execute(
+        f"""CREATE TABLE listed AS SELECT image_id, species_key, license_id, dataset_key, {_HOST} AS host FROM media;
+        CREATE TABLE place AS SELECT DISTINCT ON (gbif_id) gbif_id, decimal_latitude AS lat, decimal_longitude AS lon,
+            coordinate_uncertainty_m AS uncertainty_m, country_code, basis_of_record, event_date,
+            {_FIRST} AS first_year, {_LAST} AS last_year
+        FROM occurrences SEMI JOIN split USING (gbif_id)
+        ORDER BY gbif_id, event_date DESC, lat, lon, country_code, basis_of_record;
+        CREATE TABLE used AS SELECT split.image_id, split.gbif_id, split.species_key, split AS side, "group",
+            license_id, dataset_key, host, country_code, basis_of_record, first_year, last_year, width, height
+        FROM split LEFT JOIN listed USING (image_id) LEFT JOIN place USING (gbif_id)
+            LEFT JOIN (SELECT image_id, width, height FROM images) AS stored USING (image_id)"""
+    )
+
+
+def _funnel(ws: Workspace, database: "duckdb.DuckDBPyConnection") -> list[dict[str, Any]]:
+    """From rows read to photographs used: of each step its number, less `left_out`, plus `added`, is the next one."""
+    manifest, download = (ws.report(stage) or Outcome() for stage in ("manifest", "download"))
+    dropped = manifest.reasons or _tally(database, "SELECT reason, count(*) FROM dropped GROUP BY ALL")
+    excluded = _tally(database, "SELECT reason, count(*) FROM excluded GROUP BY ALL")
+    urls, used = (_number(database, f"SELECT count(*) FROM {name}") for name in ("listed", "used"))
+    earlier = {STORED_EARLIER: excluded[NOT_IN_MANIFEST]} if NOT_IN_MANIFEST in excluded else {}
+    read = manifest.counts.get("rows_read", urls + sum(dropped.values()))
+    steps: list[tuple[str, str, int, dict[str, int], dict[str, int]]] = [
+        ("rows_read", "media rows read", read, dropped, {}),
+        ("urls", "photographs listed", urls, download.reasons, earlier),
+        ("stored", "photographs stored", used + sum(excluded.values()), excluded, {}),
+        ("used", "photographs used", used, {}, {}),
+    ]
+    funnel = []
+    for step, (name, title, num, left_out, added) in enumerate(steps):
+        after = steps[step + 1][2] if step + 1 < len(steps) else num
+        gap = num - sum(left_out.values()) + sum(added.values()) - after
+        told = left_out | ({NOT_TOLD: gap} if gap else {})
+        listed = [
+            [{"reason": reason, "meaning": MEANINGS.get(reason, ""), "num": n} for reason, n in by_number(reasons)]
+            for reasons in (told, added)
+        ]
+        funnel.append({"step": name, "title": title, "num": num, "left_out": listed[0], "added": listed[1]})
+    return funnel
+
+
+def _sides(database: "duckdb.DuckDBPyConnection") -> dict[str, dict[str, Any]]:
+    """Of each side its numbers, and its share of the photographs in [0, 1]."""
+    rows = _rows(
+        database,
+        """SELECT side, count(*) AS num_images, count(DISTINCT gbif_id) AS num_occurrences,
+        count(DISTINCT "group") AS num_groups, count(DISTINCT species_key) AS num_species FROM used GROUP BY side""",
+    )
+    found, total = {row.pop("side"): row for row in rows}, sum(row["num_images"] for row in rows)
+    none = {"num_images": 0, "num_occurrences": 0, "num_groups": 0, "num_species": 0}
+    sides = {side: found.get(side, none) for side in SIDES}
+    return {side: row | {"share": row["num_images"] / max(total, 1)} for side, row in sides.items()}
+
+
+def _species(database: "duckdb.DuckDBPyConnection") -> list[dict[str, Any]]:
+    """The species used, those with most photographs first."""
+    sides = ", ".join(f"count(*) FILTER (side = '{side}') AS {side}" for side in SIDES)
+    return _rows(
+        database,
+        f"""SELECT species_key, coalesce(any_value(name), '') AS name,
+        coalesce(any_value(vernacular_name), '') AS vernacular_name, count(*) AS num_images,
+        count(DISTINCT gbif_id) AS num_occurrences, {sides}
+        FROM used LEFT JOIN (SELECT species_key, name, vernacular_name FROM taxa) AS taxon USING (species_key)
+        GROUP BY species_key ORDER BY num_images DESC, species_key""",
+    )
+
+
+def _summary(species: list[dict[str, Any]]) -> dict[str, Any]:
+    import numpy as np
+
+    shares = {"least": 0, "5 %": 0.05, "25 %": 0.25, "half": 0.5, "75 %": 0.75, "95 %": 0.95, "all": 1}
+    counts = [row["num_images"] for row in species]
+    running = np.cumsum(counts) if counts else np.zeros(1)
+    return {
+        "num": len(species),
+        "few": FEW,
+        "with_few_to_train": sum(row["train"] < FEW for row in species),
+        "without_train": sum(not row["train"] for row in species),
+        "without_val": sum(not row["val"] for row in species),
+        "without_test": sum(not row["test"] for row in species),
+        "with_half_of_the_images": int(np.searchsorted(running, running[-1] / 2) + 1) if counts else 0,
+        "quantiles": {
+            name: int(np.quantile(counts, share, method="lower")) for name, share in shares.items() if counts
+        },
+    }
+
+
+def _fallen(database: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
+    """The species of which no photograph is used, and why: the commonest reason of those stored, else of all."""
+    database.execute(
+        """CREATE TABLE lost AS SELECT species_key, image_id, reason, true AS stored FROM excluded
+            ANTI JOIN used USING (species_key);
+        CREATE TABLE missing AS SELECT species_key, image_id FROM listed ANTI JOIN used USING (species_key)
+            ANTI JOIN excluded USING (image_id)"""
+    )
+    database.execute(
+        # The fate of a URL is its last row; of one run's rows one that says that it is there counts more.
+        f"""INSERT INTO lost SELECT species_key, image_id, coalesce(nullif(reason, ''), '{NEVER_STORED}'), false
+        FROM missing LEFT JOIN (
+            SELECT image_id, arg_max(reason, (run, status <> 'failed', fetched_at)) AS reason
+            FROM ledger WHERE status <> 'retried' AND image_id IN (SELECT image_id FROM missing) GROUP BY image_id
+        ) AS fate USING (image_id)"""
+    )
+    rows = _rows(
+        database,
+        """WITH counted AS (SELECT species_key, stored, reason, count(*) AS n FROM lost GROUP BY ALL),
+        fallen AS (SELECT species_key, sum(n)::BIGINT AS num_urls,
+            coalesce(sum(n) FILTER (stored), 0)::BIGINT AS num_stored,
+            first(reason ORDER BY stored DESC, n DESC, reason) AS reason FROM counted GROUP BY species_key)
+        SELECT species_key, coalesce(name, '') AS name, num_urls, num_stored, reason
+        FROM fallen LEFT JOIN (SELECT species_key, name FROM taxa) AS taxon USING (species_key)
+        ORDER BY num_urls DESC, species_key""",
+    )
+    reasons = Counter(row["reason"] for row in rows)
+    listed = [{"reason": r, "meaning": MEANINGS.get(r, ""), "num": n} for r, n in by_number(dict(reasons))]
+    return {"num": len(rows), "reasons": listed, "species": rows[:FALLEN_SHOWN]}
+
+
+def _clusters(database: "duckdb.DuckDBPyConnection", kind: str) -> dict[str, Any]:
+    """How many photographs look like others, and the largest clusters with some photographs of each of their species.
+
+    Of duplicates the one that is kept comes first.
+    """
+    of_kind = f"excluded WHERE reason = '{kind}' AND cluster <> ''"
+    nums = _rows(database, f"SELECT count(DISTINCT cluster) AS num, count(*) AS num_images FROM {of_kind}")[0]
+    rows = _rows(
+        database,
+        f"""WITH largest AS (SELECT cluster, count(*) AS num_images FROM {of_kind} GROUP BY cluster
+            ORDER BY num_images DESC, cluster LIMIT {EXAMPLES}),
+        member AS (SELECT image_id, species_key, gbif_id, cluster, detail, false AS kept FROM {of_kind}),
+        shown AS (FROM member UNION ALL BY NAME SELECT DISTINCT used.image_id, used.species_key, used.gbif_id, cluster,
+            '' AS detail, true AS kept FROM member JOIN used ON used.image_id = detail),
+        numbered AS (SELECT *, row_number() OVER (PARTITION BY cluster, species_key, kept ORDER BY image_id) AS turn
+            FROM shown SEMI JOIN largest USING (cluster)),
+        first_ones AS (FROM numbered QUALIFY
+            row_number() OVER (PARTITION BY cluster ORDER BY kept DESC, turn, species_key) <= {PHOTOGRAPHS})
+        SELECT cluster, num_images, image_id, gbif_id, species_key, coalesce(name, '') AS name, detail, kept,
+            coalesce(page, '') AS page
+        FROM first_ones JOIN largest USING (cluster)
+            LEFT JOIN (SELECT species_key, name FROM taxa) AS taxon USING (species_key)
+            LEFT JOIN (SELECT image_id, {_PAGE} AS page FROM media) AS page USING (image_id)
+        ORDER BY num_images DESC, cluster, kept DESC, turn, species_key""",
+    )
+    examples: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        cluster, num_images = row.pop("cluster"), row.pop("num_images")
+        example = {"cluster": cluster, "reason": kind, "num_images": num_images, "images": []}
+        examples.setdefault(cluster, example)["images"].append(row)
+    return nums | {"meaning": REASONS[kind], "examples": list(examples.values())}
+
+
+def _years(database: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
+    several = "first_year <> last_year"
+    known = f"first_year IS NOT NULL AND NOT coalesce({several}, false)"
+    counts = _tally(database, f"SELECT first_year, count(*) FROM used WHERE {known} GROUP BY ALL ORDER BY 1")
+    num_several = _number(database, f"SELECT count(*) FROM used WHERE {several}")
+    unknown = _number(database, "SELECT count(*) FROM used") - sum(counts.values()) - num_several
+    return {"counts": [[year, n] for year, n in counts.items()], "num_several": num_several, "num_unknown": unknown}
+
+
+def _map(database: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
+    """Occurrences a cell of one degree, as [south, west, number]; those that lie nowhere, or at 0, 0, are counted."""
+    somewhere = "lat IS NOT NULL AND lon IS NOT NULL AND NOT (lat = 0 AND lon = 0)"
+    cells = database.execute(
+        f"""SELECT least(floor(lat), 89)::INTEGER AS south, least(floor(lon), 179)::INTEGER AS west, count(*)
+        FROM place WHERE {somewhere} GROUP BY ALL ORDER BY ALL"""
+    ).fetchall()
+    total = _number(database, "SELECT count(DISTINCT gbif_id) FROM used")
+    at_zero = _number(database, "SELECT count(*) FROM place WHERE lat = 0 AND lon = 0")
+    shown = sum(number for _, _, number in cells)
+    num = f"SELECT count(*) FROM place WHERE {somewhere} AND uncertainty_m"
+    return {
+        "cells": [list(cell) for cell in cells],
+        "num_occurrences": total,
+        "num_shown": shown,
+        "num_at_zero": at_zero,
+        "num_unknown": total - shown - at_zero,
+        "num_coarse": _number(database, f"{num} > {COARSE_M}"),
+        "num_uncertainty_unknown": _number(database, f"{num} IS NULL"),
+    }
+
+
+def _sizes(database: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
+    """How many photographs, as stored, are below each edge and not below the one before; the last is of all others."""
+    known = "FROM used WHERE width > 0 AND height > 0"
+    sizes: dict[str, Any] = {}
+    measures = {
+        "shorter_side_px": ("least(width, height)", SIDE_EDGES),
+        "megapixels": ("width::BIGINT * height / 1e6", MEGAPIXEL_EDGES),
+    }
+    for name, (measure, edges) in measures.items():
+        bins = " ".join(f"WHEN {measure} < {edge} THEN {number}" for number, edge in enumerate(edges))
+        found = _tally(database, f"SELECT CASE {bins} ELSE {len(edges)} END, count(*) {known} GROUP BY ALL")
+        sizes[name] = {"edges": list(edges), "counts": [found.get(number, 0) for number in range(len(edges) + 1)]}
+    num_known = _number(database, f"SELECT count(*) {known}")
+    return sizes | {"num_unknown": _number(database, "SELECT count(*) FROM used") - num_known}
+
+
+def _counted(database: "duckdb.DuckDBPyConnection", column: str) -> dict[str, int]:
+    """Photographs by what stands in a column, the commonest first; "" where nothing does."""
+    return _tally(database, f"SELECT coalesce({column}, ''), count(*) AS n FROM used GROUP BY ALL ORDER BY n DESC, 1")
+
+
+def _top(counts: dict[str, int]) -> dict[str, Any]:
+    known = {name: number for name, number in counts.items() if name not in ("", UNKNOWN)}
+    top = list(known.items())[:SHOWN]
+    return {
+        "num_distinct": len(known),
+        "num_unknown": sum(counts.values()) - sum(known.values()),
+        "num_others": sum(known.values()) - sum(number for _, number in top),
+        "top": [{"name": name, "num_images": number} for name, number in top],
+    }
+
+
+def _query(ws: Workspace) -> dict[str, Any]:
+    """Where the data come from, as the manifest keeps it; a path is told by its last part."""
+    import json
+
+    told: defaultdict[str, Any] = defaultdict(str)
+    if ws.storage.exists(workspace.QUERY):
+        told |= ws.storage.read_json(workspace.QUERY)
+    names = ("doi", "download_key", "citation", "checklist_key", "license", "created")
+    citations = list(told["dataset_citations"] or ())
+    return {
+        **{name: str(told[name] or "") for name in names},
+        "source": _public({"source": told["source"] or ""})["source"],
+        "predicate": json.dumps(told["predicate"], ensure_ascii=False)[:TEXT] if told["predicate"] else "",
+        "total_records": told["total_records"] or 0,
+        "num_datasets": len(citations),
+        "dataset_citations": citations[:DATASETS],
+    }
+
+
+def _settings(ws: Workspace, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    reports = {stage: ws.report(stage) for stage in ("manifest", "download")}
+    return {stage: report.settings for stage, report in reports.items() if report} | {"split": settings}
+
+
+def _public(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without what is nobody else's business."""
+    told = {name: value for name, value in settings.items() if name not in PRIVATE}
+    return {
+        name: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+        for name, value in told.items()
+    }
+
+
+def by_number(reasons: dict[str, int]) -> list[tuple[str, int]]:
+    """The reasons with their numbers, the commonest first."""
+    return sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _rows(database: "duckdb.DuckDBPyConnection", query: str) -> list[dict[str, Any]]:
+    found = database.execute(query)
+    names = [column[0] for column in found.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+
+def _tally(database: "duckdb.DuckDBPyConnection", query: str) -> dict[Any, int]:
+    return dict(database.execute(query).fetchall())
+
+
+def _number(database: "duckdb.DuckDBPyConnection", query: str) -> int:
+    return int(database.execute(query).fetchall()[0][0])

@@ -1,0 +1,68 @@
+"""Groups: what must not be parted by the split, since it shows the same individual, day or place.
+
+Occurrences that have a photograph in common, or one that looks the same, are one group; by settings also those of one
+observer on one day, and those of one place.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import polars as pl
+
+GroupBy = Literal["observer-day", "place"]
+PLACE_DEGREES = 0.01  # side of a place's cell: 1.1 km from south to north, less from west to east
+
+
+def keys(occurrences: "pl.DataFrame", group_by: Sequence[GroupBy]) -> "pl.DataFrame":
+    """What each occurrence is grouped by.
+
+    INPUT: gbif_id, species_key and, for `group_by`, recorded_by, event_date, decimal_latitude, decimal_longitude as in
+    schemas.OCCURRENCES. OUTPUT: species_key, gbif_id; `day`, of an observer, and `place`, null where they are not known
+    or not asked for. A day without an observer is no key, nor is the place 0, 0.
+    """
+    import polars as pl
+
+    day = place = pl.lit(None, pl.String)
+    if "observer-day" in group_by:
+        date = pl.col("event_date").str.extract(r"^(\d{4}-\d\d-\d\d)(?:[T ][^/]*)?$")
+        who = pl.col("recorded_by").str.strip_chars().replace("", None)
+        day = pl.concat_str(pl.lit("observer-day"), who, date, separator="\0")
+    if "place" in group_by:
+        north, east = pl.col("decimal_latitude"), pl.col("decimal_longitude")
+        known = north.is_finite() & east.is_finite() & ~((north == 0) & (east == 0))
+        cells = [(degrees / PLACE_DEGREES).floor().cast(pl.Int32, strict=False) for degrees in (north, east)]
+        place = pl.when(known).then(pl.concat_str(pl.lit("place"), *cells, separator="\0"))
+    unique = occurrences.unique(["species_key", "gbif_id"], keep="first", maintain_order=True)
+    return unique.select("species_key", "gbif_id", day=day, place=place)
+
+
+def group(images: "pl.DataFrame", known: "pl.DataFrame") -> "pl.DataFrame":
+    """Give each photograph its group.
+
+    INPUT: images with species_key, gbif_id and cluster; `known` as `keys` gives it. OUTPUT: for each photograph, in
+    their order, `anchor`, the widest key of its occurrence, which no growth of the archive changes, and `group`, the
+    smallest anchor of all that is linked.
+    """
+    import polars as pl
+
+    from aitax_ray.dataset.components import components
+
+    rows = images.join(known, on=["species_key", "gbif_id"], how="left", maintain_order="left")
+    occurrence = pl.concat_str(pl.lit("occurrence"), "species_key", "gbif_id", separator="\0")
+    rows = rows.select("cluster", "day", anchor=pl.coalesce("place", "day", occurrence))
+    nodes = (
+        pl.concat([rows["anchor"], rows["day"].drop_nulls()]).unique().sort().to_frame("anchor").with_row_index("node")
+    )
+    rows = rows.join(nodes, on="anchor", maintain_order="left")
+    links = pl.concat(
+        [
+            rows.select("node", other=pl.col("node").first().over("cluster")),
+            rows.join(nodes.select(day="anchor", other="node"), on="day").select("node", "other"),
+        ]
+    ).unique()
+    lowest = components(nodes.height, *(links[side].cast(pl.Int64).to_numpy() for side in ("node", "other")))
+    # A day may be a node without being an anchor: the name is taken from the anchors.
+    return rows.select("anchor", number=pl.Series(lowest[rows["node"].to_numpy()])).select(
+        "anchor", group=pl.col("anchor").min().over("number")
+    )

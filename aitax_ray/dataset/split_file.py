@@ -1,0 +1,51 @@
+"""Somebody else's split, from a file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aitax_ray.errors import SettingsError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+KEYS = ("image_id", "url", "gbif_id")
+WORDS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
+    ("val", "valid", "validation", "dev"), "val"
+)
+
+
+def read_split_file(path: Path) -> "pl.DataFrame":
+    """Read a split: the columns `split` and one of image_id, url and gbif_id, as CSV, TSV or Parquet.
+
+    OUTPUT: image_id or gbif_id, and split ("train", "val", "test"), each key once. Raises SettingsError.
+    """
+    import polars as pl
+
+    from aitax_ray.schemas import image_id
+
+    try:
+        if path.suffix == ".parquet":
+            rows = pl.read_parquet(path)
+        else:
+            separator = "\t" if path.suffix in (".tsv", ".txt", ".tab") else ","
+            rows = pl.read_csv(path, infer_schema=False, separator=separator, encoding="utf8-lossy")
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise SettingsError(f"--split-file {path} cannot be read: {' '.join(str(error).split())[:200]}") from error
+    key = next((name for name in KEYS if name in rows.columns), None)
+    if key is None or "split" not in rows.columns:
+        raise SettingsError(
+            f"--split-file {path} has the columns {', '.join(rows.columns)}: "
+            f"it needs `split` and one of {', '.join(KEYS)}"
+        )
+    rows = rows.select(pl.col(key).cast(pl.String).str.strip_chars(), pl.col("split").cast(pl.String).str.strip_chars())
+    unknown = rows.filter(~pl.col("split").str.to_lowercase().is_in(list(WORDS)).fill_null(value=False))
+    if unknown.height:
+        raise SettingsError(f"--split-file {path}: {str(unknown['split'][0])!r} is none of {', '.join(WORDS)}")
+    rows = rows.with_columns(split=pl.col("split").str.to_lowercase().replace_strict(WORDS)).unique()
+    if key == "url":
+        rows = rows.select(image_id=pl.Series([image_id(url) for url in rows["url"]], dtype=pl.String), split="split")
+        key = "image_id"
+    twice = rows.filter(pl.len().over(key) > 1)[key].sort()
+    if len(twice):
+        raise SettingsError(f"--split-file {path}: {key} {twice[0]} is on two sides")
+    return rows

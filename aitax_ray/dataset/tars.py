@@ -1,0 +1,45 @@
+"""Tars for webdataset, and the spool in which photographs wait for the others of their tar."""
+
+import io
+import json
+import struct
+import tarfile
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_HEAD = struct.Struct("<40sI")  # of a photograph in the spool: image_id, bytes of the JPEG
+
+
+def collect(spool: Path, photographs: "pl.DataFrame") -> None:
+    records: dict[str, list[bytes]] = defaultdict(list)
+    for tar, image_id, jpeg in photographs.select("tar", "image_id", "jpeg").iter_rows():
+        records[tar] += [_HEAD.pack(image_id.encode(), len(jpeg)), jpeg]
+    for tar, parts in records.items():
+        with (spool / tar).open("ab") as file:  # there may be more of them than files one may have open
+            file.write(b"".join(parts))
+
+
+def read_spool(path: Path) -> dict[str, bytes]:
+    found = {}
+    with path.open("rb") as file:
+        while head := file.read(_HEAD.size):
+            image_id, size = _HEAD.unpack(head)
+            found[image_id.rstrip(b"\0").decode()] = file.read(size)
+    return found
+
+
+def write_tar(file: IO[bytes], jpegs: Mapping[str, bytes], rows: "pl.DataFrame") -> None:
+    """Write samples as webdataset reads them: members with the same name up to the first dot follow each other."""
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for row in rows.sort("image_id").iter_rows(named=True):
+            told = json.dumps(row, ensure_ascii=False).encode()
+            parts = {"jpg": jpegs[row["image_id"]], "cls": str(row["class_index"]).encode(), "json": told}
+            for ending, content in parts.items():
+                member = tarfile.TarInfo(f"{row['image_id']}.{ending}")  # no time, no owner: equal data, equal tars
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))

@@ -1,0 +1,99 @@
+import sys
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from aitax_ray.dataset.duplicates import find_clusters, judge
+from tests.dataset.test_similar import altered, random_hashes
+
+ROW = {
+    "species_key": "s", "name": "Aus bus", "cluster": "c", "jpeg_sha256": "", "license_id": "CC-BY-4.0",
+    "width": 400, "height": 300,
+}  # fmt: skip
+
+
+def judged(*rows: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    frame = pl.DataFrame([ROW | {"jpeg_sha256": row["image_id"]} | row for row in rows])
+    result = judge(frame)
+    assert result.height == frame.height
+    return dict(zip(frame["image_id"], result.iter_rows(), strict=True))
+
+
+def test_pixels_and_hashes_link_what_looks_the_same() -> None:
+    hashes = random_hashes(4)
+    near = altered(hashes, 10)
+    rows = {
+        "d": ("1", hashes[0]), "b": ("2", near[0]), "c": ("2", None), "a": ("3", hashes[1]), "e": ("", hashes[2]),
+        "f": (None, hashes[3]), "g": ("", None), "h": (None, None),
+    }  # fmt: skip
+    frame = pl.DataFrame(
+        [
+            {"image_id": name, "jpeg_sha256": sha, "phash": None if phash is None else phash.tobytes()}
+            for name, (sha, phash) in rows.items()
+        ],
+        schema={"image_id": pl.String, "jpeg_sha256": pl.String, "phash": pl.Binary},
+    )
+    together = dict(zip(frame["image_id"], find_clusters(frame, 16), strict=True))
+    assert together == {"d": "b", "b": "b", "c": "b"} | {name: name for name in "aefgh"}
+    exact = dict(zip(frame["image_id"], find_clusters(frame, 0), strict=True))
+    assert exact == {"b": "b", "c": "b"} | {name: name for name in "adefgh"}
+    assert find_clusters(frame.clear(), 16).to_list() == []
+
+
+def test_the_freest_licence_is_kept_then_the_largest_then_the_first() -> None:
+    assert judged(
+        {"image_id": "a", "license_id": "CC-BY-NC-4.0", "width": 4000},
+        {"image_id": "b", "license_id": "CC-BY-4.0"},
+        {"image_id": "c", "license_id": "CC-BY", "width": 401},
+        {"image_id": "d", "license_id": "unknown", "width": 9000},
+        {"image_id": "e", "license_id": "CC-BY-4.0", "width": 401},
+    ) == {"c": ("", "")} | dict.fromkeys("abde", ("near_duplicate", "c"))
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [("CC0-1.0", "CC-BY-4.0"), ("CC-PDM-1.0", "CC-BY"), ("CC-BY-4.0", "CC-BY-SA-4.0"), ("CC-BY-SA-3.0", "CC-BY-NC-4.0"),
+     ("CC-BY-NC-SA-4.0", "CC-BY-NC-ND-4.0"), ("CC-BY-NC-ND-4.0", "unknown"), ("CC-BY-NC", "all-rights-reserved")],
+)  # fmt: skip
+def test_a_licence_that_asks_for_less_is_kept(better: str, worse: str) -> None:
+    found = judged({"image_id": "a", "license_id": worse}, {"image_id": "b", "license_id": better})
+    assert found == {"a": ("near_duplicate", "b"), "b": ("", "")}
+
+
+def test_equal_pixels_are_called_exact() -> None:
+    rows = [{"image_id": name, "jpeg_sha256": sha} for name, sha in {"a": "1", "b": "1", "c": "2"}.items()]
+    assert judged(*rows) == {"a": ("", ""), "b": ("exact_duplicate", "a"), "c": ("near_duplicate", "a")}
+
+
+def test_of_several_species_all_of_it_leaves_and_they_are_named() -> None:
+    found = judged(
+        {"image_id": "a", "species_key": "2", "name": "Cus"},
+        {"image_id": "b", "species_key": "1", "name": "Aus"},
+        {"image_id": "c", "species_key": "1", "name": "Aus"},
+        {"image_id": "x", "cluster": "other"},
+    )
+    assert found == dict.fromkeys("abc", ("conflict", "Aus | Cus")) | {"x": ("", "")}
+
+
+def test_what_looks_like_nothing_else_stays() -> None:
+    rows = [{"image_id": name, "cluster": name} for name in "abc"]
+    assert judged(*rows) == dict.fromkeys("abc", ("", ""))
+
+
+def test_precision_and_recall_on_planted_copies() -> None:
+    """Copies as far from their originals as brighter or smaller copies are; no other is near."""
+    hashes = random_hashes(2000)
+    copies = np.concatenate([altered(hashes[:400], distance, seed=distance) for distance in (2, 8, 14)])
+    every = np.concatenate([hashes, copies])
+    frame = pl.DataFrame(
+        {"image_id": [f"{n:05}" for n in range(len(every))], "jpeg_sha256": "", "phash": [h.tobytes() for h in every]}
+    )
+    found = find_clusters(frame, 16).cast(pl.Int64).to_numpy()
+    planted = np.concatenate([np.arange(2000), np.tile(np.arange(400), 3)])
+    hits = (found[2000:] == planted[2000:]).sum()
+    recall, precision = hits / 1200, hits / (found != np.arange(len(every))).sum()
+    sys.stdout.write(f"planted copies: precision {precision:.4f}, recall {recall:.4f}\n")
+    assert recall > 0.99
+    assert precision == 1.0

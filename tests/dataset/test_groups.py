@@ -1,0 +1,93 @@
+from typing import Any
+
+import polars as pl
+import pytest
+
+from aitax_ray.dataset.groups import GroupBy, group, keys
+
+TYPES = dict.fromkeys(("gbif_id", "species_key", "recorded_by", "event_date"), pl.String) | dict.fromkeys(
+    ("decimal_latitude", "decimal_longitude"), pl.Float64
+)
+
+
+def occurrence(gbif_id: str, **known: Any) -> dict[str, Any]:
+    return {"gbif_id": gbif_id, "species_key": "s", "recorded_by": "", "event_date": "", **known}
+
+
+def grouped(
+    images: list[tuple[str, str]], occurrences: list[dict[str, Any]], *group_by: GroupBy
+) -> tuple[list[str], list[str]]:
+    """Anchors and groups of images, each given as its occurrence and cluster."""
+    frame = pl.DataFrame([{"gbif_id": g, "species_key": "s", "cluster": c} for g, c in images])
+    found = group(frame, keys(pl.DataFrame(occurrences, schema=TYPES), group_by))
+    return found["anchor"].to_list(), found["group"].to_list()
+
+
+def test_photographs_of_an_occurrence_and_what_looks_the_same_are_one_group() -> None:
+    images = [("g1", "a"), ("g1", "b"), ("g2", "b"), ("g3", "c"), ("g4", "d"), ("g4", "c"), ("g5", "e")]
+    anchors, groups = grouped(images, [])
+    assert anchors == [f"occurrence\0s\0{gbif_id}" for gbif_id, _ in images]
+    assert [name.rsplit("\0")[-1] for name in groups] == ["g1", "g1", "g1", "g3", "g3", "g3", "g5"]
+
+
+def test_an_id_in_two_species_is_two_occurrences() -> None:
+    frame = pl.DataFrame({"gbif_id": ["1", "1"], "species_key": ["s", "t"], "cluster": ["a", "b"]})
+    assert group(frame, keys(pl.DataFrame(schema=TYPES), ()))["group"].n_unique() == 2
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "together"),
+    [
+        (("Ann", "2020-05-01"), ("Ann", "2020-05-01T12:00:00"), True),
+        ((" Ann", "2020-05-01"), ("Ann ", "2020-05-01 12:00"), True),
+        (("Ann", "2020-05-01"), ("Ann", "2020-05-02"), False),
+        (("Ann", "2020-05-01"), ("Bob", "2020-05-01"), False),
+        (("", "2020-05-01"), ("", "2020-05-01"), False),
+        (("Ann", ""), ("Ann", ""), False),
+        (("Ann", "2020-05"), ("Ann", "2020-05"), False),
+        (("Ann", "2020-05-01/2020-05-09"), ("Ann", "2020-05-01/2020-05-09"), False),
+    ],
+)
+def test_an_observers_day_is_one_group_where_both_are_known(
+    one: tuple[str, str], other: tuple[str, str], together: bool
+) -> None:
+    occurrences = [occurrence(g, recorded_by=who, event_date=day) for g, (who, day) in (("g1", one), ("g2", other))]
+    _, groups = grouped([("g1", "a"), ("g2", "b")], occurrences, "observer-day")
+    assert (groups[0] == groups[1]) == together
+    _, groups = grouped([("g1", "a"), ("g2", "b")], occurrences)
+    assert groups[0] != groups[1]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "together"),
+    [
+        ((47.301, 8.502), (47.309, 8.508), True),
+        ((-47.301, -8.502), (-47.309, -8.508), True),
+        ((47.301, 8.502), (47.311, 8.502), False),
+        ((0.0, 0.0), (0.0, 0.0), False),
+        ((None, 8.5), (None, 8.5), False),
+        ((float("nan"), 8.5), (float("nan"), 8.5), False),
+    ],
+)
+def test_a_place_is_one_group_where_it_is_known(one: Any, other: Any, together: bool) -> None:
+    occurrences = [
+        occurrence(g, decimal_latitude=north, decimal_longitude=east)
+        for g, (north, east) in (("g1", one), ("g2", other))
+    ]
+    _, groups = grouped([("g1", "a"), ("g2", "b")], occurrences, "place")
+    assert (groups[0] == groups[1]) == together
+
+
+def test_days_link_places_and_places_link_days() -> None:
+    known = {
+        "g1": ("Ann", 1.001), "g2": ("Ann", 5.001), "g3": ("Bob", 5.002), "g4": ("Bob", 9.0), "g5": ("Cleo", 7.0),
+    }  # fmt: skip
+    occurrences = [
+        occurrence(g, recorded_by=who, event_date="2020-05-01", decimal_latitude=north, decimal_longitude=1.0)
+        for g, (who, north) in known.items()
+    ]
+    anchors, groups = grouped([(g, g) for g in known], occurrences, "observer-day", "place")
+    assert [name.split("\0")[0] for name in anchors] == ["place"] * 5
+    assert len(set(groups[:4])) == 1
+    assert groups[4] != groups[0]
+    assert set(groups) <= set(anchors)

@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from aitax_ray.dataset.split_file import read_split_file
+from aitax_ray.errors import SettingsError
+from aitax_ray.schemas import image_id
+
+
+def test_sides_come_by_image_url_or_occurrence(tmp_path: Path) -> None:
+    for key, name, values in (
+        ("image_id", "a.csv", ["1", "2", "3"]),
+        ("gbif_id", "b.parquet", ["1", "2", "3"]),
+        ("url", "c.tsv", ["http://a/1", "http://a/2", "http://a/3"]),
+    ):
+        frame = pl.DataFrame({"other": ["x"] * 3, key: values, "split": ["train", "Validation", " TEST "]})
+        if name.endswith("parquet"):
+            frame.write_parquet(tmp_path / name)
+        else:
+            frame.write_csv(tmp_path / name, separator="\t" if name.endswith("tsv") else ",")
+        found = read_split_file(tmp_path / name)
+        expected = [image_id(url) for url in values] if key == "url" else values
+        assert found.columns == ["gbif_id" if key == "gbif_id" else "image_id", "split"]
+        assert dict(found.iter_rows()) == dict(zip(expected, ["train", "val", "test"], strict=True))
+
+
+def test_the_same_row_twice_is_one(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("image_id,split\n1,val\n1,dev\n", "utf-8")
+    assert read_split_file(tmp_path / "a.csv").rows() == [("1", "val")]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("image_id,side\n1,train\n", "has the columns image_id, side: it needs `split` and one of image_id, url"),
+        ("split\ntrain\n", "it needs `split` and one of"),
+        ("image_id,split\n1,holdout\n", "'holdout' is none of train, training, test"),
+        ("image_id,split\n1,\n", "'None' is none of"),
+        ("image_id,split\n1,train\n1,test\n", "image_id 1 is on two sides"),
+        ("", "cannot be read"),
+    ],
+)
+def test_what_is_no_split_is_refused_with_the_reason(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "a.csv").write_text(text, "utf-8")
+    with pytest.raises(SettingsError, match=told):
+        read_split_file(tmp_path / "a.csv")
