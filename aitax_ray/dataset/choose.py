@@ -60,7 +60,7 @@ def choose(ws: Workspace, settings: "SplitSettings") -> "pl.DataFrame":
 
 
 def _bound_species(images: "pl.DataFrame", settings: "SplitSettings") -> "pl.DataFrame":
-    """Keep --max-images of a species, those in test first; then leave out species with fewer than --min-images."""
+    """Keep --max-images of a species, then leave out species with fewer than --min-images."""
     import polars as pl
 
     from aitax_ray.dataset.assign import draw
@@ -68,7 +68,7 @@ def _bound_species(images: "pl.DataFrame", settings: "SplitSettings") -> "pl.Dat
     is_left = pl.col("reason") == ""
     if settings.max_images is not None:
         drawn = pl.Series("drawn", draw(settings.seed, images["image_id"]))
-        rank = pl.struct(~is_left, ~pl.col("was_tested"), "drawn").rank("ordinal").over("species_key")
+        rank = pl.struct(~is_left, "drawn").rank("ordinal").over("species_key")
         images = images.with_columns(drawn).with_columns(rank=rank)
         images = _leave_out(images, pl.col("rank") > settings.max_images, reasons.ABOVE_MAX_IMAGES).drop(
             "drawn", "rank"
@@ -104,18 +104,24 @@ def _assign(images: "pl.DataFrame", settings: "SplitSettings") -> "pl.DataFrame"
 
 
 def _tested_earlier(ws: Workspace, settings: "SplitSettings") -> "pl.Series":
-    """The photographs that a split with the same seed and share of test had in test."""
+    """The photographs that the last split had in test, if it drew by the same seed, share and groups."""
     import polars as pl
 
     none = pl.Series("image_id", [], pl.String)
     if settings.split_file is not None or not ws.storage.exists(workspace.SPLIT):
         return none
     table = ws.storage.read_table(workspace.SPLIT)
-    mark = {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
-    if (mark.get("seed"), mark.get("test")) != (str(settings.seed), str(settings.test)):
+    told = {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
+    mark = {name: value for name, value in told.items() if name in drawn_by(settings)}
+    if mark != drawn_by(settings):
         return none
     earlier = pl.DataFrame(table.select(["image_id", "split"]))
     return earlier.filter(pl.col("split") == "test")["image_id"]
+
+
+def drawn_by(settings: "SplitSettings") -> dict[str, str]:
+    """What decides which groups are drawn for test, as split.parquet keeps it in its metadata."""
+    return {"seed": str(settings.seed), "test": str(settings.test), "group_by": " ".join(sorted(settings.group_by))}
 
 
 def _leave_out(

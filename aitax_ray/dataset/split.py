@@ -53,10 +53,10 @@ class SplitSettings(StageSettings):
 
     def result_fields(self) -> dict[str, Any]:
         """The settings that decide what comes out, and the content of the split file."""
-        content = b""
+        told = ""
         if self.split_file is not None and self.split_file.is_file():
-            content = self.split_file.read_bytes()
-        return super().result_fields() | {"split_file_sha256": hashlib.sha256(content).hexdigest()}
+            told = hashlib.sha256(self.split_file.read_bytes()).hexdigest()
+        return super().result_fields() | {"split_file_sha256": told}
 
     @field_validator("split_file")
     @classmethod
@@ -77,8 +77,8 @@ def split(settings: SplitSettings) -> StageReport:
 
     Reads images/ and, for what the photographs are known to show today, manifest/. Writes split/split.parquet
     (schemas.SPLIT), split/excluded.parquet (schemas.EXCLUDED), split/attribution.csv, split/related_datasets.json, and
-    the data card: split/data_card.html, .json and croissant.json. What an earlier run with the same seed and share had
-    in test stays there. Raises SettingsError, and DataError when fewer than two species are left.
+    the data card: split/data_card.html, .json and croissant.json. What the last run had in test, by the same --seed,
+    --test and --group-by, stays there. Raises SettingsError, and DataError when fewer than two species are left.
     """
     ws = Workspace(settings.root)
     # Incremental for the sake of what was in test: see dataset.assign.
@@ -91,7 +91,7 @@ def _split(ws: Workspace, settings: SplitSettings) -> Outcome:
     from aitax_ray import schemas
     from aitax_ray.dataset.attribution import write_attribution
     from aitax_ray.dataset.card import write_card
-    from aitax_ray.dataset.choose import choose
+    from aitax_ray.dataset.choose import choose, drawn_by
 
     images = choose(ws, settings)
     used = images.filter(pl.col("reason") == "")
@@ -100,9 +100,8 @@ def _split(ws: Workspace, settings: SplitSettings) -> Outcome:
     classes = species.to_frame().with_columns(class_index=pl.int_range(pl.len(), dtype=pl.Int32))
     rows = used.join(classes, on="species_key", maintain_order="left").select(schemas.SPLIT.names)
     left = images.filter(pl.col("reason") != "").select(schemas.EXCLUDED.names)
-    mark = {"seed": str(settings.seed), "test": str(settings.test)}
-    table = rows.to_arrow().cast(schemas.SPLIT)
-    ws.storage.write_table(workspace.SPLIT, table.replace_schema_metadata(mark))
+    table = rows.to_arrow().cast(schemas.SPLIT).replace_schema_metadata(drawn_by(settings))
+    ws.storage.write_table(workspace.SPLIT, table)
     ws.storage.write_table(workspace.EXCLUDED, left.to_arrow().cast(schemas.EXCLUDED))
     outcome = Outcome(
         counts={

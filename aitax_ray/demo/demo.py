@@ -71,8 +71,9 @@ def run_demo(root: Path, *, once: bool, port: int) -> None:
         )
         identify_files([photo], engine=None, url=service, together=False, max_results=3, as_json=False)
         log.info(
-            "top-1 on the test split: %.1f %% (%d photographs, %d species), after %.0f s; report: %s",
-            100 * top1, counts["test"], counts["species"], time.monotonic() - begin, root / "evaluation/report.html",
+            "top-1 on the test split: %.1f %% (%d photographs, %d species), after %.0f s; data: %s, report: %s",
+            100 * top1, counts["test"], counts["species"], time.monotonic() - begin, root / "split/data_card.html",
+            root / "evaluation/report.html",
         )  # fmt: skip
         if not once:
             wait_for_ctrl_c(service)

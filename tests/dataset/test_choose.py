@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from aitax_ray import schemas, workspace
-from aitax_ray.dataset.choose import choose
+from aitax_ray.dataset.choose import choose, drawn_by
 from aitax_ray.dataset.split import SplitSettings
 from aitax_ray.errors import SettingsError
 from aitax_ray.settings import build_settings
@@ -200,7 +200,7 @@ def test_what_is_in_test_is_never_trained_on_however_the_archive_grows(
             Storage(root).delete("")
             if before:  # what an earlier run left, as the stage finds it
                 kept = pl.DataFrame({"image_id": list(before), "split": list(before.values())}).to_arrow()
-                kept = kept.replace_schema_metadata({"seed": "0", "test": "0.2"})
+                kept = kept.replace_schema_metadata(drawn_by(SplitSettings(root=root, test=0.2, group_by=group_by)))
                 Storage(store(root, photos, known=known)).write_table(workspace.SPLIT, kept)
             else:
                 store(root, photos, known=known)
@@ -219,11 +219,17 @@ def test_what_is_in_test_is_never_trained_on_however_the_archive_grows(
             before = sides
 
 
-def test_an_earlier_split_with_another_seed_or_share_binds_nothing(tmp_path: Path) -> None:
+def test_an_earlier_split_that_was_drawn_otherwise_binds_nothing(tmp_path: Path) -> None:
     root = store(str(tmp_path), plain(30))
     free = {name: row["split"] for name, row in chosen(root).items()}
     earlier = pl.DataFrame({"image_id": list(free), "split": ["test"] * len(free)}).to_arrow()
-    for mark, bound in (({"seed": "0", "test": "0.1"}, True), ({"seed": "1", "test": "0.1"}, False), ({}, False)):
+    same = drawn_by(SplitSettings(root=root))
+    for mark, bound in (
+        (same, True),
+        (same | {"seed": "1"}, False),
+        (same | {"group_by": "place"}, False),
+        ({}, False),
+    ):
         Storage(root).write_table(workspace.SPLIT, earlier.replace_schema_metadata(mark))
         found = {name: row["split"] for name, row in chosen(root).items()}
         assert (found == free) != bound
