@@ -17,6 +17,12 @@ _CC = r"creative\s?commons|(?<![a-z])cc(?![a-z])|licen[cs]es?/"
 _BY = re.compile(r"(?<![a-z])by(?![a-z])")
 _CC_BY = re.compile(rf"(?:{_CC})[^a-z0-9]*by(?![a-z])")
 _CODE = re.compile(r"(?<![a-z])by((?:[^a-z0-9]+(?:nc|nd|sa)(?![a-z]))+)")  # by-nc-sa, BY NC, by/nc, BY (NC)
+_DEED = re.compile(r"CC-(BY(?:-(?:NC|ND|SA))*)-(\d\.\d)")
+_PUBLIC_DOMAIN_DEEDS = {
+    "CC0-1.0": "https://creativecommons.org/publicdomain/zero/1.0/",
+    "CC-PDM-1.0": "https://creativecommons.org/publicdomain/mark/1.0/",
+    PUBLIC_DOMAIN: "https://creativecommons.org/publicdomain/mark/1.0/",
+}
 _WORDS = {
     "nc": re.compile(r"no[nt]?[^a-z0-9]*(?:for )?commercial"),
     "nd": re.compile(r"no[^a-z0-9]*deriv"),
@@ -69,3 +75,16 @@ def _creative_commons(parts: set[str], text: str) -> str:
     version = _VERSION.search(text)
     order = [part.upper() for part in ("nc", "nd", "sa") if part in parts]
     return "-".join(["CC-BY", *order, *([version[1].replace("_", ".")] if version else [])])
+
+
+def deed(license_id: str) -> str:
+    """The page that explains a Creative Commons licence or mark, named as `normalise` names it; else "".
+
+    Without its version, which the author did not tell, there is none that would be the author's.
+
+    >>> deed("CC-BY-NC-4.0"), deed("CC-BY")
+    ('https://creativecommons.org/licenses/by-nc/4.0/', '')
+    """
+    if match := _DEED.fullmatch(license_id):
+        return f"https://creativecommons.org/licenses/{match[1].lower()}/{match[2]}/"
+    return _PUBLIC_DOMAIN_DEEDS.get(license_id, "")

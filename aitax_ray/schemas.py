@@ -133,6 +133,9 @@ EXCLUDED = pa.schema(
     }
 )
 
+# A photograph that was in test once, and what had decided that: the seed, the share of test, what groups were made by.
+TESTED = pa.schema({"image_id": key, "drawn_by": text})
+
 EMBEDDINGS = pa.schema({"image_id": key, "embedding": pa.list_(pa.float32())})  # unit length
 
 # What the index needs to say of the photograph at a row of the searcher.

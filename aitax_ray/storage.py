@@ -109,12 +109,24 @@ class Storage:
         except (OSError, pa.ArrowInvalid) as error:
             raise StorageError(f"{self.full(path)} cannot be read: {_reason(error)}") from error
 
-    def read_batches(self, path: str, columns: list[str], num_rows: int) -> Iterator[pa.Table]:
-        """Read a Parquet file in tables of at most `num_rows` rows, so that it need not fit into memory."""
+    def read_batches(
+        self, path: str, columns: list[str], num_rows: int, schema: pa.Schema | None = None
+    ) -> Iterator[pa.Table]:
+        """Read a Parquet file in tables of at most `num_rows` rows, so that it need not fit into memory.
+
+        With a `schema`, a column that the file does not have is null.
+        """
         try:
             with pq.ParquetFile(self.full(path), filesystem=self.fs) as file:
-                for batch in file.iter_batches(num_rows, columns=columns):
-                    yield pa.Table.from_batches([batch])
+                absent = (
+                    [] if schema is None else [schema.field(n) for n in columns if n not in file.schema_arrow.names]
+                )
+                there = [name for name in columns if name not in {field.name for field in absent}]
+                for batch in file.iter_batches(num_rows, columns=there):
+                    table = pa.Table.from_batches([batch])
+                    for field in absent:
+                        table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+                    yield table if schema is None else table.select(columns)
         except (OSError, pa.ArrowInvalid) as error:
             raise StorageError(f"{self.full(path)} cannot be read: {_reason(error)}") from error
 

@@ -1,6 +1,6 @@
 import pytest
 
-from aitax_ray.licenses import Policy, is_admitted, normalise
+from aitax_ray.licenses import Policy, deed, is_admitted, normalise
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,21 @@ ANY = [*NON_COMMERCIAL, "all-rights-reserved", "unknown"]
 @pytest.mark.parametrize(("policy", "admitted"), [("open", OPEN), ("non-commercial", NON_COMMERCIAL), ("any", ANY)])
 def test_a_policy_admits_what_it_says(policy: Policy, admitted: list[str]) -> None:
     assert [name for name in ANY if is_admitted(name, policy)] == admitted
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("http://creativecommons.org/licenses/by/4.0/legalcode", "https://creativecommons.org/licenses/by/4.0/"),
+        ("CC BY-NC-SA 3.0", "https://creativecommons.org/licenses/by-nc-sa/3.0/"),
+        ("CC_BY_NC_ND_2_5", "https://creativecommons.org/licenses/by-nc-nd/2.5/"),
+        ("CC0", "https://creativecommons.org/publicdomain/zero/1.0/"),
+        ("Public Domain Mark", "https://creativecommons.org/publicdomain/mark/1.0/"),
+        ("public domain", "https://creativecommons.org/publicdomain/mark/1.0/"),
+        ("CC BY", ""),
+        ("all rights reserved", ""),
+        ("", ""),
+    ],
+)
+def test_a_licence_leads_to_its_deed(text: str, url: str) -> None:
+    assert deed(normalise(text)) == url

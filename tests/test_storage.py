@@ -286,3 +286,13 @@ def test_a_home_folder_and_a_trailing_slash_are_understood(tmp_path: Path, monke
 def test_storage_can_be_sent_to_another_process(local: Storage) -> None:
     local.write_bytes("a", b"1")
     assert pickle.loads(pickle.dumps(local)).read_bytes("a") == b"1"
+
+
+def test_a_column_that_an_earlier_version_did_not_write_is_null(storage: Storage) -> None:
+    schema = pa.schema({"key": pa.string(), "new": pa.float32()})
+    storage.write_table("t/0.parquet", TABLE)
+    expected = [{"key": key, "new": None} for key in "abc"]
+    assert storage.read_table("t", ["key", "new"], schema).to_pylist() == expected
+    (batch,) = storage.read_batches("t/0.parquet", ["new", "key"], 9, schema)
+    assert batch.column_names == ["new", "key"]
+    assert batch.to_pylist() == expected

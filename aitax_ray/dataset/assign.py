@@ -1,13 +1,13 @@
 """Assign groups to train, val and test.
 
-A group draws a number in [0, 1) from a hash of (seed, anchor), the smallest one of its anchors; below `test` it is for
-test, above that and below `test` + `val` for validation. So what is added to an archive changes nothing for what was
-there, and a group that grows together with others can only move towards test: whatever was in test stays there.
+A group draws a number in [0, 1) from a hash of (seed, name of the group); below `test` it is for test, above that and
+below `test` + `val` for validation. So what is added to an archive changes nothing for what was there, unless it links
+two groups.
 
-A species that drew no photograph for a side gets one: of two or more groups one is for validation, of three or more
-one for test, and one always stays for training. These choices cannot follow from the archive alone: if of any three
-groups one is for test, then of all but two of any larger number, since each three of them must keep theirs. They are
-kept by giving `earlier` what an earlier split of the smaller archive had in test.
+A species that drew no group for a side gets one: of two or more groups one is for validation, of three or more one for
+test, and one always stays for training. These choices cannot follow from the archive alone: if of any three groups one
+is for test, then of all but two of any larger number, since each three of them must keep theirs. So `earlier` says what
+was in test before, which stays there.
 """
 
 import hashlib

@@ -3,14 +3,14 @@
 `described` is also where export takes its rows from: all that the manifest knows of the photographs in use.
 """
 
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aitax_ray import licenses, schemas, workspace
+from aitax_ray import schemas, workspace
 from aitax_ray.errors import DataError, StaleArtifactError, StorageError
+from aitax_ray.licenses import deed
 from aitax_ray.workspace import StageReport, Workspace
 
 if TYPE_CHECKING:
@@ -26,12 +26,6 @@ OCCURRENCE = "https://www.gbif.org/occurrence/"
 ROWS_PER_BATCH = 16_384
 # What spreadsheets take for the beginning of a formula: https://owasp.org/www-community/attacks/CSV_Injection
 _FORMULA = r"^(\s*[=+\-@＝＋－＠]|[\t\r\n])"
-_CC = re.compile(r"CC-(BY(?:-(?:NC|ND|SA))*)-(\d\.\d)")
-_PUBLIC_DOMAIN = {
-    "CC0-1.0": "https://creativecommons.org/publicdomain/zero/1.0/",
-    "CC-PDM-1.0": "https://creativecommons.org/publicdomain/mark/1.0/",
-    licenses.PUBLIC_DOMAIN: "https://creativecommons.org/publicdomain/mark/1.0/",
-}
 
 
 def write_attribution(ws: Workspace) -> dict[str, int]:
@@ -58,7 +52,11 @@ def write_attribution(ws: Workspace) -> dict[str, int]:
             with Path(folder, name).open("wb") as file:
                 file.write(csv_lines(pl.DataFrame(schema=dict.fromkeys(COLUMNS, pl.String)), header=True))
                 for batch in described(ws, rows):
-                    used = batch.select(COLUMNS)
+                    used = batch.select(COLUMNS).with_columns(
+                        # It is made to be shown: of a file on somebody's machine only the name.
+                        url=pl.col("url").str.replace(r"^(?i)file:.*/", ""),
+                        references=pl.when(pl.col("references").str.contains(r"^(?i)https?://")).then("references"),
+                    )
                     file.write(csv_lines(used.with_columns(pl.col(pl.String).str.replace(_FORMULA, "'${1}"))))
                     keys.append(used.filter(pl.col("dataset_key") != "").select(keys[0].columns).unique())
             ws.storage.upload(Path(folder), workspace.ATTRIBUTION.rsplit("/", 1)[0])
@@ -114,7 +112,7 @@ def described(ws: Workspace, rows: "pl.DataFrame") -> Iterator["pl.DataFrame"]:
     of_gbif = pl.col("gbif_id").str.contains(r"^[0-9]+$") & pl.col("dataset_key").str.contains(UUID)
     num_known = 0
     for file in ws.storage.files(workspace.MEDIA, ".parquet"):
-        for table in ws.storage.read_batches(file.path, media, ROWS_PER_BATCH):
+        for table in ws.storage.read_batches(file.path, media, ROWS_PER_BATCH, schemas.MEDIA):
             batch: Any = pl.from_arrow(table)
             # The manifest may be many times the split, and is sorted: a batch has to do with few rows of it.
             first, last = pl.lit(batch["image_id"].min()), pl.lit(batch["image_id"].max())
@@ -131,7 +129,7 @@ def described(ws: Workspace, rows: "pl.DataFrame") -> Iterator["pl.DataFrame"]:
     if num_known < rows.height:
         raise DataError(
             f"{rows.height - num_known:,} photographs of the split are not in the manifest: "
-            f"run `aitax split --root {ws.root} --force`"
+            f"run `aitax split --root {ws.root}` again"
         )
 
 
@@ -141,16 +139,3 @@ def csv_lines(batch: "pl.DataFrame", *, header: bool = False) -> bytes:
 
     text = batch.with_columns(pl.col(pl.String).replace("", None))
     return text.write_csv(include_header=header, line_terminator="\r\n").encode()
-
-
-def deed(license_id: str) -> str:
-    """The page that explains a Creative Commons licence or mark, named as `licenses` names it; else "".
-
-    Without its version, which the author did not tell, there is none that would be the author's.
-
-    >>> deed("CC-BY-NC-4.0"), deed("CC-BY")
-    ('https://creativecommons.org/licenses/by-nc/4.0/', '')
-    """
-    if match := _CC.fullmatch(license_id):
-        return f"https://creativecommons.org/licenses/{match[1].lower()}/{match[2]}/"
-    return _PUBLIC_DOMAIN.get(license_id, "")

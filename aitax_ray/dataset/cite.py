@@ -41,28 +41,36 @@ def cite(
 
     With `datasets` the citations of the datasets too; with `as_json` only the body of the request. Reads
     archive/query.json, split/split.parquet and split/related_datasets.json. Raises SettingsError when `source_url` is
-    no http(s) URL, MissingArtifactError and StaleArtifactError when `split` is not complete, DataError when no
-    photograph in use comes from a dataset of GBIF.
+    no http(s) URL, MissingArtifactError and StaleArtifactError when `split` is not complete; with `as_json`
+    DataError when no photograph in use comes from a dataset of GBIF.
     """
     if source_url and not re.fullmatch(r"https?://[^\s/?#]+\.[^\s<>\"{}|\\^`]+", source_url, re.IGNORECASE):
         raise SettingsError(f"--source-url {source_url} is no http(s) address: give {WHAT_URL}")
     ws = Workspace(root)
     require_split(ws)
     query: dict[str, Any] = ws.storage.read_json(workspace.QUERY)
-    body = _body(ws, query, title, source_url)
+    cited = ["Cite the data as", _indented(query.get("citation") or "(nothing is known of how to cite them)")]
+    related = _related(ws)
+    if not related:
+        told = (
+            "there is nothing to register: no photograph of the data set comes from a dataset of GBIF; "
+            f"{workspace.ATTRIBUTION} tells whose they are"
+        )
+        if as_json:
+            raise DataError(told)
+        return "\n\n".join([*cited, f"{told[0].upper()}{told[1:]}."]) + "\n"
+    body = _body(ws, query, related, title, source_url)
     if as_json:
         if not source_url:
             log.warning("sourceUrl is not a URL yet, and GBIF will refuse it: give --source-url, %s", WHAT_URL)
         return _as_json(body)
-    parts = ["Cite the data as", _indented(query.get("citation") or "(nothing is known of how to cite them)")]
     if datasets:
-        parts += [_datasets(query, list(body["relatedDatasets"]))]
-    parts += [_how(root, body, source_url)]
-    return "\n\n".join(parts) + "\n"
+        cited += [_datasets(query, list(body["relatedDatasets"]))]
+    return "\n\n".join([*cited, _how(root, body, source_url)]) + "\n"
 
 
-def _body(ws: Workspace, query: dict[str, Any], title: str | None, source_url: str | None) -> dict[str, Any]:
-    """The body of the request."""
+def _related(ws: Workspace) -> dict[str, int]:
+    """The records in use of each dataset of GBIF."""
     if not ws.storage.exists(workspace.RELATED_DATASETS):
         raise DataError(
             f"{ws.storage.full(workspace.RELATED_DATASETS)} is not there: run `aitax split --root {ws.root} --force`"
@@ -76,11 +84,13 @@ def _body(ws: Workspace, query: dict[str, Any], title: str | None, source_url: s
             f"{len(counts):,}",
             min(counts.keys() - related.keys()),
         )
-    if not related:
-        raise DataError(
-            "there is nothing to register: no photograph of the data set comes from a dataset of GBIF; "
-            f"{workspace.ATTRIBUTION} tells whose they are"
-        )
+    return related
+
+
+def _body(
+    ws: Workspace, query: dict[str, Any], related: dict[str, int], title: str | None, source_url: str | None
+) -> dict[str, Any]:
+    """The body of the request."""
     split = ws.storage.read_table(workspace.SPLIT, ["species_key", "split"])
     num_species = pc.count_distinct(split["species_key"]).as_py()
     sides = {side: pc.sum(pc.equal(split["split"], side)).as_py() or 0 for side in SIDES}

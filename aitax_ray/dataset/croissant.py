@@ -4,7 +4,6 @@ JSON-LD after https://docs.mlcommons.org/croissant/docs/croissant-spec.html.
 """
 
 import posixpath
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from aitax_ray import schemas, workspace
+from aitax_ray.licenses import deed
 
 CONTEXT = {
     "@language": "en",
@@ -79,7 +79,7 @@ def croissant(
         f"identification with. {kept}",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "citeAs": query["citation"],
-        "license": [url for entry in facts["licenses"]["top"] if (url := license_url(entry["name"]))],
+        "license": [url for entry in facts["licenses"]["top"] if (url := deed(entry["name"]))],
         "url": doi or "https://www.gbif.org",
         "sameAs": doi,
         "creator": {"@type": "sc:Organization", "name": "The people and publishers named in attribution.csv"},
@@ -93,19 +93,6 @@ def croissant(
         "recordSet": _record_sets(files),
     }
     return {name: value for name, value in described.items() if value != ""}
-
-
-def license_url(license_id: str) -> str:
-    """The URL of a licence by its name as `licenses` gives it; "" for what names none.
-
-    >>> license_url("CC-BY-NC-4.0"), license_url("CC-BY"), license_url("unknown")
-    ('https://creativecommons.org/licenses/by-nc/4.0/', 'CC-BY', '')
-    """
-    if license_id in ("CC0-1.0", "CC-PDM-1.0"):
-        return f"https://creativecommons.org/publicdomain/{'zero' if license_id == 'CC0-1.0' else 'mark'}/1.0/"
-    if found := re.fullmatch(r"CC-(BY(?:-NC|-ND|-SA)*)-(\d\.\d)", license_id):
-        return f"https://creativecommons.org/licenses/{found[1].lower()}/{found[2]}/"
-    return license_id if license_id != "unknown" else ""
 
 
 def _path(path: str, folder: str) -> str:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from aitax_ray.dataset.reasons import CONFLICT, EXACT_DUPLICATE, NEAR_DUPLICATE
+from aitax_ray.dataset.reasons import EXACT_DUPLICATE, NEAR_DUPLICATE
 
 if TYPE_CHECKING:
     import polars as pl
@@ -40,12 +40,23 @@ def find_clusters(images: "pl.DataFrame", max_distance: int) -> "pl.Series":
     return found.select(pl.col("image_id").min().over("cluster"))["image_id"].rename("cluster")
 
 
-def judge(images: "pl.DataFrame") -> "pl.DataFrame":
-    """Which photographs of clusters leave: `reason` ("" for those that stay) and `detail` for each row, in its order.
+def contradictions(images: "pl.DataFrame") -> "pl.Series":
+    """For each photograph the names of the species under which its cluster stands, joined; "" where it is one.
 
-    INPUT: image_id, species_key, name (of the species), cluster, jpeg_sha256, license_id, width, height. Of a species
-    the freest licence is kept, then the largest, then the smallest image_id. `detail` is the image_id that is kept or,
-    for a conflict, the names of the species.
+    INPUT: species_key, name (of the species), cluster.
+    """
+    import polars as pl
+
+    names = pl.col("name").unique().sort().str.join(" | ").over("cluster")
+    several = pl.col("species_key").n_unique().over("cluster") > 1
+    return images.select(species=pl.when(several).then(names).otherwise(pl.lit("")))["species"]
+
+
+def copies(images: "pl.DataFrame") -> "pl.DataFrame":
+    """Which photographs are copies of one that is kept: `reason` ("" for those that stay) and `detail`, the one kept.
+
+    INPUT: image_id, cluster, jpeg_sha256, license_id, width, height, of clusters of one species. The freest licence is
+    kept, then the largest, then the smallest image_id. OUTPUT: a row for each photograph, in their order.
     """
     import polars as pl
 
@@ -53,29 +64,19 @@ def judge(images: "pl.DataFrame") -> "pl.DataFrame":
         images.with_row_index("number")
         .filter(pl.len().over("cluster") > 1)
         .with_columns(
-            license=_restrictions(pl.col("license_id")),
-            size=-pl.col("width").cast(pl.Int64) * pl.col("height"),
-            species=pl.col("species_key").n_unique().over("cluster"),
+            license=_restrictions(pl.col("license_id")), size=-pl.col("width").cast(pl.Int64) * pl.col("height")
         )
         .sort("cluster", "license", "size", "image_id")
     )
-    kept = pl.col("image_id").first().over("cluster")
-    names = pl.col("name").unique().sort().str.join(" | ").over("cluster")
+    kept, sha = (pl.col(name).first().over("cluster") for name in ("image_id", "jpeg_sha256"))
     judged = ordered.select(
         "number",
-        reason=pl.when(pl.col("species") > 1)
-        .then(pl.lit(CONFLICT))
-        .when(pl.col("image_id") == kept)
-        .then(pl.lit(""))
-        .when((pl.col("jpeg_sha256") != "") & (pl.col("jpeg_sha256") == pl.col("jpeg_sha256").first().over("cluster")))
+        reason=pl.when((pl.col("jpeg_sha256") != "") & (pl.col("jpeg_sha256") == sha))
         .then(pl.lit(EXACT_DUPLICATE))
         .otherwise(pl.lit(NEAR_DUPLICATE)),
-        detail=pl.when(pl.col("species") > 1)
-        .then(names)
-        .when(pl.col("image_id") == kept)
-        .then(pl.lit(""))
-        .otherwise(kept),
-    )  # fmt: skip
+        detail=kept,
+        is_kept=pl.col("image_id") == kept,
+    ).filter(~pl.col("is_kept"))
     rows = images.select(pl.row_index("number")).join(judged, on="number", how="left", maintain_order="left")
     return rows.select(pl.col("reason", "detail").fill_null(""))
 

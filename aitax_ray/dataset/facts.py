@@ -121,7 +121,7 @@ def _tie(ws: Workspace, database: "duckdb.DuckDBPyConnection") -> None:
         CREATE TABLE used AS SELECT split.image_id, split.gbif_id, split.species_key, split AS side, "group",
             license_id, dataset_key, host, country_code, basis_of_record, first_year, last_year, width, height
         FROM split LEFT JOIN listed USING (image_id) LEFT JOIN place USING (gbif_id)
-            LEFT JOIN (SELECT image_id, width, height FROM images) AS stored USING (image_id)"""
+            LEFT JOIN (SELECT DISTINCT ON (image_id) image_id, width, height FROM images) AS stored USING (image_id)"""
     )
 
 

@@ -37,18 +37,20 @@ def keys(occurrences: "pl.DataFrame", group_by: Sequence[GroupBy]) -> "pl.DataFr
     return unique.select("species_key", "gbif_id", day=day, place=place)
 
 
-def group(images: "pl.DataFrame", known: "pl.DataFrame") -> "pl.DataFrame":
+def group(images: "pl.DataFrame", known: "pl.DataFrame", shared: "pl.DataFrame | None" = None) -> "pl.Series":
     """Give each photograph its group.
 
-    INPUT: images with species_key, gbif_id and cluster; `known` as `keys` gives it. OUTPUT: for each photograph, in
-    their order, `anchor`, the widest key of its occurrence, which no growth of the archive changes, and `group`, the
-    smallest anchor of all that is linked.
+    INPUT: images with species_key, gbif_id and cluster; `known` as `keys` gives it; `shared`, like images, further
+    occurrences of the same photographs. OUTPUT: for each photograph, in their order, the smallest of the keys that are
+    linked, of each occurrence the widest.
     """
     import polars as pl
 
     from aitax_ray.dataset.components import components
 
-    rows = images.join(known, on=["species_key", "gbif_id"], how="left", maintain_order="left")
+    columns = ["species_key", "gbif_id", "cluster"]
+    rows = images.select(columns) if shared is None else pl.concat([images.select(columns), shared.select(columns)])
+    rows = rows.join(known, on=["species_key", "gbif_id"], how="left", maintain_order="left")
     occurrence = pl.concat_str(pl.lit("occurrence"), "species_key", "gbif_id", separator="\0")
     rows = rows.select("cluster", "day", anchor=pl.coalesce("place", "day", occurrence))
     nodes = (
@@ -63,6 +65,5 @@ def group(images: "pl.DataFrame", known: "pl.DataFrame") -> "pl.DataFrame":
     ).unique()
     lowest = components(nodes.height, *(links[side].cast(pl.Int64).to_numpy() for side in ("node", "other")))
     # A day may be a node without being an anchor: the name is taken from the anchors.
-    return rows.select("anchor", number=pl.Series(lowest[rows["node"].to_numpy()])).select(
-        "anchor", group=pl.col("anchor").min().over("number")
-    )
+    rows = rows.select("anchor", number=pl.Series(lowest[rows["node"].to_numpy()]))
+    return rows.select(group=pl.col("anchor").min().over("number"))["group"].head(images.height)

@@ -18,14 +18,16 @@ LISTED = ["image_id", "gbif_id", "species_key", "license_id", "url", "title", "d
 def read_photographs(ws: Workspace, min_side: int | None) -> "pl.DataFrame":
     """A row per stored photograph, sorted by image_id, whatever the order of files.
 
-    OUTPUT: image_id, gbif_id, species_key, license_id, width, height, jpeg_sha256, phash; and `reason`, NOT_IN_MANIFEST
-    or that of the rule it breaks, else "". `min_side` is that of the rules, None for no rules. What the photograph
-    shows is what the manifest says today, not what it said when it was fetched.
+    OUTPUT: image_id, gbif_id, species_key, license_id, width, height, jpeg_sha256, phash, has_hash; and `reason`,
+    NOT_IN_MANIFEST or that of the rule it breaks, else "". `min_side` is that of the rules, None for no rules. What the
+    photograph shows is what the manifest says today, not what it said when it was fetched.
     """
     import polars as pl
 
     stored = frame(ws.storage.read_table(workspace.IMAGES, STORED, schemas.IMAGES))
-    stored = stored.unique("image_id", keep="first", maintain_order=True)
+    stored = stored.unique("image_id", keep="first", maintain_order=True).with_columns(
+        has_hash=pl.col("phash").is_not_null()
+    )
     parts = [part for part in _listed(ws, stored, min_side) if part.height]
     listed = pl.concat(parts) if parts else None
     gone = stored if listed is None else stored.join(listed, on="image_id", how="anti")

@@ -1,7 +1,6 @@
 """Why a stored photograph is left out of the data set: the closed list, in the order in which it is asked."""
 
 NOT_IN_MANIFEST = "not_in_manifest"
-LICENSE = "license"
 BOOK_PAGE = "book_page"
 SONOGRAM = "sonogram"
 THUMBNAIL = "thumbnail"
@@ -9,9 +8,10 @@ NEAR_UNIFORM = "near_uniform"
 LABEL = "label"
 DRAWING = "drawing"
 CONFLICT = "conflict"
+LICENSE = "license"
+NOT_IN_SPLIT_FILE = "not_in_split_file"
 EXACT_DUPLICATE = "exact_duplicate"
 NEAR_DUPLICATE = "near_duplicate"
-NOT_IN_SPLIT_FILE = "not_in_split_file"
 ABOVE_MAX_IMAGES = "above_max_images"
 TOO_FEW_IMAGES = "species_with_too_few_images"
 NO_TRAINING_IMAGES = "species_without_training_images"
@@ -19,7 +19,6 @@ NO_TRAINING_IMAGES = "species_without_training_images"
 # Every reason with its meaning.
 REASONS = {
     NOT_IN_MANIFEST: "the manifest does not list it any more",
-    LICENSE: "its licence is not among those that --license admits",
     BOOK_PAGE: "a page of a book, a ledger or field notes",
     SONOGRAM: "a picture of a sound",
     THUMBNAIL: "smaller than --min-side",
@@ -27,9 +26,10 @@ REASONS = {
     LABEL: "its title or description says that it shows a label or a document",
     DRAWING: "its title or description says that it is a drawing or a painting",
     CONFLICT: "photographs that look the same stand under several species",
+    LICENSE: "its licence is not among those that --license admits",
+    NOT_IN_SPLIT_FILE: "--split-file does not name it",
     EXACT_DUPLICATE: "the same pixels as a photograph of the species that is kept",
     NEAR_DUPLICATE: "looks the same as a photograph of the species that is kept",
-    NOT_IN_SPLIT_FILE: "--split-file does not name it",
     ABOVE_MAX_IMAGES: "its species has more than --max-images without it",
     TOO_FEW_IMAGES: "its species has fewer than --min-images",
     NO_TRAINING_IMAGES: "its species would have no photograph to train on",

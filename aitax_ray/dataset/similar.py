@@ -23,20 +23,23 @@ KEYS, MIN_KEY_BITS, MAX_KEY_BITS = 24, 12, 24
 # photographs rarely fill this; it bounds the time when an archive holds a hundred thousand of one backdrop.
 MAX_COMPARED = 256
 COMPARED_AT_ONCE = 1 << 20
+MAX_THREADS = 4  # each holds keys and order of all hashes
 
 
 def clusters(hashes: Hashes, max_distance: int) -> NDArray[np.int64]:
     """Number each of n hashes (uint8, n x 32) by the first one of its cluster.
 
-    A cluster is what is linked by distances of at most `max_distance` bits, directly or over others. Takes 150 bytes a
-    hash beside the hashes themselves, for each core.
+    A cluster is what is linked by distances of at most `max_distance` bits, directly or over others. Takes some 300
+    bytes a hash, however many are near each other.
     """
     unique, of = _unique(hashes)
     drawn = np.random.default_rng(0)
     keys = [drawn.permutation(8 * hashes.shape[1])[:MAX_KEY_BITS] for _ in range(KEYS)]
     num_bits = int(np.clip(np.ceil(np.log2(max(1, len(unique)))), MIN_KEY_BITS, MAX_KEY_BITS))
     columns = np.ascontiguousarray(unique.T)  # by bytes, since a key takes a bit of many
-    with ThreadPoolExecutor(os.cpu_count()) as threads:  # NumPy sorts and counts without the interpreter's lock
+    with ThreadPoolExecutor(
+        min(MAX_THREADS, os.cpu_count() or 1)
+    ) as threads:  # NumPy sorts and counts without the interpreter's lock
         found = list(
             threads.map(
                 lambda key: _pairs(unique, columns, key[1][:num_bits], key[0] % (hashes.shape[1] // 4), max_distance),
@@ -68,9 +71,11 @@ def _pairs(hashes: Hashes, columns: Hashes, bits: NDArray[np.int64], word: int, 
     sampled = np.zeros(len(hashes), np.uint64)
     for bit in bits:
         sampled = (sampled << np.uint64(1)) | ((columns[bit >> 3] >> np.uint8(7 - (bit & 7))) & np.uint8(1))
-    order = np.argsort((sampled << np.uint64(32)) | np.ascontiguousarray(hashes).view(np.uint32)[:, word])
+    order = np.argsort(
+        (sampled << np.uint64(32)) | np.ascontiguousarray(hashes).view(np.uint32)[:, word], kind="stable"
+    )
     sampled = sampled[order]
-    words, found = hashes.view(np.uint64), []
+    words, found, num_found = hashes.view(np.uint64), list[Pairs](), 0
     for step in itertools.count(1):
         equal = np.flatnonzero(sampled[step:] == sampled[:-step])
         if not len(equal) or step > MAX_COMPARED:
@@ -80,6 +85,17 @@ def _pairs(hashes: Hashes, columns: Hashes, bits: NDArray[np.int64], word: int, 
             one, other = order[some], order[some + step]
             near = np.bitwise_count(words[one] ^ words[other]).sum(axis=1, dtype=np.int64) <= max_distance
             found.append((one[near], other[near]))
-    if not found:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    return np.concatenate([one for one, _ in found]), np.concatenate([other for _, other in found])
+            num_found += len(found[-1][0])
+            if num_found > len(hashes) + COMPARED_AT_ONCE:  # of photographs on one backdrop nearly all pairs are near
+                found = [_spanning(len(hashes), found)]
+                num_found = len(found[0][0])
+    return _spanning(len(hashes), found)
+
+
+def _spanning(num: int, pairs: list[Pairs]) -> Pairs:
+    """Fewer pairs that link the same: each but the first of a component with that first."""
+    none = np.empty(0, np.int64)
+    first, second = (np.concatenate([none, *side]) for side in (zip(*pairs, strict=True) if pairs else ((), ())))
+    lowest = components(num, first, second)
+    linked = np.flatnonzero(lowest != np.arange(num))
+    return linked, lowest[linked]

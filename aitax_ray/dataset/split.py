@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LARGE_GROUP, LARGE_CLUSTER = 0.2, 50  # of these people are told: share of the photographs, photographs
+
 
 class SplitSettings(StageSettings):
     """Settings of `split`."""
@@ -53,10 +55,10 @@ class SplitSettings(StageSettings):
 
     def result_fields(self) -> dict[str, Any]:
         """The settings that decide what comes out, and the content of the split file."""
-        told = ""
+        fields = super().result_fields()
         if self.split_file is not None and self.split_file.is_file():
-            told = hashlib.sha256(self.split_file.read_bytes()).hexdigest()
-        return super().result_fields() | {"split_file_sha256": told}
+            fields["split_file_sha256"] = hashlib.sha256(self.split_file.read_bytes()).hexdigest()
+        return fields
 
     @field_validator("split_file")
     @classmethod
@@ -77,31 +79,38 @@ def split(settings: SplitSettings) -> StageReport:
 
     Reads images/ and, for what the photographs are known to show today, manifest/. Writes split/split.parquet
     (schemas.SPLIT), split/excluded.parquet (schemas.EXCLUDED), split/attribution.csv, split/related_datasets.json, and
-    the data card: split/data_card.html, .json and croissant.json. What the last run had in test, by the same --seed,
-    --test and --group-by, stays there. Raises SettingsError, and DataError when fewer than two species are left.
+    the data card: split/data_card.html, .json and croissant.json. What was in test, by the same --seed, --test and
+    --group-by, stays there (split/tested.parquet). Raises SettingsError, and DataError when fewer than two species are
+    left.
     """
+    from aitax_ray.dataset.split_file import read_split_file
+
     ws = Workspace(settings.root)
-    # Incremental for the sake of what was in test: see dataset.assign.
-    return ws.run("split", settings, ("download", "manifest"), lambda: _split(ws, settings), incremental=True)
+    theirs = None if settings.split_file is None else read_split_file(settings.split_file)
+    # Incremental for the sake of what was in test.
+    return ws.run("split", settings, ("download", "manifest"), lambda: _split(ws, settings, theirs), incremental=True)
 
 
-def _split(ws: Workspace, settings: SplitSettings) -> Outcome:
+def _split(ws: Workspace, settings: SplitSettings, theirs: "pl.DataFrame | None") -> Outcome:
     import polars as pl
 
     from aitax_ray import schemas
+    from aitax_ray.dataset import tested
     from aitax_ray.dataset.attribution import write_attribution
     from aitax_ray.dataset.card import write_card
-    from aitax_ray.dataset.choose import choose, drawn_by
+    from aitax_ray.dataset.choose import choose
 
-    images = choose(ws, settings)
+    images = choose(ws, settings, theirs)
     used = images.filter(pl.col("reason") == "")
     species = used["species_key"].unique().sort()
     _check_species(species.to_list(), images, settings)
+    _warn(images, settings)
     classes = species.to_frame().with_columns(class_index=pl.int_range(pl.len(), dtype=pl.Int32))
     rows = used.join(classes, on="species_key", maintain_order="left").select(schemas.SPLIT.names)
     left = images.filter(pl.col("reason") != "").select(schemas.EXCLUDED.names)
-    table = rows.to_arrow().cast(schemas.SPLIT).replace_schema_metadata(drawn_by(settings))
-    ws.storage.write_table(workspace.SPLIT, table)
+    if theirs is None:
+        tested.add(ws, settings, rows.filter(pl.col("split") == "test")["image_id"])
+    ws.storage.write_table(workspace.SPLIT, rows.to_arrow().cast(schemas.SPLIT))
     ws.storage.write_table(workspace.EXCLUDED, left.to_arrow().cast(schemas.EXCLUDED))
     outcome = Outcome(
         counts={
@@ -118,9 +127,41 @@ def _split(ws: Workspace, settings: SplitSettings) -> Outcome:
             "--split-file parts %s groups of photographs that belong together: test figures will flatter",
             f"{outcome.counts['groups_on_several_sides']:,}",
         )
+    log.info("writing the data card")
     write_attribution(ws)
     write_card(ws, settings.model_dump(mode="json"), outcome)
     return outcome
+
+
+def _warn(images: "pl.DataFrame", settings: SplitSettings) -> None:
+    """Say what people should look at before they train."""
+    import polars as pl
+
+    used = images.filter(pl.col("reason") == "")
+    unknown = int(images["has_hash"].not_().sum())
+    if unknown:
+        log.warning(
+            "of %s photographs no hash is known, so copies among them are not found: an earlier version stored them; "
+            "`aitax download --force` fetches them again",
+            f"{unknown:,}",
+        )
+    largest = used.group_by("group").len().sort("len").tail(1)
+    if largest.height and largest["len"][0] > LARGE_GROUP * used.height:
+        log.warning(
+            "one group holds %s of %s photographs, so shares cannot be kept: ask for less in --group-by, or for a "
+            "lower --max-distance",
+            f"{largest['len'][0]:,}",
+            f"{used.height:,}",
+        )
+    cluster = images.filter(pl.col("cluster") != "").group_by("cluster").len().sort("len", "cluster").tail(1)
+    if cluster.height and cluster["len"][0] > LARGE_CLUSTER:
+        log.warning(
+            "%s photographs, such as %s, are taken for copies of each other: if they are different ones on one "
+            "backdrop, lower --max-distance (%s)",
+            f"{cluster['len'][0]:,}",
+            cluster["cluster"][0],
+            settings.max_distance,
+        )
 
 
 def _check_species(species: list[str], images: "pl.DataFrame", settings: SplitSettings) -> None:
@@ -130,6 +171,8 @@ def _check_species(species: list[str], images: "pl.DataFrame", settings: SplitSe
     told = dict(images["reason"].value_counts(sort=True).iter_rows())
     told.pop("", None)
     why = ", ".join(f"{number:,} {reason}" for reason, number in told.items())
+    if not species and settings.split_file is not None and told.get("not_in_split_file"):
+        raise DataError(f"--split-file names no photograph that can be used (left out: {why}): look at its keys")
     if not species:
         raise DataError(
             f"no species has {settings.min_images} or more photographs that can be used (left out: {why}): "

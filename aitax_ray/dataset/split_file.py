@@ -37,7 +37,12 @@ def read_split_file(path: Path) -> "pl.DataFrame":
             f"--split-file {path} has the columns {', '.join(rows.columns)}: "
             f"it needs `split` and one of {', '.join(KEYS)}"
         )
-    rows = rows.select(pl.col(key).cast(pl.String).str.strip_chars(), pl.col("split").cast(pl.String).str.strip_chars())
+    # Ids with a gap somewhere come as 1.0, 2.0, ... from programs that have no whole numbers with gaps.
+    whole = pl.col(key).cast(pl.Int64, strict=False) if rows.schema[key].is_float() else pl.col(key)
+    rows = rows.select(whole.cast(pl.String).str.strip_chars(), pl.col("split").cast(pl.String).str.strip_chars())
+    without = rows.filter(pl.col(key).fill_null("") == "").height
+    if without:
+        raise SettingsError(f"--split-file {path}: {without:,} rows have no {key}")
     unknown = rows.filter(~pl.col("split").str.to_lowercase().is_in(list(WORDS)).fill_null(value=False))
     if unknown.height:
         raise SettingsError(f"--split-file {path}: {str(unknown['split'][0])!r} is none of {', '.join(WORDS)}")

@@ -8,9 +8,8 @@ import pyarrow as pa
 import pytest
 
 from aitax_ray import schemas, workspace
-from aitax_ray.dataset.attribution import COLUMNS, deed, described, read_split, require_split, write_attribution
+from aitax_ray.dataset.attribution import COLUMNS, described, read_split, require_split, write_attribution
 from aitax_ray.errors import DataError, MissingArtifactError, StaleArtifactError
-from aitax_ray.licenses import normalise
 from aitax_ray.settings import StageSettings
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import Outcome, Workspace
@@ -178,21 +177,3 @@ def test_a_split_of_another_manifest_is_refused(tmp_path: Path) -> None:
     Storage(str(tmp_path)).write_json("manifest/more.json", 1)
     with pytest.raises(StaleArtifactError, match="run `aitax split --root"):
         require_split(ws)
-
-
-@pytest.mark.parametrize(
-    ("text", "url"),
-    [
-        ("http://creativecommons.org/licenses/by/4.0/legalcode", "https://creativecommons.org/licenses/by/4.0/"),
-        ("CC BY-NC-SA 3.0", "https://creativecommons.org/licenses/by-nc-sa/3.0/"),
-        ("CC_BY_NC_ND_2_5", "https://creativecommons.org/licenses/by-nc-nd/2.5/"),
-        ("CC0", "https://creativecommons.org/publicdomain/zero/1.0/"),
-        ("Public Domain Mark", "https://creativecommons.org/publicdomain/mark/1.0/"),
-        ("public domain", "https://creativecommons.org/publicdomain/mark/1.0/"),
-        ("CC BY", ""),
-        ("all rights reserved", ""),
-        ("", ""),
-    ],
-)
-def test_a_licence_leads_to_its_deed(text: str, url: str) -> None:
-    assert deed(normalise(text)) == url

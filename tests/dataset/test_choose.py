@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from aitax_ray import schemas, workspace
-from aitax_ray.dataset.choose import choose, drawn_by
+from aitax_ray.dataset import tested
+from aitax_ray.dataset.choose import choose
 from aitax_ray.dataset.split import SplitSettings
+from aitax_ray.dataset.split_file import read_split_file
 from aitax_ray.errors import SettingsError
 from aitax_ray.settings import build_settings
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import Workspace
+from tests.blank import blank_row
 from tests.dataset.test_similar import altered, random_hashes
 from tests.dataset.test_split import Photo, store
 
@@ -27,7 +31,9 @@ def chosen(root: Path | str, **changes: Any) -> dict[str, dict[str, Any]]:
 
 
 def frame(root: Path | str, **changes: Any) -> pl.DataFrame:
-    return choose(Workspace(str(root)), SplitSettings(root=str(root), **{"min_images": 1, **changes}))
+    settings = SplitSettings(root=str(root), **{"min_images": 1, **changes})
+    theirs = None if settings.split_file is None else read_split_file(settings.split_file)
+    return choose(Workspace(str(root)), settings, theirs)
 
 
 def reasons(rows: dict[str, dict[str, Any]]) -> dict[str, str]:
@@ -197,14 +203,9 @@ def test_what_is_in_test_is_never_trained_on_however_the_archive_grows(
         root, before = str(tmp_path / str(seed)), dict[str, str]()
         for num in (60, 140, 300):
             photos, known = world(seed, num)
-            Storage(root).delete("")
-            if before:  # what an earlier run left, as the stage finds it
-                kept = pl.DataFrame({"image_id": list(before), "split": list(before.values())}).to_arrow()
-                kept = kept.replace_schema_metadata(drawn_by(SplitSettings(root=root, test=0.2, group_by=group_by)))
-                Storage(store(root, photos, known=known)).write_table(workspace.SPLIT, kept)
-            else:
-                store(root, photos, known=known)
-            rows = chosen(root, val=0.2, test=0.2, group_by=group_by)
+            for folder in ("manifest", "images"):
+                Storage(root).delete(folder)
+            rows = chosen(store(root, photos, known=known), val=0.2, test=0.2, group_by=group_by)
             sides = {name: row["split"] for name, row in rows.items() if not row["reason"]}
             moved = {
                 name: sides[name]
@@ -217,22 +218,80 @@ def test_what_is_in_test_is_never_trained_on_however_the_archive_grows(
             assert gone <= {"near_duplicate", "exact_duplicate", "conflict", "species_without_training_images"}
             assert sum(side == "test" for side in sides.values()) > 0.1 * len(sides)
             before = sides
+            now = pl.Series([name for name, side in sides.items() if side == "test"], dtype=pl.String)
+            tested.add(Workspace(root), SplitSettings(root=root, test=0.2, group_by=group_by), now)
 
 
-def test_an_earlier_split_that_was_drawn_otherwise_binds_nothing(tmp_path: Path) -> None:
-    root = store(str(tmp_path), plain(30))
-    free = {name: row["split"] for name, row in chosen(root).items()}
-    earlier = pl.DataFrame({"image_id": list(free), "split": ["test"] * len(free)}).to_arrow()
-    same = drawn_by(SplitSettings(root=root))
-    for mark, bound in (
-        (same, True),
-        (same | {"seed": "1"}, False),
-        (same | {"group_by": "place"}, False),
-        ({}, False),
-    ):
-        Storage(root).write_table(workspace.SPLIT, earlier.replace_schema_metadata(mark))
-        found = {name: row["split"] for name, row in chosen(root).items()}
-        assert (found == free) != bound
+def test_a_copy_of_what_was_in_test_is_not_trained_on(tmp_path: Path) -> None:
+    """A freer copy takes the place of the photograph that was in test."""
+    photos = plain(30)
+    numbers = {name: number for number, (name, *_) in enumerate(photos)}
+    known = {name: look_alike(name, number=number)[name] for name, number in numbers.items()}
+    root = store(str(tmp_path), photos, known=known)
+    was = [name for name, row in chosen(root).items() if row["split"] == "test"]
+    tested.add(Workspace(root), SplitSettings(root=root), pl.Series(was))
+    twins = [(f"{name}-twin", f"g{name}-twin", name[0]) for name in was]
+    for twin, *_ in twins:
+        known[twin] = look_alike("x", twin, number=numbers[twin.removesuffix("-twin")])[twin]
+        known[twin]["license_id"] = "CC0-1.0"
+    for folder in ("manifest", "images"):
+        Storage(root).delete(folder)
+    rows = chosen(store(root, [*photos, *twins], known=known))
+    assert {rows[name]["reason"] for name in was} == {"near_duplicate"}
+    assert {rows[twin]["split"] for twin, *_ in twins} == {"test"}
+
+
+def test_a_group_is_drawn_once_however_many_are_in_it(tmp_path: Path) -> None:
+    """Series of linked occurrences beside single ones: no more of them are in test."""
+    photos, known = plain(400), dict[str, dict[str, Any]]()
+    for series in range(100):
+        for n in range(10):
+            photos.append((f"{series}-{n}", f"g{series}-{n}", "a"))
+            known[f"g{series}-{n}"] = look_alike("x", "y", number=series)["y"]
+    rows = chosen(store(str(tmp_path), photos, known=known), max_distance=16, test=0.2, val=0.2)
+    groups = {row["group"]: row["split"] for name, row in rows.items() if "-" in name and not row["reason"]}
+    assert len(groups) == 100
+    in_test = sum(side == "test" for side in groups.values())
+    assert 8 <= in_test <= 32  # three standard deviations
+
+
+def test_what_a_licence_or_a_dropped_row_hides_still_links_and_contradicts(tmp_path: Path) -> None:
+    shared = "http://example.org/shared.jpg"
+    photos = [
+        *plain(), ("more0", "ga0", "a"), ("more1", "ga1", "a"), ("more3", "ga3", "a"), ("more4", "ga4", "a"),
+        (schemas.image_id(shared), "ga3", "a"),
+    ]  # fmt: skip
+    known: dict[str, dict[str, Any]] = {name: {"license_id": "CC-BY-4.0"} for name, *_ in photos}
+    for look in (look_alike("a0", "a1"), look_alike("a2", "b2", number=1)):
+        for name, columns in look.items():
+            known[name] |= columns
+    for name in ("a0", "a1", "b2"):
+        known[name]["license_id"] = "CC-BY-NC-4.0"
+    root = store(str(tmp_path), photos, known=known)
+    row = blank_row(schemas.DROPPED, url=shared, gbif_id="ga4", species_key="a", reason="duplicate_url")
+    Storage(root).write_table(workspace.DROPPED, pa.Table.from_pylist([row], schemas.DROPPED))
+    rows = chosen(root, license="open")
+    assert rows["more0"]["group"] == rows["more1"]["group"]
+    assert rows["more3"]["group"] == rows["more4"]["group"] != rows["more0"]["group"]
+    assert reasons(rows) == {"a0": "license", "a1": "license", "a2": "conflict", "b2": "conflict"}
+
+
+def test_reasons_are_asked_in_the_order_of_their_list(tmp_path: Path) -> None:
+    photos = plain()
+    known: dict[str, dict[str, Any]] = {name: {"license_id": "CC0-1.0"} for name, *_ in photos}
+    for look in (look_alike("a0", "a1", "b1"), look_alike("a2", "a3", number=1)):
+        for name, columns in look.items():
+            known[name] |= columns
+    known["a0"] |= {"title": "Label", "license_id": "unknown"}
+    known["a1"] |= {"license_id": "unknown"}
+    known["b4"] |= {"license_id": "unknown"}
+    root = store(str(tmp_path / "r"), photos, known=known)
+    (tmp_path / "s.csv").write_text("image_id,split\na3,train\na4,test\na5,train\nb2,train\nb3,test\n", "utf-8")
+    rows = chosen(root, license="open", split_file=tmp_path / "s.csv")
+    assert {name: rows[name]["reason"] for name in ("a0", "a1", "b1", "b4", "b5", "a2", "a3")} == {
+        "a0": "label", "a1": "conflict", "b1": "conflict", "b4": "license", "b5": "not_in_split_file",
+        "a2": "not_in_split_file", "a3": "",
+    }  # fmt: skip
 
 
 def test_images_of_an_earlier_version_have_no_hashes_and_are_used(tmp_path: Path) -> None:
@@ -240,4 +299,4 @@ def test_images_of_an_earlier_version_have_no_hashes_and_are_used(tmp_path: Path
     table = Storage(root).read_table(workspace.IMAGES).drop_columns(["phash", "jpeg_sha256", "contrast"])
     Storage(root).write_table(f"{workspace.IMAGES}/0.parquet", table)
     assert reasons(chosen(root)) == {}
-    assert schemas.IMAGES.names[-3:] == ["jpeg_sha256", "phash", "contrast"]
+    assert not frame(root)["has_hash"].any()

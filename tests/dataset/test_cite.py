@@ -101,8 +101,9 @@ def test_datasets_without_a_known_citation_are_linked(root: str) -> None:
 
 def test_there_is_nothing_to_register_of_ones_own_photographs(tmp_path: Path) -> None:
     root = make_root(str(tmp_path), [photo("file:///1.jpg", "photo-1", dataset_key="")]).root
+    assert "There is nothing to register: no photograph" in cite(root)
     with pytest.raises(DataError, match="nothing to register"):
-        cite(root)
+        cite(root, as_json=True)
 
 
 def test_keys_that_are_none_of_gbif_are_left_out_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

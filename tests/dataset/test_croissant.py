@@ -9,7 +9,7 @@ import pytest
 
 from aitax_ray import schemas, workspace
 from aitax_ray.dataset.card import write_card
-from aitax_ray.dataset.croissant import File, croissant, license_url
+from aitax_ray.dataset.croissant import File, croissant
 from aitax_ray.dataset.facts import gather
 from aitax_ray.workspace import Outcome, Workspace
 from tests.dataset.test_facts import make_nothing, make_world
@@ -161,19 +161,3 @@ def test_groups_on_several_sides_are_not_denied(ws: Workspace) -> None:
 
 def test_hostile_names_stay_json(described: dict[str, Any]) -> None:
     assert json.loads(json.dumps(described)) == described
-
-
-@pytest.mark.parametrize(
-    ("license_id", "url"),
-    [
-        ("CC0-1.0", "https://creativecommons.org/publicdomain/zero/1.0/"),
-        ("CC-PDM-1.0", "https://creativecommons.org/publicdomain/mark/1.0/"),
-        ("CC-BY-NC-ND-4.0", "https://creativecommons.org/licenses/by-nc-nd/4.0/"),
-        ("CC-BY-SA", "CC-BY-SA"),
-        ("all-rights-reserved", "all-rights-reserved"),
-        ("unknown", ""),
-        ("", ""),
-    ],
-)
-def test_licences_are_urls_where_they_have_one(license_id: str, url: str) -> None:
-    assert license_url(license_id) == url

@@ -5,7 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from aitax_ray.dataset.duplicates import find_clusters, judge
+from aitax_ray.dataset.duplicates import contradictions, copies, find_clusters
 from tests.dataset.test_similar import altered, random_hashes
 
 ROW = {
@@ -16,7 +16,7 @@ ROW = {
 
 def judged(*rows: dict[str, Any]) -> dict[str, tuple[str, str]]:
     frame = pl.DataFrame([ROW | {"jpeg_sha256": row["image_id"]} | row for row in rows])
-    result = judge(frame)
+    result = copies(frame)
     assert result.height == frame.height
     return dict(zip(frame["image_id"], result.iter_rows(), strict=True))
 
@@ -67,14 +67,10 @@ def test_equal_pixels_are_called_exact() -> None:
     assert judged(*rows) == {"a": ("", ""), "b": ("exact_duplicate", "a"), "c": ("near_duplicate", "a")}
 
 
-def test_of_several_species_all_of_it_leaves_and_they_are_named() -> None:
-    found = judged(
-        {"image_id": "a", "species_key": "2", "name": "Cus"},
-        {"image_id": "b", "species_key": "1", "name": "Aus"},
-        {"image_id": "c", "species_key": "1", "name": "Aus"},
-        {"image_id": "x", "cluster": "other"},
-    )
-    assert found == dict.fromkeys("abc", ("conflict", "Aus | Cus")) | {"x": ("", "")}
+def test_of_several_species_all_of_it_is_contradicted_and_they_are_named() -> None:
+    rows = [("c", "2", "Cus"), ("c", "1", "Aus"), ("c", "1", "Aus"), ("x", "1", "Aus"), ("y", "1", "Aus")]
+    frame = pl.DataFrame(rows, ["cluster", "species_key", "name"], orient="row")
+    assert contradictions(frame).to_list() == ["Aus | Cus"] * 3 + ["", ""]
 
 
 def test_what_looks_like_nothing_else_stays() -> None:

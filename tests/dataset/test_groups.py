@@ -14,25 +14,21 @@ def occurrence(gbif_id: str, **known: Any) -> dict[str, Any]:
     return {"gbif_id": gbif_id, "species_key": "s", "recorded_by": "", "event_date": "", **known}
 
 
-def grouped(
-    images: list[tuple[str, str]], occurrences: list[dict[str, Any]], *group_by: GroupBy
-) -> tuple[list[str], list[str]]:
-    """Anchors and groups of images, each given as its occurrence and cluster."""
+def grouped(images: list[tuple[str, str]], occurrences: list[dict[str, Any]], *group_by: GroupBy) -> list[str]:
+    """Groups of images, each given as its occurrence and cluster."""
     frame = pl.DataFrame([{"gbif_id": g, "species_key": "s", "cluster": c} for g, c in images])
-    found = group(frame, keys(pl.DataFrame(occurrences, schema=TYPES), group_by))
-    return found["anchor"].to_list(), found["group"].to_list()
+    return group(frame, keys(pl.DataFrame(occurrences, schema=TYPES), group_by)).to_list()
 
 
 def test_photographs_of_an_occurrence_and_what_looks_the_same_are_one_group() -> None:
     images = [("g1", "a"), ("g1", "b"), ("g2", "b"), ("g3", "c"), ("g4", "d"), ("g4", "c"), ("g5", "e")]
-    anchors, groups = grouped(images, [])
-    assert anchors == [f"occurrence\0s\0{gbif_id}" for gbif_id, _ in images]
+    groups = grouped(images, [])
     assert [name.rsplit("\0")[-1] for name in groups] == ["g1", "g1", "g1", "g3", "g3", "g3", "g5"]
 
 
 def test_an_id_in_two_species_is_two_occurrences() -> None:
     frame = pl.DataFrame({"gbif_id": ["1", "1"], "species_key": ["s", "t"], "cluster": ["a", "b"]})
-    assert group(frame, keys(pl.DataFrame(schema=TYPES), ()))["group"].n_unique() == 2
+    assert group(frame, keys(pl.DataFrame(schema=TYPES), ())).n_unique() == 2
 
 
 @pytest.mark.parametrize(
@@ -52,9 +48,9 @@ def test_an_observers_day_is_one_group_where_both_are_known(
     one: tuple[str, str], other: tuple[str, str], together: bool
 ) -> None:
     occurrences = [occurrence(g, recorded_by=who, event_date=day) for g, (who, day) in (("g1", one), ("g2", other))]
-    _, groups = grouped([("g1", "a"), ("g2", "b")], occurrences, "observer-day")
+    groups = grouped([("g1", "a"), ("g2", "b")], occurrences, "observer-day")
     assert (groups[0] == groups[1]) == together
-    _, groups = grouped([("g1", "a"), ("g2", "b")], occurrences)
+    groups = grouped([("g1", "a"), ("g2", "b")], occurrences)
     assert groups[0] != groups[1]
 
 
@@ -74,7 +70,7 @@ def test_a_place_is_one_group_where_it_is_known(one: Any, other: Any, together: 
         occurrence(g, decimal_latitude=north, decimal_longitude=east)
         for g, (north, east) in (("g1", one), ("g2", other))
     ]
-    _, groups = grouped([("g1", "a"), ("g2", "b")], occurrences, "place")
+    groups = grouped([("g1", "a"), ("g2", "b")], occurrences, "place")
     assert (groups[0] == groups[1]) == together
 
 
@@ -86,8 +82,15 @@ def test_days_link_places_and_places_link_days() -> None:
         occurrence(g, recorded_by=who, event_date="2020-05-01", decimal_latitude=north, decimal_longitude=1.0)
         for g, (who, north) in known.items()
     ]
-    anchors, groups = grouped([(g, g) for g in known], occurrences, "observer-day", "place")
-    assert [name.split("\0")[0] for name in anchors] == ["place"] * 5
+    groups = grouped([(g, g) for g in known], occurrences, "observer-day", "place")
     assert len(set(groups[:4])) == 1
     assert groups[4] != groups[0]
-    assert set(groups) <= set(anchors)
+    assert {name.split("\0")[0] for name in groups} == {"place"}
+
+
+def test_further_occurrences_of_a_photograph_link_its_own() -> None:
+    images = pl.DataFrame({"gbif_id": ["g1", "g2", "g3"], "species_key": "s", "cluster": ["a", "b", "c"]})
+    shared = pl.DataFrame({"species_key": ["s", "s"], "gbif_id": ["g2", "none"], "cluster": ["a", "a"]})
+    groups = group(images, keys(pl.DataFrame(schema=TYPES), ()), shared).to_list()
+    assert len(groups) == 3
+    assert groups[0] == groups[1] != groups[2]

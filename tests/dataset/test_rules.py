@@ -18,42 +18,51 @@ def reasons(*rows: dict[str, Any]) -> list[str]:
     return frame.select(broken_rule(128).alias("reason"))["reason"].to_list()
 
 
+def titles(*texts: str) -> list[dict[str, Any]]:
+    return [{"title": text} for text in texts] + [{"description": text} for text in texts]
+
+
+def urls(*urls: str) -> list[dict[str, Any]]:
+    return [{"url": url} for url in urls]
+
+
 # For each rule, in the order of the table, what breaks it and what does not.
 EXAMPLES: list[tuple[list[dict[str, Any]], list[dict[str, Any]]]] = [
     (
-        [
-            {"url": "https://archive.org/download/x/page_1.jpg"},
-            {"url": "http://IA800.us.archive.org:80/1.jpg"},
-            {"url": "https://www.biodiversitylibrary.org/pageimage/1"},
-        ],
-        [{"url": "https://notarchive.org/1.jpg"}, {"url": "https://a.org/?from=https://archive.org/1"}],
+        urls(
+            "https://archive.org/download/x/page_1.jpg",
+            "http://IA800.us.archive.org:80/1.jpg",
+            "https://www.biodiversitylibrary.org/pageimage/1",
+        ),
+        urls("https://notarchive.org/1.jpg", "https://a.org/?from=https://archive.org/1"),
     ),
     (
-        [{"title": "Ledger page"}, {"description": "Scan of the field notes."}, {"title": "Fieldbook"}],
-        [{"title": "Page 3"}, {"description": "Copied from the field notes of 1931 at Kew"}],
+        titles("Ledger page", "Scan of the field notes.", "Fieldbook", "Field notes of 1931"),
+        titles("Page 3", "Copied from the field notes of 1931", "Field notes: seen at 10 am", "Found in field book"),
     ),
-    ([{"url": "https://xeno-canto.org/sounds/uploaded/1-ffts.png"}], [{"url": "https://a.org/xeno-canto.org"}]),
-    ([{"title": "Song sonogram"}, {"title": "Spectrogram of XC1"}], [{"title": "Turdus merula, singing"}]),
+    (urls("https://xeno-canto.org/sounds/uploaded/1-ffts.png"), urls("https://a.org/xeno-canto.org")),
+    (titles("Song sonogram", "Spectrogram of XC1"), titles("Turdus merula, singing", "Turdus merula with sonogram")),
     ([{"width": 100, "height": 75}, {"width": 16, "height": 127}], [{"width": 128, "height": 20}]),
     ([{"contrast": 2.9}, {"contrast": 0.0}], [{"contrast": 3.0}, {"contrast": None}]),
     (
-        [
-            {"title": "Label"},
-            {"title": "photo of the label"},
-            {"title": "Étiquette"},
-            {"description": "Herbarium labels."},
-        ],
-        [{"title": "Rosa canina, with label data of 1931"}, {"title": "Labellum"}, {"title": "labelled specimen"}],
+        titles("Label", "photo of the label", "Étiquette", "Herbarium labels.", "Label data", "Specimen label"),
+        titles(
+            "Rosa canina, with label", "Rosa canina, with label data of 1931", "dorsal view, lateral view, label",
+            "Habitus and labels", "Labellum", "labelled specimen",
+        ),
     ),
-    ([{"title": "Index card"}, {"description": "Barcode"}], [{"title": "Cardamine"}, {"title": "barcoded leg"}]),
     (
-        [{"title": "Drawing"}, {"title": "Pencil drawing of a beetle"}, {"title": "Botanical illustration"}],
-        [
-            {"title": "Withdrawing"},
-            {"title": "Polyommatus icarus on a painting wall"},
-        ],
+        titles("Index card", "Barcode"),
+        titles("Cardamine", "barcoded leg", "Barcode: E00421509", "Herbarium sheet with barcode"),
     ),
-]
+    (
+        titles("Drawing", "Pencil drawing of a beetle", "Botanical illustration", "Illustration by Ann"),
+        titles(
+            "Withdrawing", "Polyommatus icarus on a painting wall", "Painting in forest", "Sketch Mountain, Utah",
+            "Drawing nectar from a thistle",
+        ),
+    ),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("rule", "examples"), list(zip(RULES, EXAMPLES, strict=True)))

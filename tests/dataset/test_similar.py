@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -68,3 +70,16 @@ def test_many_with_one_key_take_bounded_time(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("num", [0, 1, 2])
 def test_few_are_no_special_case(num: int) -> None:
     assert clusters(np.repeat(random_hashes(1), num, axis=0), 16).tolist() == [0] * num
+
+
+def test_photographs_that_are_all_near_each_other_take_little_memory() -> None:
+    backdrop = np.repeat(random_hashes(1), 4000, axis=0)
+    hashes = altered(backdrop, 6)
+    tracemalloc.start()
+    try:
+        found = clusters(hashes, 16)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert not found.any()
+    assert peak < 200e6  # the pairs alone would take 400 MB

@@ -266,3 +266,40 @@ def test_what_was_in_test_stays_there_when_the_archive_grows(tmp_path: Path) -> 
     sides = {row["image_id"]: row["split"] for row in rows_of(root)}
     assert len(sides) > 2 * len(few)
     assert {sides[name] for name in tested} == {"test"}
+
+
+def test_people_are_told_of_what_they_should_look_at(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    alike = {f"a{n}": {"phash": bytes(31) + bytes([n % 4])} for n in range(60)}
+    rows = [(f"{key}{n}", f"g{key}{n}", key) for key in "ab" for n in range(60)]
+    day = {f"gb{n}": {"recorded_by": "Ann", "event_date": "2020-05-01"} for n in range(60)}
+    split(SplitSettings(root=store(str(tmp_path), rows, known=alike | day), group_by=("observer-day",), min_images=1))
+    assert "of 60 photographs no hash is known" in caplog.text
+    assert "60 photographs, such as a0, are taken for copies of each other" in caplog.text
+    assert "one group holds 60 of 61 photographs, so shares cannot be kept" in caplog.text
+
+
+def test_a_split_file_that_names_nothing_stored_says_so(tmp_path: Path) -> None:
+    root = store(str(tmp_path / "r"), photos())
+    (tmp_path / "s.csv").write_text("gbif_id,split\nno-such,train\n", "utf-8")
+    with pytest.raises(DataError, match="--split-file names no photograph that can be used"):
+        split(SplitSettings(root=root, split_file=tmp_path / "s.csv"))
+
+
+def test_a_split_file_that_cannot_be_read_leaves_what_is_there(root: str, tmp_path: Path) -> None:
+    report = split(SplitSettings(root=root))
+    (tmp_path / "s.csv").write_text("gbif_id,side\n1,train\n", "utf-8")
+    with pytest.raises(SettingsError, match="--split-file"):
+        split(SplitSettings(root=root, split_file=tmp_path / "s.csv"))
+    assert Workspace(root).report("split") == report
+
+
+def test_neither_other_settings_nor_somebody_elses_split_change_what_is_in_test(root: str, tmp_path: Path) -> None:
+    split(SplitSettings(root=root))
+    sides = {row["image_id"]: row["split"] for row in rows_of(root)}
+    split(SplitSettings(root=root, seed=1))
+    theirs = tmp_path / "s.csv"
+    rows = [f"{name},{'test' if number % 2 else 'train'}\n" for number, name in enumerate(sides)]
+    theirs.write_text("image_id,split\n" + "".join(rows), "utf-8")
+    split(SplitSettings(root=root, split_file=theirs))
+    split(SplitSettings(root=root))
+    assert {row["image_id"]: row["split"] for row in rows_of(root)} == sides

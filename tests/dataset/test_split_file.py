@@ -37,6 +37,7 @@ def test_the_same_row_twice_is_one(tmp_path: Path) -> None:
         ("split\ntrain\n", "it needs `split` and one of"),
         ("image_id,split\n1,holdout\n", "'holdout' is none of train, training, test"),
         ("image_id,split\n1,\n", "'None' is none of"),
+        ("url,split\n,train\n,test\nhttp://a/1,test\n", "2 rows have no url"),
         ("image_id,split\n1,train\n1,test\n", "image_id 1 is on two sides"),
         ("", "cannot be read"),
     ],
@@ -45,3 +46,9 @@ def test_what_is_no_split_is_refused_with_the_reason(tmp_path: Path, text: str, 
     (tmp_path / "a.csv").write_text(text, "utf-8")
     with pytest.raises(SettingsError, match=told):
         read_split_file(tmp_path / "a.csv")
+
+
+def test_ids_that_came_as_numbers_with_gaps_are_ids(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"gbif_id": [4000000119.0, 7.0], "split": ["train", "test"]})
+    frame.write_parquet(tmp_path / "a.parquet")
+    assert sorted(read_split_file(tmp_path / "a.parquet").rows()) == [("4000000119", "train"), ("7", "test")]
