@@ -240,8 +240,8 @@ def test_the_stage_leaves_the_tables_the_authors_and_the_card(tmp_path: Path) ->
     report = split(SplitSettings(root=root))
     left = {file.path.removeprefix("split/") for file in Storage(root).files("split")}
     assert left == {
-        "split.parquet", "excluded.parquet", "tested.parquet", "attribution.csv", "related_datasets.json", "data_card.html",
-        "data_card.json", "croissant.json", "report.json",
+        "split.parquet", "excluded.parquet", "tested.parquet", "attribution.csv", "related_datasets.json",
+        "data_card.html", "data_card.json", "croissant.json", "report.json",
     }  # fmt: skip
     found = Storage(root).read_json(workspace.DATA_CARD_JSON)
     assert found["sides"]["test"]["num_images"] == report.counts["test"]
