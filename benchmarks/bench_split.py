@@ -32,7 +32,7 @@ from aitax_ray.workspace import Outcome, Workspace
 
 ROWS_IN_FILE = 100_000
 COPIES, OTHER_SPECIES = 0.05, 0.1  # share of copies, and of these under another species
-DAYS, PLACES, OBSERVERS, DATASETS = 3000, 400, 5000, 60
+OBSERVERS, DATASETS = 5000, 60
 LICENSES = ["CC-BY-NC-4.0"] * 14 + ["CC-BY-4.0"] * 3 + ["CC0-1.0", "unknown", "all-rights-reserved"]
 LOOK_EVERY_S = 0.5
 

@@ -10,7 +10,7 @@ from aitax_ray import schemas, workspace
 from aitax_ray.dataset import card_plots
 from aitax_ray.dataset.croissant import FILES, File, croissant
 from aitax_ray.dataset.facts import MEANINGS, gather
-from aitax_ray.dataset.knows import share
+from aitax_ray.dataset.knows import plain, share
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import Outcome, Workspace
 
@@ -59,7 +59,7 @@ def render(facts: dict[str, Any], pictures: Mapping[str, str]) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["plain"] = lambda reason: str(reason).replace("_", " ")
+    environment.filters["plain"] = plain
     environment.filters["num"] = lambda number: f"{number:,}"
     environment.globals["share"] = share
     species = facts["species"]

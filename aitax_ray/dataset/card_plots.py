@@ -7,6 +7,8 @@ from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from aitax_ray.dataset.knows import plain
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -50,9 +52,9 @@ def funnel(steps: Sequence[dict[str, Any]]) -> str:
     for step in steps:
         bars.append((step["title"], 0, step["num"], GREEN))
         left, after = step["left_out"], step["num"] + sum(entry["num"] for entry in step["added"])
-        bars += [(f"+ {_plain(entry['reason'])}", step["num"], entry["num"], BLUE) for entry in step["added"]]
+        bars += [(f"+ {plain(entry['reason'])}", step["num"], entry["num"], BLUE) for entry in step["added"]]
         others = sum(entry["num"] for entry in left[REASONS:])
-        shown = [(_plain(entry["reason"]), entry["num"]) for entry in left[:REASONS]]
+        shown = [(plain(entry["reason"]), entry["num"]) for entry in left[:REASONS]]
         for label, number in shown + ([("other reasons", others)] if len(left) > REASONS else []):
             after -= number
             bars.append((f"− {label}", after, number, ORANGE))
@@ -265,7 +267,3 @@ def _whole(axis: Any, num_ticks: int = 5) -> None:
         axis.set_major_locator(MaxNLocator(num_ticks, integer=True, min_n_ticks=1))
     axis.set_minor_formatter(NullFormatter())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 or value == 0 else ""))
-
-
-def _plain(reason: str) -> str:
-    return reason.replace("_", " ")

@@ -24,7 +24,7 @@ def knows(facts: dict[str, Any]) -> list[str]:
         said.append(
             f"{fallen:,} other species that {'was' if fallen == 1 else 'were'} asked for or stored {_are(fallen)} not "
             "among them: no photograph was left "
-            f"(mostly: {_plain(facts['fallen']['reasons'][0]['reason'])})."
+            f"(mostly: {plain(facts['fallen']['reasons'][0]['reason'])})."
         )
     if few:
         said.append(
@@ -112,5 +112,6 @@ def _have(number: int) -> str:
     return "has" if number == 1 else "have"
 
 
-def _plain(reason: str) -> str:
+def plain(reason: str) -> str:
+    """A reason as people read it."""
     return reason.replace("_", " ")
