@@ -89,7 +89,7 @@ PLOTS: dict[str, tuple[Callable[[Any], str], list[Any]]] = {
             [[52, 13, 1], [40, 10, 500]],
             [[-90, -180, 1], [89, 179, 9]],
             [[-90, 0, 3], [-89, 0, 1]],
-            [[south, west, 1 + south % 7] for south in range(-60, 80, 2) for west in range(-180, 180, 2)],
+            [[south, west, 1 + south % 7] for south in range(-60, 80, 5) for west in range(-180, 180, 5)],
         ],
     ),
     "sizes": (card_plots.sizes, [sizes(0, 0), sizes(0, 5), sizes(8, 5), sizes(12, 70_000)]),

@@ -19,6 +19,7 @@ from aitax_ray.images.sizes import SizedCopies, cached_copy, copies
 from aitax_ray.images.turns import alone
 from aitax_ray.schemas import IMAGES, LEDGER, image_id
 from aitax_ray.storage import Storage
+from tests.images.test_turns import until
 from tests.web import Web, encoded, photo, picture
 
 FETCH = FetchSettings(timeout_s=30, attempts=3, backoff_s=0.01, allow_private=True)
@@ -281,22 +282,28 @@ async def test_decoders_that_do_not_start_are_told_of(tmp_path: Path, monkeypatc
 async def test_what_is_put_off_does_not_begin_while_storage_is_waited_for(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    goes_on, write = threading.Event(), shards.write_shard
+    writing, goes_on, write = threading.Event(), threading.Event(), shards.write_shard
 
     def slow_write(*given: Any) -> Any:
-        assert goes_on.wait(30)
+        writing.set()
+        assert goes_on.wait(60)
         return write(*given)
 
     monkeypatch.setattr(writer, "write_shard", slow_write)
     limits = Limits(HostLimit(16, 10_000.0), {"localhost": HostLimit(1, 10_000.0)})
     web.hold("/photo/held")
     async with downloading(tmp_path, limits, patience_s=0.2, shard_size=1) as downloader:
+
+        def waiting() -> int:
+            return sum(not waiter.done() for waiter in downloader.turns._hosts["localhost"].waiting)
+
         first = asyncio.create_task(downloader(batch(web.url("/photo/held", "localhost"))))
         assert await asyncio.to_thread(web.wait_until, lambda w: w.requests["/photo/held"] == 1)
         second = asyncio.create_task(downloader(batch(web.url("/photo/behind", "localhost"), web.url("/photo/a"))))
-        put_off = asyncio.create_task(asyncio.sleep(1.0))  # five times the patience
-        await asyncio.wait([second, put_off], return_when=asyncio.FIRST_COMPLETED)
-        assert not second.done()  # it waits for storage
+        await until(lambda: waiting() == 1)
+        await until(writing.is_set)
+        await until(lambda: waiting() == 0)  # it was put off, while storage is waited for
+        assert not second.done()
         web.release()
         assert await asyncio.to_thread(web.wait_until, lambda w: w.now == 0)
         goes_on.set()
