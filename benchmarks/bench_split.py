@@ -5,8 +5,8 @@ minutes and 2 GB, and of ten times as many in about ten times the time. There is
 scientist would write, a random split by photograph with pandas, stands beside it for scale, with the share of its
 validation photographs that have another one of their occurrence, or a copy, in training: ours have none.
 
-    python benchmarks/bench_split.py                           50,000, then 500,000: some three minutes
-    python benchmarks/bench_split.py --photographs 5000000     about 15 minutes and 10 GB
+    python benchmarks/bench_split.py                           50,000, then 500,000: a minute
+    python benchmarks/bench_split.py --photographs 5000000     some seven minutes and 6 GB
 
 Photographs are generated rows without pixels: 3.3 photographs an occurrence, species with a long tail, 5 % copies, some
 of them under another species.
