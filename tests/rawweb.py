@@ -15,6 +15,7 @@ BODY = b"\xff\xd8" + b"not much of a photograph" * 40
 HALF = BODY[: len(BODY) // 2]
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 CHUNK = b"%x\r\n%b\r\n" % (len(HALF), HALF)
+GZIP_NAME = b"Content-Encoding: gzip\r\n\r\n\x1f\x8b\x08\x08" + bytes(6)
 CLOSE, HALF_CLOSE, RESET, WAIT = "close", "half close", "reset", "wait"
 
 
@@ -67,6 +68,8 @@ KINDS = {
     "chunks, silent": Kind(CHUNKED + CHUNK, WAIT),
     "chunks without end": Kind(CHUNKED, repeats=CHUNK * 100),
     "chunks that drip": Kind(CHUNKED, repeats=b"1\r\nx\r\n", every_s=0.05),
+    # gzip whose header names a file, and goes on with the name: nothing to inflate, however much comes
+    "gzip without end": Kind(OK + GZIP_NAME, repeats=b"x" * 65536),
     "chunk of no length": Kind(CHUNKED + CHUNK + b"some\r\n", WAIT),
     "chunk of a large length": Kind(CHUNKED + b"ffffffffffffffffff\r\n", WAIT),
     "trailer without end": Kind(CHUNKED + CHUNK + b"0\r\n", repeats=b"X-More: of the same\r\n"),

@@ -54,10 +54,7 @@ def broken_rule(min_side: int) -> "pl.Expr":
     """
     import polars as pl
 
-    found = pl.when(pl.lit(value=False)).then(pl.lit(""))
-    for rule in RULES:
-        found = found.when(_applies(rule, min_side)).then(pl.lit(rule.reason))  # type: ignore[assignment]
-    return found.otherwise(pl.lit(""))
+    return pl.coalesce(*(pl.when(_applies(rule, min_side)).then(pl.lit(rule.reason)) for rule in RULES), pl.lit(""))
 
 
 def _applies(rule: Rule, min_side: int) -> "pl.Expr":

@@ -22,7 +22,7 @@ from aitax_ray import __version__
 from aitax_ray.images import answers, turns
 from aitax_ray.images.addresses import AddressGuard
 from aitax_ray.images.fetch import Fetched, Fetcher, FetchSettings
-from aitax_ray.images.limits import HostLimit, Lease, Limits, Usage
+from aitax_ray.images.limits import DEAD_AFTER, HostLimit, Lease, Limits, Usage
 from aitax_ray.images.turns import Sync, Turns, alone
 from tests.rawweb import BODY, HALF
 from tests.web import HOSTS, Web, gzip_bomb, photo
@@ -221,6 +221,14 @@ async def test_a_body_that_does_not_end_is_ended_by_the_limit_on_the_whole(web: 
     assert found == [[("timeout", 200)]] * len(urls)
 
 
+async def test_a_host_that_begins_to_answer_and_then_hangs_is_dead(web: Web) -> None:
+    url = web.raw("half a body, silent")
+    async with fetching(timeout_s=0.2, attempts=1) as fetcher:
+        found = [(await fetcher.fetch(f"{url}?{number}")).reason for number in range(DEAD_AFTER + 5)]
+    assert found[:DEAD_AFTER] == ["timeout"] * DEAD_AFTER
+    assert found[-1] == "host_unreachable"
+
+
 async def test_silence_is_ended_by_the_limit_between_reads(web: Web) -> None:
     urls = [web.url("/hang/a"), *map(web.raw, ("silent", "half a body, silent", "chunks, silent"))]
     found = await asyncio.gather(*(fates(url, read_timeout_s=0.2) for url in urls))
@@ -280,6 +288,12 @@ async def test_a_body_is_read_in_whatever_form_it_comes(web: Web, path: str) -> 
 async def test_a_body_as_large_as_the_limit_is_read(web: Web) -> None:
     for path in ("/bytes/1000000/a", "/chunks/1000000/a", "/bomb/1/a"):
         assert len((await fetch(web.url(path))).body or b"") == 1_000_000
+
+
+async def test_what_inflates_to_nothing_counts_as_well(web: Web) -> None:
+    fetched = await fetch(web.raw("gzip without end"), timeout_s=20, attempts=1)
+    assert fetched.reason == "too_large"
+    assert fetched.attempts[0].num_bytes > 1_000_000
 
 
 async def test_a_bomb_is_left_before_it_fills_the_memory(web: Web) -> None:

@@ -234,3 +234,9 @@ def test_stored_lately_is_what_this_run_wrote_not_long_before_its_last_file(stor
 
 def test_nothing_was_stored_lately_where_nothing_is(storage: Storage) -> None:
     assert shards.stored_lately(storage, "r1") == frozenset()
+
+
+def test_where_storage_tells_no_times_all_of_the_run_was_stored_lately(tmp_path: Path) -> None:
+    storage = Storage(f"memory://{tmp_path.name}/{os.getpid()}/root")
+    store(storage, "r1-w-0", ok="ab")
+    assert shards.stored_lately(storage, "r1") == set(ids("ab"))

@@ -202,11 +202,12 @@ async def test_what_a_host_answered_is_told_once() -> None:
     assert sum(u["a"].num_bytes for u, _ in told if "a" in u) == 4
 
 
-async def test_a_pause_is_kept_at_once_and_by_all_of_the_host() -> None:
+@pytest.mark.parametrize("status", [429, 403])
+async def test_a_pause_is_kept_at_once_and_by_all_of_the_host_whatever_the_status(status: int) -> None:
     host = Host()
     async with turns_of(Limits(HostLimit(8, FAST))) as turns:
         async with turns.turn("a") as turn:
-            turn.answered(429, 0, 0.0, retry_after_s=0.3)
+            turn.answered(status, 0, 0.0, retry_after_s=0.3)
             begin = asyncio.get_running_loop().time()
         await asyncio.gather(*(host.ask(turns, "a") for _ in range(3)))
         assert min(host.begun) >= begin + 0.3
@@ -381,16 +382,6 @@ async def test_a_slow_rate_is_kept_also_when_the_host_was_given_back(monkeypatch
         await until(lambda: asyncio.get_running_loop().time() > end)
         await host.ask(turns, "a")
     assert host.begun[1] - host.begun[0] >= 0.5
-
-
-async def test_a_pause_is_kept_whatever_the_status() -> None:
-    host = Host()
-    async with turns_of(Limits(HostLimit(8, FAST))) as turns:
-        async with turns.turn("a") as turn:
-            turn.answered(403, 0, 0.0, retry_after_s=0.3)
-            begin = asyncio.get_running_loop().time()
-        await host.ask(turns, "a")
-        assert host.begun[0] >= begin + 0.3
 
 
 async def test_closing_without_anybody_who_lends_raises_nothing() -> None:
