@@ -24,7 +24,8 @@ from pydantic.fields import FieldInfo
 from aitax_ray import __version__, pipeline
 from aitax_ray.dataset.export import ExportSettings, export
 from aitax_ray.errors import AitaxError, SettingsError
-from aitax_ray.serving.serve import ServeSettings, serve_until_interrupted
+from aitax_ray.serving.serve import serve_until_interrupted
+from aitax_ray.serving.settings import ServeSettings
 from aitax_ray.settings import build_settings, read_config
 
 CONFIG = "aitax.yaml"

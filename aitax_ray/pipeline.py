@@ -5,14 +5,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aitax_ray.dataset.split import SplitSettings, split
-from aitax_ray.engine.publish import PublishSettings, publish
-from aitax_ray.evaluation.evaluate import EvaluateSettings, evaluate
-from aitax_ray.gbif.manifest import ManifestSettings, manifest
-from aitax_ray.images.download import DownloadSettings, download
-from aitax_ray.index.index import IndexSettings, index
+from aitax_ray.dataset.settings import SplitSettings
+from aitax_ray.dataset.split import split
+from aitax_ray.engine.publish import publish
+from aitax_ray.engine.settings import PublishSettings
+from aitax_ray.evaluation.evaluate import evaluate
+from aitax_ray.evaluation.settings import EvaluateSettings
+from aitax_ray.images.download import download
+from aitax_ray.images.settings import DownloadSettings
+from aitax_ray.index.index import index
+from aitax_ray.index.settings import IndexSettings
+from aitax_ray.manifest.manifest import manifest
+from aitax_ray.manifest.settings import ManifestSettings
 from aitax_ray.settings import StageSettings, build_settings
-from aitax_ray.training.train import TrainSettings, train
+from aitax_ray.training.settings import TrainSettings
+from aitax_ray.training.train import train
 from aitax_ray.workspace import StageReport
 
 log = logging.getLogger(__name__)

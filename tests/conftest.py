@@ -1,10 +1,15 @@
 """Fixtures that several folders of tests share."""
 
+import functools
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from aitax_ray.gbif.client import Client
+from tests.fake_gbif import Gbif
+from tests.gbif_server import Server, serving
 from tests.web import Web
 
 
@@ -30,3 +35,45 @@ def ray_session() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as told:
+        yield told
+
+
+@pytest.fixture
+def other_server() -> Iterator[Server]:
+    """Another host, as far as HTTP is concerned."""
+    with serving() as told:
+        yield told
+
+
+@pytest.fixture
+def gbif(server: Server) -> Gbif:
+    """What the server knows."""
+    return server.gbif
+
+
+@pytest.fixture
+def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that clients wanted to sleep, also those that the stage makes; none does."""
+    found: list[float] = []
+    for module in ("tabulate", "estimate"):
+        monkeypatch.setattr(f"aitax_ray.manifest.{module}.Client", functools.partial(Client, sleep=found.append))
+    return found
+
+
+@pytest.fixture
+def client(naps: list[float]) -> Iterator[Client]:
+    with Client("me@example.org", sleep=naps.append) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whoever runs the tests may have an account at GBIF: it is not theirs."""
+    for name in ("GBIF_USER", "GBIF_PWD", "GBIF_EMAIL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))

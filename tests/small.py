@@ -156,7 +156,7 @@ def trained(folders: pytest.TempPathFactory) -> Path:
 
 def train_settings(root: Path | str, **changes: object) -> Any:
     """Settings of a short training run."""
-    from aitax_ray.training.train import TrainSettings
+    from aitax_ray.training.settings import TrainSettings
 
     short = {"arch": ARCH, "pretrained": False, "crop_size": CROP, "epochs": EPOCHS, "batch_size": 8, "lr": 1e-3}
     return TrainSettings.model_validate({"root": str(root), **short, "cpus_per_worker": 0.5, **changes})

@@ -34,6 +34,8 @@ RAY, TORCH = {"ray"}, {"torch", "torchvision", "safetensors.torch", "timm"}
 MAY_USE: dict[str, set[str]] = {
     "ground floor": set(),
     "gbif": set(),
+    "darwin_core": set(),
+    "manifest": {"gbif", "darwin_core"},
     "images": set(),
     "dataset": set(),
     "training": set(),
@@ -41,7 +43,7 @@ MAY_USE: dict[str, set[str]] = {
     "index": {"training", "images"},
     "engine": {"training", "images", "index"},  # an engine holds an index
     "serving": {"engine", "index", "images"},
-    "pipeline": {"gbif", "images", "dataset", "training", "evaluation", "index", "engine"},
+    "pipeline": {"manifest", "images", "dataset", "training", "evaluation", "index", "engine"},
     "cli": {"pipeline", "dataset", "serving", "demo"},  # export and cite are no stages
     "demo": {"pipeline", "serving", "engine"},
 }
@@ -167,6 +169,19 @@ def test_the_layers_have_no_cycle() -> None:
         lowest = {part for part, used in below.items() if not used & below.keys()}
         assert lowest, f"each of {sorted(below)} uses another"
         below = {part: used for part, used in below.items() if part not in lowest}
+
+
+def test_no_two_modules_import_each_other_not_even_by_way_of_a_third() -> None:
+    """Also not inside functions or for type checkers: what needs that is one module, or lacks a third below both."""
+    uses: dict[str, set[str]] = {name: set() for name in MODULES}
+    for found in IMPORTS:
+        target = target_of(found)
+        if target is not None and target != found.importer:
+            uses[found.importer].add(target)
+    while uses:
+        lowest = {name for name, used in uses.items() if not used & uses.keys()}
+        assert lowest, f"in circles, or above one: {sorted(uses)}"
+        uses = {name: used for name, used in uses.items() if name not in lowest}
 
 
 def test_serving_knows_engines_and_not_how_they_were_made() -> None:

@@ -10,10 +10,10 @@ import pytest
 
 from aitax_ray import __version__, cli
 from aitax_ray.dataset.export import ExportSettings
-from aitax_ray.dataset.split import SplitSettings
+from aitax_ray.dataset.settings import SplitSettings
 from aitax_ray.errors import DataError, MissingArtifactError
 from aitax_ray.pipeline import STAGES
-from aitax_ray.serving.serve import ServeSettings
+from aitax_ray.serving.settings import ServeSettings
 from aitax_ray.settings import flag
 
 Run = Callable[..., int]

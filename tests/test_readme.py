@@ -6,7 +6,7 @@ from pathlib import Path
 from aitax_ray.cli import app
 from aitax_ray.dataset.export import ExportSettings
 from aitax_ray.pipeline import STAGES
-from aitax_ray.serving.serve import ServeSettings
+from aitax_ray.serving.settings import ServeSettings
 from aitax_ray.settings import flag
 
 ROOT = Path(__file__).parent.parent

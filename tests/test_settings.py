@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from aitax_ray.errors import SettingsError
 from aitax_ray.pipeline import STAGES, Stage
-from aitax_ray.serving.serve import ServeSettings
+from aitax_ray.serving.settings import ServeSettings
 from aitax_ray.settings import HOW, How, Settings, StageSettings, build_settings, flag, read_config
 
 # Every flag of every command that has settings. A new one is a decision: think of the user first, then write it here.

@@ -12,7 +12,7 @@ from aitax_ray.workspace import Workspace
 if TYPE_CHECKING:
     import polars as pl
 
-    from aitax_ray.dataset.split import SplitSettings
+    from aitax_ray.dataset.settings import SplitSettings
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,8 @@ from aitax_ray.demo.world import DOI, build_world, num_photos, unseen_photo
 from aitax_ray.errors import StorageError
 from aitax_ray.progress import progress
 from aitax_ray.serving.client import identify_files
-from aitax_ray.serving.serve import ServeSettings, free_port, serving, wait_for_ctrl_c
+from aitax_ray.serving.serve import free_port, serving, wait_for_ctrl_c
+from aitax_ray.serving.settings import ServeSettings
 from aitax_ray.settings import build_settings
 from aitax_ray.storage import Storage
 

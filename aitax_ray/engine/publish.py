@@ -3,27 +3,15 @@
 import logging
 import re
 from datetime import UTC, datetime
-from typing import Annotated
-
-from pydantic import Field
 
 from aitax_ray import schemas, workspace
 from aitax_ray.engine import bundle
-from aitax_ray.settings import StageSettings
+from aitax_ray.engine.settings import PublishSettings
 from aitax_ray.workspace import Outcome, StageReport, Workspace, versions
 
 log = logging.getLogger(__name__)
 
 VERSION = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")  # when it was published, and the beginning of its weights' sha256
-
-
-class PublishSettings(StageSettings):
-    """Settings of `publish`."""
-
-    min_score: Annotated[float, Field(ge=0, le=1)] = 0.005
-    """Answers leave out species with a lower score."""
-    max_total_score: Annotated[float, Field(gt=0, le=1)] = 0.99
-    """Answers end once the species named have this score in all."""
 
 
 def publish(settings: PublishSettings) -> StageReport:

@@ -6,13 +6,10 @@ import numpy as np
 
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import DataError
+from aitax_ray.evaluation.settings import EvaluateSettings
 from aitax_ray.progress import progress
-from aitax_ray.training.inference import InferenceSettings, predictions
+from aitax_ray.training.inference import predictions
 from aitax_ray.workspace import Outcome, StageReport, Workspace
-
-
-class EvaluateSettings(InferenceSettings):
-    """Settings of `evaluate`."""
 
 
 def evaluate(settings: EvaluateSettings) -> StageReport:

@@ -18,10 +18,10 @@ from aitax_ray.progress import progress
 
 if TYPE_CHECKING:
     from aitax_ray.images.batch import BatchSettings
-    from aitax_ray.images.download import DownloadSettings
     from aitax_ray.images.fetch import FetchSettings
     from aitax_ray.images.ledger import Plan
     from aitax_ray.images.limits import HostState, Lease, Limits, Usage
+    from aitax_ray.images.settings import DownloadSettings
     from aitax_ray.images.watch import Watch
     from aitax_ray.storage import Storage
 

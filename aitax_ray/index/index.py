@@ -9,26 +9,16 @@ index/scann/               ScaNN's files, over the embeddings in the order of ro
 import logging
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import DataError
+from aitax_ray.index.settings import IndexSettings
 from aitax_ray.progress import progress
-from aitax_ray.training.inference import InferenceSettings, predictions
+from aitax_ray.training.inference import predictions
 from aitax_ray.workspace import Outcome, StageReport, Workspace
 
 log = logging.getLogger(__name__)
-
-
-class IndexSettings(InferenceSettings):
-    """Settings of `index`."""
-
-    leaves_to_search: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """Share of ScaNN's tree that a search looks at: more is slower and finds more."""
-    reorder: Annotated[int, Field(ge=1)] = 200
-    """How many candidates are measured exactly before the best are taken."""
 
 
 def index(settings: IndexSettings) -> StageReport:

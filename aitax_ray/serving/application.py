@@ -19,9 +19,9 @@ from aitax_ray.errors import RequestError
 from aitax_ray.images.fetch import Fetcher, FetchSettings
 from aitax_ray.images.limits import HostLimit, Limits
 from aitax_ray.images.turns import Turns, alone
-from aitax_ray.serving.args import ApplicationArgs
 from aitax_ray.serving.http import MAX_BODY_BYTES, Backend, make_app
 from aitax_ray.serving.identifier import Gallery, Identification, assemble, rank
+from aitax_ray.serving.settings import ApplicationArgs
 
 FETCHES = 16  # photographs named in requests that are fetched at a time
 FETCH_TIMEOUT_S = 20.0  # for one of them

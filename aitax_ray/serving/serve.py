@@ -6,29 +6,15 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from typing import Annotated
-
-from pydantic import Field
 
 from aitax_ray.cluster import check_room, connect, stop
 from aitax_ray.engine.bundle import open_engine
 from aitax_ray.errors import AitaxError, ClusterError
-from aitax_ray.serving.args import ApplicationArgs
+from aitax_ray.serving.settings import ApplicationArgs, ServeSettings
 
 log = logging.getLogger(__name__)
 
 APPLICATION = "aitax"
-
-
-class ServeSettings(ApplicationArgs):
-    """Settings of `serve`."""
-
-    host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 for all of this machine's."""
-    port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    """Port to listen on; 0 takes a free one."""
-    request_timeout_s: Annotated[float, Field(gt=0)] = 60
-    """After this time a request is given up, s."""
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from aitax_ray.workspace import Workspace
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-    from aitax_ray.training.train import TrainSettings
+    from aitax_ray.training.settings import TrainSettings
 
 RUNS = "model/runs"
 CHECKPOINT = "state.pt"
@@ -125,7 +125,7 @@ def train_loop_per_worker(config: dict[str, Any]) -> None:
     from aitax_ray.training.feed import collate_evaluation, collate_training
     from aitax_ray.training.loop import Loss, Schedule, make_optimizer, to_batches, train_epoch, validate
     from aitax_ray.training.model import build_classifier
-    from aitax_ray.training.train import TrainSettings
+    from aitax_ray.training.settings import TrainSettings
     from aitax_ray.training.transforms import EvalTransform
 
     settings = TrainSettings.model_construct(**config["settings"])

@@ -1,12 +1,10 @@
 """Inference on Ray Data: the trained classifier over the photographs of a split. Evaluate and index run on it."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from aitax_ray.cluster import check_room, connect, use_gpus
-from aitax_ray.settings import HOW, StageSettings
+from aitax_ray.training.settings import InferenceSettings
 from aitax_ray.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -14,17 +12,6 @@ if TYPE_CHECKING:
 
     from aitax_ray.training.feed import Labels
     from aitax_ray.training.predict import Predictor
-
-
-class InferenceSettings(StageSettings):
-    """What every stage that runs the classifier knows."""
-
-    inference_batch_size: Annotated[int, HOW, Field(ge=1)] = 64
-    """Photographs that the classifier takes at once."""
-    num_classifiers: Annotated[int, HOW, Field(ge=1)] = 1
-    """Copies of the classifier that work side by side."""
-    use_gpu: Annotated[bool | None, HOW] = None
-    """Give each copy (and each worker in training) a GPU; by default when the cluster has any."""
 
 
 def predictions(

@@ -13,7 +13,8 @@ from aitax_ray import schemas, workspace
 from aitax_ray.dataset import card, reasons
 from aitax_ray.dataset.card import THUMBNAIL, render, shown, thumbnails, write_card
 from aitax_ray.dataset.facts import gather
-from aitax_ray.dataset.split import SplitSettings, split
+from aitax_ray.dataset.settings import SplitSettings
+from aitax_ray.dataset.split import split
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import Outcome, Workspace
 from tests.blank import blank_row

@@ -12,7 +12,7 @@ import pytest
 from aitax_ray import schemas, workspace
 from aitax_ray.dataset import tested
 from aitax_ray.dataset.choose import choose
-from aitax_ray.dataset.split import SplitSettings
+from aitax_ray.dataset.settings import SplitSettings
 from aitax_ray.dataset.split_file import read_split_file
 from aitax_ray.errors import SettingsError
 from aitax_ray.settings import build_settings

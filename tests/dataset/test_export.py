@@ -18,7 +18,8 @@ from aitax_ray import schemas, workspace
 from aitax_ray.dataset import export as module
 from aitax_ray.dataset.export import ExportSettings, export
 from aitax_ray.errors import DataError, MissingArtifactError, SettingsError, StaleArtifactError, StorageError
-from aitax_ray.gbif.manifest import ManifestSettings, manifest
+from aitax_ray.manifest.manifest import manifest
+from aitax_ray.manifest.settings import ManifestSettings
 from aitax_ray.settings import build_settings
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import Workspace

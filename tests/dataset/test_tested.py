@@ -4,7 +4,7 @@ import polars as pl
 
 from aitax_ray import schemas, workspace
 from aitax_ray.dataset import tested
-from aitax_ray.dataset.split import SplitSettings
+from aitax_ray.dataset.settings import SplitSettings
 from aitax_ray.workspace import Workspace
 
 

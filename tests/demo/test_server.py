@@ -9,8 +9,7 @@ from PIL import Image
 from aitax_ray.demo.server import serve_world
 from aitax_ray.demo.world import DOI, DOWNLOAD_KEY
 from aitax_ray.errors import AitaxError
-
-from .conftest import rows
+from tests.gbif_server import rows
 
 DOWNLOAD = "/v1/occurrence/download"
 

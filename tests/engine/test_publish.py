@@ -9,7 +9,8 @@ import pytest
 
 from aitax_ray import schemas, workspace
 from aitax_ray.engine.bundle import ONNX, open_engine
-from aitax_ray.engine.publish import VERSION, PublishSettings, publish
+from aitax_ray.engine.publish import VERSION, publish
+from aitax_ray.engine.settings import PublishSettings
 from aitax_ray.errors import MissingArtifactError
 from aitax_ray.index.searcher import build_index
 from aitax_ray.settings import StageSettings

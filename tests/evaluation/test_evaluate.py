@@ -7,7 +7,8 @@ import pytest
 
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import DataError, MissingArtifactError
-from aitax_ray.evaluation.evaluate import EvaluateSettings, evaluate
+from aitax_ray.evaluation.evaluate import evaluate
+from aitax_ray.evaluation.settings import EvaluateSettings
 from aitax_ray.workspace import Workspace
 from tests.small import KEYS, SIDES, SPECIES, trained, write_model, write_root
 

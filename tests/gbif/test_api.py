@@ -5,9 +5,8 @@ import pytest
 from aitax_ray.errors import ArchiveError, GbifError, SettingsError
 from aitax_ray.gbif.api import BACKBONE, OVER, POLL_S, DownloadRecord, lookup, parse_doi, parse_key, resolve
 from aitax_ray.gbif.client import Client
-
-from .conftest import Server
-from .fake import COL, DOI, KEY, Gbif, as_json
+from tests.fake_gbif import COL, DOI, KEY, Gbif, as_json
+from tests.gbif_server import Server
 
 BY_KEY = f"/v1/occurrence/download/{KEY}"
 

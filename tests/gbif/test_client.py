@@ -8,9 +8,8 @@ from aitax_ray import __version__
 from aitax_ray.errors import GbifError
 from aitax_ray.gbif import client as client_module
 from aitax_ray.gbif.client import TRIES, Client, retry_after_s
-
-from .conftest import Server
-from .fake import Answer, plain
+from tests.fake_gbif import Answer, plain
+from tests.gbif_server import Server
 
 
 def test_the_client_says_who_it_is(server: Server, client: Client) -> None:

@@ -5,16 +5,15 @@ from typing import Any
 import pytest
 
 from aitax_ray import __version__
+from aitax_ray.darwin_core.archive import open_archive
 from aitax_ray.errors import DataError, GbifError
 from aitax_ray.gbif import crawl as crawl_module
-from aitax_ray.gbif.archive import open_archive
 from aitax_ray.gbif.client import Client
 from aitax_ray.gbif.crawl import Crawl, crawl, queries, search
 from aitax_ray.gbif.searched import OCCURRENCE_TERMS
 from aitax_ray.storage import Storage
-
-from .conftest import Server
-from .fake import COL, DATASETS, Answer, Gbif, as_json, plain, too_many
+from tests.fake_gbif import COL, DATASETS, Answer, Gbif, as_json, plain, too_many
+from tests.gbif_server import Server
 
 SEARCH = "/v1/occurrence/search"
 FOLDER = "archive/search/x"

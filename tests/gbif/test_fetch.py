@@ -7,9 +7,9 @@ import pytest
 from aitax_ray.errors import GbifError, StorageError
 from aitax_ray.gbif.client import TRIES, Client
 from aitax_ray.gbif.fetch import fetch
-
-from .conftest import Server, write_zip
-from .fake import Answer
+from tests.fake_gbif import Answer
+from tests.gbif_download import write_zip
+from tests.gbif_server import Server
 
 
 @pytest.fixture

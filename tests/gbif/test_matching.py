@@ -7,9 +7,8 @@ from aitax_ray.errors import GbifError, SettingsError
 from aitax_ray.gbif import matching
 from aitax_ray.gbif.client import Client
 from aitax_ray.gbif.matching import match_names, read_keys, read_lines, species_key
-
-from .conftest import Server
-from .fake import COL, Answer, Gbif, as_json, plain
+from tests.fake_gbif import COL, Answer, Gbif, as_json, plain
+from tests.gbif_server import Server
 
 SPECIES = {"key": "11", "name": "Rana alba L.", "canonicalName": "Rana alba", "rank": "SPECIES"}
 SUBSPECIES = SPECIES | {"key": "111", "canonicalName": "Rana alba minor", "rank": "SUBSPECIES"}

@@ -11,9 +11,8 @@ from aitax_ray.gbif.account import Account
 from aitax_ray.gbif.client import Client
 from aitax_ray.gbif.request import REQUESTED, digest, photographs_of, request_download, request_once, search_for
 from aitax_ray.storage import Storage
-
-from .conftest import Server
-from .fake import COL, Answer, Gbif, plain, too_many
+from tests.fake_gbif import COL, Answer, Gbif, plain, too_many
+from tests.gbif_server import Server
 
 ANN = Account("ann", "s3cr3t-word", "ann@example.org")
 PREDICATE = {"type": "equals", "key": "TAXON_KEY", "value": "1"}

@@ -2,11 +2,10 @@ from typing import Any
 
 import pytest
 
+from aitax_ray.darwin_core.descriptor import parse_meta
 from aitax_ray.errors import GbifError
-from aitax_ray.gbif.descriptor import parse_meta
 from aitax_ray.gbif.searched import MEDIA_TERMS, OCCURRENCE_TERMS, line, meta_xml, occurrence_row
-
-from .fake import BACKBONE, COL, Gbif
+from tests.fake_gbif import BACKBONE, COL, Gbif
 
 
 @pytest.fixture

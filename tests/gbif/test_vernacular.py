@@ -7,9 +7,8 @@ from aitax_ray.gbif import vernacular
 from aitax_ray.gbif.client import Client
 from aitax_ray.gbif.vernacular import CACHE, ask, choose, vernacular_names
 from aitax_ray.storage import Storage
-
-from .conftest import Server
-from .fake import Answer, Gbif, as_json
+from tests.fake_gbif import Answer, Gbif, as_json
+from tests.gbif_server import Server
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import pytest
 
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import DataError, MissingArtifactError
-from aitax_ray.index.index import IndexSettings, index
+from aitax_ray.index.index import index
 from aitax_ray.index.searcher import Searcher
+from aitax_ray.index.settings import IndexSettings
 from aitax_ray.training import feed
 from aitax_ray.training.predict import as_matrix
 from aitax_ray.workspace import Workspace

@@ -11,8 +11,8 @@ from ray.serve.schema import ServeDeploySchema
 from aitax_ray.engine.bundle import open_engine
 from aitax_ray.errors import RequestError
 from aitax_ray.serving.application import Classifier, Ingress, Retrieval, build
-from aitax_ray.serving.args import ApplicationArgs
 from aitax_ray.serving.identifier import Identifier, decode_photo
+from aitax_ray.serving.settings import ApplicationArgs
 from tests.engines import COLOURS, SIZE, photo, write_small_engine
 from tests.web import Web
 

@@ -14,7 +14,8 @@ from ray.serve.schema import ServeStatus
 
 from aitax_ray.errors import AitaxError, ClusterError, EngineError
 from aitax_ray.serving import serve
-from aitax_ray.serving.serve import ServeSettings, serving
+from aitax_ray.serving.serve import serving
+from aitax_ray.serving.settings import ServeSettings
 from tests.engines import write_small_engine
 
 

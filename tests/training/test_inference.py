@@ -6,8 +6,9 @@ import pytest
 
 from aitax_ray.training import feed
 from aitax_ray.training.feed import decode_for_evaluation, read_labels
-from aitax_ray.training.inference import InferenceSettings, predictions
+from aitax_ray.training.inference import predictions
 from aitax_ray.training.predict import Predictor
+from aitax_ray.training.settings import InferenceSettings
 from tests.small import SIDES, write_model, write_root
 
 

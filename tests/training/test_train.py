@@ -13,10 +13,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from aitax_ray import workspace
-from aitax_ray.errors import ArchitectureError, MissingArtifactError, SettingsError
-from aitax_ray.settings import build_settings
+from aitax_ray.errors import MissingArtifactError
 from aitax_ray.training.predict import read_classifier
-from aitax_ray.training.train import TrainSettings, train
+from aitax_ray.training.train import train
 from aitax_ray.workspace import Workspace
 from tests.small import ARCH, CROP, EPOCHS, KEYS, SIDES, train_settings, trained, write_root
 
@@ -145,25 +144,3 @@ def test_a_missing_split_names_the_command_that_makes_it(tmp_path: Path) -> None
     ws.clear("split")
     with pytest.raises(MissingArtifactError, match="aitax split"):
         train(train_settings(tmp_path))
-
-
-def test_an_unknown_architecture_is_refused_before_any_work() -> None:
-    with pytest.raises(ArchitectureError, match="resnet18"):
-        build_settings(TrainSettings, {"root": "r", "arch": "resnet"})
-
-
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"lr": -1.0}, {"crop_size": 8}, {"num_workers": 0}])
-def test_settings_that_cannot_be_are_refused_by_name(wrong: dict[str, object]) -> None:
-    with pytest.raises(SettingsError, match="--" + next(iter(wrong)).replace("_", "-")):
-        build_settings(TrainSettings, {"root": "r", **wrong})
-
-
-def test_the_learning_rate_follows_from_optimizer_start_and_batch() -> None:
-    def rate(**changes: object) -> float:
-        return train_settings("r", lr=None, **changes).learning_rate()
-
-    assert rate(batch_size=64) == 1e-3
-    assert rate(batch_size=128) == 2e-3
-    assert rate(batch_size=64, pretrained=True) == 1e-4
-    assert rate(batch_size=32, optimizer="sgd") == pytest.approx(2.5e-2)
-    assert train_settings("r", lr=0.3).learning_rate() == 0.3

@@ -1,0 +1,1 @@
+"""Darwin Core Archives read: unpacked, described, parsed, their tables tied together."""

@@ -1,0 +1,254 @@
+"""Ties the media of an archive to occurrences and taxa, whatever its core: two tables in the database.
+
+OUTPUT  `media`: row, occurrence_id (gbif_id of `occurrence`, "" where it is not known), why (a reason known already,
+        else ""), and MEDIA_COLUMNS
+        `occurrence`: row, gbif_id (once each), species_key, dataset_key, place and time, and the names of its taxon
+
+Downloads of GBIF have keys of a checklist. Publishers' archives have names: there the canonical name is the key, as
+it is for a folder of photographs.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import polars as pl
+
+from aitax_ray.darwin_core.archive import KEY, Archive, Terms
+from aitax_ray.darwin_core.descriptor import AUDUBON, EVENT, IMAGE, MULTIMEDIA, OCCURRENCE, TableFile
+from aitax_ray.database import literal, parquet
+
+SEVERAL_SPECIES_IN_EVENT = "several_species_in_event"
+
+PLACE_AND_TIME = {
+    "decimal_latitude": ("decimalLatitude",),
+    "decimal_longitude": ("decimalLongitude",),
+    "coordinate_uncertainty_m": ("coordinateUncertaintyInMeters",),
+    "event_date": ("eventDate",),
+    "country_code": ("countryCode",),
+    "basis_of_record": ("basisOfRecord",),
+    "recorded_by": ("recordedBy",),
+}
+RANKS = ("genus", "family", "order", "class", "phylum", "kingdom")
+LINEAGE = {rank: (rank,) for rank in RANKS}
+TAXON_COLUMNS = ("name", "scientific_name", "rank", "vernacular_name", *LINEAGE)
+OCCURRENCE_COLUMNS = ("species_key", "dataset_key", *PLACE_AND_TIME, *TAXON_COLUMNS)
+
+# The columns of media, and the terms that fill them by the kind of the table; the first with a value wins.
+# Audubon Core: https://ac.tdwg.org/termlist, where `identifier` is any identifier and the photograph is at accessURI.
+_TERMS = (
+    "type", "format", "identifier", "references", "title", "description", "creator", "rightsHolder", "publisher",
+)  # fmt: skip
+_SIMPLE: dict[str, Terms] = {**{name: (name,) for name in _TERMS}, "license": ("license", "rights")}
+MEDIA_TERMS: dict[str, dict[str, Terms]] = {
+    MULTIMEDIA: _SIMPLE,
+    IMAGE: _SIMPLE,
+    AUDUBON: {
+        "type": ("type", "subtype", "subtypeLiteral"),
+        "format": ("format", "bestQualityFormat"),
+        "identifier": ("accessURI", "bestQualityAccessURI", "goodQualityAccessURI"),
+        "other_identifier": ("identifier",),  # which may be links too, as may the next
+        "managed_id": ("providerManagedID",),
+        "references": ("furtherInformationURL", "references", "hasServiceAccessPoint"),
+        "title": ("title",),
+        "description": ("description", "caption"),
+        # Each of these may be a link to terms of use, and another one name the licence.
+        "license": ("license", ("WebStatement", "UsageTerms", "rights")),
+        "creator": ("creator",),
+        "rightsHolder": ("rightsHolder", "Owner"),
+        "publisher": ("publisher", "provider", "providerLiteral"),
+    },
+}
+MEDIA_COLUMNS = tuple(MEDIA_TERMS[MULTIMEDIA])
+# The names of an occurrence's taxon, where an archive has no keys of a checklist.
+NAME_TERMS: dict[str, Sequence[str]] = {
+    "genus": ("genus",),
+    "epithet": ("specificEpithet",),
+    "family": ("family",),
+    "scientific_name": ("scientificName",),
+    "accepted_name": ("acceptedScientificName", "acceptedNameUsage"),
+}
+# The columns of a checklist's taxa.
+TAXON_TERMS: dict[str, Sequence[str]] = {
+    "scientific_name": ("scientificName",),
+    "canonical_name": ("canonicalName",),
+    "rank": ("taxonRank",),
+    "accepted": ("acceptedNameUsageID", "acceptedTaxonID"),  # the second is the term of old checklists, as below
+    "parent": ("parentNameUsageID", "higherTaxonID"),
+    "vernacular_name": ("vernacularName",),
+    **LINEAGE,
+}
+
+
+@dataclass(frozen=True)
+class LabelTerms:
+    """Where a label stands in an occurrence of GBIF: the terms of its key and of its name; its rank, "" for any."""
+
+    key: str
+    name: str
+    rank: str
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """How photographs are labelled: the terms of the label, and who decides where an archive has only names.
+
+    `name_label` takes NAME_TERMS as keywords and returns the key and the scientific name. `label_taxa` takes core_id
+    and TAXON_TERMS, a row per taxon, and returns core_id, species_key and TAXON_COLUMNS.
+    """
+
+    terms: LabelTerms
+    name_label: Callable[..., tuple[str, str]]
+    label_taxa: Callable[[pl.DataFrame], pl.DataFrame]
+
+
+def tie(archive: Archive, database: duckdb.DuckDBPyConnection, labelling: Labelling) -> int:
+    """Make `media` and `occurrence`; gives the number of media. Raises ArchiveError when a text cannot be read."""
+    media, num_rows = _read_media(archive, database)
+    if archive.core.kind == OCCURRENCE:
+        _read_occurrences(archive, database, archive.core, labelling, key=KEY)
+        database.execute(f"CREATE VIEW media AS SELECT *, {KEY} AS occurrence_id, '' AS why FROM {media}")
+    elif archive.core.kind == EVENT:
+        _tie_events(archive, database, media, labelling)
+    else:
+        _tie_taxa(archive, database, media, labelling)
+    return num_rows
+
+
+def _read_media(archive: Archive, database: duckdb.DuckDBPyConnection) -> tuple[str, int]:
+    paths: list[Path] = []
+    num_rows = 0
+    for table in archive.media:
+        terms = (
+            {"other_identifier": (), "managed_id": ()} | MEDIA_TERMS[table.kind] | {"occurrence_ref": ("occurrenceID",)}
+        )
+        path = archive.read(table, terms, first_row=num_rows)
+        num_rows += _count(database, path)
+        paths.append(path)
+    # Other identifiers of Audubon Core are links where they look like links.
+    identifier = (
+        "CASE WHEN identifier <> '' THEN identifier WHEN other_identifier ILIKE 'http%' THEN other_identifier "
+        "WHEN managed_id ILIKE 'http%' THEN managed_id ELSE '' END"
+    )
+    database.execute(
+        f"CREATE VIEW listed_media AS SELECT * REPLACE ({identifier} AS identifier) FROM {parquet(*paths)}"
+    )
+    return "listed_media", num_rows
+
+
+def _read_occurrences(
+    archive: Archive, database: duckdb.DuckDBPyConnection, table: TableFile, labelling: Labelling, key: str
+) -> None:
+    """Make `occurrence` of a table of occurrences.
+
+    `key` is the expression of their ids, none of which is ""; {rows} in it stands for the table.
+    """
+    terms: dict[str, Terms] = {
+        "dataset_key": ("datasetKey",),
+        "species": ("species",),
+        "rank": ("taxonRank",),
+        "taxon_key": ("taxonKey",),
+        "accepted_key": ("acceptedTaxonKey",),
+        "vernacular_name": ("vernacularName",),
+        **PLACE_AND_TIME,
+        **LINEAGE,
+        **NAME_TERMS,
+    }
+    has_keys = table.has(labelling.terms.key)
+    if has_keys:
+        terms["label_key"] = (labelling.terms.key,)
+        del terms["epithet"]  # each column of millions of rows takes its time
+    if table is not archive.core:
+        terms["occurrence_ref"] = ("occurrenceID",)
+    rows = parquet(archive.read(table, terms))
+    columns = ", ".join(f'"{name}"' for name in ("dataset_key", *PLACE_AND_TIME, "vernacular_name", *LINEAGE))
+    labelled = _with_keys(labelling.terms) if has_keys else _with_names(database, rows, labelling)
+    named = "" if has_keys else f"LEFT JOIN named USING ({', '.join(NAME_TERMS)})"
+    database.execute(
+        f"CREATE VIEW listed AS SELECT row, {key.format(rows=rows)} AS gbif_id, {KEY}, {labelled}, {columns} "
+        f"FROM {rows} {named}"
+    )
+    # GBIF has been seen to list an occurrence twice in one download (gbif/occurrence#1061): the first one counts.
+    database.execute("""
+        CREATE TABLE repeated AS
+        WITH first AS (SELECT gbif_id, min(row) AS row FROM listed GROUP BY gbif_id HAVING count(*) > 1)
+        SELECT listed.row FROM listed JOIN first USING (gbif_id) WHERE listed.row <> first.row""")
+    database.execute("CREATE VIEW occurrence AS FROM listed WHERE row NOT IN (FROM repeated)")
+
+
+def _with_keys(terms: LabelTerms) -> str:
+    rank = literal(terms.rank) if terms.rank else "CASE WHEN taxon_key = label_key THEN upper(rank) ELSE '' END"
+    # The name that has authorship is the one whose taxon is the label itself, not a synonym or a part of it.
+    return f"""
+        label_key AS species_key,
+        {f'"{terms.name}"' if terms.name else "''"} AS name,
+        CASE WHEN accepted_key = label_key AND accepted_name <> '' THEN accepted_name
+             WHEN taxon_key = label_key OR (upper(rank) = {literal(terms.rank)} AND accepted_key = '')
+             THEN scientific_name
+             ELSE '' END AS scientific_name,
+        {rank} AS rank"""
+
+
+def _with_names(database: duckdb.DuckDBPyConnection, rows: str, labelling: Labelling) -> str:
+    names = list(NAME_TERMS)
+    found = database.execute(f"SELECT DISTINCT {', '.join(names)} FROM {rows}").fetchall()
+    told = [(*texts, *labelling.name_label(**dict(zip(names, texts, strict=True)))) for texts in found]
+    schema = dict.fromkeys((*names, "key", "own_name"), pl.String)
+    database.register("named_frame", pl.DataFrame(told, schema=schema, orient="row"))
+    database.execute("CREATE TABLE named AS FROM named_frame")
+    rank = labelling.terms.rank
+    return (
+        "named.key AS species_key, named.key AS name, named.own_name AS scientific_name, "
+        f"{literal(rank) if rank else 'upper(rank)'} AS rank"
+    )
+
+
+def _tie_events(archive: Archive, database: duckdb.DuckDBPyConnection, media: str, labelling: Labelling) -> None:
+    """Media of an event belong to the occurrence they name, else to the event's species where it has but one."""
+    table = archive.descriptor.tables(OCCURRENCE)[0]
+    # Without an id of its own an occurrence still counts among the species of its event.
+    # What several events call the same need not be the same.
+    shared = f"SELECT occurrence_ref FROM {{rows}} GROUP BY occurrence_ref HAVING count(DISTINCT {KEY}) > 1"
+    own_id = (
+        "CASE WHEN occurrence_ref = '' THEN 'occurrence-' || row "
+        f"WHEN occurrence_ref IN ({shared}) THEN {KEY} || '/' || occurrence_ref ELSE occurrence_ref END"
+    )
+    _read_occurrences(archive, database, table, labelling, key=own_id)
+    database.execute(
+        f"CREATE TABLE event AS SELECT {KEY} AS event_id, min(gbif_id) AS gbif_id, "
+        f"count(DISTINCT species_key) AS num_species FROM listed GROUP BY {KEY}"
+    )
+    database.execute(f"""
+        CREATE VIEW media AS SELECT m.*,
+            coalesce(there.gbif_id, named.gbif_id, own.gbif_id, CASE WHEN num_species = 1 THEN event.gbif_id END, '')
+                AS occurrence_id,
+            CASE WHEN coalesce(there.gbif_id, named.gbif_id, own.gbif_id) IS NULL AND num_species > 1
+                 THEN {literal(SEVERAL_SPECIES_IN_EVENT)} ELSE '' END AS why
+        FROM {media} AS m
+        LEFT JOIN occurrence AS there ON m.{KEY} || '/' || m.occurrence_ref = there.gbif_id
+        LEFT JOIN occurrence AS named ON m.occurrence_ref = named.gbif_id
+        LEFT JOIN occurrence AS own ON m.{KEY} = own.gbif_id
+        LEFT JOIN event ON m.{KEY} = event.event_id""")
+
+
+def _tie_taxa(archive: Archive, database: duckdb.DuckDBPyConnection, media: str, labelling: Labelling) -> None:
+    """Each photograph of a taxon is an occurrence of its own, of which nothing else is known."""
+    taxa = pl.read_parquet(archive.read(archive.core, TAXON_TERMS))
+    database.register("taxon_frame", labelling.label_taxa(taxa.unique(KEY, keep="first", maintain_order=True)))
+    database.execute("CREATE TABLE taxon AS FROM taxon_frame")
+    database.execute(
+        f"CREATE VIEW media AS SELECT *, '' AS why, "
+        f"'photo-' || left(sha1({KEY} || ' ' || coalesce(nullif(identifier, ''), \"references\")), 16) "
+        f"AS occurrence_id FROM {media}"
+    )
+    unknown = ", ".join(f"'' AS {name}" for name in ("dataset_key", *PLACE_AND_TIME))
+    names = ", ".join(f'taxon."{name}"' for name in ("species_key", *TAXON_COLUMNS))
+    database.execute(
+        f"CREATE TABLE occurrence AS SELECT min(row) AS row, occurrence_id AS gbif_id, {names}, {unknown} "
+        f"FROM media JOIN taxon USING ({KEY}) GROUP BY ALL ORDER BY row"
+    )
+
+
+def _count(database: duckdb.DuckDBPyConnection, path: Path) -> int:
+    return int(database.execute(f"SELECT count(*) FROM {parquet(path)}").fetchall()[0][0])

@@ -1,0 +1,59 @@
+"""Settings of the `split` stage."""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+
+from aitax_ray.dataset.groups import GroupBy
+from aitax_ray.dataset.rules import MIN_SIDE
+from aitax_ray.licenses import Policy
+from aitax_ray.settings import HOW, StageSettings
+
+
+class SplitSettings(StageSettings):
+    """Settings of `split`."""
+
+    val: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of groups for validation; at least one where a species has two or more."""
+    test: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of groups for the test; at least one where a species has three or more."""
+    group_by: tuple[GroupBy, ...] = ()
+    """Keep together, beside the photographs of an occurrence: those of an observer's day, those of a place (1 km)."""
+    split_file: Annotated[Path, HOW] | None = None
+    """Somebody else's split: CSV or Parquet, `split` and one of image_id, url, gbif_id; what it lacks is left out."""
+    min_images: Annotated[int, Field(ge=1)] = 2
+    """Leave out species with fewer photographs than this."""
+    max_images: Annotated[int, Field(ge=1)] | None = None
+    """At most so many photographs per species; which ones is drawn by --seed and does not change with the archive."""
+    license: Policy = "any"
+    """Which licences to use: open (CC0, BY, BY-SA), non-commercial (any Creative Commons), or any."""
+    max_distance: Annotated[int, Field(ge=0, le=64)] = 16
+    """Photographs are the same whose perceptual hashes differ in so many of 256 bits; 0: only those of equal pixels."""
+    rules: bool = True
+    """Leave out what shows no organism: pages of books, sonograms, labels, drawings, thumbnails, single colours."""
+    min_side: Annotated[int, Field(ge=0)] = MIN_SIDE
+    """A photograph is a thumbnail when its longer side is below this, in px, or below --image-size if that is less."""
+    seed: int = 0
+    """Seed of all that is drawn: which photographs --number keeps, the split, the training run."""
+
+    def result_fields(self) -> dict[str, Any]:
+        """The settings that decide what comes out, and the content of the split file."""
+        fields = super().result_fields()
+        if self.split_file is not None and self.split_file.is_file():
+            fields["split_file_sha256"] = hashlib.sha256(self.split_file.read_bytes()).hexdigest()
+        return fields
+
+    @field_validator("split_file")
+    @classmethod
+    def _exists(cls, given: Path | None) -> Path | None:
+        if given is not None and not given.is_file():
+            raise ValueError("there is no such file")
+        return given
+
+    @model_validator(mode="after")
+    def _leaves_something_to_train_on(self) -> "SplitSettings":
+        if self.val + self.test >= 1:
+            raise ValueError("--val and --test together must be below 1: the rest is for training")
+        return self

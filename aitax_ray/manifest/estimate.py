@@ -1,0 +1,186 @@
+"""`manifest --dry-run`: what a query comes to, before a photograph is fetched."""
+
+import logging
+import re
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from aitax_ray import workspace
+from aitax_ray.gbif import api, crawl
+from aitax_ray.gbif.answer import parts
+from aitax_ray.gbif.client import Client
+from aitax_ray.gbif.request import search_for
+from aitax_ray.gbif.searched import occurrence_row
+from aitax_ray.licenses import Policy, is_admitted, normalise
+from aitax_ray.manifest import source
+from aitax_ray.manifest.labels import LABELS
+from aitax_ray.manifest.tabulate import settled, taxon_keys
+from aitax_ray.storage import Storage
+from aitax_ray.workspace import StageReport
+
+if TYPE_CHECKING:
+    from aitax_ray.manifest.settings import ManifestSettings
+
+log = logging.getLogger(__name__)
+
+BYTES_PER_PHOTO = 400_000  # what a photograph of some 2 megapixels takes as a JPEG; originals of today take more
+PER_SECOND_AND_HOST = 10  # what a host can be asked for without being a nuisance
+SHOWN_HOSTS = 5
+HOST = re.compile(r"https?://([^/?#]+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a query comes to. `hosts` has the number of photographs on each, the largest first."""
+
+    images: int
+    species: int
+    occurrences: int
+    hosts: dict[str, int]
+    reasons: dict[str, int]
+
+    @property
+    def num_bytes(self) -> int:
+        """What there is to download: photographs that lie on no host are there already."""
+        return sum(self.hosts.values()) * BYTES_PER_PHOTO
+
+    @property
+    def hours(self) -> float:
+        """How long the host with the most photographs takes, at a polite rate; the others go on beside it."""
+        return max(self.hosts.values(), default=0) / PER_SECOND_AND_HOST / 3600
+
+    def __str__(self) -> str:
+        hosts = ", ".join(f"{host} {number:,}" for host, number in list(self.hosts.items())[:SHOWN_HOSTS])
+        more = f" and {len(self.hosts) - SHOWN_HOSTS} more" if len(self.hosts) > SHOWN_HOSTS else ""
+        dropped = ", ".join(f"{number:,} {reason}" for reason, number in self.reasons.items())
+        return (
+            f"{self.images:,} photographs of {self.species:,} species in {self.occurrences:,} occurrences, "
+            f"on {len(self.hosts):,} hosts ({hosts}{more}); about {self.num_bytes / 1e9:,.1f} GB to download, "
+            f"in {self.hours:,.1f} h or more" + (f"; left out: {dropped}" if dropped else "")
+        )
+
+
+def dry_run(storage: Storage, settings: "ManifestSettings") -> StageReport:
+    """Count what a query comes to, log it, and return it as a report that is not stored.
+
+    Photographs of an archive that is there, or at a URL, are counted exactly (for the latter it is fetched, and not
+    kept); those of names, species and other downloads are estimated from GBIF's counts and a page of its search each.
+    """
+    started, begin = datetime.now(UTC), time.monotonic()
+    counts: dict[str, int] = {}
+    found: Estimate | None
+    name, checklist = settings.doi or settings.download_key or "", settings.checklist or ""
+    with Client(settings.contact) as client:
+        if settings.names or settings.species:
+            keys = taxon_keys(None, client, settings)
+            found = _of_search(client, settings, list(crawl.queries(keys, settings.dataset_keys, checklist)), checklist)
+        elif name and not source.is_stored(storage, name):
+            found, counts = _of_download(client, settings, name)
+        elif settings.local_path or source.is_stored(storage, name or settings.archive or ""):
+            found = _of_archive(storage, client, settings)
+        else:
+            log.info("the archive is fetched to count what is in it, and not kept: %s", settings.archive)
+            with tempfile.TemporaryDirectory(prefix="aitax-dry-run-") as folder:
+                found = _of_archive(Storage(folder), client, settings)
+    if found:
+        log.info("dry run: %s", found)
+        counts = {
+            "images": found.images,
+            "species": found.species,
+            "occurrences": found.occurrences,
+            "hosts": len(found.hosts),
+            "bytes": found.num_bytes,
+        } | counts
+    return StageReport(
+        stage="manifest",
+        settings=settings.model_dump(mode="json"),
+        inputs={},
+        fingerprint="",
+        started=started,
+        seconds=round(time.monotonic() - begin, 3),
+        versions=workspace.versions(),
+        counts=counts,
+        reasons=found.reasons if found else {},
+        metrics={"hours": found.hours} if found else {},
+    )
+
+
+def _of_archive(storage: Storage, client: Client, settings: "ManifestSettings") -> Estimate:
+    with settled(storage, client, settings) as rows:
+        told = rows.database.execute(
+            "SELECT count(DISTINCT species_key), count(DISTINCT occurrence_row) FROM kept"
+        ).fetchall()[0]
+        reasons = {reason: number for reason, number in rows.counts.most_common() if reason}
+        return Estimate(rows.counts[""], told[0], told[1], rows.hosts, reasons)
+
+
+def _of_download(client: Client, settings: "ManifestSettings", name: str) -> tuple[Estimate | None, dict[str, int]]:
+    """The estimate of a download from a page of what its query finds today, None where the search cannot be asked for
+    that; and what GBIF's record of it tells.
+    """
+    record = api.resolve(client, settings.gbif_url, name, settings.wait_s)
+    source.check_checklist(settings.checklist or "", record.key, record.checklist_key)
+    told = (
+        f"download {record.key} has {record.total_records:,} occurrences, with photographs or without, in an archive "
+        f"of {record.size:,} bytes"
+    )
+    counts = {"occurrences_in_download": record.total_records, "archive_bytes": record.size}
+    query = search_for(record.predicate or {}, settings.dataset_keys)
+    if query is None:
+        log.info(
+            "dry run: %s; its query is none that GBIF's search takes, so its photographs are not estimated: the "
+            "manifest stage itself counts them exactly",
+            told,
+        )
+        return None, counts
+    log.info("%s; its query is put to GBIF's search, which knows the occurrences of today", told)
+    checklist = "" if record.checklist_key == api.BACKBONE else record.checklist_key
+    if checklist:
+        query["checklistKey"] = checklist
+    return _of_search(client, settings, [query], checklist), counts
+
+
+def _of_search(
+    client: Client, settings: "ManifestSettings", questions: Sequence[crawl.Query], checklist: str
+) -> Estimate:
+    """An occurrence on the first page of a question stands for all that are like it, and is counted for one alone."""
+    crawl.warn_if_long(len(questions), f"asking GBIF {len(questions):,} questions")
+    address, label = f"{settings.gbif_url.rstrip('/')}/v1/occurrence/search", LABELS[settings.label].key
+    images, occurrences = 0.0, 0.0
+    hosts: dict[str, float] = {}
+    seen, labels = set(), set()
+    for query in questions:
+        page = crawl.search(client, address, query, limit=crawl.PAGE, offset=0)
+        count, results = page["count"], page["results"]
+        for result in results:
+            row = occurrence_row(result, checklist)
+            media = [m for m in parts(result, "media") if _is_wanted(m, settings.license)]
+            if not media or not row.get(label) or row["gbifID"] in seen:
+                continue
+            seen.add(row["gbifID"])
+            labels.add(row[label])
+            share = count / len(results)
+            occurrences += share
+            images += share * len(media)
+            for match in filter(None, (HOST.match(str(m.get("identifier") or "").strip()) for m in media)):
+                hosts[match[1].lower()] = hosts.get(match[1].lower(), 0.0) + share
+    log.info(
+        "estimated from GBIF's counts and at most %s occurrences for each of %s questions: species and hosts are those "
+        "seen there, and photographs that several occurrences share are counted for each",
+        crawl.PAGE,
+        f"{len(questions):,}",
+    )
+    if settings.number:
+        log.info(
+            "--number is not taken into account: at most %s photographs of each species will be kept", settings.number
+        )
+    ranked = sorted(hosts.items(), key=lambda item: (-item[1], item[0]))
+    return Estimate(round(images), len(labels), round(occurrences), {host: round(n) for host, n in ranked}, {})
+
+
+def _is_wanted(media: Mapping[str, Any], policy: Policy) -> bool:
+    return media.get("type") == "StillImage" and is_admitted(normalise(str(media.get("license") or "")), policy)

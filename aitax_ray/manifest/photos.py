@@ -1,0 +1,180 @@
+"""A folder of photographs, a sub-folder per species, as candidates for the manifest.
+
+The sub-folder's name is key and name both. What else is known may stand in `metadata.csv` at the top: a row per file,
+its path in the column `file`, the other columns named after the terms of Darwin Core and Dublin Core that they hold.
+"""
+
+import csv
+import hashlib
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import duckdb
+import polars as pl
+
+from aitax_ray.darwin_core.relations import LINEAGE, OCCURRENCE_COLUMNS, PLACE_AND_TIME
+from aitax_ray.darwin_core.scientific_names import canonical_name
+from aitax_ray.errors import DataError
+from aitax_ray.manifest.media import NO_LABEL_KEY
+from aitax_ray.schemas import image_id
+
+log = logging.getLogger(__name__)
+
+NOT_AN_IMAGE_FILE = "not_an_image_file"
+OUTSIDE_THE_FOLDER = "outside_the_folder"
+LINKED_FOLDER = "linked_folder"
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".heic"})
+METADATA = "metadata.csv"
+# The columns that metadata.csv may fill, and their terms.
+_TERMS = {
+    "license": "license",
+    "creator": "creator",
+    "rights_holder": "rightsHolder",
+    "publisher": "publisher",
+    "dataset_key": "datasetKey",
+    "format": "format",
+    "references": "references",
+    "title": "title",
+    "description": "description",
+    "vernacular_name": "vernacularName",
+    **{name: terms[0] for name, terms in (PLACE_AND_TIME | LINEAGE).items()},
+}
+_MEDIA = (
+    "url",
+    "gbif_id",
+    "species_key",
+    "license",
+    "creator",
+    "rights_holder",
+    "publisher",
+    "dataset_key",
+    "format",
+    "references",
+    "title",
+    "description",
+)
+_COLUMNS = tuple(dict.fromkeys((*_MEDIA, *OCCURRENCE_COLUMNS, "reason")))
+LAYOUT = "it must hold a sub-folder per species, named after the species, with the photographs in it"
+
+
+def tie(folder: Path, database: duckdb.DuckDBPyConnection) -> int:
+    """Make `candidate` and `occurrence`, as media.candidates and relations.tie do, of the files below `folder`.
+
+    `row` counts the files in the order of their paths. What metadata.csv does not tell is "": a licence that is not
+    known stays unknown. Gives the number of files. Raises DataError when there is no photograph below a sub-folder, or
+    metadata.csv cannot be used.
+    """
+    top = folder.resolve()
+    told = _read_metadata(top)
+    rows = [_row(number, path, top, told) for number, path in enumerate(walk(top))]
+    found = pl.DataFrame(rows, schema={"row": pl.Int64} | dict.fromkeys(_COLUMNS, pl.String))
+    if not (found["reason"] == "").any():
+        what = "is empty" if found.is_empty() else f"has no photographs among its {found.height:,} files"
+        raise DataError(f"{folder} {what}: {LAYOUT}")
+    database.register("photo_frame", found)
+    database.execute("CREATE TABLE photo AS FROM photo_frame")
+    # Of an occurrence with several photographs the first row that says something counts. An id in two folders is two
+    # occurrences: whoever counts them by hand begins anew in each.
+    texts = ", ".join(
+        f'coalesce(first("{name}" ORDER BY row) FILTER ("{name}" <> \'\'), \'\') AS "{name}"'
+        for name in OCCURRENCE_COLUMNS
+        if name != "species_key"
+    )
+    database.execute(
+        f"CREATE TABLE occurrence AS SELECT min(row) AS row, gbif_id, species_key, {texts} FROM photo "
+        "GROUP BY gbif_id, species_key ORDER BY row"
+    )
+    media = ", ".join(f'p."{name}"' for name in ("row", *_MEDIA, "reason"))
+    database.execute(f"""
+        CREATE VIEW candidate AS
+        SELECT {media}, sha1(url) AS image_id, false AS url_from_references, o.row AS occurrence_row
+        FROM photo AS p JOIN occurrence AS o USING (gbif_id, species_key)""")
+    unused = told.keys() - {row["file"] for row in rows}
+    if unused:
+        log.warning("%s rows of %s name no file, such as %s", f"{len(unused):,}", METADATA, min(unused))
+    return found.height
+
+
+def _row(number: int, path: Path, top: Path, told: Mapping[str, Mapping[str, str]]) -> dict[str, str | int]:
+    inside = path.relative_to(top)
+    reason = _unusable(path, top, has_species=len(inside.parts) > 1)
+    # A link within the folder is the photograph it leads to.
+    url = (_real(path) if reason == "" else path).as_uri()
+    file = _readable(inside.as_posix())
+    own = told.get(file, {})
+    species_key = _readable(inside.parts[0]) if len(inside.parts) > 1 else ""
+    scientific_name = own.get("scientificName", "")
+    named = canonical_name(scientific_name) or " ".join(species_key.replace("_", " ").split())
+    return {
+        **{column: own.get(term, "") for column, term in _TERMS.items()},
+        "row": number,
+        "file": file,
+        "url": url,
+        "gbif_id": own.get("gbifID") or own.get("occurrenceID") or f"photo-{image_id(url)[:16]}",
+        "species_key": species_key,
+        "name": named,
+        "scientific_name": scientific_name or named,
+        "rank": "",
+        "reason": reason,
+    }
+
+
+def _read_metadata(top: Path) -> dict[str, dict[str, str]]:
+    """The rows of metadata.csv by the file that they name; {} when there is none. Raises DataError."""
+    path = top / METADATA
+    if not path.exists():
+        return {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [
+                {str(k).strip(): (v or "").strip() for k, v in row.items() if isinstance(v, str)}
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read ({error}): it must be a CSV file in UTF-8") from error
+    if rows and "file" not in rows[0]:
+        raise DataError(f"{path} has no column `file`: it must name each file by its path below {top}")
+    return {row.get("file", "").removeprefix("./"): row for row in rows}
+
+
+def digest(folder: Path) -> str:
+    """sha256 over the names, sizes and times of the files: it does not read them, which may be many."""
+    total = hashlib.sha256()
+    top = folder.resolve()
+    for path in [*walk(top), *([top / METADATA] if (top / METADATA).exists() else [])]:
+        status = path.lstat() if path.is_symlink() and not path.exists() else path.stat()
+        line = f"{path.relative_to(top).as_posix()}\0{status.st_size}\0{status.st_mtime_ns}\n"
+        total.update(line.encode(errors="surrogateescape"))
+    return total.hexdigest()
+
+
+def walk(top: Path) -> Iterator[Path]:
+    """The files below a folder, and the links to folders, which are not entered; in the order of their paths."""
+    found = []
+    for folder, folders, files in os.walk(top):
+        found += [path for name in files if (path := Path(folder, name)) != top / METADATA]
+        found += [path for name in folders if (path := Path(folder, name)).is_symlink()]
+    return iter(sorted(found))
+
+
+def _unusable(path: Path, top: Path, *, has_species: bool) -> str:
+    if path.is_symlink() and not _real(path).is_relative_to(top):
+        return OUTSIDE_THE_FOLDER
+    if path.is_dir():
+        return LINKED_FOLDER
+    if path.suffix.lower() not in SUFFIXES or not path.is_file():
+        return NOT_AN_IMAGE_FILE
+    return "" if has_species else NO_LABEL_KEY.format("species")
+
+
+def _real(path: Path) -> Path:
+    # Path.resolve raises on links that go in circles.
+    return Path(os.path.realpath(path))
+
+
+def _readable(name: str) -> str:
+    """A file name as text that can be stored, whatever bytes it is made of."""
+    return os.fsencode(name).decode(errors="replace")

@@ -1,0 +1,223 @@
+"""The work of the manifest stage: open what was asked for, settle its rows, write the tables."""
+
+import contextlib
+import logging
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+
+from aitax_ray import schemas, workspace
+from aitax_ray.darwin_core import relations
+from aitax_ray.darwin_core.archive import ASK, open_archive
+from aitax_ray.database import nullable, open_database, parquet, write
+from aitax_ray.errors import ArchiveError, DataError
+from aitax_ray.gbif import api, matching
+from aitax_ray.gbif.client import Client
+from aitax_ray.gbif.vernacular import vernacular_names
+from aitax_ray.manifest import media, photos, source, taxa
+from aitax_ray.manifest.labels import labelling
+from aitax_ray.manifest.origin import Query
+from aitax_ray.manifest.settle import Rules, settle
+from aitax_ray.manifest.source import Wanted
+from aitax_ray.storage import Storage
+from aitax_ray.workspace import Outcome
+
+if TYPE_CHECKING:
+    from aitax_ray.manifest.settings import ManifestSettings
+
+log = logging.getLogger(__name__)
+
+ENGLISH = "eng"
+UNMATCHED = "manifest/unmatched_names.json"
+VERNACULAR_NAMES_MISSING = "vernacular_names_missing"  # species for which GBIF did not answer, among the counts
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The settled rows of a source: in the database as settle.settle leaves them, the photographs below `folder`."""
+
+    database: duckdb.DuckDBPyConnection
+    folder: Path
+    counts: Counter[str]  # rows by reason, "" for what is kept
+    query: Query
+    of_gbif: bool = True  # whether keys are GBIF's, not a publisher's own
+
+    @property
+    def hosts(self) -> dict[str, int]:
+        """How many photographs lie on each host, the largest first."""
+        host = "lower(regexp_extract(url, '(?i)^https?://([^/?#]+)', 1))"
+        media_files = parquet(self.folder / "media" / "*.parquet")
+        rows = self.database.execute(
+            f"SELECT {host} AS host, count(*) AS n FROM {media_files} GROUP BY host ORDER BY n DESC, host"
+        )
+        return {host: number for host, number in rows.fetchall() if host}
+
+
+def tabulate(storage: Storage, settings: "ManifestSettings") -> Outcome:
+    """Write the tables of the manifest and archive/query.json, and count. Raises as `manifest` does."""
+    with Client(settings.contact) as client, settled(storage, client, settings) as found:
+        if found.query.archive != source.STORED:  # what an earlier run fetched from elsewhere
+            storage.delete(source.STORED)
+        if not found.query.archive.startswith(source.SEARCH):
+            storage.delete(source.SEARCH)
+        if not settings.names:
+            storage.delete(UNMATCHED)
+        tables = found.folder / "tables"
+        tables.mkdir()
+        write(found.database, nullable("FROM dropped ORDER BY row"), tables / "dropped.parquet")
+        num_occurrences = taxa.write_occurrences(found.database, tables / "occurrences.parquet")
+        told, num_unnamed = _with_vernacular_names(taxa.read_taxa(found.database), storage, client, settings, found)
+        storage.delete(workspace.MEDIA)
+        storage.upload(found.folder / "media", workspace.MEDIA)
+        storage.upload(tables, workspace.DROPPED.rsplit("/", 1)[0])
+        storage.write_table(workspace.TAXA, _to_arrow(told, schemas.TAXA))
+        outcome = Outcome(
+            counts={
+                "rows_read": found.counts.total(),
+                "kept": found.counts[""],
+                "species": told.height,
+                "occurrences": num_occurrences,
+                "hosts": len(found.hosts),
+            }
+            | ({VERNACULAR_NAMES_MISSING: num_unnamed} if num_unnamed else {}),
+            reasons={reason: n for reason, n in found.counts.most_common() if reason},
+        )
+        about = {
+            "settings": settings.result_fields() | {"archive": settings.archive},
+            "counts": outcome.counts,
+            "reasons": outcome.reasons,
+            "versions": workspace.versions(),
+        }
+        storage.write_json(workspace.QUERY, asdict(found.query) | about)
+        return outcome
+
+
+@contextlib.contextmanager
+def settled(storage: Storage, client: Client, settings: "ManifestSettings") -> Iterator[Settled]:
+    """Open what was asked for and settle its rows. Raises as `manifest` does."""
+    rules = Rules(settings.license, settings.number, settings.seed)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aitax-manifest-")))
+        database = stack.enter_context(open_database(folder))
+        of_gbif = True
+        if settings.photos:
+            query = Query(source=str(settings.photos.resolve()))
+            num_rows = photos.tie(settings.photos, database)
+        else:
+            path, query = stack.enter_context(_archive(storage, client, settings))
+            archive = stack.enter_context(open_archive(path))
+            query, of_gbif = query.completed(archive.citation), archive.is_of_gbif
+            num_rows = relations.tie(archive, database, labelling(settings.label))
+            if not num_rows:
+                raise ArchiveError(f"{path} lists no media at all, so none of its occurrences has a photograph: {ASK}")
+            media.candidates(database, settings.label, settings.dataset_keys)
+        counts = settle(database, rules, num_rows, folder)
+        if not counts[""]:
+            reasons = ", ".join(f"{n:,} {reason}" for reason, n in counts.most_common())
+            raise DataError(
+                f"no photographs with a species in {query.source}: {num_rows:,} rows were dropped ({reasons}); "
+                "widen the query"
+            )
+        yield Settled(database, folder, counts, query, of_gbif)
+
+
+@contextlib.contextmanager
+def _archive(storage: Storage, client: Client, settings: "ManifestSettings") -> Iterator[tuple[Path, Query]]:
+    """The archive on local disk, and its origin."""
+    path, checklist = settings.local_path, settings.checklist or ""
+    if path is not None:
+        yield (
+            path,
+            Query(
+                source=str(settings.archive),
+                archive=str(path.resolve()),
+                sha256=settings.content,
+                checklist_key=checklist,
+            ),
+        )
+    elif settings.archive:
+        with source.from_url(storage, client, settings.archive) as (path, query):
+            yield path, replace(query, checklist_key=checklist)
+    elif name := settings.doi or settings.download_key:
+        with source.from_gbif(
+            storage,
+            client,
+            settings.gbif_url,
+            name,
+            settings.wait_s,
+            request_again=settings.request_again,
+            checklist=checklist,
+        ) as found:
+            yield found
+    else:
+        wanted = Wanted(tuple(taxon_keys(storage, client, settings)), tuple(settings.dataset_keys), checklist)
+        with source.from_species(storage, client, settings.gbif_url, wanted, settings.wait_s) as found:
+            yield found
+
+
+def taxon_keys(storage: Storage | None, client: Client, settings: "ManifestSettings") -> list[str]:
+    """The keys that --species lists, or those of --names; the names that GBIF does not know exactly go to UNMATCHED.
+
+    Raises DataError when it knows none.
+    """
+    if settings.species:
+        return matching.read_keys(settings.species, "--species")
+    names = matching.read_lines(settings.names or Path(), "--names")
+    matches = matching.match_names(client, settings.gbif_url, names, settings.checklist or "")
+    if storage is not None:
+        storage.write_json(UNMATCHED, matches.unmatched)
+    if matches.unmatched:
+        log.warning(
+            "%s of %s names are left out, as GBIF knows no species of exactly that name, such as %r%s",
+            f"{len(matches.unmatched):,}",
+            f"{len(names):,}",
+            matches.unmatched[0]["name"],
+            f" (see {UNMATCHED})" if storage is not None else "",
+        )
+    if not matches.keys:
+        raise DataError(f"GBIF knows none of the {len(names):,} names in {settings.names}: check their spelling")
+    return list(dict.fromkeys(matches.keys.values()))
+
+
+def _with_vernacular_names(
+    told: pl.DataFrame, storage: Storage, client: Client, settings: "ManifestSettings", found: Settled
+) -> tuple[pl.DataFrame, int]:
+    """The taxa with their vernacular names, and the number of those that GBIF did not answer for."""
+    wanted = settings.vernacular_names
+    if wanted is None:
+        wanted = bool(settings.doi or settings.download_key or settings.names or settings.species)
+    names: dict[str, dict[str, str]] = {}
+    num_unnamed = 0
+    # Keys of the backbone are numbers; of other keys GBIF knows no names, or those of something else.
+    keys = [key for key in told["species_key"] if key.isdecimal()]
+    if not settings.photos and len(keys) < told.height:
+        keys = []
+    if wanted and keys and found.of_gbif and (found.query.checklist_key or api.BACKBONE) == api.BACKBONE:
+        names = vernacular_names(client, settings.gbif_url, keys, storage)
+        num_unnamed = len(set(keys) - names.keys())
+    elif wanted:
+        log.info("GBIF tells vernacular names for the keys of its backbone only, and these are others")
+    listed = [
+        [{"language": language, "name": name} for language, name in names.get(key, {}).items()]
+        for key in told["species_key"]
+    ]
+    english = [
+        own or names.get(key, {}).get(ENGLISH, "")
+        for key, own in zip(told["species_key"], told["vernacular_name"], strict=True)
+    ]
+    kind = pl.List(pl.Struct({"language": pl.String, "name": pl.String}))
+    named = told.with_columns(
+        vernacular_names=pl.Series(listed, dtype=kind), vernacular_name=pl.Series(english, dtype=pl.String)
+    )
+    return named, num_unnamed
+
+
+def _to_arrow(frame: pl.DataFrame, schema: pa.Schema) -> pa.Table:
+    return frame.select(schema.names).to_arrow().cast(schema)

@@ -1,0 +1,74 @@
+"""The occurrences and the taxa of the photographs that were kept, from what the archive itself knows."""
+
+from pathlib import Path
+
+import duckdb
+import polars as pl
+
+from aitax_ray.darwin_core.relations import LINEAGE
+from aitax_ray.darwin_core.scientific_names import canonical_name, split_name
+from aitax_ray.database import nullable, write
+from aitax_ray.schemas import OCCURRENCES
+
+LIMITS = {"decimal_latitude": (-90, 90), "decimal_longitude": (-180, 180), "coordinate_uncertainty_m": (0, 4.1e7)}
+_TEXTS = ("name", "scientific_name", "rank", "vernacular_name", *LINEAGE)
+_KEPT = "occurrence.row IN (SELECT occurrence_row FROM kept)"
+
+
+def write_occurrences(database: duckdb.DuckDBPyConnection, path: Path) -> int:
+    """Write the occurrences of the photographs into a Parquet file (schemas.OCCURRENCES); gives their number.
+
+    Coordinates that are no numbers, or off the globe, are null.
+    """
+
+    def column(name: str) -> str:
+        if name not in LIMITS:
+            return f"{name}::TEXT AS {name}"
+        least, most = LIMITS[name]
+        number = f"TRY_CAST(trim({name}) AS DOUBLE)"
+        return f"CASE WHEN {number} BETWEEN {least} AND {most} THEN {number} END AS {name}"
+
+    # In the order of the archive: sorting rows that wide would take longer than all the rest.
+    database.execute("SET preserve_insertion_order = true")
+    query = f"SELECT {', '.join(map(column, OCCURRENCES.names))} FROM occurrence WHERE {_KEPT}"
+    write(database, nullable(query), path)
+    database.execute("SET preserve_insertion_order = false")
+    found = database.execute("SELECT count(DISTINCT occurrence_row) FROM kept").fetchall()
+    return int(found[0][0])
+
+
+def read_taxa(database: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+    """The taxa of the photographs, sorted by species_key: the columns of schemas.TAXA but vernacular_names.
+
+    Where occurrences differ, the most frequent text wins, of those that are as frequent the first in order.
+    """
+    texts = ", ".join(f'"{name}"' for name in _TEXTS)
+    said = database.execute(
+        f"SELECT species_key, {texts}, count(*) AS n FROM occurrence WHERE {_KEPT} GROUP BY ALL"
+    ).fetchall()
+    frame = pl.DataFrame(
+        said, schema=dict.fromkeys(("species_key", *_TEXTS), pl.String) | {"n": pl.Int64}, orient="row"
+    )
+    counts = database.execute("SELECT species_key::TEXT, sum(num_images)::BIGINT FROM kept GROUP BY ALL").fetchall()
+    images = pl.DataFrame(counts, schema={"species_key": pl.String, "num_images": pl.Int64}, orient="row")
+    taxa = frame.group_by("species_key").agg(num_occurrences=pl.col("n").sum()).join(images, on="species_key")
+    for name in _TEXTS:
+        usual = (
+            frame.filter(pl.col(name) != "")
+            .group_by("species_key", name)
+            .agg(pl.col("n").sum())
+            .sort("n", name, descending=[True, False])
+            .group_by("species_key", maintain_order=True)
+            .agg(pl.col(name).first())
+        )
+        taxa = taxa.join(usual, on="species_key", how="left").with_columns(pl.col(name).fill_null(""))
+    taxa = taxa.sort("species_key")
+    names = [
+        split_name(name or canonical_name(full), full)
+        for name, full in zip(taxa["name"], taxa["scientific_name"], strict=True)
+    ]
+    return taxa.with_columns(
+        name=pl.Series([n.name for n in names], dtype=pl.String),
+        authorship=pl.Series([n.authorship for n in names], dtype=pl.String),
+        scientific_name=pl.Series([n.scientific_name for n in names], dtype=pl.String),
+    )

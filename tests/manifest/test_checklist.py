@@ -1,0 +1,88 @@
+import polars as pl
+import pytest
+
+from aitax_ray.darwin_core.archive import KEY
+from aitax_ray.darwin_core.relations import RANKS, TAXON_TERMS
+from aitax_ray.manifest.checklist import label_taxa
+from aitax_ray.manifest.labels import LABELS, Label
+
+# id, scientific name, rank, accepted, parent
+FROGS = [
+    ("f", "Ranidae Batsch, 1796", "family", "", "nowhere"),
+    ("g", "Rana Linnaeus, 1758", "Genus", "", "f"),
+    ("s", "Rana alba Linnaeus, 1758", "species", "s", "g"),
+    ("m", "Rana alba minor Fitz, 1826", "subspecies", "", "s"),
+    ("y", "Bufo albus Daudin, 1802", "species", "s", ""),
+    ("z", "Bufo minor Daudin, 1802", "species", "m", "f"),
+    ("o", "Rana oblita", "species", "not in the list", "g"),
+]
+
+
+def taxa(rows: list[tuple[str, str, str, str, str]], **more: str) -> pl.DataFrame:
+    names = (KEY, "scientific_name", "rank", "accepted", "parent")
+    empty = dict.fromkeys((KEY, *TAXON_TERMS), "")
+    return pl.DataFrame([empty | more | dict(zip(names, row, strict=True)) for row in rows])
+
+
+def keys(label: Label, rows: list[tuple[str, str, str, str, str]] = FROGS) -> dict[str, str]:
+    return dict(label_taxa(taxa(rows), LABELS[label].rank).select(KEY, "species_key").iter_rows())
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("species", {"f": "", "g": "", "s": "s", "m": "s", "y": "s", "z": "s", "o": "o"}),
+        ("genus", {"f": "", "g": "g", "s": "g", "m": "g", "y": "g", "z": "g", "o": "g"}),
+        ("family", dict.fromkeys("fgsmyzo", "f")),
+        ("accepted-taxon", {"f": "f", "g": "g", "s": "s", "m": "m", "y": "s", "z": "m", "o": "o"}),
+    ],
+)
+def test_a_taxon_goes_under_the_accepted_one_and_its_ancestor_of_the_rank(
+    label: Label, expected: dict[str, str]
+) -> None:
+    assert keys(label) == expected
+
+
+def test_a_labels_names_and_ranks_are_its_own_not_those_of_a_subspecies_or_synonym() -> None:
+    found = label_taxa(taxa(FROGS, kingdom="Animalia"), "SPECIES").filter(pl.col(KEY).is_in(["m", "y"]))
+    expected = {
+        "species_key": "s",
+        "name": "Rana alba",
+        "scientific_name": "Rana alba Linnaeus, 1758",
+        "rank": "SPECIES",
+        "vernacular_name": "",
+        "genus": "Rana",
+        "family": "Ranidae",
+        "order": "",
+        "class": "",
+        "phylum": "",
+        "kingdom": "Animalia",
+    }
+    assert found.drop(KEY).to_dicts() == [expected, expected]
+    assert list(expected)[5:] == list(RANKS)
+
+
+def test_a_canonical_name_that_is_given_goes_before_one_that_is_made() -> None:
+    rows = [("s", "Rana alba L.", "species", "", "")]
+    assert label_taxa(taxa(rows, canonical_name="Rana alba-nigra"), "SPECIES")["name"].to_list() == ["Rana alba-nigra"]
+
+
+def test_a_checklist_that_goes_in_circles_comes_to_an_end() -> None:
+    circle = [
+        ("a", "Rana", "genus", "b", "c"),
+        ("b", "Rana", "genus", "a", "c"),
+        ("c", "Rana alba", "species", "c", "a"),
+        ("d", "Bufo", "genus", "", "d"),
+    ]
+    assert keys("species", circle) == {"a": "c", "b": "c", "c": "c", "d": ""}
+    assert keys("family", circle) == dict.fromkeys("abcd", "")
+
+
+def test_a_list_without_end_is_given_up() -> None:
+    chain = [(str(i), "x", "", "", str(i + 1)) for i in range(1000)] + [("1000", "Rana alba", "species", "", "")]
+    found = keys("species", chain)
+    assert (found["0"], found["950"]) == ("", "1000")
+
+
+def test_of_no_taxa_none_is_labelled() -> None:
+    assert label_taxa(taxa(FROGS).clear(), "SPECIES").is_empty()

@@ -1,0 +1,30 @@
+"""serving.settings: what `aitax serve` and serve_config.yaml may say alike."""
+
+import pytest
+from pydantic import ValidationError
+
+from aitax_ray.serving.settings import ApplicationArgs, ServeSettings
+
+
+def test_an_engine_is_all_that_must_be_given() -> None:
+    assert ApplicationArgs(engine="e").model_dump(exclude_defaults=True) == {"engine": "e"}
+    with pytest.raises(ValidationError, match="engine"):
+        ApplicationArgs.model_validate({})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_batch_size": 0}, {"num_illustrations": 0}, {"num_illustrations": 21}, {"batch_wait_timeout_s": -1},
+        {"classifier_cpus": 0}, {"engin": "f"}, {"port": 8000},
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_when_it_is_read(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        ApplicationArgs.model_validate({"engine": "e", **wrong})
+
+
+def test_the_command_line_knows_all_of_them_and_the_address_besides() -> None:
+    shared, served = ApplicationArgs.model_fields, ServeSettings.model_fields
+    assert served.keys() - shared.keys() == {"host", "port", "request_timeout_s"}
+    assert {name: served[name].description for name in shared} == {n: f.description for n, f in shared.items()}
