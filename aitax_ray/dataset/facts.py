@@ -14,6 +14,7 @@ from aitax_ray import schemas, workspace
 from aitax_ray.dataset.knows import FEW, knows
 from aitax_ray.dataset.reasons import CONFLICT, EXACT_DUPLICATE, NEAR_DUPLICATE, NOT_IN_MANIFEST, REASONS
 from aitax_ray.licenses import UNKNOWN, is_admitted
+from aitax_ray.web import host_sql
 from aitax_ray.workspace import Outcome, Workspace
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ MEANINGS = REASONS | {
 PRIVATE = {"root", "force", "contact", "gbif_url", "dry_run"}
 
 _PARTED = """SELECT count(*) FROM (SELECT "group" FROM used GROUP BY "group" HAVING count(DISTINCT side) > 1)"""
-_HOST = r"lower(regexp_extract(url, '^\s*[A-Za-z]+://(?:[^/@]*@)?([^/:?#]+)', 1))"
+_HOST = host_sql("url")
 _PAGE = r"""CASE WHEN regexp_matches("references", '(?i)^https?://\S+$') THEN "references"
                  WHEN regexp_matches(url, '(?i)^https?://\S+$') THEN url ELSE '' END"""
 # ISO 8601: a day, a month or a year, or a range of them, whose end may be shortened (2019-05-03/07).

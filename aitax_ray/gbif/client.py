@@ -5,8 +5,6 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any
 
@@ -14,6 +12,7 @@ import httpx
 
 from aitax_ray import __version__
 from aitax_ray.errors import GbifError
+from aitax_ray.web import retry_after_s
 
 log = logging.getLogger(__name__)
 
@@ -128,18 +127,6 @@ def read(response: httpx.Response) -> bytes:
         if time.monotonic() > until:
             raise GbifError(f"{response.url} takes more than {MAX_READ_S:,.0f} s for its answer: try later")
     return bytes(body)
-
-
-def retry_after_s(value: str) -> float | None:
-    """Seconds asked for by a Retry-After header, which holds seconds or a date; None when it holds neither."""
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return None
 
 
 def _decoded(body: bytes) -> Any:

@@ -1,10 +1,8 @@
 """How to read what URLs and servers say, and the closed list of reasons why no photograph came."""
 
 import re
-import time
 import zlib
 from collections.abc import Iterable
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
@@ -154,17 +152,6 @@ def forbids_ai(headers: Iterable[str], agent: str = "aitax-ray") -> bool:
         if {"noai", "noimageai"} & {word.strip().lower() for word in header.split(",")}:
             return True
     return False
-
-
-def retry_after_s(value: str) -> float | None:
-    """Seconds that a Retry-After header asks for, as a number or as a date (RFC 9110, 10.2.3); None when unreadable."""
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return None
 
 
 def read_local(url: str, folder: str, max_bytes: int) -> tuple[bytes | None, str]:

@@ -25,6 +25,7 @@ from aitax_ray.images.answers import Inflater
 from aitax_ray.images.budget import Budget
 from aitax_ray.images.limits import MAX_PAUSE_S
 from aitax_ray.images.turns import HostClosed, Turn, Turns
+from aitax_ray.web import retry_after_s
 
 MAX_REDIRECTS = 5
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -263,7 +264,7 @@ class Fetcher:
             answer.reason = "" if answer.location else answers.BAD_REDIRECT
         elif reason := answers.reason_of_status(status):
             wait = headers.get("Retry-After")
-            answer.reason, answer.retry_after_s = reason, answers.retry_after_s(wait) if wait else None
+            answer.reason, answer.retry_after_s = reason, retry_after_s(wait) if wait else None
         elif self.settings.respect_robots and answers.forbids_ai(headers.getall("X-Robots-Tag", [])):
             answer.reason = answers.NO_AI
         else:

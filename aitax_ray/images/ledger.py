@@ -23,6 +23,7 @@ from aitax_ray.images.shards import RETRIED, TODO, TODO_SCHEMA
 from aitax_ray.schemas import LEDGER as LEDGER_SCHEMA
 from aitax_ray.schemas import MEDIA as MEDIA_SCHEMA
 from aitax_ray.storage import Storage
+from aitax_ray.web import host_sql
 from aitax_ray.workspace import MEDIA, Outcome
 
 if TYPE_CHECKING:
@@ -33,8 +34,7 @@ BATCH_ROWS = 1 << 16
 RUN_TIME = "%Y%m%dT%H%M%S%f"
 # Of the rows of one run, one that says that the photograph is there counts more than one that says it is not.
 LATEST = "(run, status <> 'failed', fetched_at)"
-# The host of a URL, as far as planning needs it.
-HOST = r"lower(regexp_extract(url, '^\s*[A-Za-z]+://(?:[^/@]*@)?([^/:?#]+)', 1))"
+HOST = host_sql("url")
 
 
 @dataclass(frozen=True)

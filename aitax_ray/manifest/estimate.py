@@ -1,7 +1,6 @@
 """`manifest --dry-run`: what a query comes to, before a photograph is fetched."""
 
 import logging
-import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from aitax_ray.manifest import source
 from aitax_ray.manifest.labels import LABELS
 from aitax_ray.manifest.tabulate import settled, taxon_keys
 from aitax_ray.storage import Storage
+from aitax_ray.web import host_of
 from aitax_ray.workspace import StageReport
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 BYTES_PER_PHOTO = 400_000  # what a photograph of some 2 megapixels takes as a JPEG; originals of today take more
 PER_SECOND_AND_HOST = 10  # what a host can be asked for without being a nuisance
 SHOWN_HOSTS = 5
-HOST = re.compile(r"https?://([^/?#]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -166,8 +165,8 @@ def _of_search(
             share = count / len(results)
             occurrences += share
             images += share * len(media)
-            for match in filter(None, (HOST.match(str(m.get("identifier") or "").strip()) for m in media)):
-                hosts[match[1].lower()] = hosts.get(match[1].lower(), 0.0) + share
+            for host in filter(None, (host_of(str(m.get("identifier") or "")) for m in media)):
+                hosts[host] = hosts.get(host, 0.0) + share
     log.info(
         "estimated from GBIF's counts and at most %s occurrences for each of %s questions: species and hosts are those "
         "seen there, and photographs that several occurrences share are counted for each",

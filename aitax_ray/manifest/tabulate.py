@@ -27,6 +27,7 @@ from aitax_ray.manifest.origin import Query
 from aitax_ray.manifest.settle import Rules, settle
 from aitax_ray.manifest.source import Wanted
 from aitax_ray.storage import Storage
+from aitax_ray.web import host_sql
 from aitax_ray.workspace import Outcome
 
 if TYPE_CHECKING:
@@ -52,10 +53,9 @@ class Settled:
     @property
     def hosts(self) -> dict[str, int]:
         """How many photographs lie on each host, the largest first."""
-        host = "lower(regexp_extract(url, '(?i)^https?://([^/?#]+)', 1))"
         media_files = parquet(self.folder / "media" / "*.parquet")
         rows = self.database.execute(
-            f"SELECT {host} AS host, count(*) AS n FROM {media_files} GROUP BY host ORDER BY n DESC, host"
+            f"SELECT {host_sql('url')} AS host, count(*) AS n FROM {media_files} GROUP BY host ORDER BY n DESC, host"
         )
         return {host: number for host, number in rows.fetchall() if host}
 

@@ -149,4 +149,3 @@ def test_retry_after_may_be_a_date() -> None:
     assert soon is not None
     assert 80 < soon <= 90
     assert retry_after_s("tomorrow") is None
-    assert retry_after_s("-3") == 0

@@ -3,8 +3,6 @@
 import gzip
 import os
 import zlib
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
@@ -27,7 +25,6 @@ from aitax_ray.images.answers import (
     plain_url,
     read_local,
     reason_of_status,
-    retry_after_s,
 )
 
 
@@ -71,13 +68,6 @@ def test_a_redirect_is_seen_from_where_it_was_met() -> None:
 )  # fmt: skip
 def test_each_status_has_its_reason(status: int, reason: str) -> None:
     assert reason_of_status(status) == reason
-
-
-def test_retry_after_is_a_number_or_a_date_or_unreadable() -> None:
-    assert retry_after_s(" 120 ") == 120.0
-    assert retry_after_s(format_datetime(datetime.now(UTC) + timedelta(minutes=5))) == pytest.approx(300, abs=5)
-    assert retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
-    assert [retry_after_s(value) for value in ("", "soon", "-1", "²", "1.5")] == [None] * 5
 
 
 def test_a_local_photograph_is_read_only_from_its_folder(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_an_archive_is_counted_and_nothing_is_written(
     assert report.reasons == {"no_species_key": 1}
     assert not root.exists()
     assert (
-        "dry run: 3 photographs of 2 species in 3 occurrences, on 2 hosts (a.org 2, b.org:80 1); "
+        "dry run: 3 photographs of 2 species in 3 occurrences, on 2 hosts (a.org 2, b.org 1); "
         "about 0.0 GB to download, in 0.0 h or more; left out: 1 no_species_key" in caplog.messages
     )
 
@@ -235,8 +235,7 @@ def test_a_url_that_is_none_counts_for_no_host(dry_run: DryRun, gbif: Gbif, tmp_
     gbif.photographed(1)[0]["media"][0]["identifier"] = identifier
     (tmp_path / "species.txt").write_text("11\n", encoding="utf-8")
     report = dry_run(species=tmp_path / "species.txt")
-    hosts = 2 if identifier == "http://[bad" else 1
-    assert (report.counts["images"], report.counts["hosts"]) == (2, hosts)
+    assert (report.counts["images"], report.counts["hosts"]) == (2, 1)
 
 
 def test_the_slowest_host_decides_how_long_it_takes() -> None:
