@@ -1,15 +1,19 @@
-# Each target sets up .venv by itself when it is missing or older than pyproject.toml.
+# Each target sets up .venv by itself when it is missing or older than pyproject.toml or constraints.txt.
 PYTHON ?= python3
+# The versions that the tests last passed with. CONSTRAINTS=/dev/null takes the newest ones instead.
+CONSTRAINTS ?= constraints.txt
+# Processes that run the tests. One of them runs all that starts Ray, so more than 3 gain nothing.
+WORKERS ?= 2
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check fix bench clean
+.PHONY: demo test check fix bench constraints clean
 
 demo: $(READY)  ## build an engine from a small generated world, serve it, identify a photograph
 	$(BIN)/aitax demo $(ARGS)
 
 test: $(READY)  ## all the tests (ARGS="-k name" for some)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 check: $(READY)  ## format, lint, types: what CI checks
 	$(BIN)/ruff format --check .
@@ -23,11 +27,18 @@ fix: $(READY)  ## format and lint, mending what can be mended
 bench: $(READY)  ## every benchmark, each against its peer, one after the other
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
+constraints:  ## write constraints.txt: the newest versions, in a new .venv; run the tests before you commit it
+	rm -rf .venv
+	$(MAKE) CONSTRAINTS=/dev/null $(READY)
+	@echo "# Made by 'make constraints'. Without torch and what comes with it: which build fits is the machine's choice." > constraints.txt
+	$(BIN)/python -m pip freeze --exclude-editable | grep -viE '^(torch|torchvision|triton|nvidia-|cuda-)' >> constraints.txt
+	touch $(READY)
+
 clean:  ## the virtual environment and what tools left behind
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache *.egg-info build
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "aitax_ray needs Python 3.11 to 3.13; call make PYTHON=python3.13")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --progress-bar off --upgrade-strategy only-if-needed -e '.[dev]'
+	$(BIN)/python -m pip install --progress-bar off --upgrade-strategy only-if-needed -c $(CONSTRAINTS) -e '.[dev]'
 	touch $@

@@ -5,8 +5,8 @@ import time
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-# The host of an http or https URL, without user, password and port: RFC 3986, 3.2. DuckDB's and Python's regular expressions agree on
-# it, and so do `host_of` and `host_sql`.
+# The host of an http or https URL, without user, password and port (RFC 3986, 3.2). Python and DuckDB agree on it.
+
 _HOST = r"(?i)^\s*https?://(?:[^/?#@]*@)*(\[[^\]/?#]*\]|[^/?#:@\[\]]+)"
 HIDDEN = "***"
 _USER = re.compile(r"(?<=://)[^/?#\s@'\"]*@(?=[^\s])")

@@ -13,6 +13,15 @@ from tests.gbif_server import Server, serving
 from tests.web import Web
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests that start Ray one after the other, in one process: each wants all cores and some GB of memory."""
+    for item in items:
+        if "ray_session" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.ray)
+        if item.get_closest_marker("ray"):
+            item.add_marker(pytest.mark.xdist_group("ray"))
+
+
 @pytest.fixture
 def web() -> Iterator[Web]:
     """A web server on loopback that serves photographs, well and badly."""

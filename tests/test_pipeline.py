@@ -10,25 +10,25 @@ import pyarrow.parquet as pq
 import pytest
 
 from aitax_ray import pipeline
-from aitax_ray.demo.server import serve_world
-from aitax_ray.demo.world import World, build_world, unseen_photo
+from aitax_ray.demo.demo import served_world
+from aitax_ray.demo.species import SPECIES
+from aitax_ray.demo.world import num_photos, unseen_photo
 from aitax_ray.errors import SettingsError
+from aitax_ray.storage import Storage
 from aitax_ray.workspace import FOLDERS, Workspace
 from tests.commands import TIMEOUT_S, Ran, run, running
 
-SMALL = (
-    *("--arch", "resnet18", "--no-pretrained", "--crop-size", "64", "--image-size", "96"),
-    *("--epochs", "4", "--batch-size", "8", "--shard-size", "16", "--host-limits", "127.0.0.1=16/1000"),
-)
+FLOOR = 0.9  # top-1 on the test split of the demo's world
+
+pytestmark = pytest.mark.ray
 
 
 @dataclass(frozen=True)
 class Built:
-    """A root that `aitax build` has made, and how."""
+    """A root that `aitax demo` has made, and how."""
 
     root: Path
-    world: World
-    command: tuple[str, ...]
+    address: str  # of the world's GBIF and its photographs
     interrupted: tuple[int, str]  # status and stderr of the first run, on which Ctrl-C was pressed in training
     first: Ran  # to the end
 
@@ -39,30 +39,39 @@ class Built:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
-    folder = tmp_path_factory.mktemp("small")
-    with serve_world(folder / "world") as address:
-        world = build_world(folder / "world", num_species=3, fewest=8, most=12, base_url=address)
-        given = ("--root", "root", "--doi", world.doi, "--gbif-url", address, "--allow-private-hosts")
-        command = ("build", *given, *SMALL)
-        with running(*command, cwd=folder) as interrupted:
-            interrupted.wait_for("epoch 1:", TIMEOUT_S)
-            status = interrupted.interrupt()
-        yield Built(folder / "root", world, command, (status, "".join(interrupted.lines)), run(*command, cwd=folder))
+    """The demo's engine: the one build from download to engine that the tests can afford."""
+    folder = tmp_path_factory.mktemp("demo")
+    command = ("demo", "--once", "--root", "root", "--port", "0")
+    with running(*command, cwd=folder) as demo:
+        demo.wait_for("epoch 1:", TIMEOUT_S)
+        interrupted = demo.interrupt(), "".join(demo.lines)
+    first = run(*command, cwd=folder)
+    with served_world(Storage(str(folder / "root"))) as address:
+        yield Built(folder / "root", address, interrupted, first)
 
 
 def test_ctrl_c_stops_with_a_sentence_and_the_same_command_goes_on(built: Built) -> None:
-    status, told = built.interrupted
+    status, err = built.interrupted
     assert status == 130
-    assert told.splitlines()[-1] == "aitax: stopped; the same command goes on from here"
-    assert "Traceback" not in told
+    assert err.splitlines()[-1] == "aitax: stopped; the same command goes on from here"
+    assert "Traceback" not in err
+    assert built.first.status == 0, built.first.err
     assert built.first.err.count("is complete already") == 3  # manifest, download, split
     assert "train: going on where an earlier run stopped" in built.first.err
-    first_epoch = next(line[9:] for line in told.splitlines() if "epoch 1:" in line)
+    first_epoch = next(line[9:] for line in err.splitlines() if "epoch 1:" in line)
     assert first_epoch in built.first.err  # not trained again: the figures would differ
 
 
+def test_the_demo_names_a_photograph_that_its_engine_has_never_seen(built: Built) -> None:
+    metrics = built.ws.storage.read_json("evaluation/metrics.json")
+    assert metrics["top1"] >= FLOOR
+    assert f"top-1 on the test split: {100 * metrics['top1']:.1f} %" in built.first.err
+    asked = next(line for line in built.first.err.splitlines() if "a photograph that is in no archive, of " in line)
+    assert asked.rsplit(" of ", 1)[1].rstrip(":") in built.first.out
+    assert "creativecommons.org" in built.first.out
+
+
 def test_build_runs_every_stage_and_each_leaves_its_report(built: Built) -> None:
-    assert built.first.status == 0, built.first.err
     for stage in pipeline.STAGES:
         report = built.ws.report(stage.name)
         assert report is not None
@@ -75,7 +84,7 @@ def test_nothing_is_lost_between_archive_and_split(built: Built) -> None:
     split = built.ws.require("split")
     assert manifest.counts["rows_read"] == manifest.counts["kept"] + sum(manifest.reasons.values())
     assert download.counts["urls"] == manifest.counts["kept"]
-    assert download.counts["ok"] == built.world.num_images
+    assert download.counts["ok"] == num_photos()
     assert download.reasons == {"not_found": download.counts["failed"]}
     kept = sum(split.counts[side] for side in ("train", "val", "test"))
     assert kept + sum(split.reasons.values()) == download.counts["ok"]
@@ -83,13 +92,15 @@ def test_nothing_is_lost_between_archive_and_split(built: Built) -> None:
 
 def test_report_page_and_curves_are_there_to_look_at(built: Built) -> None:
     page = (built.root / "evaluation" / "report.html").read_text()
-    assert all(kind.name in page for kind in built.world.species)
+    assert all(kind.name in page for kind in SPECIES)
     assert (built.root / "model" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_second_build_does_nothing_and_says_so(built: Built) -> None:
     before = {f: f.stat().st_mtime_ns for f in built.root.rglob("*") if f.is_file()}
-    again = run(*built.command, cwd=built.root.parent)
+    # The command that the demo tells people, with the addresses of its own small GBIF.
+    command = next(line.split() for line in built.first.err.splitlines() if line.startswith("    aitax build "))
+    again = run(*command[1:], cwd=built.root.parent)
     assert again.status == 0, again.err
     assert again.err.count("is complete already") == len(pipeline.STAGES)
     assert {f: f.stat().st_mtime_ns for f in built.root.rglob("*") if f.is_file()} == before
@@ -104,11 +115,11 @@ def test_index_holds_the_training_photographs_with_their_authors(built: Built) -
 
 def test_identify_names_an_unseen_photograph(built: Built, tmp_path: Path) -> None:
     photo = tmp_path / "unseen.jpg"
-    photo.write_bytes(unseen_photo(built.world.species[0], seed=5))
+    photo.write_bytes(unseen_photo(SPECIES[0], seed=5))
     asked = run("identify", photo, "--engine", built.root, "--json", cwd=tmp_path)
     assert asked.status == 0, asked.err
     answer = json.loads(asked.out)
-    assert {result["name"] for result in answer["results"]} <= {kind.name for kind in built.world.species}
+    assert {result["name"] for result in answer["results"]} <= {kind.name for kind in SPECIES}
     assert answer["results"][0]["images"]
     table = run("identify", photo, "--engine", built.root, cwd=tmp_path)
     best = answer["results"][0]
@@ -117,7 +128,7 @@ def test_identify_names_an_unseen_photograph(built: Built, tmp_path: Path) -> No
 
 
 def test_service_answers_over_http_and_stops_on_ctrl_c(built: Built, tmp_path: Path) -> None:
-    photos = [unseen_photo(kind, seed=11) for kind in built.world.species]
+    photos = [unseen_photo(kind, seed=11) for kind in SPECIES]
     (tmp_path / "one.jpg").write_bytes(photos[0])
     with running("serve", "--engine", built.root, "--port", "0", "--allow-private-hosts", cwd=tmp_path) as service:
         address = service.wait_for(r"serving (http://\S+) ")[1]
@@ -134,7 +145,7 @@ def test_service_answers_over_http_and_stops_on_ctrl_c(built: Built, tmp_path: P
             # What is shown can itself be asked about, by its URL: it was trained on, so the index knows it.
             by_url = client.get("/identify", params={"image": shown["url"]}).json()["results"]
             assert shown["url"] in [image["url"] for result in by_url for image in result["images"]]
-            assert len(client.get("/taxa").json()) == 3
+            assert len(client.get("/taxa").json()) == len(SPECIES)
             assert client.post("/identify", files={"image": b"no photograph"}).status_code == 415
         local = json.loads(run("identify", tmp_path / "one.jpg", "--engine", built.root, "--json", cwd=tmp_path).out)
         remote = json.loads(run("identify", tmp_path / "one.jpg", "--url", address, "--json", cwd=tmp_path).out)
