@@ -55,6 +55,15 @@ def publish_address(address: str) -> str:
     return hide_secrets(address)
 
 
+def web_address(address: str) -> str:
+    """An address that strangers can open, without secrets; "" for one that does not lead to the web.
+
+    >>> web_address("https://me:secret@x.org/a.jpg"), web_address("file:///home/ann/a.jpg")
+    ('https://***@x.org/a.jpg', '')
+    """
+    return publish_address(address.strip()) if host_of(address) else ""
+
+
 def retry_after_s(value: str) -> float | None:
     """Seconds that a Retry-After header asks for, as a number or as a date (RFC 9110, 10.2.3); None when unreadable."""
     value = value.strip()

@@ -6,7 +6,7 @@ import duckdb
 import pytest
 
 from aitax_ray import web
-from aitax_ray.web import host_of, host_sql, retry_after_s
+from aitax_ray.web import host_of, host_sql, retry_after_s, web_address
 
 HOSTS = {
     "https://example.org/a.jpg": "example.org",
@@ -26,6 +26,24 @@ HOSTS = {
 def test_the_host_is_the_same_in_python_and_in_duckdb(url: str, host: str) -> None:
     told = duckdb.execute(f"SELECT {host_sql('url')} FROM (SELECT ? AS url)", [url]).fetchall()
     assert (host_of(url), told) == (host, [(host,)])
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://x.org/a.jpg?id=1&size=2", "https://x.org/a.jpg?id=1&size=2"),
+        (" HTTP://x.org/a.jpg", "HTTP://x.org/a.jpg"),
+        ("https://x.org/a.jpg?X-Amz-Signature=abc", "https://x.org/a.jpg?X-Amz-Signature=***"),
+        ("file:///home/ann/a.jpg", ""),
+        ("FILE:///home/ann/a.jpg", ""),
+        ("/home/ann/a.jpg", ""),
+        ("s3://bucket/a.jpg", ""),
+        ("javascript:alert(1)", ""),
+        ("", ""),
+    ],
+)
+def test_an_address_for_strangers_leads_to_the_web_and_holds_no_secret(address: str, shown: str) -> None:
+    assert web_address(address) == shown
 
 
 def test_retry_after_is_a_number_or_a_date_or_unreadable() -> None:

@@ -3,11 +3,17 @@
 import logging
 import re
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from aitax_ray import schemas, workspace
 from aitax_ray.engine import bundle
 from aitax_ray.engine.settings import PublishSettings
+from aitax_ray.joins import look_up
+from aitax_ray.web import web_address
 from aitax_ray.workspace import Outcome, StageReport, Workspace, versions
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +36,7 @@ def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
         bundle.ONNX: export_onnx(classifier_info, classifier),
         bundle.WEIGHTS: workspace.WEIGHTS,
         bundle.TAXA: _taxa(ws, classifier_info.classes),
-        bundle.ROWS: workspace.INDEX_ROWS,
+        bundle.ROWS: _rows(ws),
     }
     for file in ws.storage.files(workspace.SCANN):
         files[f"{bundle.SCANN}/{file.path.rsplit('/', 1)[-1]}"] = file.path
@@ -77,10 +83,24 @@ def _delete_halves(ws: Workspace) -> None:
 
 def _taxa(ws: Workspace, classes: list[str]) -> bytes:
     """The taxa of the classes, in their order, as Parquet."""
+    taxa = ws.storage.read_table(workspace.TAXA, schema=schemas.TAXA)
+    rows = look_up(classes, taxa, "species_key", workspace.TAXA).select(schemas.TAXA.names)
+    return _parquet(rows.to_arrow().cast(schemas.TAXA))
+
+
+def _rows(ws: Workspace) -> bytes:
+    """The rows of the index as Parquet, without addresses that only this machine can open."""
+    import polars as pl
+
+    rows: Any = pl.from_arrow(ws.storage.read_table(workspace.INDEX_ROWS))
+    shown = rows.with_columns(pl.col("url", "references").map_elements(web_address, pl.String))
+    return _parquet(shown.to_arrow().cast(schemas.INDEX_ROWS))
+
+
+def _parquet(table: "pa.Table") -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    by_key = {row["species_key"]: row for row in ws.storage.read_table(workspace.TAXA, schema=schemas.TAXA).to_pylist()}
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist([by_key[key] for key in classes], schemas.TAXA), sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd")
     return bytes(sink.getvalue())

@@ -14,6 +14,7 @@ from typing import Any
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import DataError
 from aitax_ray.index.settings import IndexSettings
+from aitax_ray.joins import look_up
 from aitax_ray.progress import progress
 from aitax_ray.training.inference import predictions
 from aitax_ray.workspace import Outcome, StageReport, Workspace
@@ -64,11 +65,10 @@ def _index(ws: Workspace, settings: IndexSettings) -> Outcome:
 
 
 def _rows(ws: Workspace, image_ids: Any) -> Any:
-    """What is to be said of each indexed photograph, joined by key."""
-    import polars as pl
-
-    media: Any = pl.from_arrow(ws.storage.read_table(workspace.MEDIA, schema=schemas.MEDIA))
-    split: Any = pl.from_arrow(ws.storage.read_table(workspace.SPLIT, ["image_id", "class_index"]))
-    order = pl.DataFrame({"image_id": image_ids.to_pylist()}).with_row_index("row")
-    rows = order.join(split, on="image_id", how="left").join(media, on="image_id", how="left").sort("row")
+    """The rows of schemas.INDEX_ROWS for the indexed photographs, in their order."""
+    keys = image_ids.to_pylist()
+    split = ws.storage.read_table(workspace.SPLIT, ["image_id", "class_index"])
+    media = ws.storage.read_table(workspace.MEDIA, schema=schemas.MEDIA)
+    rows = look_up(keys, media, "image_id", workspace.MEDIA).with_row_index("row")
+    rows = rows.with_columns(look_up(keys, split, "image_id", workspace.SPLIT)["class_index"])
     return rows.select(schemas.INDEX_ROWS.names).to_arrow().cast(schemas.INDEX_ROWS)

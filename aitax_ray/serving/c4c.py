@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_camel
 
 from aitax_ray.engine.bundle import Taxon
 from aitax_ray.serving.identifier import Identification
+from aitax_ray.web import web_address
 
 
 class _Wire(BaseModel):
@@ -101,13 +102,15 @@ def to_answer(identification: Identification, with_info: bool = True) -> C4cAnsw
         taxon = candidate.taxon
         images = [
             C4cImage(
-                url=image.url,
+                url=web_address(image.url),
                 license=image.license,
                 # Whoever holds the rights; where the archive does not say, whoever took it.
                 rights_holder=image.rights_holder or image.creator,
                 publisher=image.publisher,
             )
             for image in (candidate.illustrations if with_info else ())
+            # A photograph that is on no web server, such as one of --photos, cannot be shown.
+            if web_address(image.url)
         ]
         results.append(
             C4cResult(

@@ -6,14 +6,18 @@ decode_*            OUTPUT row: image_id, class_index, height, width, pixels    
 """
 
 import io
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from aitax_ray import schemas, workspace
 from aitax_ray.cluster import read_tables
+from aitax_ray.errors import DataError
+from aitax_ray.joins import check_unique
 from aitax_ray.training.transforms import EvalTransform, resize_shorter_side
 from aitax_ray.workspace import Workspace
 
@@ -24,14 +28,15 @@ if TYPE_CHECKING:
     from aitax_ray.training.augment import Augmentation
 
 ROWS_PER_BLOCK = 128  # small blocks spread over all CPUs and keep memory low; a block of decoded photographs is ~20 MB
+READERS = 16  # files whose keys are read at a time
 
 
 class Labels:
-    """Which photographs belong to the wanted sides, and their class. Lookup is by key, in a sorted array."""
+    """The photographs of some sides of the split, and their classes. Lookup is by key, in a sorted array."""
 
     def __init__(self, split: pa.Table, sides: Collection[str]) -> None:
-        import pyarrow.compute as pc
-
+        """Take the rows of `split` on these sides. Raises DataError when a photograph has several rows."""
+        check_unique(split, "image_id", workspace.SPLIT)
         rows = split.filter(pc.is_in(split["split"], pa.array(list(sides)))).sort_by("image_id")
         self.image_ids = np.array(rows["image_id"].to_pylist(), dtype="S40")
         self.class_index = rows["class_index"].to_numpy()
@@ -41,16 +46,33 @@ class Labels:
         return len(self.image_ids)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Keep the rows that are wanted, with their class_index and split."""
-        keys = np.array(batch["image_id"].to_pylist(), dtype="S40")
-        place = np.searchsorted(self.image_ids, keys)
-        found = place < len(self.image_ids)
-        found[found] = self.image_ids[place[found]] == keys[found]
-        place = place[found]
+        """Keep the rows of labelled photographs, and add class_index and split."""
+        place, found = self._find(batch["image_id"])
         kept = batch.filter(pa.array(found))
         return kept.append_column("class_index", pa.array(self.class_index[place], pa.int32())).append_column(
             "split", self.sides.take(pa.array(place)).combine_chunks()
         )
+
+    def check_stored(self, batches: Iterable[pa.Table]) -> None:
+        """Raise DataError unless each labelled photograph stands in exactly one row of the tables of image_id."""
+        counts = np.zeros(len(self), np.int64)
+        for batch in batches:
+            np.add.at(counts, self._find(batch["image_id"])[0], 1)
+        wrong = np.flatnonzero(counts != 1)
+        if len(wrong):
+            example, num = self.image_ids[wrong[0]].decode(), counts[wrong[0]]
+            raise DataError(
+                f"{len(wrong):,} photographs of the split are not stored once, such as {example}, which is stored "
+                f"{num} times: run `aitax download` and `aitax split` again"
+            )
+
+    def _find(self, image_ids: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+        """The places of those keys that have a label, and for each key whether it has one."""
+        keys = np.array(image_ids.to_pylist(), dtype="S40")
+        place = np.searchsorted(self.image_ids, keys)
+        found = place < len(self.image_ids)
+        found[found] = self.image_ids[place[found]] == keys[found]
+        return place[found], found
 
 
 def read_labels(ws: Workspace, *sides: str) -> Labels:
@@ -58,9 +80,31 @@ def read_labels(ws: Workspace, *sides: str) -> Labels:
     return Labels(ws.storage.read_table(workspace.SPLIT, schema=schemas.SPLIT), sides)
 
 
+def read_classes(ws: Workspace) -> tuple[list[str], list[int]]:
+    """Read the species key of each class, in the order of class_index, and its number of training photographs.
+
+    Raises DataError unless classes and species are one to one and the classes are numbered from 0 without a gap.
+    """
+    split = ws.storage.read_table(workspace.SPLIT, schema=schemas.SPLIT)
+    pairs = split.group_by(["class_index", "species_key"]).aggregate([]).sort_by("class_index")
+    keys, indices = pairs["species_key"].to_pylist(), pairs["class_index"].to_pylist()
+    if indices != list(range(len(keys))) or len(set(keys)) < len(keys):
+        raise DataError(
+            f"{workspace.SPLIT} does not give each species a class of its own, numbered from 0: "
+            "run `aitax split --force`"
+        )
+    trained = split.filter(pc.equal(split["split"], "train"))["class_index"].to_numpy()
+    return keys, np.bincount(trained, minlength=len(keys)).tolist()
+
+
 def photographs(ws: Workspace, labels: Labels) -> "Dataset":
-    """The stored photographs that `labels` knows, as a streaming Ray Dataset of image_id, class_index, split, jpeg."""
+    """The labelled photographs, as a streaming Ray Dataset of image_id, class_index, split, jpeg.
+
+    Raises DataError unless each of them is stored exactly once.
+    """
     paths = [file.path for file in ws.storage.files(workspace.IMAGES, ".parquet")]
+    with ThreadPoolExecutor(READERS) as pool:
+        labels.check_stored(pool.map(lambda path: ws.storage.read_table(path, ["image_id"]), paths))
     dataset = read_tables(ws.storage, paths, ["image_id", "jpeg"], ROWS_PER_BLOCK)
     return dataset.map_batches(labels, batch_format="pyarrow", batch_size=None)
 

@@ -5,6 +5,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import onnx
 import torch
 
 from aitax_ray.training.model import Classifier, ClassifierInfo
@@ -15,10 +16,10 @@ def export_onnx(info: ClassifierInfo, classifier: Classifier) -> bytes:
     size = info.transform.crop_size
     # Two and not one: a dimension of one would be taken for a constant.
     example = torch.zeros(2, 3, size, size)
-    for name in ("onnx_ir", "onnxscript"):  # they tell each of their passes
+    for name in ("onnx_ir", "onnxscript"):  # they log each of their passes
         logging.getLogger(name).setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what the exporter says of its own future
+        warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
         target = Path(folder) / "classifier.onnx"
         torch.onnx.export(
             classifier.eval(),
@@ -31,4 +32,18 @@ def export_onnx(info: ClassifierInfo, classifier: Classifier) -> bytes:
             dynamo=True,
             verbose=False,
         )
-        return target.read_bytes()
+        model = onnx.load(target)
+    _remove_traces(model)
+    return bytes(model.SerializeToString())
+
+
+def _remove_traces(model: onnx.ModelProto) -> None:
+    """Remove the exporter's notes: they hold stack traces, and so paths of the machine that exported."""
+    model.ClearField("metadata_props")
+    graphs = [model.graph]
+    for graph in graphs:
+        nodes = [*graph.node, *(node for function in model.functions for node in function.node)]
+        for part in (graph, *nodes, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+            part.ClearField("metadata_props")
+            part.ClearField("doc_string")
+        graphs += [attribute.g for node in nodes for attribute in node.attribute if attribute.HasField("g")]

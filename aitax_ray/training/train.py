@@ -29,16 +29,16 @@ def train(settings: TrainSettings) -> StageReport:
 def _train(ws: Workspace, settings: TrainSettings) -> Outcome:
     from aitax_ray.training import distributed
     from aitax_ray.training.curves import watching
-    from aitax_ray.training.feed import decode_for_evaluation, decode_for_training, photographs, read_labels
+    from aitax_ray.training.feed import (
+        decode_for_evaluation,
+        decode_for_training,
+        photographs,
+        read_classes,
+        read_labels,
+    )
     from aitax_ray.training.model import build_classifier, transform_for
 
-    split = ws.storage.read_table(workspace.SPLIT).select(["species_key", "class_index", "split"])
-    keys = dict(zip(split["class_index"].to_pylist(), split["species_key"].to_pylist(), strict=True))
-    classes = [keys[index] for index in range(len(keys))]
-    frequencies = [0] * len(classes)
-    for index, side in zip(split["class_index"].to_pylist(), split["split"].to_pylist(), strict=True):
-        frequencies[index] += side == "train"
-
+    classes, frequencies = read_classes(ws)
     if sum(frequencies) < settings.num_workers:
         raise DataError(
             f"{sum(frequencies)} training photographs are too few for {settings.num_workers} workers: "

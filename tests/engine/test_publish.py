@@ -1,17 +1,20 @@
 """engine.publish: what production gets, and what it does not."""
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from aitax_ray import schemas, workspace
 from aitax_ray.engine.bundle import ONNX, open_engine
 from aitax_ray.engine.publish import VERSION, publish
 from aitax_ray.engine.settings import PublishSettings
-from aitax_ray.errors import MissingArtifactError
+from aitax_ray.errors import DataError, MissingArtifactError
 from aitax_ray.index.searcher import build_index
 from aitax_ray.settings import StageSettings
 from aitax_ray.workspace import Outcome, Workspace
@@ -39,6 +42,13 @@ def ws(tmp_path: Path) -> Workspace:
     complete(ws, "evaluate", evaluate)
     ws.run("index", StageSettings(root=ws.root), (), index)
     return ws
+
+
+def rewrite(ws: Workspace, path: str, column: str, change: Callable[[list[str]], list[str]]) -> None:
+    """Change a column of a stored table."""
+    table = ws.storage.read_table(path)
+    values = pa.array(change(table[column].to_pylist()), pa.string())
+    ws.storage.write_table(path, table.set_column(table.schema.get_field_index(column), column, values))
 
 
 def versions(ws: Workspace) -> list[str]:
@@ -72,6 +82,27 @@ def test_engine_holds_what_production_needs_and_nothing_more(ws: Workspace) -> N
     scann = {name for name in there if name.startswith("scann/")}
     assert there - scann == {"engine.json", ONNX, "classifier.safetensors", "taxa.parquet", "rows.parquet"}
     assert scann
+
+
+def test_engine_holds_no_path_of_the_machine_that_made_it(ws: Workspace, tmp_path: Path) -> None:
+    there, web = (tmp_path / "photos" / "Rana alba" / "1.jpg").as_uri(), "https://photos.example/2.jpg"
+    rewrite(ws, workspace.INDEX_ROWS, "url", lambda old: [there, web, *old[2:]])
+    rewrite(ws, workspace.INDEX_ROWS, "references", lambda old: [str(tmp_path), web, *old[2:]])
+    publish(PublishSettings(root=ws.root))
+    engine = open_engine(ws.root)
+    assert engine.rows["url"].to_pylist()[:2] == engine.rows["references"].to_pylist()[:2] == ["", web]
+    for path in engine.folder.rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        if path.suffix == ".parquet":  # it is compressed
+            content = str(pq.read_table(path).to_pylist()).encode()
+        for secret in (str(tmp_path), str(Path(__file__).parents[2]), sys.prefix, "file:/"):
+            assert secret.encode() not in content, f"{path.name} holds {secret}"
+
+
+def test_a_species_that_is_listed_twice_is_an_error(ws: Workspace) -> None:
+    rewrite(ws, workspace.TAXA, "species_key", lambda old: [KEYS[0]] * len(old))
+    with pytest.raises(DataError, match=rf"taxa\.parquet has 3 rows with the species_key '{KEYS[0]}'"):
+        publish(PublishSettings(root=ws.root))
 
 
 def test_publishing_again_adds_a_version_and_swaps_current(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

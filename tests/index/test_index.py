@@ -5,11 +5,12 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import DataError, MissingArtifactError
-from aitax_ray.index.index import index
+from aitax_ray.index.index import _rows, index
 from aitax_ray.index.searcher import Searcher
 from aitax_ray.index.settings import IndexSettings
 from aitax_ray.training import feed
@@ -71,6 +72,17 @@ def test_a_single_photograph_is_an_index(tmp_path: Path) -> None:
     neighbors, similarities = Searcher(tmp_path / workspace.SCANN, 1).search(vectors, 10)
     assert neighbors.tolist() == [[0]]
     assert similarities[0, 0] == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("repeated", [True, False])
+def test_a_photograph_without_exactly_one_row_in_the_manifest_is_an_error(tmp_path: Path, repeated: bool) -> None:
+    ws = write_root(tmp_path, ["train"])
+    media = ws.storage.read_table(workspace.MEDIA)
+    ws.storage.write_table(
+        f"{workspace.MEDIA}/part-00000.parquet", pa.concat_tables([media] * 2) if repeated else media[1:]
+    )
+    with pytest.raises(DataError, match="has 2 rows with the image_id" if repeated else "has no row for 1 of 3 keys"):
+        _rows(ws, media["image_id"])
 
 
 def test_no_photograph_is_no_index_and_the_remedy_is_told(tmp_path: Path) -> None:

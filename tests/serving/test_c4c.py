@@ -1,6 +1,7 @@
 """serving.c4c: the spellings that the web component relies on."""
 
 import json
+from dataclasses import replace
 
 from aitax_ray.engine.bundle import Taxon
 from aitax_ray.serving.c4c import to_answer, to_taxa
@@ -27,6 +28,13 @@ def test_answer_has_the_fields_of_the_component() -> None:
         ],
     }
     assert second["images"] == []
+
+
+def test_photographs_that_are_not_on_the_web_are_not_shown() -> None:
+    urls = ["file:///home/ann/1.jpg", "", "/srv/1.jpg", "s3://bucket/1.jpg", "javascript:alert(1)", IMAGE.url]
+    images = tuple(replace(IMAGE, url=url) for url in urls)
+    (result,) = to_answer(Identification((Candidate(TAXON, 0.9, images),), "v1")).results
+    assert [image.url for image in result.images] == [IMAGE.url]
 
 
 def test_nothing_is_null_and_images_are_always_a_list() -> None:

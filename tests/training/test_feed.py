@@ -6,6 +6,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from aitax_ray import workspace
+from aitax_ray.errors import DataError
 from aitax_ray.schemas import SPLIT
 from aitax_ray.training.augment import Augmentation
 from aitax_ray.training.feed import (
@@ -15,11 +17,12 @@ from aitax_ray.training.feed import (
     decode_for_evaluation,
     decode_for_training,
     photographs,
+    read_classes,
     read_labels,
     stack,
 )
 from aitax_ray.training.transforms import EvalTransform
-from tests.small import SIDES, jpeg, photo, write_root
+from tests.small import KEYS, SIDES, jpeg, photo, write_root
 
 TRANSFORM = EvalTransform(crop_size=16, resize_size=18)
 
@@ -52,6 +55,47 @@ def test_labels_are_found_by_key_in_any_order() -> None:
         ("d", 3, "train"),
         ("a", 0, "train"),
     ]
+
+
+def test_a_photograph_with_two_labels_is_an_error() -> None:
+    with pytest.raises(DataError, match=rf"split\.parquet has 2 rows with the image_id '{key('a')}'"):
+        Labels(pa.concat_tables([split(a="train", b="val"), split(a="val")]), ["train"])
+
+
+@pytest.mark.parametrize(
+    ("stored", "message"),
+    [
+        ("aabc", f"1 photographs of the split are not stored once, such as {key('a')}, which is stored 2 times"),
+        ("ac", f"{key('b')}, which is stored 0 times: run `aitax download`"),
+        ("", "2 photographs"),
+    ],
+)
+def test_a_photograph_that_is_stored_twice_or_not_at_all_is_an_error(stored: str, message: str) -> None:
+    labels = Labels(split(a="train", b="train", c="val"), ["train"])
+    labels.check_stored([batch_of("a"), batch_of("x", "b", "c")])
+    with pytest.raises(DataError, match=message):
+        labels.check_stored(map(batch_of, stored))
+
+
+def test_the_feed_refuses_a_photograph_that_two_files_hold(tmp_path: Path) -> None:
+    ws = write_root(tmp_path, ["train"])
+    ws.storage.copy("images/a.parquet", "images/c.parquet")
+    with pytest.raises(DataError, match="2 photographs of the split are not stored once"):
+        photographs(ws, read_labels(ws, "train"))
+
+
+def test_classes_come_in_their_order_with_their_numbers_of_training_photographs(tmp_path: Path) -> None:
+    sides = {KEYS[0]: ["train", "val"], KEYS[1]: ["test"], KEYS[2]: ["train"] * 3}
+    assert read_classes(write_root(tmp_path, sides)) == (KEYS, [1, 0, 3])
+
+
+@pytest.mark.parametrize("wrong", [[0, 1, 1], [0, 1, 3], [1, 2, 3]])
+def test_classes_that_are_not_one_to_one_with_species_are_an_error(tmp_path: Path, wrong: list[int]) -> None:
+    ws = write_root(tmp_path, ["train"])
+    table = split(a="train", b="train", c="train").set_column(3, "class_index", pa.array(wrong, pa.int32()))
+    ws.storage.write_table(workspace.SPLIT, table)
+    with pytest.raises(DataError, match="a class of its own, numbered from 0: run `aitax split --force`"):
+        read_classes(ws)
 
 
 @pytest.mark.parametrize("names", [(), ("x",), ("x", "y", "zz")])

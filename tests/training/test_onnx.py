@@ -1,3 +1,6 @@
+import re
+import sys
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -8,7 +11,7 @@ from aitax_ray.training.onnx import export_onnx
 
 
 @pytest.fixture(scope="module")
-def exported() -> tuple[torch.nn.Module, onnxruntime.InferenceSession]:
+def model_and_file() -> tuple[torch.nn.Module, bytes]:
     torch.manual_seed(0)
     classifier = build_classifier("resnet18", 5, 32)
     classifier(torch.randn(4, 3, 32, 32))  # moves the running statistics away from where they begin
@@ -20,8 +23,13 @@ def exported() -> tuple[torch.nn.Module, onnxruntime.InferenceSession]:
         epoch=1,
         versions={},
     )
-    session = onnxruntime.InferenceSession(export_onnx(info, classifier), providers=["CPUExecutionProvider"])
-    return classifier.eval(), session
+    return classifier.eval(), export_onnx(info, classifier)
+
+
+@pytest.fixture(scope="module")
+def exported(model_and_file: tuple[torch.nn.Module, bytes]) -> tuple[torch.nn.Module, onnxruntime.InferenceSession]:
+    classifier, file = model_and_file
+    return classifier, onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
 
 @pytest.mark.parametrize("num", [1, 3])
@@ -44,3 +52,9 @@ def test_the_model_says_what_goes_in_and_what_comes_out(
     assert [(value.name, value.shape[1:]) for value in session.get_inputs()] == [("pixels", [3, 32, 32])]
     assert [(value.name, value.shape[1:]) for value in session.get_outputs()] == [("embedding", [512]), ("logits", [5])]
     assert isinstance(session.get_inputs()[0].shape[0], str)  # any number of photographs
+
+
+def test_the_file_holds_no_path_of_the_machine_that_made_it(model_and_file: tuple[torch.nn.Module, bytes]) -> None:
+    _, file = model_and_file
+    assert re.findall(rb"/[\w./-]+\.py|stack_trace", file) == []
+    assert sys.prefix.encode() not in file

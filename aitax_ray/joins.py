@@ -1,0 +1,45 @@
+"""Joins that state their cardinality: a key that is missing or there twice is an error, never other numbers."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from aitax_ray.errors import DataError
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+
+def check_unique(table: "pa.Table", key: str, path: str) -> None:
+    """Raise DataError unless each key stands in one row; `path` names the table in the message."""
+    import polars as pl
+
+    keys: Any = pl.from_arrow(table[key])
+    repeated = keys.filter(keys.is_duplicated())
+    if len(repeated):
+        raise DataError(
+            f"{path} has {(keys == repeated[0]).sum()} rows with the {key} {repeated[0]!r} where it may have one: "
+            f"{_remedy(path)}"
+        )
+
+
+def look_up(keys: Sequence[str], table: "pa.Table", key: str, path: str) -> "pl.DataFrame":
+    """Find the row of each key, in the order of the keys. Raises DataError unless each has exactly one row."""
+    import polars as pl
+
+    check_unique(table, key, path)
+    rows: Any = pl.from_arrow(table)
+    found: pl.DataFrame = pl.DataFrame({key: keys}, {key: pl.String}).join(
+        rows.with_columns(is_found=pl.lit(True)), on=key, how="left", validate="m:1", maintain_order="left"
+    )
+    missing = found.filter(pl.col("is_found").is_null())
+    if missing.height:
+        raise DataError(
+            f"{path} has no row for {missing.height:,} of {len(keys):,} keys, such as the {key} {missing[key][0]!r}: "
+            f"{_remedy(path)}"
+        )
+    return found.drop("is_found")
+
+
+def _remedy(path: str) -> str:
+    return f"run `aitax {path.split('/')[0]} --force`"
