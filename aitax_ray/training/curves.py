@@ -53,7 +53,7 @@ def draw_curves(history: list[dict[str, Any]]) -> bytes:
     return buffer.getvalue()
 
 
-def telling(batches: Iterable[Any], ws: Workspace, epoch: int, num_steps: int) -> Iterator[Any]:
+def report_steps(batches: Iterable[Any], ws: Workspace, epoch: int, num_steps: int) -> Iterator[Any]:
     """Pass batches on and now and then store how far the epoch, counted from 0, is: Ray keeps what workers log."""
     told = time.monotonic()
     for step, batch in enumerate(batches):

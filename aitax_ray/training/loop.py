@@ -52,7 +52,10 @@ def train_epoch(
     epoch: int,
     num_steps: int,
 ) -> dict[str, float]:
-    """Train for one epoch, counted from 0, of `num_steps` batches; returns train_loss, train_top1 (all workers), lr."""
+    """Train for one epoch, counted from 0, of `num_steps` batches; returns train_loss, train_top1 (all workers), lr.
+
+    The epoch ends early, with a train_loss of NaN, when the gradient is no longer finite: the weights would not be.
+    """
     model.train()
     totals: Tensor = torch.zeros(3, dtype=torch.float64)
     for step, (pixels, target) in enumerate(batches):
@@ -65,9 +68,12 @@ def train_epoch(
             loss = loss_fn(logits, target)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         totals += _figures(loss.detach(), logits, target).cpu()
+        if not norm.isfinite():  # in all workers at the same step, since they share the gradient
+            totals[0] = math.nan
+            break
+        optimizer.step()
     loss_sum, hits, num = all_reduce(totals).tolist()
     return {"train_loss": loss_sum / max(num, 1), "train_top1": hits / max(num, 1), "lr": schedule.at(epoch + 1)}
 
@@ -108,6 +114,7 @@ def validate(model: nn.Module, batches: Iterable[Batch], num_classes: int) -> di
             _, logits = model(pixels)
         loss = nn.functional.cross_entropy(logits.float(), target, reduction="none")
         hits = logits.topk(min(5, num_classes), dim=1).indices == target[:, None]
+        hits &= loss.isfinite()[:, None]  # among logits that are no numbers none is the largest
         figures = torch.stack([torch.ones_like(loss), loss, hits[:, 0].float(), hits.any(1).float()], dim=1)
         per_class.index_add_(0, target.cpu(), figures.double().cpu())
     per_class = all_reduce(per_class)

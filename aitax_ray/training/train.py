@@ -78,6 +78,8 @@ def _train(ws: Workspace, settings: TrainSettings) -> Outcome:
     ws.storage.delete(distributed.RUNS)
     history = state["history"]
     best = history[state["epoch"] - 1]
+    if len(val_labels) and best["loss"] is None:
+        log.warning("in no epoch the validation loss is a finite number: the network may be broken; try a lower --lr")
     return Outcome(
         counts={
             "species": len(classes),

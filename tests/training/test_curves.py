@@ -9,7 +9,7 @@ from PIL import Image
 from aitax_ray import workspace
 from aitax_ray.progress import LOG_EVERY_S
 from aitax_ray.training import curves
-from aitax_ray.training.curves import DRAW_EVERY_S, Watch, draw_curves, telling, watching
+from aitax_ray.training.curves import DRAW_EVERY_S, Watch, draw_curves, report_steps, watching
 from aitax_ray.workspace import Workspace
 
 FIGURES = {"train_loss": 1.2, "train_top1": 0.4, "loss": 1.1, "top1": 0.5, "top5": 0.9, "macro_top1": 0.45, "lr": 1e-3}
@@ -97,7 +97,7 @@ def test_within_an_epoch_each_new_word_of_its_steps_is_logged_once(
     caplog.set_level(logging.INFO, "aitax_ray.training.curves")
     ws = Workspace(str(tmp_path))
     watch, passed = Watch(ws), []
-    for batch in telling(range(100, 1350), ws, epoch=1, num_steps=1250):
+    for batch in report_steps(range(100, 1350), ws, epoch=1, num_steps=1250):
         passed.append(batch)
         watch.look()
         clock.now += LOG_EVERY_S / 512

@@ -1,14 +1,43 @@
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from aitax_ray import workspace
 from aitax_ray.errors import AitaxError
 from aitax_ray.training import distributed
-from aitax_ray.training.distributed import fits_in_memory
-from aitax_ray.training.train import train
-from tests.small import train_settings, write_root
+from aitax_ray.training.distributed import CHECKPOINT, fit, fits_in_memory
+from aitax_ray.workspace import Workspace
+from tests.small import train_settings
+
+GOOD = {"epoch": 1, "train_loss": 0.4, "loss": 0.3}
+
+
+def fit_with(root: Path, trainer: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Call `fit` with a trainer that stands for Ray Train's."""
+    monkeypatch.setattr(distributed, "_make_trainer", lambda *_: SimpleNamespace(fit=trainer))
+    return fit(Workspace(str(root)), train_settings(root), {"lr": 0.02}, {})
+
+
+def write_history(root: Path, *rows: dict[str, Any]) -> None:
+    Workspace(str(root)).storage.write_json(workspace.HISTORY, rows)
+
+
+class Stored:
+    """A checkpoint in a folder."""
+
+    def __init__(self, folder: Path, epoch: int) -> None:
+        self.folder = folder / str(epoch)
+        self.folder.mkdir()
+        torch.save({"epoch": epoch, "history": []}, self.folder / CHECKPOINT)
+
+    @contextlib.contextmanager
+    def as_directory(self) -> Iterator[str]:
+        yield str(self.folder)
 
 
 def test_photographs_fit_into_memory_when_they_fit_into_that_of_the_smallest_node(
@@ -26,22 +55,33 @@ def test_photographs_fit_into_memory_when_they_fit_into_that_of_the_smallest_nod
     assert not fits_in_memory(int(0.151 * 4e9 / one), 256)
 
 
-@pytest.mark.usefixtures("ray_session")
-def test_training_works_without_validation_photographs(tmp_path: Path) -> None:
-    ws = write_root(tmp_path, {"7K3": ["train"] * 9, "A12": ["train"] * 3, "Z9": ["train"]})
-    report = train(train_settings(tmp_path, num_workers=1, epochs=2, optimizer="sgd", imbalanced=True))
-    assert report.counts == {"species": 3, "train": 13, "val": 0, "epochs": 2, "best_epoch": 2}
-    assert report.metrics == dict.fromkeys(("top1", "top5", "macro_top1", "loss"))
-    assert all(row["train_loss"] > 0 and row["top1"] is None for row in ws.storage.read_json(workspace.HISTORY))
-
-
-@pytest.mark.usefixtures("ray_session")
 def test_a_worker_that_fails_ends_the_run_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: dict[str, Any]) -> None:
-        raise RuntimeError("out of memory")
+    from ray.train import WorkerGroupError
 
-    monkeypatch.setattr(distributed, "train_loop_per_worker", fail)
-    ws = write_root(tmp_path, ["train", "val"])
-    with pytest.raises(AitaxError, match=r"training failed \(.*out of memory.*same command goes on"):
-        train(train_settings(tmp_path, num_workers=1, max_failures=0))
-    assert ws.report("train") is None
+    def fail() -> None:
+        raise WorkerGroupError("worker 1:\nRuntimeError: out of memory", {1: RuntimeError("out of memory")})
+
+    with pytest.raises(AitaxError, match=r"training failed \(.*out of memory\): the same command goes on"):
+        fit_with(tmp_path, fail, monkeypatch)
+
+
+@pytest.mark.parametrize("num_good", [0, 3])
+def test_a_run_that_diverged_is_an_error_that_names_the_learning_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_good: int
+) -> None:
+    write_history(tmp_path, *[GOOD] * num_good, {"epoch": num_good + 1, "train_loss": None})
+    result = SimpleNamespace(best_checkpoints=[], checkpoint=None)
+    message = rf"diverged in epoch {num_good + 1}: with the learning rate 0\.02 .* try a lower one, such as --lr 0\.002"
+    with pytest.raises(AitaxError, match=message):
+        fit_with(tmp_path, lambda: result, monkeypatch)
+
+
+def test_the_best_checkpoint_is_taken_and_the_history_is_that_of_all_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = [(Stored(tmp_path, n), {"selection": score}) for n, score in ((1, 0.2), (2, 0.9), (3, -0.5))]
+    write_history(tmp_path, GOOD, GOOD, GOOD)
+    result = SimpleNamespace(best_checkpoints=checkpoints, checkpoint=checkpoints[2][0])
+    assert fit_with(tmp_path, lambda: result, monkeypatch) == {"epoch": 2, "history": [GOOD] * 3}
+    result.best_checkpoints = []
+    assert fit_with(tmp_path, lambda: result, monkeypatch)["epoch"] == 3

@@ -111,6 +111,27 @@ def test_the_figures_of_an_epoch_weigh_each_photograph_the_same() -> None:
     assert row["train_loss"] == pytest.approx((9 + 5 * math.log1p(math.exp(-9))) / 5, rel=1e-5)
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_an_epoch_ends_at_the_first_gradient_that_is_not_finite(bad: float) -> None:
+    model = Tiny(2)
+    optimizer = make_optimizer(model, "sgd", 0.1, 0.9, 0.0)
+    pixels, target = colours([4, 4])
+    good, worse = (pixels, target), (torch.full_like(pixels, bad), target)
+    seen: list[int] = []
+    batches = (seen.append(number) or batch for number, batch in enumerate([good, worse, good]))  # type: ignore[func-returns-value]
+    row = train_epoch(model, batches, optimizer, Loss(), Schedule(0.1, 1), 0, 3)
+    assert math.isnan(row["train_loss"])
+    assert seen == [0, 1]
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_logits_that_are_no_numbers_are_no_hits() -> None:
+    logits = torch.tensor([[9.0, 0, 0], [math.nan] * 3, [math.inf, 0, 0]])[:, :, None, None]
+    figures = validate(Given(), [(logits, torch.tensor([0, 0, 0]))], 3)
+    assert not math.isfinite(figures["loss"])
+    assert figures["top1"] == figures["top5"] == pytest.approx(1 / 3)
+
+
 def test_the_figures_of_a_batch_are_summed_where_the_batch_is() -> None:
     # "meta" stands for a GPU: what is mixed with tensors of the CPU fails there as well.
     figures = loop._figures(*(torch.zeros(shape, device="meta") for shape in ((), (3, 2), (3,))))

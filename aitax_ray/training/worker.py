@@ -1,0 +1,131 @@
+"""What a worker of a training run does: build the network, go through the epochs, report each. Runs without Ray."""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from aitax_ray import workspace
+from aitax_ray.training.batches import FromMemory, FromStream, draw_seed
+from aitax_ray.training.curves import report_steps
+from aitax_ray.workspace import Workspace
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from aitax_ray.training.model import Classifier
+
+Row = dict[str, Any]
+Batches = FromMemory | FromStream
+Report = Callable[[dict[str, Any], Row], None]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which of the workers this is, and what it computes on."""
+
+    rank: int
+    world: int
+    """How many workers there are."""
+    local_world: int
+    """How many of them are on this machine."""
+    device: "torch.device"
+
+
+def run_epochs(
+    config: dict[str, Any],
+    place: Place,
+    train: Batches,
+    val: Batches | None,
+    state: dict[str, Any] | None,
+    report: Report,
+    distribute: "Callable[[Classifier], nn.Module]",
+) -> None:
+    """Train until the last epoch, from the epoch after that of `state`.
+
+    After each epoch `report` gets the state to store and the row of the history. The run ends early when the training
+    loss is no longer a finite number: model/metrics.json then ends with a row whose train_loss is null, and nothing is
+    reported, so that the last state stored is a good one. `distribute` lets the workers share the gradients.
+    """
+    import torch
+
+    from aitax_ray.training.augment import Augmentation
+    from aitax_ray.training.feed import collate_evaluation, collate_training
+    from aitax_ray.training.loop import Loss, Schedule, make_optimizer, to_batches, train_epoch, validate
+    from aitax_ray.training.model import build_classifier
+    from aitax_ray.training.settings import TrainSettings
+    from aitax_ray.training.transforms import EvalTransform
+
+    settings = TrainSettings.model_construct(**config["settings"])
+    transform = EvalTransform(**config["transform"])
+    storage = Workspace(config["root"]).storage
+    torch.manual_seed(settings.seed)  # the head starts the same in every worker
+    if place.device.type == "cpu":  # workers that each take all cores would wait for each other
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // place.local_world))
+    num_classes = len(config["frequencies"])
+    classifier = build_classifier(
+        settings.arch, num_classes, transform.crop_size, settings.pretrained and state is None
+    )
+    if state:
+        classifier.load_state_dict(state["model"])
+    model = distribute(classifier.to(memory_format=torch.channels_last))
+    optimizer = make_optimizer(classifier, settings.optimizer, config["lr"], settings.momentum, settings.weight_decay)
+    if state:
+        optimizer.load_state_dict(state["optimizer"])
+    history: list[Row] = state["history"] if state else []
+    schedule = Schedule(config["lr"], settings.epochs)
+    counts = torch.tensor(config["frequencies"], dtype=torch.float32)
+    loss_fn = Loss(
+        settings.label_smoothing, torch.log(counts.clamp(min=1) / counts.sum()) if settings.imbalanced else None
+    )
+    augmentation = Augmentation(transform.crop_size, seed=settings.seed)
+    for epoch in range(len(history), settings.epochs):
+        # From the epoch, so that an interrupted run draws the same numbers (dropout) as one that was not.
+        torch.manual_seed(draw_seed(settings.seed, epoch, place.rank))
+        collate = partial(collate_training, augmentation=augmentation, transform=transform, epoch=epoch)
+        batches = to_batches(_move(train.training(epoch, collate), place.device))
+        if place.rank == 0:
+            batches = report_steps(batches, Workspace(config["root"]), epoch, train.num_steps)
+        row: Row = {"epoch": epoch + 1}
+        row |= train_epoch(model, batches, optimizer, loss_fn, schedule, epoch, train.num_steps)
+        has_diverged = not math.isfinite(row["train_loss"])
+        if not has_diverged:
+            collate = partial(collate_evaluation, transform=transform)
+            val_batches = val.validation(settings.batch_size, collate) if val else []
+            row |= validate(model, to_batches(_move(val_batches, place.device)), num_classes)
+        history.append({name: value if math.isfinite(value) else None for name, value in row.items()})
+        if place.rank == 0:
+            storage.write_json(workspace.HISTORY, history)
+        if has_diverged:
+            return
+        report(
+            {
+                "model": classifier.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "epoch": epoch + 1,
+                "history": history,
+            },
+            history[-1],
+        )
+
+
+def selection(row: Row) -> float:
+    """Score an epoch: its top-1 on val, then its loss. Without validation photographs the last epoch is the best.
+
+    An epoch whose validation loss is not a finite number comes after every other one.
+    """
+    if row["top1"] is None:
+        return float(row["epoch"])
+    if row["loss"] is None:
+        return float(row["top1"]) - 1
+    return float(row["top1"]) + 1e-6 / (1 + float(row["loss"]))
+
+
+def _move(collated: Any, device: "torch.device") -> Iterator[dict[str, Any]]:
+    """Move batches to the device, and skip empty ones."""
+    for batch in collated:
+        if len(batch["class_index"]):
+            yield {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}

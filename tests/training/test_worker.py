@@ -1,0 +1,128 @@
+import copy
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+
+from aitax_ray import workspace
+from aitax_ray.schemas import image_id
+from aitax_ray.training import loop
+from aitax_ray.training.batches import FromMemory
+from aitax_ray.training.feed import decode_for_evaluation, decode_for_training
+from aitax_ray.training.model import transform_for
+from aitax_ray.training.worker import Place, run_epochs, selection
+from aitax_ray.workspace import Workspace
+from tests.small import ARCH, CROP, KEYS, jpeg, one_thread, photo, train_settings
+
+TRANSFORM = transform_for(ARCH, CROP)
+NUM_EPOCHS = 3
+States = list[tuple[dict[str, Any], dict[str, Any]]]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+def photographs(numbers: dict[str, int]) -> pa.Table:
+    rows = [
+        {"image_id": image_id(f"{key}/{n}"), "class_index": KEYS.index(key), "jpeg": jpeg(photo(key, n))}
+        for key, num in numbers.items()
+        for n in range(num)
+    ]
+    return pa.Table.from_pylist(rows)
+
+
+TRAIN = photographs({"7K3": 5, "A12": 3, "Z9": 1})
+VAL = photographs({"7K3": 2, "Z9": 2})
+
+
+def run(root: Path, *, val: bool = True, state: dict[str, Any] | None = None, **changes: Any) -> States:
+    """Run the epochs alone in this process; returns what was reported."""
+    settings = train_settings(root, **{"epochs": NUM_EPOCHS, **changes})
+    config = {
+        "root": str(root),
+        "settings": settings.model_dump(),
+        "lr": settings.learning_rate(),
+        "transform": TRANSFORM.model_dump(),
+        "frequencies": [5, 3, 1],
+    }
+    train_source = FromMemory(decode_for_training(TRAIN, 40), 4, 0, 1, settings.seed)
+    val_source = FromMemory(decode_for_evaluation(VAL, TRANSFORM), 4, 0, 1, settings.seed) if val else None
+    reported: States = []
+
+    def report(state: dict[str, Any], row: dict[str, Any]) -> None:
+        reported.append((copy.deepcopy(state), row))
+
+    place = Place(rank=0, world=1, local_world=1, device=torch.device("cpu"))
+    run_epochs(config, place, train_source, val_source, state, report, lambda classifier: classifier)
+    return reported
+
+
+def stored_history(root: Path) -> list[dict[str, Any]]:
+    """The history, read as strict JSON: there NaN and Infinity are errors."""
+    content = Workspace(str(root)).storage.read_bytes(workspace.HISTORY)
+    return json.loads(content, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))  # type: ignore[no-any-return]
+
+
+def test_each_epoch_is_reported_with_its_state_and_stored(tmp_path: Path) -> None:
+    reported = run(tmp_path)
+    assert [row["epoch"] for _, row in reported] == [1, 2, 3]
+    assert stored_history(tmp_path) == reported[-1][0]["history"] == [row for _, row in reported]
+    assert {"train_loss", "train_top1", "lr", "loss", "top1", "top5", "macro_top1"} < set(reported[0][1])
+    assert None not in reported[0][1].values()
+
+
+def test_without_validation_photographs_the_last_epoch_is_the_best(tmp_path: Path) -> None:
+    rows = [row for _, row in run(tmp_path, val=False, optimizer="sgd", imbalanced=True)]
+    assert all(row["train_loss"] > 0 for row in rows)
+    assert all(row[name] is None for row in rows for name in ("loss", "top1", "top5", "macro_top1"))
+    assert max(rows, key=selection)["epoch"] == NUM_EPOCHS
+
+
+def test_a_run_continues_after_the_epoch_of_its_state(tmp_path: Path) -> None:
+    whole = run(tmp_path)
+    rest = run(tmp_path, state=whole[0][0])
+    assert [row["epoch"] for _, row in rest] == [2, 3]
+    for (_, row), (_, expected) in zip(rest, whole[1:], strict=True):
+        assert row == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_validation_loss_that_is_no_number_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: float
+) -> None:
+    losses = iter([0.7, bad, 0.6])
+    monkeypatch.setattr(
+        loop, "validate", lambda *_: {"loss": next(losses), "top1": 1.0, "top5": 1.0, "macro_top1": 1.0}
+    )
+    run(tmp_path)
+    history = stored_history(tmp_path)
+    assert [row["loss"] for row in history] == [0.7, None, 0.6]
+    assert sorted([1, 2, 3], key=lambda epoch: selection(history[epoch - 1])) == [2, 1, 3]
+
+
+def test_an_epoch_without_a_validation_loss_comes_after_all_others() -> None:
+    row = {"epoch": 4, "top1": 1.0, "loss": None}
+    assert selection(row) < selection({"epoch": 1, "top1": 0.01, "loss": 900.0})
+    assert selection(row) > selection({**row, "top1": 0.5})
+
+
+def test_the_better_validation_loss_decides_between_equal_epochs() -> None:
+    assert selection({"epoch": 1, "top1": 0.5, "loss": 0.2}) > selection({"epoch": 2, "top1": 0.5, "loss": 0.3})
+    assert selection({"epoch": 1, "top1": 0.5, "loss": 0.2}) < selection({"epoch": 2, "top1": 0.6, "loss": 9.0})
+
+
+def test_training_that_diverges_stops_and_keeps_the_last_good_state(tmp_path: Path) -> None:
+    reported = run(tmp_path, lr=1e30, epochs=30)
+    history = stored_history(tmp_path)
+    assert history[-1]["train_loss"] is None
+    assert len(history) < 30
+    assert [row["epoch"] for _, row in reported] == list(range(1, len(history)))
+    assert all(torch.isfinite(tensor).all() for state, _ in reported for tensor in state["model"].values())
