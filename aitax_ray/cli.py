@@ -21,7 +21,7 @@ from cyclopts import App, Group, Parameter
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from aitax_ray import __version__, pipeline
+from aitax_ray import __version__, cluster, pipeline
 from aitax_ray.dataset.export import ExportSettings, export
 from aitax_ray.errors import AitaxError, SettingsError
 from aitax_ray.serving.serve import serve_until_interrupted
@@ -240,7 +240,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     os.environ.setdefault("NO_PROXY", "127.0.0.1,localhost,::1")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     atexit.register(gc.freeze)  # Python would look through a million objects for garbage before it leaves: 0.4 s
-    sys.exit(_run(arguments, debug))
+    status = _run(arguments, debug)
+    if status == INTERRUPTED and cluster.stop():
+        # A thread may still be in Ray's code. Python sometimes crashes when it finalises under such a thread.
+        sys.stdout.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _run(arguments: list[str], debug: bool) -> int:
