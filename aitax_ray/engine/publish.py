@@ -15,6 +15,8 @@ from aitax_ray.workspace import Outcome, StageReport, Workspace, versions
 if TYPE_CHECKING:
     import pyarrow as pa
 
+METRICS = ("top1", "top5", "macro_top1", "ece")
+
 log = logging.getLogger(__name__)
 
 VERSION = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")  # when it was published, and the beginning of its weights' sha256
@@ -64,7 +66,7 @@ def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
             "doi": query.get("doi"),
             "citation": query.get("citation"),
             "checklist_key": query.get("checklist_key"),
-            "metrics": {name: evaluation[name] for name in ("top1", "top5", "macro_top1", "ece")},
+            "metrics": {name: evaluation[name] for name in METRICS if evaluation[name] is not None},
             "versions": versions(),
         },
     )

@@ -15,7 +15,8 @@ def at_temperatures(logits: np.ndarray, target: np.ndarray) -> tuple[np.ndarray,
 
     `logits` is (N, K), `target` (N,); both results are float32 (N, T).
     """
-    centred = logits - logits.max(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # logits that are not finite give figures that are not finite
+        centred = logits - logits.max(axis=1, keepdims=True)
     nll = np.empty((len(logits), len(TEMPERATURES)), np.float32)
     max_probability = np.empty_like(nll)
     for column, temperature in enumerate(TEMPERATURES):
@@ -27,12 +28,21 @@ def at_temperatures(logits: np.ndarray, target: np.ndarray) -> tuple[np.ndarray,
 
 
 def best_temperature(nll: np.ndarray) -> int:
-    """The place in TEMPERATURES with the lowest mean negative log-likelihood; without photographs that of 1."""
-    return int(nll.mean(axis=0).argmin()) if len(nll) else len(TEMPERATURES) // 2
+    """The place in TEMPERATURES with the lowest mean negative log-likelihood; without photographs that of 1.
+
+    Photographs whose likelihood is not a finite number do not count.
+    """
+    finite = nll[np.isfinite(nll).all(axis=1)]
+    return int(finite.mean(axis=0).argmin()) if len(finite) else len(TEMPERATURES) // 2
 
 
 def reliability(max_probability: np.ndarray, hit: np.ndarray) -> list[tuple[float, float, int]]:
-    """For each non-empty one of NUM_BINS equal bins of max_probability: mean max_probability, share of hits, number."""
+    """For each non-empty one of NUM_BINS equal bins of max_probability: mean max_probability, share of hits, number.
+
+    Photographs whose max_probability is not a finite number do not count.
+    """
+    is_finite = np.isfinite(max_probability)
+    max_probability, hit = max_probability[is_finite], hit[is_finite]
     bins = np.minimum((max_probability * NUM_BINS).astype(int), NUM_BINS - 1)
     inside = ((max_probability[bins == b], hit[bins == b]) for b in range(NUM_BINS))
     return [(float(c.mean()), float(h.mean()), len(c)) for c, h in inside if len(c)]
@@ -40,4 +50,5 @@ def reliability(max_probability: np.ndarray, hit: np.ndarray) -> list[tuple[floa
 
 def expected_calibration_error(max_probability: np.ndarray, hit: np.ndarray) -> float:
     """Mean distance between max_probability and share of hits over the bins, weighted by their numbers."""
-    return sum(abs(c - h) * num for c, h, num in reliability(max_probability, hit)) / max(len(hit), 1)
+    bins = reliability(max_probability, hit)
+    return sum(abs(c - h) * num for c, h, num in bins) / max(sum(num for _, _, num in bins), 1)

@@ -7,6 +7,7 @@ import numpy as np
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import DataError
 from aitax_ray.evaluation.settings import EvaluateSettings
+from aitax_ray.joins import look_up
 from aitax_ray.progress import progress
 from aitax_ray.training.inference import predictions
 from aitax_ray.workspace import Outcome, StageReport, Workspace
@@ -25,30 +26,28 @@ def evaluate(settings: EvaluateSettings) -> StageReport:
 def _evaluate(ws: Workspace, settings: EvaluateSettings) -> Outcome:
     import pyarrow as pa
 
-    from aitax_ray.evaluation.metrics import evaluate_predictions
+    from aitax_ray.evaluation.metrics import evaluate_predictions, most_often_taken_for
     from aitax_ray.evaluation.report import render_report
+    from aitax_ray.training.feed import read_classes
     from aitax_ray.training.predict import read_info
 
     info = read_info(ws)
     val, test = _predict(ws, settings)
     result = evaluate_predictions(val, test, len(info.classes))
-    split = ws.storage.read_table(workspace.SPLIT)
-    train_classes = split.filter(pa.compute.equal(split["split"], "train"))["class_index"].to_numpy()
-    names = {t["species_key"]: t["name"] for t in ws.storage.read_table(workspace.TAXA).to_pylist()}
-    num_train = np.bincount(train_classes, minlength=len(info.classes))
-    num_test = result.confusion.sum(axis=1)
-    mistaken = result.confusion.copy()
-    np.fill_diagonal(mistaken, 0)
+    _, num_train = read_classes(ws)
+    taxa = ws.storage.read_table(workspace.TAXA, schema=schemas.TAXA)
+    names = look_up(info.classes, taxa, "species_key", workspace.TAXA)["name"].to_list()
+    taken_for = most_often_taken_for(result.pairs, len(names)).tolist()
     rows = [
         {
             "species_key": key,
             "class_index": index,
-            "name": names[key],
-            "num_train_images": int(num_train[index]),
-            "num_images": int(num_test[index]),
+            "name": names[index],
+            "num_train_images": num_train[index],
+            "num_images": int(result.num_test[index]),
             "top1": None if np.isnan(result.top1[index]) else float(result.top1[index]),
             "top5": None if np.isnan(result.top5[index]) else float(result.top5[index]),
-            "most_often_taken_for": names[info.classes[mistaken[index].argmax()]] if mistaken[index].any() else "",
+            "most_often_taken_for": names[taken_for[index]] if taken_for[index] >= 0 else "",
         }
         for index, key in enumerate(info.classes)
     ]

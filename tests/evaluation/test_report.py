@@ -1,12 +1,17 @@
 import base64
+import html
 import io
 import re
+from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import RendererAgg
 from PIL import Image
 
+from aitax_ray.evaluation import report
 from aitax_ray.evaluation.metrics import Evaluation
 from aitax_ray.evaluation.report import MAX_IN_PLOTS, render_report
 from aitax_ray.training.curves import draw_curves
@@ -34,7 +39,14 @@ class Texts(HTMLParser):
         self.text.append(data)
 
 
-def render(names: list[str], doi: str = "10.15468/dl.abcdef", tops: list[float | None] | None = None) -> str:
+def render(
+    names: list[str],
+    doi: str = "10.15468/dl.abcdef",
+    tops: list[float | None] | None = None,
+    figures: Mapping[str, float | None] = FIGURES,
+    mistakes: Sequence[tuple[int, int, int]] = (),
+    bins: Sequence[tuple[float, float, int]] = ((0.5, 0.4, 3), (0.9, 0.95, 7)),
+) -> str:
     num = len(names)
     tops = tops or [0.5 + 0.5 * n / num for n in range(num)]
     rows = [
@@ -50,9 +62,8 @@ def render(names: list[str], doi: str = "10.15468/dl.abcdef", tops: list[float |
         }
         for n, name in enumerate(names)
     ]
-    result = Evaluation(
-        FIGURES, 1.3, [(0.5, 0.4, 3), (0.9, 0.95, 7)], np.eye(num, dtype=int), np.ones(num), np.ones(num)
-    )
+    pairs = np.array(sorted([*((n, n, 2) for n in range(num)), *mistakes]))
+    result = Evaluation(dict(figures), 1.3, list(bins), pairs, np.full(num, 2), np.ones(num), np.ones(num))
     info = ClassifierInfo(
         arch="resnet18",
         classes=[f"k{n}" for n in range(num)],
@@ -92,11 +103,40 @@ def test_plots_are_inside_the_page() -> None:
     assert "http" not in re.sub(r"https://doi\.org/\S+", "", page)
 
 
-def test_many_species_are_listed_but_not_plotted() -> None:
+def test_text_in_names_is_text_in_every_plot(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(RendererAgg, "draw_mathtext", lambda *_: pytest.fail("a name was taken for a formula"))
+    draw_text = RendererAgg.draw_text
+    monkeypatch.setattr(RendererAgg, "draw_text", lambda self, *a, **k: (seen.append(a[3]), draw_text(self, *a, **k)))
+    names = ["Rana $\\alpa$", "Rana $x$", "Rana $", "Rana \\frac{", "蛙 sp.", "Rana\x07alba", "Rana 50 %"]
+    page = render(names)
+    assert page.count("<img") == 4
+    for name in names[:4]:
+        assert any(name in text for text in seen), name
+    assert all(html.escape(name) in page for name in names)
+
+
+def test_many_species_are_listed_and_only_the_most_confused_are_plotted() -> None:
     names = [f"Rana nr{n}" for n in range(MAX_IN_PLOTS + 1)]
     page = render(names)
     assert page.count("<img") == 2
     assert all(f">{name}<" in page for name in names)
+    page = render(names, mistakes=[(0, MAX_IN_PLOTS, 1)])
+    assert page.count("<img") == 3
+    assert f"Confusion matrix, {MAX_IN_PLOTS} most confused species" in page
+
+
+def test_a_long_table_ends_with_the_number_of_those_that_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "MAX_ROWS", 2)
+    page = render(["Rana alba", "Rana rubra", "Rana nova"], tops=[0.5, 0.2, 0.9])
+    assert re.findall(r'<tr><td class="species">([^<]*)<', page) == ["Rana rubra", "Rana alba"]
+    assert "1 easier species are not listed here" in page
+
+
+def test_figures_that_are_no_numbers_are_said_to_be_none() -> None:
+    page = render(["Rana alba", "Rana rubra"], figures=dict.fromkeys(FIGURES), bins=[])
+    assert " ".join(Texts(page).text).count("not a number") == 5
+    assert page.count("<img") == 3
 
 
 def test_the_hardest_species_come_first_and_untested_ones_are_counted() -> None:
