@@ -17,9 +17,10 @@ from aitax_ray.gbif.searched import occurrence_row
 from aitax_ray.licenses import Policy, is_admitted, normalise
 from aitax_ray.manifest import source
 from aitax_ray.manifest.labels import LABELS
+from aitax_ray.manifest.stored import is_stored
 from aitax_ray.manifest.tabulate import settled, taxon_keys
 from aitax_ray.storage import Storage
-from aitax_ray.web import host_of
+from aitax_ray.web import hide_secrets, host_of
 from aitax_ray.workspace import StageReport
 
 if TYPE_CHECKING:
@@ -77,12 +78,13 @@ def dry_run(storage: Storage, settings: "ManifestSettings") -> StageReport:
         if settings.names or settings.species:
             keys = taxon_keys(None, client, settings)
             found = _of_search(client, settings, list(crawl.queries(keys, settings.dataset_keys, checklist)), checklist)
-        elif name and not source.is_stored(storage, name):
+        elif name and not is_stored(storage, name):
             found, counts = _of_download(client, settings, name)
-        elif settings.local_path or source.is_stored(storage, name or settings.archive or ""):
+        elif settings.local_path or is_stored(storage, name or settings.archive or ""):
             found = _of_archive(storage, client, settings)
         else:
-            log.info("the archive is fetched to count what is in it, and not kept: %s", settings.archive)
+            shown = hide_secrets(settings.archive or "")
+            log.info("the archive is fetched to count what is in it, and not kept: %s", shown)
             with tempfile.TemporaryDirectory(prefix="aitax-dry-run-") as folder:
                 found = _of_archive(Storage(folder), client, settings)
     if found:

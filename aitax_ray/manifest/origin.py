@@ -8,10 +8,10 @@ from aitax_ray.darwin_core.citation import Citation
 
 
 @dataclass(frozen=True)
-class Query:
+class Origin:
     """Where the data come from: what a publication that uses them has to tell. "" and 0 where it is not known."""
 
-    source: str  # the DOI, key, path or URL that was asked for
+    source: str  # the DOI, key, path or URL (without its secrets) that was asked for
     doi: str = ""
     download_key: str = ""
     checklist_key: str = ""
@@ -22,10 +22,11 @@ class Query:
     citation: str = ""
     dataset_citations: tuple[str, ...] = ()
     archive: str = ""  # path under the root, or the local path where it was left
-    sha256: str = ""
+    sha256: str = ""  # of the complete archive
+    source_digest: str = ""  # of what was asked for: a URL with its secrets, but without its signature
     beyond_reach: int = 0  # occurrences that GBIF has and its search does not give
 
-    def completed(self, told: Citation) -> "Query":
+    def completed(self, told: Citation) -> "Origin":
         """With what the archive tells of itself, where GBIF did not."""
         doi, created = self.doi or told.doi, self.created or told.date
         return replace(

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from aitax_ray.errors import SettingsError
+from aitax_ray.manifest.addresses import digest_address
 from aitax_ray.settings import HOW, StageSettings, flag
 
 SOURCES = ("doi", "download_key", "archive", "names", "species", "photos")
@@ -60,8 +61,9 @@ class ManifestSettings(StageSettings):
         fields = super().result_fields() | {"content": self.content, "lists": self._lists()}
         for name in LISTS:  # what is in them counts, not where they are
             fields[name] = getattr(self, name) is not None
-        if self.content and self.archive:
-            del fields["archive"]  # the same archive in another place is the same archive
+        if self.archive:
+            del fields["archive"]  # the same archive in another place, or under another signature, is the same
+            fields["content"] = self.content or digest_address(self.archive)
         return fields
 
     @field_validator("doi", "download_key")

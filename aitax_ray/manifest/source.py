@@ -3,9 +3,8 @@
 import contextlib
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
-from hashlib import sha1
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -19,16 +18,16 @@ from aitax_ray.gbif.account import find_account
 from aitax_ray.gbif.account import how as account_how
 from aitax_ray.gbif.client import Client
 from aitax_ray.gbif.crawl import crawl
-from aitax_ray.gbif.fetch import fetch
 from aitax_ray.gbif.request import digest, photographs_of, request_once, requested
-from aitax_ray.manifest.origin import Query, cite_search
+from aitax_ray.manifest.origin import Origin, cite_search
+from aitax_ray.manifest.stored import Link, is_stored, open_stored
 from aitax_ray.storage import Storage
-from aitax_ray.workspace import ARCHIVE, QUERY
+from aitax_ray.web import hide_secrets
+from aitax_ray.workspace import ARCHIVE
 
 log = logging.getLogger(__name__)
 
 SEARCH = f"{ARCHIVE}/search"
-STORED = f"{ARCHIVE}/archive.zip"  # so called even where a URL gave a tar: what it is shows in its first bytes
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def from_gbif(
     *,
     request_again: bool = False,
     checklist: str = "",
-) -> Iterator[tuple[Path, Query]]:
+) -> Iterator[tuple[Path, Origin]]:
     """The archive of the download with this DOI or key, and what GBIF tells of it.
 
     With `request_again` one whose file was erased is asked for anew, with the user's account. Raises GbifError, and
@@ -62,12 +61,12 @@ def from_gbif(
         named = "" if record.checklist_key == api.BACKBONE else record.checklist_key
         return request_once(storage, client, gbif_url, record.predicate or {}, named)
 
-    def ask() -> tuple[str, int, Query]:
+    def find_link() -> Link:
         record = api.resolve(client, gbif_url, name, wait_s, again if request_again else None)
         if not record.download_link:
             raise GbifError(f"GBIF gives no link to the file of download {record.key} ({record.status}): try later")
         check_checklist(checklist, record.key, record.checklist_key)  # before gigabytes are fetched
-        query = Query(
+        origin = Origin(
             source=name,
             doi=record.doi,
             download_key=record.key,
@@ -80,17 +79,17 @@ def from_gbif(
         log.info(
             "download %s has %s occurrences, %s bytes", record.key, f"{record.total_records:,}", f"{record.size:,}"
         )
-        return record.download_link, record.size, query
+        return Link(record.download_link, record.size, origin)
 
-    with _stored(storage, client, name, ask) as (path, query):
-        check_checklist(checklist, query.download_key, query.checklist_key)
-        yield path, query
+    with open_stored(storage, client, name, find_link) as (path, origin):
+        check_checklist(checklist, origin.download_key, origin.checklist_key)
+        yield path, origin
 
 
 @contextlib.contextmanager
 def from_species(
     storage: Storage, client: Client, gbif_url: str, wanted: Wanted, wait_s: float
-) -> Iterator[tuple[Path, Query]]:
+) -> Iterator[tuple[Path, Origin]]:
     """The occurrences with photographs of some taxa: as a download when there is an account, else by searching.
 
     The download that an earlier run fetched for them is used as it is. Raises GbifError.
@@ -114,7 +113,7 @@ def from_species(
     for other in {file.path.split("/")[2] for file in storage.files(SEARCH)} - {folder.rsplit("/", 1)[-1]}:
         storage.delete(f"{SEARCH}/{other}")
     found_there = crawl(client, gbif_url, wanted.keys, wanted.datasets, wanted.checklist, storage, folder)
-    query = Query(
+    origin = Origin(
         source="search",
         checklist_key=wanted.checklist or api.BACKBONE,
         predicate=predicate,
@@ -129,21 +128,22 @@ def from_species(
             path = Path(storage.full(folder))
         else:
             path = storage.fetch(folder, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aitax-search-"))))
-        yield path, replace(query, sha256=unpack.digest(path))
+        yield path, replace(origin, sha256=unpack.digest(path))
 
 
 @contextlib.contextmanager
-def from_url(storage: Storage, client: Client, url: str) -> Iterator[tuple[Path, Query]]:
+def from_url(storage: Storage, client: Client, url: str) -> Iterator[tuple[Path, Origin]]:
     """The archive at a URL: http(s), file, or any other that Storage opens. Raises GbifError, StorageError."""
     if url.lower().startswith(("http://", "https://")):
-        with _stored(storage, client, url, lambda: (url, 0, Query(source=url))) as found:
+        link = Link(url, 0, Origin(source=hide_secrets(url)))
+        with open_stored(storage, client, url, lambda: link) as found:
             yield found
         return
     parent, name = url.rsplit("/", 1)
     with tempfile.TemporaryDirectory(prefix="aitax-fetch-") as folder:
         Storage(parent).fetch(name, Path(folder))
         path = Path(folder, name) if Path(folder, name).is_file() else Path(folder)  # which it was unpacked to
-        yield path, Query(source=url, archive=url, sha256=unpack.digest(path))
+        yield path, Origin(source=hide_secrets(url), archive=hide_secrets(url), sha256=unpack.digest(path))
 
 
 def local_path(archive: str) -> Path | None:
@@ -151,60 +151,6 @@ def local_path(archive: str) -> Path | None:
     if archive.lower().startswith("file://"):
         return Path(url2pathname(urlsplit(archive).path))
     return None if "://" in archive else Path(archive).expanduser()
-
-
-@contextlib.contextmanager
-def _stored(
-    storage: Storage, client: Client, source: str, ask: Callable[[], tuple[str, int, Query]]
-) -> Iterator[tuple[Path, Query]]:
-    """The archive under the root: the one that is there, when it came from `source` and is unharmed, else a new one."""
-    # Beside its final place where that is on a disk, so that a later run goes on with what an earlier one left.
-    local = isinstance(storage.fs, pafs.LocalFileSystem)
-    with contextlib.ExitStack() as stack:
-        folder = (
-            Path(storage.full(ARCHIVE))
-            if local
-            else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aitax-fetch-")))
-        )
-        path = folder / "archive.zip"
-        earlier = _earlier(storage, source)
-        if earlier is not None:
-            if not local:
-                storage.fetch(STORED, folder)
-            if unpack.digest(path) == earlier.sha256:
-                log.info("%s is under %s already", source, storage.root)
-                yield path, earlier
-                return
-        link, size, query = ask()
-        storage.delete(QUERY)
-        storage.delete(STORED)
-        aside = folder / f".{sha1(link.encode(), usedforsecurity=False).hexdigest()[:16]}"
-        for other in folder.glob(".*.part"):
-            if other.name != f"{aside.name}.part":
-                other.unlink()
-        fetch(client, link, aside, size=size)
-        aside.replace(path)
-        if not local:
-            storage.upload(folder, ARCHIVE)
-        query = replace(query, archive=STORED, sha256=unpack.digest(path))
-        storage.write_json(QUERY, asdict(query))
-        yield path, query
-
-
-def is_stored(storage: Storage, source: str) -> bool:
-    """Whether the archive that came from `source` is under the root, unharmed."""
-    earlier = _earlier(storage, source)
-    return earlier is not None and storage.sha256(STORED) == earlier.sha256
-
-
-def _earlier(storage: Storage, source: str) -> Query | None:
-    """What query.json tells of an archive that an earlier run fetched from the same source."""
-    if not storage.exists(QUERY) or not storage.exists(STORED):
-        return None
-    known = storage.read_json(QUERY)
-    fields = Query.__dataclass_fields__
-    query = Query(**{name: value for name, value in known.items() if name in fields})
-    return query if query.source == source and query.archive == STORED else None
 
 
 def check_checklist(wanted: str, download_key: str, checklist: str) -> None:

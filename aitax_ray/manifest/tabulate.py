@@ -21,13 +21,13 @@ from aitax_ray.errors import ArchiveError, DataError
 from aitax_ray.gbif import api, matching
 from aitax_ray.gbif.client import Client
 from aitax_ray.gbif.vernacular import vernacular_names
-from aitax_ray.manifest import media, photos, source, taxa
+from aitax_ray.manifest import media, photos, source, stored, taxa
 from aitax_ray.manifest.labels import labelling
-from aitax_ray.manifest.origin import Query
+from aitax_ray.manifest.origin import Origin
 from aitax_ray.manifest.settle import Rules, settle
 from aitax_ray.manifest.source import Wanted
 from aitax_ray.storage import Storage
-from aitax_ray.web import host_sql
+from aitax_ray.web import hide_secrets, host_sql
 from aitax_ray.workspace import Outcome
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Settled:
     database: duckdb.DuckDBPyConnection
     folder: Path
     counts: Counter[str]  # rows by reason, "" for what is kept
-    query: Query
+    origin: Origin
     of_gbif: bool = True  # whether keys are GBIF's, not a publisher's own
 
     @property
@@ -63,9 +63,9 @@ class Settled:
 def tabulate(storage: Storage, settings: "ManifestSettings") -> Outcome:
     """Write the tables of the manifest and archive/query.json, and count. Raises as `manifest` does."""
     with Client(settings.contact) as client, settled(storage, client, settings) as found:
-        if found.query.archive != source.STORED:  # what an earlier run fetched from elsewhere
-            storage.delete(source.STORED)
-        if not found.query.archive.startswith(source.SEARCH):
+        if found.origin.archive != stored.STORED:  # what an earlier run fetched from elsewhere
+            storage.delete(stored.STORED)
+        if not found.origin.archive.startswith(source.SEARCH):
             storage.delete(source.SEARCH)
         if not settings.names:
             storage.delete(UNMATCHED)
@@ -90,12 +90,12 @@ def tabulate(storage: Storage, settings: "ManifestSettings") -> Outcome:
             reasons={reason: n for reason, n in found.counts.most_common() if reason},
         )
         about = {
-            "settings": settings.result_fields() | {"archive": settings.archive},
+            "settings": settings.result_fields() | {"archive": hide_secrets(settings.archive or "") or None},
             "counts": outcome.counts,
             "reasons": outcome.reasons,
             "versions": workspace.versions(),
         }
-        storage.write_json(workspace.QUERY, asdict(found.query) | about)
+        storage.write_json(workspace.QUERY, asdict(found.origin) | about)
         return outcome
 
 
@@ -108,12 +108,12 @@ def settled(storage: Storage, client: Client, settings: "ManifestSettings") -> I
         database = stack.enter_context(open_database(folder))
         of_gbif = True
         if settings.photos:
-            query = Query(source=str(settings.photos.resolve()))
+            origin = Origin(source=str(settings.photos.resolve()))
             num_rows = photos.tie(settings.photos, database)
         else:
-            path, query = stack.enter_context(_archive(storage, client, settings))
+            path, origin = stack.enter_context(_archive(storage, client, settings))
             archive = stack.enter_context(open_archive(path))
-            query, of_gbif = query.completed(archive.citation), archive.is_of_gbif
+            origin, of_gbif = origin.completed(archive.citation), archive.is_of_gbif
             num_rows = relations.tie(archive, database, labelling(settings.label))
             if not num_rows:
                 raise ArchiveError(f"{path} lists no media at all, so none of its occurrences has a photograph: {ASK}")
@@ -122,20 +122,20 @@ def settled(storage: Storage, client: Client, settings: "ManifestSettings") -> I
         if not counts[""]:
             reasons = ", ".join(f"{n:,} {reason}" for reason, n in counts.most_common())
             raise DataError(
-                f"no photographs with a species in {query.source}: {num_rows:,} rows were dropped ({reasons}); "
+                f"no photographs with a species in {origin.source}: {num_rows:,} rows were dropped ({reasons}); "
                 "widen the query"
             )
-        yield Settled(database, folder, counts, query, of_gbif)
+        yield Settled(database, folder, counts, origin, of_gbif)
 
 
 @contextlib.contextmanager
-def _archive(storage: Storage, client: Client, settings: "ManifestSettings") -> Iterator[tuple[Path, Query]]:
+def _archive(storage: Storage, client: Client, settings: "ManifestSettings") -> Iterator[tuple[Path, Origin]]:
     """The archive on local disk, and its origin."""
     path, checklist = settings.local_path, settings.checklist or ""
     if path is not None:
         yield (
             path,
-            Query(
+            Origin(
                 source=str(settings.archive),
                 archive=str(path.resolve()),
                 sha256=settings.content,
@@ -143,8 +143,8 @@ def _archive(storage: Storage, client: Client, settings: "ManifestSettings") -> 
             ),
         )
     elif settings.archive:
-        with source.from_url(storage, client, settings.archive) as (path, query):
-            yield path, replace(query, checklist_key=checklist)
+        with source.from_url(storage, client, settings.archive) as (path, origin):
+            yield path, replace(origin, checklist_key=checklist)
     elif name := settings.doi or settings.download_key:
         with source.from_gbif(
             storage,
@@ -199,7 +199,7 @@ def _with_vernacular_names(
     keys = [key for key in told["species_key"] if key.isdecimal()]
     if not settings.photos and len(keys) < told.height:
         keys = []
-    if wanted and keys and found.of_gbif and (found.query.checklist_key or api.BACKBONE) == api.BACKBONE:
+    if wanted and keys and found.of_gbif and (found.origin.checklist_key or api.BACKBONE) == api.BACKBONE:
         names = vernacular_names(client, settings.gbif_url, keys, storage)
         num_unnamed = len(set(keys) - names.keys())
     elif wanted:

@@ -1,10 +1,15 @@
 import gzip
+import io
 import random
+import tarfile
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aitax_ray.errors import GbifError, StorageError
+from aitax_ray.gbif import fetch as fetch_module
 from aitax_ray.gbif.client import TRIES, Client
 from aitax_ray.gbif.fetch import fetch
 from tests.fake_gbif import Answer
@@ -114,7 +119,7 @@ def test_an_address_without_archive_is_told(server: Server, client: Client, targ
 def test_what_is_appended_after_a_change_at_the_host_is_fetched_whole(
     server: Server, client: Client, body: bytes, target: Path
 ) -> None:
-    other = bytes(reversed(body))
+    other = body[:100] + bytes(len(body) - 100)
     server.routes["/a"] = [Answer(other, ranges=True, stop_after=40_000), Answer(body, ranges=True)]
     fetch(client, f"{server.url}/a", target)
     assert target.read_bytes() == body
@@ -146,14 +151,97 @@ def test_a_busy_host_is_waited_for(
     assert target.read_bytes() == body
 
 
-def test_a_tar_is_taken_too(server: Server, client: Client, target: Path) -> None:
-    server.routes["/a"] = Answer(gzip.compress(b"x" * 1000))
-    fetch(client, f"{server.url}/a", target)
-    assert gzip.decompress(target.read_bytes()) == b"x" * 1000
-
-
 def test_a_folder_that_cannot_be_written_is_told(server: Server, client: Client, body: bytes, tmp_path: Path) -> None:
     server.routes["/a"] = Answer(body)
     (tmp_path / "file").write_text("not a folder", encoding="utf-8")
     with pytest.raises(StorageError, match=r"cannot be written: .*; make room or choose another --root"):
         fetch(client, f"{server.url}/a", tmp_path / "file" / "archive.zip")
+
+
+def test_what_an_earlier_run_left_complete_is_not_asked_for(
+    server: Server, client: Client, body: bytes, target: Path, tmp_path: Path
+) -> None:
+    target.parent.mkdir()
+    for name, size in (("archive.zip.part", 0), ("archive.zip.part", len(body)), ("archive.zip.part.complete", 0)):
+        target.with_name(name).write_bytes(body)
+        fetch(client, f"{server.url}/a", target, size=size)
+        assert target.read_bytes() == body
+        assert list(target.parent.iterdir()) == [target]
+    assert server.requests == []
+
+
+def test_a_zip_within_a_part_does_not_make_it_complete(
+    server: Server, client: Client, body: bytes, target: Path, tmp_path: Path
+) -> None:
+    outer = tmp_path / "outer.zip"
+    with zipfile.ZipFile(outer, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("inner.zip", body)
+        archive.writestr("more", b"x" * 1000)
+    whole = outer.read_bytes()
+    server.routes["/a"] = Answer(whole, ranges=True)
+    target.parent.mkdir()
+    part = whole[: whole.index(body) + len(body)]
+    assert zipfile.is_zipfile(io.BytesIO(part))
+    target.with_name("archive.zip.part").write_bytes(part)
+    fetch(client, f"{server.url}/a", target)
+    assert target.read_bytes() == whole
+    assert ranges(server) == [f"bytes={len(part)}-"]
+
+
+def test_a_page_instead_of_the_rest_leaves_what_was_fetched(
+    server: Server, client: Client, body: bytes, target: Path
+) -> None:
+    server.routes["/a"] = [Answer(body, ranges=True, stop_after=40_000), Answer(b"<html>Sign in</html>")]
+    with pytest.raises(GbifError, match="is no archive, it begins b'<html>"):
+        fetch(client, f"{server.url}/a", target)
+    server.routes["/a"] = Answer(body, ranges=True)
+    fetch(client, f"{server.url}/a", target)
+    assert target.read_bytes() == body
+    assert ranges(server)[-1] == "bytes=40000-"
+
+
+def test_a_host_that_sends_too_slowly_is_given_up_and_the_next_run_goes_on(
+    server: Server, client: Client, target: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    body = write_zip(tmp_path / "made.zip", {"a.bin": random.Random(1).randbytes(5_000_000)}).read_bytes()
+    server.routes["/a"] = Answer(body, ranges=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(fetch_module, "SLOW_S", 0.0)
+        patch.setattr(fetch_module, "MIN_RATE", 1e15)
+        with pytest.raises(GbifError, match="breaks off again and again"):
+            fetch(client, f"{server.url}/a", target)
+    assert len(server.requests) <= TRIES
+    have = target.with_name("archive.zip.part").stat().st_size
+    server.requests.clear()
+    fetch(client, f"{server.url}/a", target)
+    assert ranges(server) == [f"bytes={have}-"]
+    assert target.read_bytes() == body
+
+
+def test_a_host_that_breaks_off_after_every_byte_is_given_up(
+    server: Server, client: Client, body: bytes, target: Path
+) -> None:
+    server.routes["/a"] = Answer(body, ranges=True, stop_after=1000)
+    with pytest.raises(GbifError, match="breaks off again and again"):
+        fetch(client, f"{server.url}/a", target)
+    assert len(server.requests) == TRIES
+
+
+def test_a_fetch_ends_when_its_time_is_up(
+    server: Server, client: Client, body: bytes, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.routes["/a"] = Answer(body, ranges=True, stop_after=40_000)
+    monkeypatch.setattr(fetch_module, "MAX_S", 0.0)
+    with pytest.raises(GbifError, match=r"takes more than 0 h: run the same command later, it goes on at [\d,]+ bytes"):
+        fetch(client, f"{server.url}/a", target)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("mode", ["w:", "w:gz", "w:bz2", "w:xz"])
+def test_a_tar_is_taken_however_it_is_packed(server: Server, client: Client, target: Path, mode: Any) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode=mode) as tar:
+        tar.addfile(tarfile.TarInfo("meta.xml"))
+    server.routes["/a"] = Answer(packed.getvalue())
+    fetch(client, f"{server.url}/a", target)
+    assert target.read_bytes() == packed.getvalue()

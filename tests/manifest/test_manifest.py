@@ -9,6 +9,7 @@ import pytest
 
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import ArchiveError, DataError, GbifError, SettingsError
+from aitax_ray.manifest.addresses import digest_address
 from aitax_ray.manifest.manifest import manifest
 from aitax_ray.manifest.settings import ManifestSettings
 from aitax_ray.storage import Storage
@@ -141,8 +142,8 @@ def test_a_run_that_was_stopped_goes_on_where_the_archive_broke_off(
         manifest(settings)
     assert Storage(root).exists("manifest/report.json") is False
     server.routes.clear()
-    aside = hashlib.sha1(f"{server.url}{path}".encode(), usedforsecurity=False).hexdigest()[:16]
-    Path(root, f"archive/.{aside}.part").write_bytes(archive.read_bytes()[:300])
+    name = digest_address(f"{server.url}{path}")[:16]
+    Path(root, f"archive/.{name}.part").write_bytes(archive.read_bytes()[:300])
     Path(root, "archive/.0000000000000000.part").write_bytes(b"of another archive")
     assert manifest(settings).counts["kept"] == 3
     assert server.requests[-1].headers["range"] == "bytes=300-"

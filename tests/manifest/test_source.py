@@ -14,7 +14,8 @@ from aitax_ray.gbif import crawl as crawl_module
 from aitax_ray.gbif.api import BACKBONE
 from aitax_ray.manifest.manifest import manifest
 from aitax_ray.manifest.settings import ManifestSettings
-from aitax_ray.manifest.source import is_stored, local_path
+from aitax_ray.manifest.source import local_path
+from aitax_ray.manifest.stored import is_stored
 from aitax_ray.storage import Storage
 from tests.fake_gbif import COL, DATASETS, DOI, KEY, Answer, Gbif
 from tests.gbif_download import archive_files, occurrence, photo, write_folder, write_zip
