@@ -11,6 +11,7 @@ it is for a folder of photographs.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 import polars as pl
@@ -65,15 +66,21 @@ MEDIA_COLUMNS = tuple(MEDIA_TERMS[MULTIMEDIA])
 NAME_TERMS: dict[str, Sequence[str]] = {
     "genus": ("genus",),
     "epithet": ("specificEpithet",),
+    "infraspecific_epithet": ("infraspecificEpithet",),
     "family": ("family",),
     "scientific_name": ("scientificName",),
     "accepted_name": ("acceptedScientificName", "acceptedNameUsage"),
+    "rank": ("taxonRank",),
 }
 # The columns of a checklist's taxa.
 TAXON_TERMS: dict[str, Sequence[str]] = {
     "scientific_name": ("scientificName",),
     "canonical_name": ("canonicalName",),
+    "epithet": ("specificEpithet",),
+    "infraspecific_epithet": ("infraspecificEpithet",),
     "rank": ("taxonRank",),
+    "accepted_name": ("acceptedNameUsage", "acceptedScientificName"),
+    "parent_name": ("parentNameUsage",),
     "accepted": ("acceptedNameUsageID", "acceptedTaxonID"),  # the second is the term of old checklists, as below
     "parent": ("parentNameUsageID", "higherTaxonID"),
     "vernacular_name": ("vernacularName",),
@@ -90,16 +97,24 @@ class LabelTerms:
     rank: str
 
 
+class NameLabel(NamedTuple):
+    """A label by name: its key, its name with authorship where the archive gives it, and its rank."""
+
+    key: str
+    scientific_name: str
+    rank: str
+
+
 @dataclass(frozen=True)
 class Labelling:
     """How photographs are labelled: the terms of the label, and who decides where an archive has only names.
 
-    `name_label` takes NAME_TERMS as keywords and returns the key and the scientific name. `label_taxa` takes core_id
+    `name_label` takes NAME_TERMS as keywords. `label_taxa` takes core_id
     and TAXON_TERMS, a row per taxon, and returns core_id, species_key and TAXON_COLUMNS.
     """
 
     terms: LabelTerms
-    name_label: Callable[..., tuple[str, str]]
+    name_label: Callable[..., NameLabel]
     label_taxa: Callable[[pl.DataFrame], pl.DataFrame]
 
 
@@ -147,7 +162,6 @@ def _read_occurrences(
     terms: dict[str, Terms] = {
         "dataset_key": ("datasetKey",),
         "species": ("species",),
-        "rank": ("taxonRank",),
         "taxon_key": ("taxonKey",),
         "accepted_key": ("acceptedTaxonKey",),
         "vernacular_name": ("vernacularName",),
@@ -158,7 +172,7 @@ def _read_occurrences(
     has_keys = table.has(labelling.terms.key)
     if has_keys:
         terms["label_key"] = (labelling.terms.key,)
-        del terms["epithet"]  # each column of millions of rows takes its time
+        del terms["epithet"], terms["infraspecific_epithet"]  # each column of millions of rows takes its time
     if table is not archive.core:
         terms["occurrence_ref"] = ("occurrenceID",)
     rows = parquet(archive.read(table, terms))
@@ -194,14 +208,10 @@ def _with_names(database: duckdb.DuckDBPyConnection, rows: str, labelling: Label
     names = list(NAME_TERMS)
     found = database.execute(f"SELECT DISTINCT {', '.join(names)} FROM {rows}").fetchall()
     told = [(*texts, *labelling.name_label(**dict(zip(names, texts, strict=True)))) for texts in found]
-    schema = dict.fromkeys((*names, "key", "own_name"), pl.String)
+    schema = dict.fromkeys((*names, "key", "own_name", "own_rank"), pl.String)
     database.register("named_frame", pl.DataFrame(told, schema=schema, orient="row"))
     database.execute("CREATE TABLE named AS FROM named_frame")
-    rank = labelling.terms.rank
-    return (
-        "named.key AS species_key, named.key AS name, named.own_name AS scientific_name, "
-        f"{literal(rank) if rank else 'upper(rank)'} AS rank"
-    )
+    return "named.key AS species_key, named.key AS name, named.own_name AS scientific_name, named.own_rank AS rank"
 
 
 def _tie_events(archive: Archive, database: duckdb.DuckDBPyConnection, media: str, labelling: Labelling) -> None:

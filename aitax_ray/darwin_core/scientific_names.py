@@ -1,42 +1,50 @@
-"""Scientific names: the canonical name, the authorship, and the key that stands for a taxon where no checklist does."""
+"""Scientific names: what a text names, and the key that stands for a taxon where no checklist does.
+
+GBIF's parser reads the names (https://github.com/gbif/name-parser-rust). One name has one key however it is spelled:
+without authorship, ranks, hybrid signs, subgenus, capitals and accents.
+"""
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
-RANK_MARKS = frozenset({"subsp.", "ssp.", "var.", "subvar.", "f.", "fo.", "forma", "cv.", "nothosubsp.", "nothovar."})
-HYBRID = "×"
-HYBRIDS = frozenset({HYBRID, "x"})  # the sign, and the letter that keyboards have
-FORMULA = re.compile(r"[^\s×]\S* (\([^)]*\) )?[a-zà-öø-ÿ-]{2,}( .*)? [×x] \S")  # both parents of a hybrid
-EPITHET = re.compile(r"×?[a-zà-öø-ÿ][a-zà-öø-ÿ-]+")
-# Small words that are no epithets: of open nomenclature, and those that authors' names begin with.
-UNSURE = frozenset({"sp", "spp", "cf", "aff", "nr", "indet", "gen", "ssp", "subsp", "var"})
-AUTHORS = frozenset(
-    {
-        "auct",
-        "da",
-        "de",
-        "del",
-        "den",
-        "der",
-        "di",
-        "do",
-        "dos",
-        "du",
-        "et",
-        "ex",
-        "in",
-        "la",
-        "le",
-        "non",
-        "nom",
-        "and",
-        "ten",
-        "ter",
-        "van",
-        "von",
-        "zu",
-    }
+import nameparser
+
+from aitax_ray.darwin_core.name_text import clean, fold, restore_case
+from aitax_ray.darwin_core.no_names import begins_no_name, is_no_epithet
+
+MAX_CHARS = 500  # a longer text is a description
+CACHED_NAMES = 1 << 14  # an archive says the same name in row after row
+SPECIES = "SPECIES"
+UNCERTAIN = frozenset({"GENERIC", "SPECIFIC"})  # parts that a "cf." or "?" makes doubtful, and the species with them
+_LATIN = re.compile(r"[A-Za-zÀ-ɏ]")
+_EPITHET = re.compile(r"[a-z]{2,}|([a-z\d]+-)+[a-z]{2,}")
+_DIGITS = re.compile(r"^(\d+)(?=[a-z])")
+_ABOVE_GENUS = re.compile(r"(idae|inae|oidea|aceae|oideae|ales|phyta|mycetes|opsida)$")
+_DOUBTED = re.compile(r"\S*\?|\S+ \S*\?|.*\?\W*$")
+_AND = r"or|and|vel|oder|und|ou|et|y|eller|och|og|en"
+# "Larus argentatus/fuscus", "Rana or Bufo", "Rana alba L.; Rana nigra": no author stands right behind an epithet.
+_SEVERAL = re.compile(
+    rf"(?P<genus>[^\W\d]+)(?P<epithet> [^\W\dA-Z][^\WA-Z-]*)? ?(?:[/|&]| (?:{_AND}) )(?P<same> ?[a-z])?"
+    r"|(?P<first>[^\W\d]+) .*[;,/|&] ?(?P=first) "
 )
+_CROSS = re.compile(r" [xX×+] ")
+
+
+@dataclass(frozen=True)
+class ScientificName:
+    """What a text names; a part that it does not name for certain is "".
+
+    `canonical` is the name down to its last certain part: "Rana" of "Rana sp.". What is named without being a name of
+    that kind, such as "BOLD:AAA1234", a virus or a hybrid of two species, is `canonical` as it is written.
+    """
+
+    canonical: str = ""
+    species: str = ""
+    genus: str = ""
+    authorship: str = ""
+    rank: str = ""
+    is_doubtful: bool = False  # a species is named and put in question, or it is one of several
 
 
 @dataclass(frozen=True)
@@ -48,57 +56,124 @@ class Name:
     scientific_name: str
 
 
-def split_name(name: str, scientific_name: str) -> Name:
-    """Part a scientific name into canonical name and authorship, given the canonical name.
+@lru_cache(CACHED_NAMES)
+def read_name(text: str, rank: str = "") -> ScientificName:
+    """Read a name, of a taxon of this rank if that is known. Never raises."""
+    text = clean(text)
+    first = text.split(" ")[0]
+    letter = next(filter(str.isalpha, text), "")
+    if not letter or not 1 < len(text) <= MAX_CHARS or begins_no_name(fold(first).lower().strip("?,:;/()[]<>")):
+        return ScientificName(is_doubtful=" " in text)
+    if not _LATIN.match(letter):
+        return ScientificName(canonical=text)  # in another script: a vernacular name
+    text = restore_case(text)
+    if several := _SEVERAL.match(text):
+        genus = several["genus"] if several["epithet"] and several["same"] else several["first"]
+        return _genus(genus or "", is_doubtful=True)
+    try:
+        parsed = nameparser.parse(text)
+    except nameparser.UnparsableNameError as error:
+        return _unparsed(text, error.name_type)
+    if isinstance(parsed, nameparser.Informal):
+        return _genus(parsed.taxon)
+    if parsed.uninomial and rank == SPECIES and (lowered := _with_small_epithet(text)):
+        return read_name(lowered)
+    return _parsed(parsed, text)
 
-    Hybrid signs and a subgenus in brackets do not count: "Salix × fragilis L." has the name "Salix fragilis". A
-    scientific name of another taxon (a synonym) is not used.
-    """
-    name, scientific_name = " ".join(name.split()), " ".join(scientific_name.split())
-    if not name or not scientific_name:
-        return Name(name or scientific_name, "", scientific_name or name)
-    words, rest = scientific_name.split(), name.split()
-    while words and rest:
-        word = words.pop(0)
-        if word.lstrip(HYBRID) == rest[0]:
-            rest.pop(0)
-        elif word not in HYBRIDS | RANK_MARKS and not (word.startswith("(") and word.endswith(")")):
-            return Name(name, "", name)
-    if rest or (words and words[0].rstrip(".,") in UNSURE):
-        return Name(name, "", name)
-    return Name(name, " ".join(words), scientific_name)
+
+def read_parts(genus: str, epithet: str, infraspecific_epithet: str = "") -> ScientificName:
+    """Read a name that is given in parts, epithets in small letters or not. It needs genus and epithet."""
+    genus, epithet = clean(genus), clean(epithet).lower()
+    if not genus or not epithet:
+        return ScientificName()
+    if epithet.startswith(f"{genus.lower()} "):  # the epithet's column holds the whole name
+        genus, epithet = epithet.split(" ", 1)
+    return read_name(f"{genus.capitalize()} {epithet} {clean(infraspecific_epithet).lower()}")
 
 
 def canonical_name(scientific_name: str) -> str:
-    """The name without authorship, ranks, hybrid signs and subgenus: "Malaxis monophyllos var. brachypoda (A. Gray) F.
-    Morris" is "Malaxis monophyllos brachypoda". One word remains of what names no species ("Malaxis sp."); a name that
-    is none, such as "BOLD:AAA1234", and the formula of a hybrid ("Rana alba × Rana nigra") stay as they are.
+    """Strip a name of authorship, ranks, hybrid signs and subgenus, and of what is not certain; "" if it is no name.
+
+    "Malaxis monophyllos var. brachypoda (A. Gray) F. Morris" is "Malaxis monophyllos brachypoda", "Rana sp." is "Rana".
     """
-    words = scientific_name.split()
-    if _is_formula(scientific_name):
-        return " ".join(words)
-    words = [word for word in words if word not in HYBRIDS]
-    if not words:
-        return ""
-    found = [words[0].lstrip(HYBRID)]
-    for word in words[1:]:
-        if word in RANK_MARKS or (len(found) == 1 and word.startswith("(") and word.endswith(")")):
-            continue
-        if word.rstrip(".,") in UNSURE | AUTHORS or not EPITHET.fullmatch(word) or len(found) == 3:
-            break
-        found.append(word.lstrip(HYBRID))
-    return " ".join(found)
+    return read_name(scientific_name).canonical
 
 
-def binomial(genus: str, epithet: str, scientific_name: str) -> str:
-    """The name of the species, "" where there is none: from genus and epithet, else from the scientific name."""
-    if _is_formula(scientific_name):
-        return ""
-    if genus.strip() and EPITHET.fullmatch(epithet.strip()) and epithet.strip().rstrip(".") not in UNSURE:
-        return f"{genus.strip().lstrip(HYBRID)} {epithet.strip().lstrip(HYBRID)}"
-    words = canonical_name(scientific_name).split()
-    return " ".join(words[:2]) if len(words) > 1 else ""
+def split_name(name: str, scientific_name: str) -> Name:
+    """Part a scientific name into canonical name and authorship, given the canonical name.
+
+    "Salix × fragilis L." has the name "Salix fragilis". A scientific name of another taxon (a synonym) is not used.
+    """
+    name, scientific_name = clean(name), clean(scientific_name)
+    if not name or not scientific_name or name == scientific_name:
+        return Name(name or scientific_name, "", scientific_name or name)
+    own = read_name(scientific_name)
+    if not own.authorship or own.canonical != read_name(name).canonical:
+        return Name(name, "", name)
+    return Name(name, own.authorship, scientific_name)
 
 
-def _is_formula(scientific_name: str) -> bool:
-    return FORMULA.match(" ".join(scientific_name.split())) is not None
+def _unparsed(text: str, kind: str) -> ScientificName:
+    if kind == "PLACEHOLDER":
+        return _genus(text if " " in text else "", is_doubtful=True)
+    if kind != "FORMULA":
+        return ScientificName(canonical=text)
+    parents = [read_name(parent) for parent in _parents(text)]
+    genera = {parent.genus for parent in parents}
+    genus = genera.pop() if len(genera) == 1 else ""
+    if all(parent.species for parent in parents):
+        return ScientificName(" × ".join(parent.canonical for parent in parents), genus=genus, is_doubtful=True)
+    return ScientificName(_CROSS.sub(" × ", text), genus=genus, is_doubtful=True)
+
+
+def _parents(text: str) -> list[str]:
+    """Both parents of a hybrid with their genus: "Rana alba x R. nigra" and "Rana alba x nigra" name Rana twice."""
+    first, *others = _CROSS.split(text.strip("()"))
+    genus = first.split(" ")[0]
+    full = [other if re.match(r"[^\W\d]{3,} ", other) else f"{genus} {other.split('. ')[-1]}" for other in others]
+    return [first, *full]
+
+
+def _with_small_epithet(text: str) -> str:
+    """ "Rana Temporaria L." with a small epithet; "" where the second word is the author of a genus."""
+    found = re.match(r"(\S+ )([^\W\d]{3,})(?! ?[,&(]| \d)( |$)", text)
+    return f"{found[1]}{found[2].lower()}{text[found.end(2) :]}" if found else ""
+
+
+def _genus(text: str, *, is_doubtful: bool = False) -> ScientificName:
+    genus = _first_word(text)
+    return ScientificName(genus, genus="" if _ABOVE_GENUS.search(genus) else genus, is_doubtful=is_doubtful)
+
+
+def _first_word(text: str) -> str:
+    word = fold(text.split(" ")[0]).capitalize()
+    return word if re.fullmatch(r"[A-Z][a-z]+(-[a-z]+)*", word) and not begins_no_name(word.lower()) else ""
+
+
+def _parsed(parsed: nameparser.ParsedName, text: str) -> ScientificName:
+    genus = parsed.genus or parsed.uninomial or ""
+    uncertain = parsed.epithet_qualifier or {}
+    if "GENERIC" in uncertain or genus.endswith("."):
+        return ScientificName(is_doubtful=True)
+    found = _genus(genus)
+    authorship = parsed.authorship_complete() or ""
+    if authorship.islower():  # a remark: "Rana temporaria - common frog"
+        authorship = ""
+    if parsed.uninomial:
+        return ScientificName(found.canonical, "", found.genus, authorship if found.canonical else "")
+    epithet = _epithet(parsed.specific_epithet)
+    if "SPECIFIC" in uncertain or _DOUBTED.match(text):
+        return ScientificName(found.canonical, "", found.genus, is_doubtful=True)
+    if not found.canonical or not epithet:
+        return found
+    species = f"{found.canonical} {epithet}"
+    below = _epithet(parsed.infraspecific_epithet)
+    is_author = f" {parsed.infraspecific_epithet}." in text  # "Nerium odorum soland."
+    if below and not is_author and "INFRASPECIFIC" not in uncertain:
+        return ScientificName(f"{species} {below}", species, found.genus, authorship, parsed.rank)
+    return ScientificName(species, species, found.genus, "" if uncertain else authorship, SPECIES)
+
+
+def _epithet(text: str | None) -> str:
+    word = _DIGITS.sub(r"\1-", fold(text or "").lower())
+    return word if _EPITHET.fullmatch(word) and not is_no_epithet(word) else ""

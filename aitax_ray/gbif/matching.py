@@ -6,6 +6,7 @@ Source: https://techdocs.gbif.org/en/openapi/v1/species, "Searching names" (v2).
 import json
 import logging
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +34,7 @@ class Matches:
 
 
 def read_lines(path: Path, flag: str) -> list[str]:
-    """The entries of a file, one a line, or those of a JSON array; each once, in their order. Raises SettingsError."""
+    """The entries of a file, one per line or in a JSON array; each once, in order, in NFC. Raises SettingsError."""
     try:
         text = path.read_text(encoding="utf-8-sig")
         entries = json.loads(text) if text.lstrip().startswith("[") else text.splitlines()
@@ -42,7 +43,7 @@ def read_lines(path: Path, flag: str) -> list[str]:
     for entry in entries:
         if isinstance(entry, bool) or not isinstance(entry, str | int):
             raise SettingsError(f"{flag}: {str(entry)[:50]} in {path} is neither a text nor a whole number")
-    found = [" ".join(str(entry).split()) for entry in entries]
+    found = [" ".join(unicodedata.normalize("NFC", str(entry)).split()) for entry in entries]
     found = list(dict.fromkeys(entry for entry in found if entry))
     if not found:
         raise SettingsError(f"{flag}: {path} is empty; it must have one entry a line, or be a JSON array")

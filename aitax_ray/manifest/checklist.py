@@ -1,75 +1,149 @@
 """Archives of a checklist (core of taxa): which species, genus or family each of its taxa belongs to."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
 from aitax_ray.darwin_core.archive import KEY
-from aitax_ray.darwin_core.relations import RANKS, TAXON_TERMS
-from aitax_ray.darwin_core.scientific_names import canonical_name
+from aitax_ray.darwin_core.name_text import clean
+from aitax_ray.darwin_core.ranks import FAMILY, GENUS, SPECIES, read_rank
+from aitax_ray.darwin_core.relations import RANKS
+from aitax_ray.darwin_core.scientific_names import ScientificName, canonical_name, read_name, read_parts
 
 MAX_DEPTH = 100  # ranks above a taxon; a checklist may go in circles
-_TAXON = [name for name in TAXON_TERMS if name not in RANKS]
+_LINKS = ("accepted", "accepted_name", "parent", "parent_name", "vernacular_name")
+_COLUMNS = ("species_key", "name", "scientific_name", "rank", "vernacular_name", *RANKS)
 
 
 @dataclass(frozen=True)
 class _Taxon:
+    """A taxon of the checklist, or one that it only names: then its key is its name.
+
+    `rank` is GBIF's word for it, "" where neither the rank nor the name tells; `parsed` is what the name names.
+    """
+
+    key: str
+    name: str
     scientific_name: str
-    canonical_name: str
     rank: str
-    accepted: str
-    parent: str
-    vernacular_name: str
-    lineage: tuple[str, ...]  # names, as RANKS
+    parsed: ScientificName
+    accepted: str = ""
+    accepted_name: str = ""
+    parent: str = ""
+    parent_name: str = ""
+    vernacular_name: str = ""
+    lineage: dict[str, str] = field(default_factory=dict)  # names by rank, as RANKS
 
     @property
-    def name(self) -> str:
-        return self.canonical_name or canonical_name(self.scientific_name)
+    def is_identified(self) -> bool:
+        """Whether the name names a taxon of this rank: of species "Rana sp." does not, and "unknown" of none."""
+        parsed = self.parsed
+        if self.rank == SPECIES and (parsed.genus or parsed.is_doubtful):
+            return parsed.species != ""
+        return parsed.canonical != "" or self.scientific_name == ""
 
 
 def label_taxa(taxa: pl.DataFrame, rank: str) -> pl.DataFrame:
-    """Every taxon's id with the taxon that labels its photographs: the accepted one, or its ancestor of `rank`, if any.
+    """Label every taxon: by its accepted taxon, or by the ancestor of that one at `rank` ("" for no rank).
+
+    Links by id go first, then links by name. An ancestor that the checklist only names is labelled by that name.
 
     INPUT   core_id and TAXON_TERMS, a row per taxon
     OUTPUT  core_id, species_key ("" where the checklist knows none), name, scientific_name, rank, vernacular_name,
             RANKS
     """
-    known = {
-        row[KEY]: _Taxon(**{name: row[name] for name in _TAXON}, lineage=tuple(row[rank] for rank in RANKS))
-        for row in taxa.iter_rows(named=True)
-    }
-    rows = []
-    for key in known:
-        line = _line(known, key)
-        found = next((k for k in line if not rank or known[k].rank.upper() == rank), None)
-        rows.append({KEY: key, **(_row(known, found) if found else dict.fromkeys(_COLUMNS, ""))})
+    checklist = _Checklist(_taxon(row) for row in taxa.iter_rows(named=True))
+    rows = [{KEY: key} | checklist.label(taxon, rank) for key, taxon in checklist.taxa.items()]
     return pl.DataFrame(rows, schema=dict.fromkeys((KEY, *_COLUMNS), pl.String))
 
 
-_COLUMNS = ("species_key", "name", "scientific_name", "rank", "vernacular_name", *RANKS)
+def _taxon(row: dict[str, str]) -> _Taxon:
+    rank = read_rank(row["rank"])
+    parsed = read_name(row["scientific_name"] or row["canonical_name"], rank)
+    if not row["scientific_name"] and not parsed.canonical:
+        parsed = read_parts(row["genus"], row["epithet"], row["infraspecific_epithet"])
+    return _Taxon(
+        key=row[KEY],
+        name=clean(row["canonical_name"]) or parsed.canonical,
+        scientific_name=clean(row["scientific_name"]) or parsed.canonical,
+        rank=rank or parsed.rank or clean(row["rank"]).upper(),
+        parsed=parsed,
+        lineage={name: clean(row[name]) for name in RANKS},
+        **{name: row[name] for name in _LINKS},
+    )
 
 
-def _line(known: Mapping[str, _Taxon], key: str) -> list[str]:
-    """The accepted taxon and its ancestors, as far as the checklist has them."""
-    line: list[str] = []
-    accepted = known[key].accepted
-    at = accepted if accepted in known else key
-    while at in known and at not in line and len(line) < MAX_DEPTH:
-        line.append(at)
-        at = known[at].parent
-    return line
+class _Checklist:
+    """The taxa by id, and by name where ids are not given or lead nowhere."""
 
+    def __init__(self, taxa: Iterable[_Taxon]) -> None:
+        self.taxa = {taxon.key: taxon for taxon in taxa}
+        self._by_name: dict[str, list[_Taxon]] = {}
+        for taxon in self.taxa.values():
+            self._by_name.setdefault(taxon.parsed.canonical, []).append(taxon)
+        self._genera = {taxon.parsed.genus for taxon in self.taxa.values() if taxon.parsed.species}
 
-def _row(known: Mapping[str, _Taxon], key: str) -> dict[str, str]:
-    taxon, line = known[key], _line(known, key)
-    told = dict(zip(RANKS, taxon.lineage, strict=True))
-    above = {known[k].rank.lower(): known[k].name for k in reversed(line)}
-    return {
-        "species_key": key,
-        "name": taxon.name,
-        "scientific_name": taxon.scientific_name,
-        "rank": taxon.rank.upper(),
-        "vernacular_name": taxon.vernacular_name,
-        **{rank: told[rank] or above.get(rank, "") for rank in RANKS},
-    }
+    def label(self, taxon: _Taxon, rank: str) -> dict[str, str]:
+        """The columns of the label of a taxon, each "" where it has none."""
+        line = self._line(taxon)
+        label = self._at_rank(line, rank) or self._named_at_rank(line, rank)
+        return self._row(label) if label and label.is_identified else dict.fromkeys(_COLUMNS, "")
+
+    def _line(self, taxon: _Taxon) -> list[_Taxon]:
+        """The accepted taxon and its ancestors, as far as they are known."""
+        line: dict[str, _Taxon] = {}
+        is_own_name = canonical_name(taxon.accepted_name) == taxon.parsed.canonical
+        at: _Taxon | None = self._find(taxon.accepted, "" if is_own_name else taxon.accepted_name) or taxon
+        while at and at.key not in line and len(line) < MAX_DEPTH:
+            line[at.key] = at
+            at = self._find(at.parent, at.parent_name)
+        return list(line.values())
+
+    def _find(self, key: str, name: str, rank: str = "") -> _Taxon | None:
+        """The taxon with this id; else one with this name and rank, an accepted one first; else the name alone."""
+        if key in self.taxa:
+            return self.taxa[key]
+        parsed = read_name(name)
+        if not parsed.canonical:
+            return None
+        known = [taxon for taxon in self._by_name.get(parsed.canonical, ()) if not rank or self._rank(taxon) == rank]
+        if known:
+            return min(known, key=lambda taxon: taxon.accepted not in ("", taxon.key))
+        return _Taxon(parsed.canonical, parsed.canonical, clean(name), rank or parsed.rank, parsed)
+
+    def _rank(self, taxon: _Taxon) -> str:
+        """The rank of a taxon; where it is not given, a name shows that it is a genus or a family."""
+        if not taxon.rank and taxon.parsed.canonical in self._genera:
+            return GENUS
+        if not taxon.rank and taxon.parsed.canonical.endswith(("idae", "aceae")):
+            return FAMILY
+        return taxon.rank
+
+    def _at_rank(self, line: list[_Taxon], rank: str) -> _Taxon | None:
+        return next((taxon for taxon in line if not rank or self._rank(taxon) == rank), None)
+
+    def _named_at_rank(self, line: list[_Taxon], rank: str) -> _Taxon | None:
+        """The taxon of a rank that the names in the line tell: the species of a subspecies, the genus of a species."""
+        for taxon in line:
+            parsed = taxon.parsed
+            shown = {SPECIES: parsed.species, GENUS: parsed.genus if parsed.species else ""}
+            found = self._find("", taxon.lineage.get(rank.lower(), "") or shown.get(rank, ""), rank)
+            if found and found.key in self.taxa:
+                return self._at_rank(self._line(found), rank)
+            if found:
+                above = RANKS[RANKS.index(rank.lower()) + 1 :] if rank.lower() in RANKS else RANKS
+                return replace(found, lineage={name: taxon.lineage.get(name, "") for name in above})
+        return None
+
+    def _row(self, taxon: _Taxon) -> dict[str, str]:
+        above = {self._rank(t).lower(): t.name for t in reversed(self._line(taxon))}
+        above.setdefault("genus", taxon.parsed.genus if taxon.parsed.species else "")
+        return {
+            "species_key": taxon.key,
+            "name": taxon.name,
+            "scientific_name": taxon.scientific_name,
+            "rank": self._rank(taxon),
+            "vernacular_name": taxon.vernacular_name,
+            **{rank: taxon.lineage.get(rank) or above.get(rank, "") for rank in RANKS},
+        }

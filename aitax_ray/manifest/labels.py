@@ -3,17 +3,19 @@
 from functools import partial
 from typing import Literal
 
-from aitax_ray.darwin_core.relations import Labelling, LabelTerms
-from aitax_ray.darwin_core.scientific_names import binomial, canonical_name
+from aitax_ray.darwin_core.name_text import clean
+from aitax_ray.darwin_core.ranks import FAMILY, GENUS, SPECIES, read_rank
+from aitax_ray.darwin_core.relations import Labelling, LabelTerms, NameLabel
+from aitax_ray.darwin_core.scientific_names import ScientificName, read_name, read_parts
 from aitax_ray.manifest.checklist import label_taxa
 
 Label = Literal["species", "genus", "family", "accepted-taxon"]
 
 
 LABELS: dict[Label, LabelTerms] = {
-    "species": LabelTerms("speciesKey", "species", "SPECIES"),
-    "genus": LabelTerms("genusKey", "genus", "GENUS"),
-    "family": LabelTerms("familyKey", "family", "FAMILY"),
+    "species": LabelTerms("speciesKey", "species", SPECIES),
+    "genus": LabelTerms("genusKey", "genus", GENUS),
+    "family": LabelTerms("familyKey", "family", FAMILY),
     "accepted-taxon": LabelTerms("acceptedTaxonKey", "", ""),
 }
 
@@ -25,26 +27,41 @@ def labelling(label: Label) -> Labelling:
 
 
 def name_label(
-    label: Label, genus: str, epithet: str, family: str, scientific_name: str, accepted_name: str
-) -> tuple[str, str]:
-    """The name that is the key where an archive has no keys of a checklist, and that name with its authorship.
+    label: Label,
+    genus: str,
+    epithet: str,
+    infraspecific_epithet: str,
+    family: str,
+    scientific_name: str,
+    accepted_name: str,
+    rank: str,
+) -> NameLabel:
+    """The name that is the key where an archive has no keys of a checklist, that name with authorship, and its rank.
 
-    "" where they are not told: the scientific name of a subspecies or of a synonym is not that of the species.
+    The accepted name counts where it is given. The key is "" where the photograph is not identified so far; the name
+    with authorship is "" where it is not given: that of a subspecies or of a synonym is not the species' own.
     """
-    key = _name(label, genus, epithet, family, scientific_name, accepted_name)
-    given = accepted_name or scientific_name
-    return key, given if key and canonical_name(given) == key else ""
-
-
-def _name(label: Label, genus: str, epithet: str, family: str, scientific_name: str, accepted_name: str) -> str:
-    given = accepted_name or scientific_name
+    rank = read_rank(rank)
+    identified = read_name(scientific_name, rank)
+    accepted = read_name(accepted_name)
+    parts = read_parts(genus, epithet, infraspecific_epithet)
     match label:
         case "species":
-            # The accepted name counts, and the parts are those of the name as identified.
-            return binomial("", "", accepted_name) if accepted_name else binomial(genus, epithet, scientific_name)
+            key = accepted.species if accepted.canonical else parts.species or identified.species
+            if identified.is_doubtful or (parts.genus and parts.is_doubtful):
+                key = ""
         case "genus":
-            return canonical_name(accepted_name).split(" ")[0] or genus.strip() or canonical_name(given).split(" ")[0]
+            key = accepted.genus or read_name(genus.capitalize()).genus or _genus(identified, rank)
         case "family":
-            return family.strip()
+            key = read_name(family.capitalize()).canonical.partition(" ")[0]
         case "accepted-taxon":
-            return canonical_name(given)
+            key = accepted.canonical or identified.canonical or parts.canonical
+    given, own = (accepted_name, accepted) if accepted.canonical else (scientific_name, identified)
+    own_name = clean(given) if key and own.canonical == key else ""
+    own_rank = LABELS[label].rank or (rank if own is identified else "") or own.rank
+    return NameLabel(key, own_name, own_rank)
+
+
+def _genus(identified: ScientificName, rank: str) -> str:
+    """The genus of a scientific name; a single word of a rank that is known and not a genus is none."""
+    return identified.genus if identified.species or rank in ("", GENUS, SPECIES) else ""

@@ -8,6 +8,7 @@ import csv
 import hashlib
 import logging
 import os
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -68,8 +69,9 @@ def tie(folder: Path, database: duckdb.DuckDBPyConnection) -> int:
     metadata.csv cannot be used.
     """
     top = folder.resolve()
-    told = _read_metadata(top)
-    rows = [_row(number, path, top, told) for number, path in enumerate(walk(top))]
+    metadata = _read_metadata(top)
+    paths = list(walk(top))
+    rows = [_row(number, path, top, metadata) for number, path in enumerate(paths)]
     found = pl.DataFrame(rows, schema={"row": pl.Int64} | dict.fromkeys(_COLUMNS, pl.String))
     if not (found["reason"] == "").any():
         what = "is empty" if found.is_empty() else f"has no photographs among its {found.height:,} files"
@@ -92,20 +94,27 @@ def tie(folder: Path, database: duckdb.DuckDBPyConnection) -> int:
         CREATE VIEW candidate AS
         SELECT {media}, sha1(url) AS image_id, false AS url_from_references, o.row AS occurrence_row
         FROM photo AS p JOIN occurrence AS o USING (gbif_id, species_key)""")
-    unused = told.keys() - {row["file"] for row in rows}
+    unused = metadata.keys() - {row["file"] for row in rows}
     if unused:
         log.warning("%s rows of %s name no file, such as %s", f"{len(unused):,}", METADATA, min(unused))
+    undecoded = [str(row["file"]) for row, path in zip(rows, paths, strict=True) if not _is_utf8(path)]
+    if undecoded:
+        log.warning(
+            "%s names of files are not UTF-8 and were read as Windows-1252, such as %s",
+            f"{len(undecoded):,}",
+            min(undecoded),
+        )
     return found.height
 
 
-def _row(number: int, path: Path, top: Path, told: Mapping[str, Mapping[str, str]]) -> dict[str, str | int]:
+def _row(number: int, path: Path, top: Path, metadata: Mapping[str, Mapping[str, str]]) -> dict[str, str | int]:
     inside = path.relative_to(top)
-    reason = _unusable(path, top, has_species=len(inside.parts) > 1)
+    species_key = " ".join(_readable(inside.parts[0]).split()) if len(inside.parts) > 1 else ""
+    reason = _unusable(path, top, has_species=species_key != "")
     # A link within the folder is the photograph it leads to.
     url = (_real(path) if reason == "" else path).as_uri()
     file = _readable(inside.as_posix())
-    own = told.get(file, {})
-    species_key = _readable(inside.parts[0]) if len(inside.parts) > 1 else ""
+    own = metadata.get(file, {})
     scientific_name = own.get("scientificName", "")
     named = canonical_name(scientific_name) or " ".join(species_key.replace("_", " ").split())
     return {
@@ -137,7 +146,7 @@ def _read_metadata(top: Path) -> dict[str, dict[str, str]]:
         raise DataError(f"{path} cannot be read ({error}): it must be a CSV file in UTF-8") from error
     if rows and "file" not in rows[0]:
         raise DataError(f"{path} has no column `file`: it must name each file by its path below {top}")
-    return {row.get("file", "").removeprefix("./"): row for row in rows}
+    return {unicodedata.normalize("NFC", row.get("file", "").removeprefix("./")): row for row in rows}
 
 
 def digest(folder: Path) -> str:
@@ -176,5 +185,22 @@ def _real(path: Path) -> Path:
 
 
 def _readable(name: str) -> str:
-    """A file name as text that can be stored, whatever bytes it is made of."""
-    return os.fsencode(name).decode(errors="replace")
+    """A file name as text that can be stored, whatever bytes it is made of; in NFC, as people type it.
+
+    Macs store names in NFD. Old archives have names in Windows-1252, which knows almost every byte.
+    """
+    raw = os.fsencode(name)
+    for encoding in ("utf-8", "cp1252"):
+        try:
+            return unicodedata.normalize("NFC", raw.decode(encoding))
+        except UnicodeDecodeError:
+            continue
+    return raw.decode("latin-1")
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        os.fsencode(path).decode()
+    except UnicodeDecodeError:
+        return False
+    return True

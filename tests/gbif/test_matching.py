@@ -1,3 +1,4 @@
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,12 @@ def test_a_name_that_gbif_refuses_is_told(server: Server, frogs: Gbif, client: C
 )
 def test_an_exact_match_without_accepted_species_has_no_key(answer: dict[str, Any]) -> None:
     assert species_key(answer) == ""
+
+
+def test_names_that_look_the_same_in_unicode_are_one_name(tmp_path: Path) -> None:
+    names = [unicodedata.normalize(form, "Isoëtes lacustris") for form in ("NFD", "NFC")]
+    (tmp_path / "names.txt").write_text("\n".join(names), encoding="utf-8")
+    assert read_lines(tmp_path / "names.txt", "--names") == ["Isoëtes lacustris"]
 
 
 def test_a_names_file_may_have_blanks_a_bom_and_repeats(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+from unicodedata import normalize
 from urllib.parse import unquote
 
 import polars as pl
@@ -14,6 +16,8 @@ from aitax_ray.manifest import photos, taxa
 from aitax_ray.manifest.settle import DUPLICATE_URL, URL_UNDER_SEVERAL_SPECIES, Rules, settle
 from aitax_ray.schemas import image_id
 from tests.gbif_download import write_folder
+
+Form = Literal["NFC", "NFD"]
 
 
 @dataclass(frozen=True)
@@ -177,9 +181,44 @@ def test_names_of_any_bytes_can_be_stored(folder: Path) -> None:
     name = os.fsdecode(b"Rana_\xff")
     write_folder(folder, {f"{name}/\u00e9#?.jpg": "", "it's/1.jpg": ""})
     found = sort_out(folder)
-    assert sorted(found.media["species_key"]) == ["Rana_�", "it's"]
+    assert sorted(found.media["species_key"]) == ["Rana_ÿ", "it's"]
     assert any(url.endswith("/Rana_%FF/%C3%A9%23%3F.jpg") for url in found.media["url"])
     assert photos.digest(folder)
+
+
+def test_names_that_are_not_utf8_are_decoded_with_a_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = [b"Iso\xebtes", b"Rana_\x81", "Isoëtes echinospora".encode()]
+    write_folder(folder, {f"{os.fsdecode(name)}/1.jpg": "" for name in names})
+    with caplog.at_level(logging.WARNING):
+        found = sort_out(folder)
+    assert sorted(found.media["species_key"]) == ["Isoëtes", "Isoëtes echinospora", "Rana_\x81"]
+    assert [record.message for record in caplog.records] == [
+        "2 names of files are not UTF-8 and were read as Windows-1252, such as Isoëtes/1.jpg"
+    ]
+
+
+@pytest.mark.parametrize(("on_disk", "typed"), [("NFD", "NFC"), ("NFC", "NFD"), ("NFC", "NFC")])
+def test_names_that_look_the_same_in_unicode_are_the_same(folder: Path, on_disk: Form, typed: Form) -> None:
+    name = "Isoëtes lacustris/é.jpg"
+    metadata = normalize(typed, f"file,license,scientificName\n{name},CC0,Isoëtes lacustris L.\n")
+    write_folder(folder, {normalize(on_disk, name): "", "metadata.csv": metadata})
+    found = sort_out(folder)
+    assert found.media.select("species_key", "license_id").rows() == [("Isoëtes lacustris", "CC0-1.0")]
+    assert found.taxa.select("species_key", "name", "authorship").rows() == [
+        ("Isoëtes lacustris", "Isoetes lacustris", "L.")
+    ]
+
+
+def test_folders_whose_names_look_the_same_are_one_species(folder: Path) -> None:
+    name = "Isoëtes lacustris"
+    names = [name, normalize("NFD", name), name.replace(" ", "\u00a0"), f"{name} "]
+    write_folder(folder, {f"{name}/{i}.jpg": "" for i, name in enumerate(names)})
+    assert sort_out(folder).taxa.select("species_key", "num_images").rows() == [(name, 4)]
+
+
+def test_a_folder_with_a_blank_name_is_no_species(folder: Path) -> None:
+    write_folder(folder, {"s/1.jpg": "", " /2.jpg": ""})
+    assert sort_out(folder).reasons == {"1.jpg": "", "2.jpg": "no_species_key"}
 
 
 @pytest.mark.parametrize(

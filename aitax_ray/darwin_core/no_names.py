@@ -1,0 +1,42 @@
+"""Words that stand where a name is asked for and are no names: "to be determined", "Rana species", "Rana larva".
+
+GBIF's parser knows many of them in English. Latin words are left out: "Rana incognita" is a name, and "Pupa" a genus.
+"""
+
+import re
+
+# Words that begin no name, and are no epithets.
+_NO_NAMES = (
+    "to be not no non nao nicht kein keine ne none null nil nan na nd tbd tba tbc id sin sem sans ohne senza zonder",
+    "needs need awaiting pending possibly probably perhaps maybe likely presumably see same various several multiple",
+    "many mixed mixture other others another all any some new unsure doubtful questionable and or et ex vel und",
+    "sp spp spec species specie especie especies espece especes art arten slekt soort soorten laji",
+    "gen genus genera genre genero gattung familia fam family order ordo ssp subsp subspecies var variety cv cultivar",
+    "taxon taxa morphospecies morphotype ined indet inc unid nr near cf aff",
+    "animal plant insect bird fish blank empty unlabeled missing dead test example nomen incertae",
+)
+# Words that follow a genus or a species and are no epithets.
+_NO_EPITHETS = (
+    "larva larvae larvas nymph nymphs pupa pupae juvenile juveniles juv adult adults male males female females",
+    "egg eggs tadpole tadpoles seedling sapling hybrid hybrids hybride hybrides hibrido hibridos",
+    "morph type form strain isolate clade lineage haplotype clone complex group grp gp gr agg aggr aggregate sl ss nov",
+)
+_FIRST_WORDS = frozenset(" ".join(_NO_NAMES).split())
+_LATER_WORDS = frozenset(" ".join(_NO_EPITHETS).split()) | _FIRST_WORDS
+# How words begin that say the same in many forms: indeterminado, indéterminée; unbestimmt, unbestimmte.
+_BEGIN = re.compile(
+    r"un(identif|ident$|determ|det$|known|specif|named|describ|classif|assign|certain|cultur|bekannt|bestimm|defin)"
+    r"|identif|determined|determinad|determiner|bestimmt|indet(erminad|ermine|erminable|erminato)"
+    r"|inconnu|desconocid|desconhecid|sconosciut|onbekend|okand|okaend|obestam|obestaem|ukjent|ukendt|ubestem|tuntemat"
+    r"|nieznan|nieokresl|neznam|neurcen|sp\d|species\d|nsp"
+)
+
+
+def begins_no_name(word: str) -> bool:
+    """Whether no name begins with this word (folded, in small letters)."""
+    return word in _FIRST_WORDS or _BEGIN.match(word) is not None
+
+
+def is_no_epithet(word: str) -> bool:
+    """Whether this word (folded, in small letters) is neither a species' epithet nor one below the species."""
+    return word in _LATER_WORDS or _BEGIN.match(word) is not None
