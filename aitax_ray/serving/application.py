@@ -19,7 +19,8 @@ from aitax_ray.errors import RequestError
 from aitax_ray.images.fetch import Fetcher, FetchSettings
 from aitax_ray.images.limits import HostLimit, Limits
 from aitax_ray.images.turns import Turns, alone
-from aitax_ray.serving.http import MAX_BODY_BYTES, Backend, make_app
+from aitax_ray.serving.decoding import MAX_BYTES, PhotoDecoder
+from aitax_ray.serving.http import Backend, make_app
 from aitax_ray.serving.identifier import Gallery, Identification, assemble, rank
 from aitax_ray.serving.settings import ApplicationArgs
 
@@ -86,6 +87,7 @@ class Ingress:
     ) -> None:
         engine = open_engine(args.engine)
         self.info, self.taxa, self.num_queries = engine.info, engine.taxa, 0
+        self.decoder = PhotoDecoder(engine.info)
         self._classifier, self._retrieval = classifier, retrieval
         self._num_illustrations = args.num_illustrations if args.illustrate else 0
         self._fetcher = Fetcher(
@@ -95,7 +97,7 @@ class Ingress:
                 read_timeout_s=FETCH_TIMEOUT_S / 4,
                 attempts=2,
                 max_pause_s=2,
-                max_bytes=MAX_BODY_BYTES,
+                max_bytes=MAX_BYTES,
                 respect_robots=False,  # whoever names a photograph to identify trains nothing with it
                 allow_private=args.allow_private_hosts,
             ),

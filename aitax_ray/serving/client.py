@@ -1,12 +1,18 @@
 """`aitax identify`: ask an engine in this process, or a running service; show the answer as a table or as JSON."""
 
+import asyncio
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aitax_ray.errors import AitaxError, RequestError, SettingsError
 from aitax_ray.serving.c4c import C4cAnswer, C4cError, to_answer
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 TIMEOUT_S = 120
 NUM_SHOWN = 3  # similar photographs in a row of the table
@@ -25,17 +31,18 @@ def identify_files(
         raise SettingsError("give either --engine (a folder) or --url (a running service)")
     if max_results < 1:
         raise SettingsError("--max-results must be 1 or more")
-    ask = EngineClient(engine, max_results) if engine is not None else ServiceClient(str(url), max_results)
+    client = EngineClient(engine, max_results) if engine is not None else ServiceClient(str(url), max_results)
     groups = [list(photos)] if together else [[photo] for photo in photos]
     num_failed = 0
-    for group in groups:
-        try:
-            show(group, ask(group), as_json)
-        except RequestError as error:
-            if len(groups) == 1:
-                raise
-            num_failed += len(group)
-            sys.stderr.write(f"aitax: {error}\n")
+    with contextlib.closing(client):
+        for group in groups:
+            try:
+                show(group, client.ask(group), as_json)
+            except RequestError as error:
+                if len(groups) == 1:
+                    raise
+                num_failed += len(group)
+                sys.stderr.write(f"aitax: {error}\n")
     if num_failed:
         raise AitaxError(f"{num_failed} of {len(photos)} photographs could not be identified")
 
@@ -45,16 +52,21 @@ class EngineClient:
 
     def __init__(self, location: str, max_results: int) -> None:
         from aitax_ray.engine.bundle import open_engine
+        from aitax_ray.serving.decoding import PhotoDecoder
         from aitax_ray.serving.identifier import Identifier
 
-        self._identifier, self._max_results = Identifier(open_engine(location)), max_results
+        engine = open_engine(location)
+        self._identifier, self._max_results = Identifier(engine), max_results
+        self._decoder = PhotoDecoder(engine.info, num_decoders=1)
 
-    def __call__(self, photos: Sequence[Path]) -> C4cAnswer:
-        from aitax_ray.serving.identifier import decode_photo, decoded_size
-
-        size = decoded_size(self._identifier.engine.info)
-        decoded = [decode_photo(_read(photo), size, str(photo)) for photo in photos]
+    def ask(self, photos: Sequence[Path]) -> C4cAnswer:
+        """Identify one individual from photographs of it."""
+        decoded = [asyncio.run(self._decoder.decode(_read(photo), str(photo))) for photo in photos]
         return to_answer(self._identifier.identify(decoded, self._max_results, NUM_SHOWN))
+
+    def close(self) -> None:
+        """Stop the process that decodes."""
+        self._decoder.close()
 
 
 class ServiceClient:
@@ -63,7 +75,8 @@ class ServiceClient:
     def __init__(self, url: str, max_results: int) -> None:
         self._url, self._max_results = url.rstrip("/"), max_results
 
-    def __call__(self, photos: Sequence[Path]) -> C4cAnswer:
+    def ask(self, photos: Sequence[Path]) -> C4cAnswer:
+        """Identify one individual from photographs of it."""
         import httpx
 
         parts = [("image", (photo.name, _read(photo))) for photo in photos]
@@ -78,17 +91,24 @@ class ServiceClient:
         try:
             if answer.status_code == httpx.codes.OK:
                 return C4cAnswer.model_validate_json(answer.content)
-            told = C4cError.model_validate_json(answer.content).message
+            message = C4cError.model_validate_json(answer.content).message
         except ValueError as error:
             raise AitaxError(
                 f"{self._url} answers ({answer.status_code} {answer.reason_phrase}), but not as `aitax serve` does: "
                 "check --url"
             ) from error
-        raise RequestError(f"{', '.join(map(str, photos))}: {told}", answer.status_code)
+        raise RequestError(f"{', '.join(map(str, photos))}: {message}", answer.status_code)
+
+    def close(self) -> None:
+        """Do nothing: each request has a connection of its own."""
 
 
 def _read(photo: Path) -> bytes:
+    from aitax_ray.serving.decoding import MAX_BYTES
+
     try:
+        if photo.stat().st_size > MAX_BYTES:
+            raise RequestError(f"{photo} cannot be used: it has more than {MAX_BYTES:,} bytes", 413)
         return photo.read_bytes()
     except OSError as error:
         raise RequestError(f"{photo} cannot be read: {error.strerror}") from error
@@ -102,17 +122,24 @@ def show(photos: Sequence[Path], answer: C4cAnswer, as_json: bool) -> None:
         return
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
-    table = Table(title=", ".join(photo.name for photo in photos), title_justify="left", show_lines=True)
-    for title in ("score", "species", "family", "similar photographs: author, licence, address"):
-        table.add_column(title, justify="right" if title == "score" else "left", overflow="fold")
+    title = _text(", ".join(photo.name for photo in photos))
+    table = Table(title=title, title_justify="left", show_lines=True)
+    for heading in ("score", "species", "family", "similar photographs: author, licence, address"):
+        table.add_column(heading, justify="right" if heading == "score" else "left", overflow="fold")
     for result in answer.results:
-        name = Text(result.name, "italic") + Text(f" {result.authorship}".rstrip())
+        name = _text(result.name, "italic") + _text(f" {result.authorship}".rstrip())
         if result.vernacularName:
-            name += Text(f"\n{result.vernacularName}")
+            name += _text(f"\n{result.vernacularName}")
         images = [
             ", ".join(filter(None, (i.rights_holder, i.license or "licence unknown", i.url))) for i in result.images
         ]
-        table.add_row(f"{100 * result.score:.1f} %", name, result.family, Text("\n".join(images[:NUM_SHOWN])))
+        table.add_row(f"{100 * result.score:.1f} %", name, _text(result.family), _text("\n".join(images[:NUM_SHOWN])))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _text(content: str, style: str = "") -> "Text":
+    """Make text that rich shows as it is: brackets are no markup, and nothing in it controls the terminal."""
+    from rich.text import Text
+
+    return Text("".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in content), style)

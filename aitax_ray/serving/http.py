@@ -15,9 +15,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from aitax_ray import __version__
-from aitax_ray.errors import RequestError
+from aitax_ray.errors import ClusterError, RequestError
 from aitax_ray.serving.c4c import C4cAnswer, C4cError, C4cRoute, C4cStatus, C4cTaxon, to_answer, to_taxa
-from aitax_ray.serving.identifier import MAX_IMAGES, Identification, decode_photo, decoded_size
+from aitax_ray.serving.decoding import MAX_BYTES, PhotoDecoder
+from aitax_ray.serving.identifier import MAX_IMAGES, Identification
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_DECODING = 2  # photographs at a time: what one takes while it is decoded is bounded, and so is their sum
-MAX_BODY_BYTES = 52_428_800  # Pl@ntNet's limit for all photographs of a request
-
 
 class Backend(Protocol):
     """What answers: the Ray Serve ingress, or a stand-in."""
@@ -36,6 +34,7 @@ class Backend(Protocol):
     info: "EngineInfo"
     taxa: "Sequence[Taxon]"
     num_queries: int
+    decoder: PhotoDecoder
 
     async def identify(self, photos: "Sequence[Image.Image]", max_results: int | None) -> Identification:
         """Identify one individual."""
@@ -52,15 +51,15 @@ def make_app(get_backend: Callable[[], Backend]) -> FastAPI:
         title="aitax_ray",
         version=__version__,
         description="Names the species on a photograph.",
-        max_body_size=MAX_BODY_BYTES,
+        max_body_size=MAX_BYTES,
     )
     app.middleware("http")(_answer_every_error)
     app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
     app.add_middleware(PlainPaths)
     app.add_exception_handler(RequestError, _request_error)
+    app.add_exception_handler(ClusterError, _cluster_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    decoding = asyncio.Semaphore(MAX_DECODING)
     BackendOf = Annotated[Backend, Depends(get_backend)]  # noqa: N806  a type
     MaxResults = Annotated[  # noqa: N806
         int | None, Query(alias="nb-results", ge=1, description="At most so many species.")
@@ -71,12 +70,7 @@ def make_app(get_backend: Callable[[], Backend]) -> FastAPI:
         if not 1 <= len(bodies) <= MAX_IMAGES:
             raise RequestError(f"send 1 to {MAX_IMAGES} photographs of one individual, not {len(bodies)}")
         names = ["the photograph"] if len(bodies) == 1 else [f"photograph {n}" for n in range(1, len(bodies) + 1)]
-
-        async def decode(body: bytes, name: str) -> "Image.Image":
-            async with decoding:
-                return await asyncio.to_thread(decode_photo, body, decoded_size(backend.info), name)
-
-        photos = await asyncio.gather(*map(decode, bodies, names))
+        photos = await asyncio.gather(*map(backend.decoder.decode, bodies, names))
         return to_answer(await backend.identify(photos, max_results), with_info=info)
 
     @app.post("/identify", tags=["c4c"])
@@ -166,10 +160,15 @@ def _request_error(_: Request, error: Exception) -> Response:
     return error_response(error.status, str(error))
 
 
+def _cluster_error(_: Request, error: Exception) -> Response:
+    log.error("%s", error)
+    return error_response(503, "the service has no room to answer now; try again later")
+
+
 def _http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return error_response(413, f"all photographs together may have {MAX_BODY_BYTES:,} bytes")
+        return error_response(413, f"all photographs together may have {MAX_BYTES:,} bytes")
     return error_response(error.status_code, error.detail)
 
 

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aitax_ray.engine.bundle import Engine, EngineInfo, Taxon, Thresholds
-from aitax_ray.errors import RequestError
-from aitax_ray.images.decode import Refusal, open_photo
+from aitax_ray.engine.bundle import Engine, Taxon, Thresholds
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from aitax_ray.index.searcher import Searcher
 
 MAX_IMAGES = 5  # photographs of one individual, as Pl@ntNet's clients send at most
-MAX_PIXELS = 60_000_000  # more than telephones take; some 200 MB for a moment
 NEIGHBORS = 200  # nearest photographs among which those of the named species are picked
 
 
@@ -57,19 +54,6 @@ class Identification:
 
     candidates: tuple[Candidate, ...]
     engine_version: str
-
-
-def decoded_size(info: EngineInfo) -> int:
-    """How large a photograph is decoded, px: more than twice what the network sees would be lost in the end."""
-    return 2 * info.transform.resize_size
-
-
-def decode_photo(body: bytes, image_size: int, name: str = "the photograph") -> "Image.Image":
-    """Decode a photograph somebody sent, its shorter side to `image_size` px at most. Raises RequestError (415)."""
-    photo = open_photo(body, MAX_PIXELS, image_size)
-    if isinstance(photo, Refusal):
-        raise RequestError(f"{name} cannot be used: {photo.reason.replace('_', ' ')}", 415)
-    return photo
 
 
 def rank(

@@ -6,17 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from ray.serve.schema import ServeDeploySchema
 
 from aitax_ray.engine.bundle import open_engine
 from aitax_ray.errors import RequestError
 from aitax_ray.serving.application import Classifier, Ingress, Retrieval, build
-from aitax_ray.serving.identifier import Identifier, decode_photo
+from aitax_ray.serving.identifier import Identifier
 from aitax_ray.serving.settings import ApplicationArgs
-from tests.engines import COLOURS, SIZE, photo, write_small_engine
+from tests.engines import COLOURS, write_small_engine
 from tests.web import Web
 
-PHOTOS = [decode_photo(photo(colour), SIZE) for colour in COLOURS.values()]
+PHOTOS = [Image.new("RGB", (40, 30), colour) for colour in COLOURS.values()]
 
 
 @pytest.fixture(scope="module")

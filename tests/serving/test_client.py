@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from aitax_ray.errors import AitaxError, RequestError, SettingsError
-from aitax_ray.serving.client import identify_files
+from aitax_ray.serving.c4c import C4cAnswer, C4cImage, C4cResult
+from aitax_ray.serving.client import identify_files, show
+from aitax_ray.serving.decoding import MAX_BYTES
 from tests.engines import COLOURS, photo, write_small_engine
+from tests.serving.test_decoding import write_fragile_decoder
 from tests.web import Web
 
 
@@ -53,6 +56,41 @@ def test_table_shows_species_family_author_and_licence(
     out = capsys.readouterr().out
     for word in ("Viridis secundus", "Coloridae", "the viridis one", "holder 1", "creativecommons.org", "%"):
         assert word in out
+
+
+def test_text_in_the_table_is_text_and_neither_markup_nor_a_command_to_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = C4cResult(
+        name="Rana [red]alba[/]", score=0.5, gbif_id="1", authorship="[/b]", vernacularName="\x1b[2Jfrog", genus="",
+        family="[/nonsense]", images=[C4cImage(url="https://p.example/[1].jpg", license="[x]", rights_holder="[/y]",
+        publisher="")],
+    )  # fmt: skip
+    show([tmp_path / "a[bold]b.jpg"], C4cAnswer(results=[result], engine="e"), as_json=False)
+    out = capsys.readouterr().out
+    for word in ("a[bold]b.jpg", "Rana [red]alba[/]", "[/nonsense]", "[/y], [x], https://p.example/[1].jpg"):
+        assert word in out
+    assert "\x1b[2J" not in out
+
+
+def test_a_file_that_kills_its_decoder_is_told_and_the_others_are_answered(
+    engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_fragile_decoder(tmp_path, monkeypatch)
+    (tmp_path / "bad.jpg").write_bytes(b"KILL")
+    with pytest.raises(AitaxError, match="1 of 2 photographs"):
+        ask([tmp_path / "bad.jpg", *files(tmp_path, "11")], engine)
+    out, err = capsys.readouterr()
+    assert json.loads(out)["results"][0]["gbif_id"] == "11"
+    assert "bad.jpg cannot be used: decoder crashed" in err
+
+
+def test_a_file_of_too_many_bytes_is_not_read(engine: str, tmp_path: Path) -> None:
+    with (tmp_path / "huge.jpg").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    for client in ({"engine": engine}, {"engine": None, "url": "http://127.0.0.1:9"}):
+        with pytest.raises(RequestError, match=r"huge\.jpg cannot be used: it has more than 52,428,800 bytes"):
+            ask([tmp_path / "huge.jpg"], **client)  # type: ignore[arg-type]
 
 
 def test_bad_file_is_told_and_the_others_are_answered(

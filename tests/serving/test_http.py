@@ -12,10 +12,12 @@ import uvicorn
 from PIL import Image
 
 from aitax_ray.engine.bundle import open_engine
-from aitax_ray.errors import RequestError
-from aitax_ray.serving.http import MAX_BODY_BYTES, make_app
+from aitax_ray.errors import ClusterError, RequestError
+from aitax_ray.serving.decoding import MAX_BYTES, PhotoDecoder
+from aitax_ray.serving.http import make_app
 from aitax_ray.serving.identifier import Identification, Identifier
 from tests.engines import COLOURS, photo, write_small_engine
+from tests.serving.test_decoding import write_fragile_decoder
 
 RED, BLUE = photo(COLOURS["11"]), photo(COLOURS["33"])
 
@@ -26,7 +28,7 @@ class LocalBackend:
     def __init__(self, folder: Path) -> None:
         self._identifier = Identifier(open_engine(str(folder)))
         self.info, self.taxa = self._identifier.engine.info, self._identifier.engine.taxa
-        self.num_queries = 7
+        self.num_queries, self.decoder = 7, PhotoDecoder(self.info, timeout_s=3.0)
 
     async def identify(self, photos: Sequence[Image.Image], max_results: int | None) -> Identification:
         return self._identifier.identify(photos, max_results)
@@ -39,7 +41,14 @@ class LocalBackend:
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    backend = LocalBackend(write_small_engine(tmp_path_factory.mktemp("engine") / "colours-1"))
+    folder = tmp_path_factory.mktemp("engine")
+    backend = LocalBackend(write_small_engine(folder / "colours-1"))
+    with pytest.MonkeyPatch.context() as patch:
+        write_fragile_decoder(folder, patch)
+        yield from serve(backend)
+
+
+def serve(backend: LocalBackend) -> Iterator[httpx.Client]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(make_app(lambda: backend), log_level="critical"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -50,6 +59,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
             yield client
         server.should_exit = True
         thread.join()
+    backend.decoder.close()
 
 
 def post(client: httpx.Client, *bodies: bytes, path: str = "/identify", **options: Any) -> Any:
@@ -113,6 +123,26 @@ def test_bad_request_is_told_what_is_wrong(
     assert message in answer.json()["message"]
 
 
+@pytest.mark.parametrize(("body", "reason"), [(b"KILL", "decoder crashed"), (b"HANG", "decoder timeout")])
+def test_a_photograph_that_kills_or_hangs_its_decoder_is_refused_and_the_service_goes_on(
+    client: httpx.Client, body: bytes, reason: str
+) -> None:
+    answer = post(client, RED, body)
+    assert (answer.status_code, answer.json()["status"]) == (415, "error")
+    assert f"photograph 2 cannot be used: {reason}" in answer.json()["message"]
+    assert post(client, RED).json()["results"][0]["name"] == "Ruber primus"
+
+
+def test_a_service_that_cannot_start_a_decoder_says_so(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> Image.Image:
+        raise ClusterError("no process for decoding can be started")
+
+    monkeypatch.setattr(PhotoDecoder, "decode", fail)
+    answer = post(client, RED)
+    assert (answer.status_code, answer.json()["code"]) == (503, 503)
+    assert "try again later" in answer.json()["message"]
+
+
 def test_url_that_cannot_be_fetched_is_told(client: httpx.Client) -> None:
     answer = client.get("/identify", params={"image": "https://photos.example/no.jpg"})
     assert (answer.status_code, answer.json()["message"]) == (
@@ -123,7 +153,7 @@ def test_url_that_cannot_be_fetched_is_told(client: httpx.Client) -> None:
 
 
 def test_too_large_a_body_is_refused_whether_announced_or_not(client: httpx.Client) -> None:
-    assert client.post("/identify", content=b"x" * (MAX_BODY_BYTES + 1)).status_code == 413
+    assert client.post("/identify", content=b"x" * (MAX_BYTES + 1)).status_code == 413
     form = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
     headers = {"content-type": "multipart/form-data; boundary=b"}
     chunks = (form if n == 0 else b"x" * 2**20 for n in range(60))

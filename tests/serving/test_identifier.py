@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from aitax_ray.engine.bundle import Thresholds, open_engine
-from aitax_ray.errors import RequestError
-from aitax_ray.serving.identifier import Gallery, Identifier, decode_photo, rank
-from tests.engines import COLOURS, IMAGES_PER_SPECIES, SIZE, photo, write_small_engine
+from aitax_ray.serving.identifier import Gallery, Identifier, rank
+from tests.engines import COLOURS, IMAGES_PER_SPECIES, write_small_engine
 
 ALL = Thresholds(min_score=0, max_total_score=1)
 
@@ -49,7 +49,7 @@ def test_huge_logits_do_not_overflow() -> None:
 
 @pytest.mark.parametrize("key", list(COLOURS))
 def test_photograph_is_named_and_illustrated(identifier: Identifier, key: str) -> None:
-    answer = identifier.identify([decode_photo(photo(COLOURS[key]), SIZE)])
+    answer = identifier.identify([Image.new("RGB", (40, 30), COLOURS[key])])
     best = answer.candidates[0]
     assert best.taxon.species_key == key
     assert best.score > 0.9
@@ -79,18 +79,3 @@ def test_gallery_shows_no_photograph_twice_and_no_more_than_there_are(identifier
     gallery = Gallery(identifier.engine.rows, identifier.engine.searcher())
     (images,) = gallery.illustrate(np.ones((2, 3), np.float32), [1], 99)
     assert len({image.image_id for image in images}) == len(images) == IMAGES_PER_SPECIES
-
-
-def test_bytes_that_are_no_photograph_are_a_request_error() -> None:
-    with pytest.raises(RequestError, match="photograph 2 cannot be used: html") as caught:
-        decode_photo(b"<html>", SIZE, "photograph 2")
-    assert caught.value.status == 415
-
-
-def test_large_photograph_is_decoded_no_larger_than_the_network_needs() -> None:
-    assert min(decode_photo(photo((9, 9, 9), (4000, 3000), "JPEG"), SIZE).size) == SIZE
-
-
-def test_photograph_of_too_many_pixels_is_refused() -> None:
-    with pytest.raises(RequestError, match="decompression bomb"):
-        decode_photo(photo((9, 9, 9), (10_000, 9_000)), SIZE)

@@ -16,7 +16,7 @@ from aitax_ray.errors import AitaxError, ClusterError, EngineError
 from aitax_ray.serving import serve
 from aitax_ray.serving.serve import serving
 from aitax_ray.serving.settings import ServeSettings
-from tests.engines import write_small_engine
+from tests.engines import COLOURS, NAMES, photo, write_small_engine
 
 
 @pytest.fixture
@@ -63,6 +63,8 @@ def test_on_a_joined_cluster_there_is_one_service_and_nothing_of_it_stays(
 
     with serving(settings) as address:
         assert version(address) == "colours-1"
+        answer = httpx.post(f"{address}/identify", files={"image": photo(COLOURS["22"])}, timeout=60)
+        assert answer.json()["results"][0]["name"] == NAMES["22"]
         with (
             pytest.raises(ClusterError, match=r"`serve deploy` .* or stop it with `serve shutdown`"),
             serving(settings),
