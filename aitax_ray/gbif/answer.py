@@ -7,13 +7,13 @@ from aitax_ray.errors import GbifError
 SHOWN = 200  # characters of a reason
 
 
-def told(status: int, body: Any) -> str:
+def describe(status: int, body: Any) -> str:
     """An answer in a few words: its status, and the reason where it gives one as plain text."""
     text = " ".join(body.split())[:SHOWN] if isinstance(body, str) else ""
     return f"{status} ({text})" if text else str(status)
 
 
-def whole(body: dict[str, Any], name: str) -> int:
+def read_count(body: dict[str, Any], name: str) -> int:
     """A count, 0 where there is none. Raises GbifError when it is no number."""
     value = body.get(name)
     if value is None:
@@ -23,7 +23,7 @@ def whole(body: dict[str, Any], name: str) -> int:
     return value
 
 
-def text(body: dict[str, Any], name: str) -> str:
+def read_text(body: dict[str, Any], name: str) -> str:
     """A text, "" where there is none. Raises GbifError when it is something else."""
     value = body.get(name)
     if value is not None and not isinstance(value, str):
@@ -31,7 +31,7 @@ def text(body: dict[str, Any], name: str) -> str:
     return value or ""
 
 
-def part(body: dict[str, Any], name: str) -> dict[str, Any]:
+def read_object(body: dict[str, Any], name: str) -> dict[str, Any]:
     """An object within another, {} where there is none. Raises GbifError when it is something else."""
     value = body.get(name)
     if value is not None and not isinstance(value, dict):
@@ -39,7 +39,7 @@ def part(body: dict[str, Any], name: str) -> dict[str, Any]:
     return value or {}
 
 
-def parts(body: dict[str, Any], name: str) -> list[dict[str, Any]]:
+def read_objects(body: dict[str, Any], name: str) -> list[dict[str, Any]]:
     """A list of objects, [] where there is none. Raises GbifError when it is something else."""
     value = body.get(name)
     if value is not None and not (isinstance(value, list) and all(isinstance(entry, dict) for entry in value)):

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from aitax_ray.errors import ArchiveError, GbifError, SettingsError
-from aitax_ray.gbif.answer import part, text, told, whole
+from aitax_ray.gbif.answer import describe, read_count, read_object, read_text
 from aitax_ray.gbif.client import Client
 
 log = logging.getLogger(__name__)
@@ -130,23 +130,23 @@ def lookup(client: Client, gbif_url: str, name: str) -> DownloadRecord:
         raise GbifError(f"GBIF knows no download {name}: it takes the DOI or key of an occurrence download; {hint}")
     if status != 200 or not isinstance(body, dict):
         raise GbifError(
-            f"GBIF answers {told(status, body)} to the question for download {name}: check --gbif-url, or try later"
+            f"GBIF answers {describe(status, body)} to the question for download {name}: check --gbif-url, or try later"
         )
-    if not text(body, "key") or not text(body, "status"):
+    if not read_text(body, "key") or not read_text(body, "status"):
         raise GbifError(f"GBIF tells no key and status of download {name}: check --gbif-url, or try later")
-    request = part(body, "request")
+    request = read_object(body, "request")
     return DownloadRecord(
-        key=text(body, "key"),
-        doi=text(body, "doi"),
-        status=text(body, "status"),
-        download_link=text(body, "downloadLink"),
-        format=text(request, "format"),
+        key=read_text(body, "key"),
+        doi=read_text(body, "doi"),
+        status=read_text(body, "status"),
+        download_link=read_text(body, "downloadLink"),
+        format=read_text(request, "format"),
         checklist_key=_checklist(request) or BACKBONE,
-        predicate=part(request, "predicate") or None,
-        size=whole(body, "size"),
-        total_records=whole(body, "totalRecords"),
-        created=text(body, "created"),
-        license=text(body, "license"),
+        predicate=read_object(request, "predicate") or None,
+        size=read_count(body, "size"),
+        total_records=read_count(body, "totalRecords"),
+        created=read_text(body, "created"),
+        license=read_text(body, "license"),
     )
 
 
@@ -156,7 +156,7 @@ def _checklist(request: Any) -> str:
     while left:
         at = left.pop(0)
         if isinstance(at, dict):
-            if own := text(at, "checklistKey"):
+            if own := read_text(at, "checklistKey"):
                 return own
             left += at.values()
         elif isinstance(at, list):

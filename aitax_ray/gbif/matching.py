@@ -14,14 +14,18 @@ from typing import Any
 from urllib.parse import urlencode
 
 from aitax_ray.errors import GbifError, SettingsError
-from aitax_ray.gbif.answer import part, parts, told
+from aitax_ray.gbif.answer import describe, read_object, read_objects
 from aitax_ray.gbif.client import Client
+from aitax_ray.gbif.journal import Journal, digest
 from aitax_ray.progress import progress
+from aitax_ray.storage import Storage
+from aitax_ray.workspace import ARCHIVE
 
 log = logging.getLogger(__name__)
 
 BATCH = 300  # names in a request; GBIF takes up to 1,000
 KEY = re.compile(r"[A-Za-z0-9-]+")
+MATCHES = f"{ARCHIVE}/matches"  # folder of the answers, until the stage is complete
 NOT_BATCHED = (404, 405, 415, 501)  # what an older service says to a list
 
 
@@ -59,19 +63,34 @@ def read_keys(path: Path, flag: str) -> list[str]:
     return keys
 
 
-def match_names(client: Client, gbif_url: str, names: Sequence[str], checklist: str) -> Matches:
-    """Match names at the rank of species. Exact matches count, synonyms as the accepted species. Raises GbifError."""
+def match_names(
+    client: Client, gbif_url: str, names: Sequence[str], checklist: str, storage: Storage | None = None
+) -> Matches:
+    """Match names at the rank of species. Exact matches count, synonyms as the accepted species.
+
+    Answers are kept in `storage` (None keeps none) until `forget_matches`. Raises GbifError.
+    """
     matches = Matches()
-    with progress("matching names", len(names), "names") as advance:
-        for name, answer in _answers(client, gbif_url, names, checklist):
-            key = species_key(answer)
-            if key:
-                matches.keys[name] = key
+    with Journal(storage, f"{MATCHES}/{digest([gbif_url, checklist])}") as journal:
+        missing = [name for name in names if name not in journal.answers]
+        with progress("matching names", len(missing), "names") as advance:
+            for name, answer in _ask(client, gbif_url, missing, checklist):
+                key = species_key(answer)
+                journal.add(name, {"key": key} if key else {"key": "", "answer": answer})
+                advance(1)
+        for name in names:
+            match = journal.answers[name]
+            if match["key"]:
+                matches.keys[name] = match["key"]
             else:
-                matches.unmatched.append({"name": name, "answer": answer})
-            advance(1)
+                matches.unmatched.append({"name": name, "answer": match["answer"]})
     log.info("%s of %s names are known to GBIF", f"{len(matches.keys):,}", f"{len(names):,}")
     return matches
+
+
+def forget_matches(storage: Storage) -> None:
+    """Delete the answers that `match_names` kept: a later run asks anew."""
+    storage.delete(MATCHES)
 
 
 def species_key(answer: Any) -> str:
@@ -81,18 +100,20 @@ def species_key(answer: Any) -> str:
     """
     if not isinstance(answer, dict):
         raise GbifError(f"GBIF answers {str(answer)[:50]!r} to a name: check --gbif-url, or try later")
-    usage = part(answer, "usage")
-    if part(answer, "diagnostics").get("matchType") != "EXACT" or usage.get("rank") != "SPECIES":
+    usage = read_object(answer, "usage")
+    if read_object(answer, "diagnostics").get("matchType") != "EXACT" or usage.get("rank") != "SPECIES":
         return ""
-    accepted = part(answer, "acceptedUsage") or ({} if answer.get("synonym") else usage)
+    accepted = read_object(answer, "acceptedUsage") or ({} if answer.get("synonym") else usage)
     if accepted.get("rank") != "SPECIES":
         # A synonym of a subspecies, say: the species that it is of.
-        accepted = next((taxon for taxon in parts(answer, "classification") if taxon.get("rank") == "SPECIES"), {})
+        accepted = next(
+            (taxon for taxon in read_objects(answer, "classification") if taxon.get("rank") == "SPECIES"), {}
+        )
     key = str(accepted.get("key") or "")
     return key if KEY.fullmatch(key) else ""
 
 
-def _answers(client: Client, gbif_url: str, names: Sequence[str], checklist: str) -> Iterator[tuple[str, Any]]:
+def _ask(client: Client, gbif_url: str, names: Sequence[str], checklist: str) -> Iterator[tuple[str, Any]]:
     url = f"{gbif_url.rstrip('/')}/v2/species/match"
     asked = {"checklistKey": checklist} if checklist else {}
     batched = True
@@ -107,13 +128,13 @@ def _answers(client: Client, gbif_url: str, names: Sequence[str], checklist: str
             if status == 200:
                 raise GbifError(f"GBIF does not give an answer for each of {len(some)} names: check --gbif-url")
             if status not in NOT_BATCHED:
-                raise GbifError(f"GBIF answers {told(status, body)} to a list of {len(some)} names: try later")
+                raise GbifError(f"GBIF answers {describe(status, body)} to a list of {len(some)} names: try later")
             batched = False
         for name in some:
             query = urlencode({"scientificName": name, "taxonRank": "SPECIES", **asked})
             status, body = client.json(f"{url}?{query}")
             if status != 200:
                 raise GbifError(
-                    f"GBIF answers {told(status, body)} to the name {name!r}: check --names and --checklist"
+                    f"GBIF answers {describe(status, body)} to the name {name!r}: check --names and --checklist"
                 )
             yield name, body

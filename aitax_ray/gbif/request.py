@@ -3,11 +3,9 @@
 Source: https://techdocs.gbif.org/en/data-use/api-downloads.
 """
 
-import json
 import logging
 import re
 from collections.abc import Sequence
-from hashlib import sha256
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,10 +13,11 @@ import httpx
 
 from aitax_ray.errors import GbifError, SettingsError
 from aitax_ray.gbif.account import Account, find_account, how
-from aitax_ray.gbif.answer import parts, told
+from aitax_ray.gbif.answer import describe, read_objects
 from aitax_ray.gbif.api import OVER, lookup
 from aitax_ray.gbif.client import Client, read
 from aitax_ray.gbif.crawl import Query
+from aitax_ray.gbif.journal import digest
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import ARCHIVE
 
@@ -65,7 +64,7 @@ def search_for(predicate: dict[str, Any], datasets: Sequence[str]) -> Query | No
     while left:
         at = left.pop()
         if at.get("type") == "and":
-            left += parts(at, "predicates")
+            left += read_objects(at, "predicates")
             continue
         values = {"equals": [at.get("value")], "in": at.get("values")}.get(str(at.get("type")))
         first, *others = str(at.get("key")).lower().split("_")
@@ -128,7 +127,7 @@ def request_download(client: Client, gbif_url: str, account: Account, predicate:
     if status in TOO_MANY:
         raise GbifError("GBIF makes no further download for you now: wait until those you asked for are ready")
     if status not in (200, 201) or not KEY.fullmatch(text):
-        what = f"GBIF answers {told(status, text)} to the request for a download"
+        what = f"GBIF answers {describe(status, text)} to the request for a download"
         raise GbifError(f"{what}: {LOOK}" if status < 300 or status >= 500 else f"{what}: check the query")
     log.info("asked GBIF for download %s: https://www.gbif.org/occurrence/download/%s", text, text)
     return text
@@ -136,8 +135,3 @@ def request_download(client: Client, gbif_url: str, account: Account, predicate:
 
 def _requested(storage: Storage) -> dict[str, str]:
     return dict(storage.read_json(REQUESTED)) if storage.exists(REQUESTED) else {}
-
-
-def digest(value: Any) -> str:
-    """A short name for anything that is JSON: the same for the same."""
-    return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aitax_ray.gbif.answer import part, parts
+from aitax_ray.gbif.answer import read_object, read_objects
 from aitax_ray.gbif.api import BACKBONE
 
 # fmt: off
@@ -28,15 +28,15 @@ TAXON_TERMS = OCCURRENCE_TERMS[OCCURRENCE_TERMS.index("taxonKey") :]
 def occurrence_row(result: Mapping[str, Any], checklist: str) -> dict[str, Any]:
     """An occurrence of the search as a row of a download, with the keys and names of the checklist asked for."""
     row = {**result, "gbifID": result.get("gbifID") or result.get("key")}
-    found = part(part(row, "classifications"), checklist) if checklist else {}
+    found = read_object(read_object(row, "classifications"), checklist) if checklist else {}
     if found or checklist not in ("", BACKBONE):
         # What stands in the row itself is of the backbone, whatever was asked for: never to be mixed.
-        usage = part(found, "usage")
-        accepted = part(found, "acceptedUsage") or usage
+        usage = read_object(found, "usage")
+        accepted = read_object(found, "acceptedUsage") or usage
         row |= dict.fromkeys(TAXON_TERMS)
         row |= {"taxonKey": usage.get("key"), "scientificName": usage.get("name"), "taxonRank": usage.get("rank")}
         row |= {"acceptedTaxonKey": accepted.get("key"), "acceptedScientificName": accepted.get("name")}
-        for taxon in parts(found, "classification"):
+        for taxon in read_objects(found, "classification"):
             rank = str(taxon.get("rank") or "").lower()
             row |= {rank: taxon.get("name"), f"{rank}Key": taxon.get("key")}
     return row

@@ -1,4 +1,4 @@
-"""Vernacular names by language, from GBIF, one call a taxon, each taxon once.
+"""Ask GBIF for vernacular names by language, one call per taxon, each taxon once.
 
 Source: https://techdocs.gbif.org/en/openapi/v1/species, "Vernacular names", which knows the keys of GBIF's backbone.
 """
@@ -10,40 +10,42 @@ from typing import Any
 from urllib.parse import quote
 
 from aitax_ray.errors import GbifError
-from aitax_ray.gbif.answer import parts, told
+from aitax_ray.gbif.answer import describe, read_objects
 from aitax_ray.gbif.client import Client
+from aitax_ray.gbif.journal import Journal
 from aitax_ray.progress import progress
 from aitax_ray.storage import Storage
 
 log = logging.getLogger(__name__)
 
 CACHE = "archive/vernacular_names.json"
-SAVE_EVERY = 200  # taxa
+ANSWERS = "archive/vernacular_names"  # folder of the answers of a run that has not come to its end
 LIMIT = 500  # names in an answer
 Names = dict[str, str]  # language (ISO 639-3) to name
 
 
 def vernacular_names(client: Client, gbif_url: str, keys: Sequence[str], storage: Storage) -> dict[str, Names]:
-    """The names of each taxon. What an earlier run learnt is not asked for again.
+    """Ask for the names of each taxon that no earlier run has asked for.
 
     Where GBIF does not answer, names are missing and a warning says so: a model needs none.
     """
     known: dict[str, Names] = storage.read_json(CACHE) if storage.exists(CACHE) else {}
-    missing = [key for key in keys if key not in known]
-    if missing:
+    with Journal(storage, ANSWERS) as journal:
+        missing = [key for key in keys if key not in known and key not in journal.answers]
         try:
-            with progress("vernacular names", len(missing), "species") as advance:
-                for number, key in enumerate(missing, 1):
-                    known[key] = ask(client, gbif_url, key)
-                    if number % SAVE_EVERY == 0:
-                        storage.write_json(CACHE, known)
-                    advance(1)
+            if missing:
+                with progress("vernacular names", len(missing), "species") as advance:
+                    for key in missing:
+                        journal.add(key, ask(client, gbif_url, key))
+                        advance(1)
         except GbifError as error:
             log.warning(
                 "going on without all vernacular names, --vernacular-names with the same command asks again: %s", error
             )
-        finally:
+        if journal.answers:
+            known |= journal.answers
             storage.write_json(CACHE, known)
+        journal.delete()
     return {key: known[key] for key in keys if key in known}
 
 
@@ -54,8 +56,8 @@ def ask(client: Client, gbif_url: str, key: str) -> Names:
     if status in (400, 404):
         return {}
     if status != 200 or not isinstance(body, dict):
-        raise GbifError(f"GBIF answers {told(status, body)} to the question for the vernacular names of {key}")
-    return choose(parts(body, "results"))
+        raise GbifError(f"GBIF answers {describe(status, body)} to the question for the vernacular names of {key}")
+    return choose(read_objects(body, "results"))
 
 
 def choose(rows: Iterable[dict[str, Any]]) -> Names:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aitax_ray import workspace
 from aitax_ray.gbif import api, crawl
-from aitax_ray.gbif.answer import parts
+from aitax_ray.gbif.answer import read_objects
 from aitax_ray.gbif.client import Client
 from aitax_ray.gbif.request import search_for
 from aitax_ray.gbif.searched import occurrence_row
@@ -159,7 +159,7 @@ def _of_search(
         count, results = page["count"], page["results"]
         for result in results:
             row = occurrence_row(result, checklist)
-            media = [m for m in parts(result, "media") if _is_wanted(m, settings.license)]
+            media = [m for m in read_objects(result, "media") if _is_wanted(m, settings.license)]
             if not media or not row.get(label) or row["gbifID"] in seen:
                 continue
             seen.add(row["gbifID"])

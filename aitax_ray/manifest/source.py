@@ -18,7 +18,8 @@ from aitax_ray.gbif.account import find_account
 from aitax_ray.gbif.account import how as account_how
 from aitax_ray.gbif.client import Client
 from aitax_ray.gbif.crawl import crawl
-from aitax_ray.gbif.request import digest, photographs_of, request_once, requested
+from aitax_ray.gbif.journal import digest
+from aitax_ray.gbif.request import photographs_of, request_once, requested
 from aitax_ray.manifest.origin import Origin, cite_search
 from aitax_ray.manifest.stored import Link, is_stored, open_stored
 from aitax_ray.storage import Storage
@@ -112,16 +113,16 @@ def from_species(
     folder = f"{SEARCH}/{digest([predicate, wanted.checklist])}"
     for other in {file.path.split("/")[2] for file in storage.files(SEARCH)} - {folder.rsplit("/", 1)[-1]}:
         storage.delete(f"{SEARCH}/{other}")
-    found_there = crawl(client, gbif_url, wanted.keys, wanted.datasets, wanted.checklist, storage, folder)
+    plan = crawl(client, gbif_url, wanted.keys, wanted.datasets, wanted.checklist, storage, folder)
     origin = Origin(
         source="search",
         checklist_key=wanted.checklist or api.BACKBONE,
         predicate=predicate,
-        created=found_there.date,
-        total_records=found_there.total,
-        citation=cite_search(found_there.date),
+        created=plan.date,
+        total_records=plan.total,
+        citation=cite_search(plan.date),
         archive=folder,
-        beyond_reach=found_there.beyond,
+        beyond_reach=plan.unreachable,
     )
     with contextlib.ExitStack() as stack:
         if isinstance(storage.fs, pafs.LocalFileSystem):

@@ -96,6 +96,7 @@ def tabulate(storage: Storage, settings: "ManifestSettings") -> Outcome:
             "versions": workspace.versions(),
         }
         storage.write_json(workspace.QUERY, asdict(found.origin) | about)
+        matching.forget_matches(storage)
         return outcome
 
 
@@ -170,7 +171,7 @@ def taxon_keys(storage: Storage | None, client: Client, settings: "ManifestSetti
     if settings.species:
         return matching.read_keys(settings.species, "--species")
     names = matching.read_lines(settings.names or Path(), "--names")
-    matches = matching.match_names(client, settings.gbif_url, names, settings.checklist or "")
+    matches = matching.match_names(client, settings.gbif_url, names, settings.checklist or "", storage)
     if storage is not None:
         storage.write_json(UNMATCHED, matches.unmatched)
     if matches.unmatched:

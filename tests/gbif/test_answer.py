@@ -3,27 +3,32 @@ from typing import Any
 import pytest
 
 from aitax_ray.errors import GbifError
-from aitax_ray.gbif.answer import part, parts, text, told, whole
+from aitax_ray.gbif.answer import describe, read_count, read_object, read_objects, read_text
 
 
 def test_what_is_missing_is_empty() -> None:
     for body in ({}, {"x": None}):
-        assert (whole(body, "x"), text(body, "x"), part(body, "x"), parts(body, "x")) == (0, "", {}, [])
+        assert (read_count(body, "x"), read_text(body, "x"), read_object(body, "x"), read_objects(body, "x")) == (
+            0,
+            "",
+            {},
+            [],
+        )
 
 
 def test_what_is_as_it_should_be_is_given() -> None:
     body: dict[str, Any] = {"number": 3, "text": "a", "object": {"b": 1}, "list": [{}]}
-    assert (whole(body, "number"), text(body, "text")) == (3, "a")
-    assert (part(body, "object"), parts(body, "list")) == ({"b": 1}, [{}])
+    assert (read_count(body, "number"), read_text(body, "text")) == (3, "a")
+    assert (read_object(body, "object"), read_objects(body, "list")) == ({"b": 1}, [{}])
 
 
 @pytest.mark.parametrize(
     ("read", "value", "wanted"),
     [
-        *((whole, value, "a number") for value in ("3", 3.5, -1, True, [3], float("nan"))),
-        *((text, value, "a text") for value in (3, ["a"], {"a": 1})),
-        *((part, value, "an object") for value in ("a", [{}], 1)),
-        *((parts, value, "a list of objects") for value in ("a", {}, [1], [{}, None])),
+        *((read_count, value, "a number") for value in ("3", 3.5, -1, True, [3], float("nan"))),
+        *((read_text, value, "a text") for value in (3, ["a"], {"a": 1})),
+        *((read_object, value, "an object") for value in ("a", [{}], 1)),
+        *((read_objects, value, "a list of objects") for value in ("a", {}, [1], [{}, None])),
     ],
 )
 def test_what_is_of_another_kind_is_told_in_a_sentence(read: Any, value: Any, wanted: str) -> None:
@@ -33,11 +38,11 @@ def test_what_is_of_another_kind_is_told_in_a_sentence(read: Any, value: Any, wa
 
 def test_a_long_value_is_shown_in_part() -> None:
     with pytest.raises(GbifError) as raised:
-        whole({"count": "9" * 1000}, "count")
+        read_count({"count": "9" * 1000}, "count")
     assert len(str(raised.value)) < 200
 
 
 def test_a_status_comes_with_its_reason_where_there_is_one() -> None:
-    assert told(400, "Invalid\n range") == "400 (Invalid range)"
-    assert told(503, {"a": 1}) == told(503, "") == "503"
-    assert len(told(400, "x" * 1000)) < 250
+    assert describe(400, "Invalid\n range") == "400 (Invalid range)"
+    assert describe(503, {"a": 1}) == describe(503, "") == "503"
+    assert len(describe(400, "x" * 1000)) < 250

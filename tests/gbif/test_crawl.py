@@ -1,3 +1,4 @@
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from aitax_ray.darwin_core.archive import open_archive
 from aitax_ray.errors import DataError, GbifError
 from aitax_ray.gbif import crawl as crawl_module
 from aitax_ray.gbif.client import Client
-from aitax_ray.gbif.crawl import Crawl, crawl, queries, search
+from aitax_ray.gbif.crawl import ANSWERS, PLAN, CrawlPlan, crawl, queries, search
 from aitax_ray.gbif.searched import OCCURRENCE_TERMS
 from aitax_ray.storage import Storage
 from tests.fake_gbif import COL, DATASETS, Answer, Gbif, as_json, plain, too_many
@@ -31,7 +32,7 @@ def _small(monkeypatch: pytest.MonkeyPatch, gbif: Gbif) -> None:
     gbif.wall = 10
 
 
-def crawled(server: Server, client: Client, storage: Storage, *keys: str, **more: Any) -> Crawl:
+def crawled(server: Server, client: Client, storage: Storage, *keys: str, **more: Any) -> CrawlPlan:
     given = {"datasets": [], "checklist": ""} | more
     return crawl(client, server.url, keys or ["11"], given["datasets"], given["checklist"], storage, FOLDER)
 
@@ -56,7 +57,7 @@ def pages(server: Server) -> list[tuple[int, int]]:
 def test_pages_follow_each_other_to_the_end(server: Server, gbif: Gbif, client: Client, storage: Storage) -> None:
     gbif.photographed(9)
     found = crawled(server, client, storage)
-    assert (found.total, found.beyond) == (9, 0)
+    assert (found.total, found.unreachable) == (9, 0)
     assert ids(storage) == list(range(1, 10))
     assert pages(server) == [(0, 4), (4, 4), (8, 2)]
 
@@ -85,47 +86,47 @@ def test_every_request_says_who_asks_and_for_what(server: Server, gbif: Gbif, cl
         assert "checklistKey" not in asked.query
 
 
-def test_a_query_as_large_as_the_wall_is_not_parted(
+def test_a_query_as_large_as_the_wall_is_not_divided(
     server: Server, gbif: Gbif, client: Client, storage: Storage
 ) -> None:
     gbif.photographed(10)
-    assert crawled(server, client, storage).beyond == 0
+    assert crawled(server, client, storage).unreachable == 0
     assert ids(storage) == list(range(1, 11))
     assert server.paths("facet") == []
     assert max(offset + limit for offset, limit in pages(server)) == 10
 
 
-def test_more_than_the_wall_is_parted_by_year(server: Server, gbif: Gbif, client: Client, storage: Storage) -> None:
+def test_more_than_the_wall_is_divided_by_year(server: Server, gbif: Gbif, client: Client, storage: Storage) -> None:
     gbif.photographed(25)
     found = crawled(server, client, storage)
-    assert (found.total, found.beyond) == (25, 0)
+    assert (found.total, found.unreachable) == (25, 0)
     assert ids(storage) == list(range(1, 26))
-    assert [query["year"] for query, _ in found.parts] == ["2020", "2021", "2022"]
+    assert [query["year"] for query, _ in found.slices] == ["2020", "2021", "2022"]
     assert all(offset + limit <= 10 for offset, limit in pages(server))
 
 
-def test_a_year_that_is_still_too_large_is_parted_further(
+def test_a_year_that_is_still_too_large_is_divided_further(
     server: Server, gbif: Gbif, client: Client, storage: Storage
 ) -> None:
     gbif.photographed(18, year=2020)
     gbif.photographed(3, year=2021)
     found = crawled(server, client, storage)
     assert ids(storage) == list(range(1, 22))
-    assert [(query.get("year"), query.get("datasetKey")) for query, _ in found.parts] == [
+    assert [(query.get("year"), query.get("datasetKey")) for query, _ in found.slices] == [
         *(("2020", dataset) for dataset in sorted(DATASETS)),
         ("2021", None),
     ]
 
 
-def test_where_years_are_missing_another_term_parts_the_query(
+def test_where_years_are_missing_another_term_divides_the_query(
     server: Server, gbif: Gbif, client: Client, storage: Storage
 ) -> None:
     gbif.photographed(14)
     gbif.photographed(4, year=None)
     found = crawled(server, client, storage)
-    assert found.beyond == 0
+    assert found.unreachable == 0
     assert ids(storage) == list(range(1, 19))
-    assert {str(query["datasetKey"]) for query, _ in found.parts} == set(DATASETS)
+    assert {str(query["datasetKey"]) for query, _ in found.slices} == set(DATASETS)
 
 
 def test_what_cannot_be_reached_is_counted(
@@ -134,19 +135,19 @@ def test_what_cannot_be_reached_is_counted(
     same = {"year": None, "month": 1, "datasetKey": DATASETS[0]}
     gbif.photographed(13, **same)
     found = crawled(server, client, storage)
-    assert (found.total, found.beyond) == (13, 3)
+    assert (found.total, found.unreachable) == (13, 3)
     assert len(ids(storage)) == 10
     assert "3 occurrences cannot be reached by searching: request a download instead" in caplog.messages
 
 
-def test_all_that_can_be_parted_is_taken_where_some_cannot(
+def test_all_that_can_be_divided_is_taken_where_some_cannot(
     server: Server, gbif: Gbif, client: Client, storage: Storage
 ) -> None:
     same = {"month": None, "datasetKey": DATASETS[0], "country": None, "countryCode": None}
     gbif.photographed(12, **same)
     gbif.photographed(3, **same | {"year": None})
     found = crawled(server, client, storage)
-    assert (found.total, found.beyond) == (15, 3)
+    assert (found.total, found.unreachable) == (15, 3)
     assert ids(storage) == list(range(1, 13))
 
 
@@ -161,7 +162,7 @@ def test_a_failure_half_way_is_taken_up_there(server: Server, gbif: Gbif, client
     found = crawled(server, client, storage)
     assert {asked.query["year"][0] for asked in server.requests} == {"2021", "2022"}  # and nothing is counted anew
     assert ids(storage) == list(range(1, 26))
-    assert (found.total, found.beyond) == (25, 0)
+    assert (found.total, found.unreachable) == (25, 0)
 
 
 def test_what_is_there_already_is_not_asked_for(server: Server, gbif: Gbif, client: Client, storage: Storage) -> None:
@@ -170,6 +171,92 @@ def test_what_is_there_already_is_not_asked_for(server: Server, gbif: Gbif, clie
     server.requests.clear()
     assert crawled(server, client, storage) == first
     assert server.requests == []
+
+
+class KilledError(BaseException):
+    """What no one catches."""
+
+
+def kill_at(request: int, server: Server, client: Client, storage: Storage, *keys: str) -> None:
+    """Crawl until the request of that number, in which the run dies."""
+    with pytest.MonkeyPatch.context() as patch:
+        asked: list[str] = []
+
+        def get(self: Client, url: str, *given: Any) -> Any:
+            asked.append(url)
+            if len(asked) == request:
+                raise KilledError
+            return ask(self, url, *given)
+
+        ask = Client.json
+        patch.setattr(Client, "json", get)
+        with pytest.raises(KilledError):
+            crawled(server, client, storage, *keys)
+
+
+@pytest.mark.parametrize("request_", range(1, 12))
+def test_a_plan_that_was_killed_asks_only_for_the_answers_that_are_missing(
+    server: Server, gbif: Gbif, client: Client, tmp_path: Path, request_: int
+) -> None:
+    gbif.photographed(18, year=2020)  # more than the wall, also in one year
+    gbif.photographed(3, year=2021)
+    gbif.photographed(2, 12, "Rana nigra")
+    gbif.photographed(15, 13, "Rana rubra")
+    keys = ("11", "12", "13", "14")
+    undisturbed, disturbed = Storage(str(tmp_path / "undisturbed")), Storage(str(tmp_path / "disturbed"))
+    plan = crawled(server, client, undisturbed, *keys)
+    questions = [path for path in server.paths() if "limit=0" in path]
+    assert len([path for path in questions if "facet" in path]) == 3
+    assert len(questions) == 7  # the others are counts
+    server.requests.clear()
+    kill_at(request_, server, client, disturbed, *keys)
+    before = server.paths()
+    server.requests.clear()
+    assert crawled(server, client, disturbed, *keys) == plan
+    assert [path for path in [*before, *server.paths()] if "limit=0" in path] == questions  # each once, in their order
+    assert [f.path for f in disturbed.files("")] == [f.path for f in undisturbed.files("")]
+    assert {f.path: disturbed.read_bytes(f.path) for f in disturbed.files("")} == {
+        f.path: undisturbed.read_bytes(f.path) for f in undisturbed.files("")
+    }
+
+
+def test_the_answers_of_a_plan_are_appended_and_gone_when_it_is_complete(
+    server: Server, gbif: Gbif, client: Client, storage: Storage
+) -> None:
+    gbif.photographed(2)
+    kill_at(3, server, client, storage, "11", "12", "13")
+    [file] = storage.files(f"{FOLDER}/{ANSWERS}")
+    answers = [json.loads(line) for line in storage.read_bytes(file.path).splitlines()]
+    assert [answer for _, answer in answers[1:]] == [2, 0]  # after the date
+    assert not storage.exists(f"{FOLDER}/{PLAN}")
+    crawled(server, client, storage, "11", "12", "13")
+    assert storage.exists(f"{FOLDER}/{PLAN}")
+    assert not storage.exists(f"{FOLDER}/{ANSWERS}")
+
+
+def test_a_resumed_plan_has_the_day_on_which_it_was_begun(
+    server: Server, gbif: Gbif, client: Client, storage: Storage
+) -> None:
+    gbif.photographed(2)
+    kill_at(2, server, client, storage, "11", "12")
+    [file] = storage.files(f"{FOLDER}/{ANSWERS}")
+    path = Path(storage.full(file.path))
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join(['["date", "2026-01-31"]', *lines[1:]]) + "\n", encoding="utf-8")
+    assert crawled(server, client, storage, "11", "12").date == "2026-01-31"
+
+
+@pytest.mark.parametrize("kind", ["occurrence", "multimedia"])
+def test_a_slice_of_which_a_file_is_gone_is_fetched_again(
+    server: Server, gbif: Gbif, client: Client, storage: Storage, kind: str
+) -> None:
+    gbif.photographed(3)
+    crawled(server, client, storage)
+    [path] = [f.path for f in storage.files(FOLDER) if kind in f.path]
+    content = storage.read_bytes(path)
+    storage.delete(path)
+    crawled(server, client, storage)
+    assert storage.read_bytes(path) == content
 
 
 def test_a_busy_gbif_is_waited_for(
@@ -208,7 +295,7 @@ def test_only_the_datasets_asked_for_come(server: Server, gbif: Gbif, client: Cl
     assert found.total == 12
     assert ids(storage) == list(range(2, 25, 2))
     crawled(server, client, Storage(f"{storage.root}-2"), datasets=list(DATASETS))
-    assert ids(Storage(f"{storage.root}-2")) == list(range(1, 25))  # more than the wall, and parted
+    assert ids(Storage(f"{storage.root}-2")) == list(range(1, 25))  # more than the wall, and divided
 
 
 def test_values_with_tabs_and_line_ends_stay_in_their_column(
@@ -250,19 +337,19 @@ def test_fewer_occurrences_than_counted_are_told(
     assert "GBIF gave 2 occurrences fewer than it had counted" in caplog.messages
 
 
-def test_what_gbif_did_not_give_is_beyond_reach_whichever_run_asked_for_it(
+def test_what_gbif_did_not_give_is_unreachable_whichever_run_asked_for_it(
     server: Server, gbif: Gbif, client: Client, storage: Storage
 ) -> None:
     gbif.photographed(5)
     server.routes[SEARCH] = [as_json({"count": 7, "results": []}), None]
-    assert crawled(server, client, storage).beyond == 2
+    assert crawled(server, client, storage).unreachable == 2
     server.requests.clear()
-    assert crawled(server, client, storage).beyond == 2
+    assert crawled(server, client, storage).unreachable == 2
     assert server.requests == []
 
 
 @pytest.mark.parametrize("body", [{"count": 9, "endOfRecords": False, "results": []}, {"count": 9, "results": []}])
-def test_an_empty_page_that_is_not_the_end_leaves_its_part_to_a_later_run(
+def test_an_empty_page_that_is_not_the_end_leaves_its_slice_to_a_later_run(
     server: Server, gbif: Gbif, client: Client, storage: Storage, body: object
 ) -> None:
     gbif.photographed(9)
@@ -270,7 +357,7 @@ def test_an_empty_page_that_is_not_the_end_leaves_its_part_to_a_later_run(
     with pytest.raises(GbifError, match="GBIF gives an empty page after 4 of 9 occurrences: run the same command"):
         crawled(server, client, storage)
     server.routes.clear()
-    assert crawled(server, client, storage).beyond == 0
+    assert crawled(server, client, storage).unreachable == 0
     assert ids(storage) == list(range(1, 10))
 
 

@@ -7,7 +7,8 @@ import pytest
 from aitax_ray.errors import GbifError, SettingsError
 from aitax_ray.gbif import matching
 from aitax_ray.gbif.client import Client
-from aitax_ray.gbif.matching import match_names, read_keys, read_lines, species_key
+from aitax_ray.gbif.matching import forget_matches, match_names, read_keys, read_lines, species_key
+from aitax_ray.storage import Storage
 from tests.fake_gbif import COL, Answer, Gbif, as_json, plain
 from tests.gbif_server import Server
 
@@ -184,3 +185,30 @@ def test_a_species_file_that_cannot_be_is_refused(tmp_path: Path, content: bytes
 def test_a_file_that_cannot_be_opened_is_told(tmp_path: Path, name: str) -> None:
     with pytest.raises(SettingsError, match=r"--names: .* cannot be read"):
         read_lines(tmp_path / name, "--names")
+
+
+def test_names_that_an_earlier_run_had_matched_are_not_asked_for(
+    server: Server, gbif: Gbif, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matching, "BATCH", 2)
+    gbif.taxon("11", "Rana alba")
+    gbif.taxon("12", "Rana nigra")
+    storage = Storage(str(tmp_path))
+    names = ["Rana alba", "Nobody knows", "Rana nigra", "x", "y"]
+    undisturbed = match_names(client, server.url, names, "")
+    server.requests.clear()
+    server.routes["/v2/species/match"] = [None, Answer(status=400)]
+    with pytest.raises(GbifError, match="answers 400"):
+        match_names(client, server.url, names, "", storage)
+    server.routes.clear()
+    server.requests.clear()
+    assert match_names(client, server.url, names, "", storage) == undisturbed
+    asked = [[entry["scientificName"] for entry in post.json] for post in server.posts()]
+    assert asked == [["Rana nigra", "x"], ["y"]]
+    server.requests.clear()
+    match_names(client, server.url, names, "", storage)
+    assert server.requests == []
+    match_names(client, server.url, names[:1], COL, storage)  # another checklist has other keys
+    assert len(server.requests) == 1
+    forget_matches(storage)
+    assert storage.files("") == []

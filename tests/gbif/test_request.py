@@ -9,7 +9,7 @@ from aitax_ray.errors import GbifError, SettingsError
 from aitax_ray.gbif import request
 from aitax_ray.gbif.account import Account
 from aitax_ray.gbif.client import Client
-from aitax_ray.gbif.request import REQUESTED, digest, photographs_of, request_download, request_once, search_for
+from aitax_ray.gbif.request import REQUESTED, photographs_of, request_download, request_once, search_for
 from aitax_ray.storage import Storage
 from tests.fake_gbif import COL, Answer, Gbif, plain, too_many
 from tests.gbif_server import Server
@@ -214,9 +214,3 @@ def test_the_password_is_in_no_log_and_in_no_file(
     for secret in (account.password, coded):
         assert secret not in told
         assert secret.encode() not in files
-
-
-def test_a_digest_is_the_same_for_the_same() -> None:
-    one: list[Any] = [{"a": 1, "b": [2]}]
-    assert digest(one) == digest([{"b": [2], "a": 1}])
-    assert digest(one) != digest([{"b": [2], "a": 2}])

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -63,15 +64,35 @@ def test_where_gbif_fails_names_are_missing_and_a_warning_says_so(
     assert storage.read_json(CACHE) == {"11": {"eng": "White frog"}}
 
 
-def test_what_was_learnt_is_saved_now_and_then(
-    server: Server, client: Client, storage: Storage, monkeypatch: pytest.MonkeyPatch
+class KilledError(BaseException):
+    """What no one catches."""
+
+
+def test_a_killed_run_asks_only_for_what_is_missing_and_writes_the_names_once(
+    server: Server, gbif: Gbif, client: Client, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vernacular, "SAVE_EVERY", 2)
-    saved: list[int] = []
+    gbif.vernacular["11"] = [name("White frog")]
+    keys = ["11", "12", "13", "14"]
+    written: list[str] = []
     write = Storage.write_json
-    monkeypatch.setattr(Storage, "write_json", lambda s, path, value: (saved.append(len(value)), write(s, path, value)))
-    vernacular_names(client, server.url, [str(i) for i in range(5)], storage)
-    assert saved == [2, 4, 5]
+    monkeypatch.setattr(Storage, "write_json", lambda s, path, value: (written.append(path), write(s, path, value)))
+    with monkeypatch.context() as patch:
+        patch.setattr(vernacular, "choose", lambda rows: {} if len(server.requests) < 3 else kill())
+        with pytest.raises(KilledError):
+            vernacular_names(client, server.url, keys, storage)
+    assert written == []
+    server.requests.clear()
+    vernacular_names(client, server.url, keys, storage)
+    assert [path.split("/")[3] for path in server.paths()] == ["13", "14"]
+    assert list(storage.read_json(CACHE)) == keys
+    assert written == [CACHE]
+    assert [f.path for f in storage.files("archive")] == [CACHE]
+    vernacular_names(client, server.url, keys, storage)
+    assert written == [CACHE]
+
+
+def kill() -> NoReturn:
+    raise KilledError
 
 
 @pytest.mark.parametrize("body", [["x"], {"results": "x"}, {"results": [1]}, {"results": {"a": 1}}])

@@ -315,7 +315,7 @@ def test_only_the_providers_that_are_listed_are_searched(
 
 def test_a_search_may_be_kept_in_any_storage(gbif: Gbif, settings: Settings, tmp_path: Path, server: Server) -> None:
     gbif.photographed(3)
-    url = f"local://{tmp_path}/elsewhere"  # opened by fsspec, not by pyarrow: stands for an object store
+    url = f"memory://{tmp_path}/elsewhere"  # stands for an object store
     assert manifest(settings(root=url, species="11")).counts["kept"] == 3
     server.requests.clear()
     assert manifest(settings(root=url, species="11", seed=1)).counts["kept"] == 3

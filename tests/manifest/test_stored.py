@@ -190,7 +190,7 @@ def test_what_cannot_be_read_is_fetched_again(
     kind: str,
     remote: bool,
 ) -> None:
-    root = f"local://{tmp_path}/elsewhere" if remote else str(tmp_path / "root")  # opened by fsspec: an object store
+    root = f"memory://{tmp_path}/elsewhere" if remote else str(tmp_path / "root")
     given = {"root": root, "archive": f"{server.url}/frogs"}
     server.routes["/frogs"] = damaged(kind, archive, tgz, files, tmp_path)
     with pytest.raises((ArchiveError, GbifError)):
