@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -27,6 +28,7 @@ from aitax_ray.errors import AitaxError, SettingsError
 from aitax_ray.serving.serve import serve_until_interrupted
 from aitax_ray.serving.settings import ServeSettings
 from aitax_ray.settings import build_settings, read_config
+from aitax_ray.web import hide_secrets
 
 CONFIG = "aitax.yaml"
 INTERRUPTED = 130  # as shells count it: 128 + SIGINT
@@ -223,17 +225,21 @@ def demo(*, root: Path = Path("aitax-demo"), once: bool = False, port: int = 800
         run_demo(root, once=once, port=port)
 
 
+class _WithoutSecrets(logging.Formatter):
+    """Formats log lines, tracebacks included, without the secrets of addresses."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return hide_secrets(super().format(record))
+
+
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave with its exit status: 0 done, 1 failed, 2 bad usage."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.INFO,
-        format="%(asctime)s %(message)s",
-        datefmt="%H:%M:%S",
-        stream=sys.stderr,
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_WithoutSecrets("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])
     for name in ("httpx", "httpcore", "matplotlib", "asyncio", "PIL"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # What runs on this machine is never reached through a proxy.
@@ -254,21 +260,18 @@ def _run(arguments: list[str], debug: bool) -> int:
     except cyclopts.CycloptsError as error:
         return _fail(f"{' '.join(str(error).split())} See `aitax --help`.", 2)
     except AitaxError as error:
-        if debug:
-            raise
-        return _fail(str(error), error.exit_status)
+        return _fail(str(error), error.exit_status, debug)
     except KeyboardInterrupt as error:
         return _fail("; ".join(["stopped", *error.args]), INTERRUPTED)
     except Exception as error:
-        if debug:
-            raise
         lines = str(error).strip().splitlines() or [""]
-        return _fail(f"{type(error).__name__}: {lines[0][:300]} (--debug shows more)", 1)
+        return _fail(f"{type(error).__name__}: {lines[0][:300]} (--debug shows more)", 1, debug)
     return 0
 
 
-def _fail(message: str, status: int) -> int:
-    sys.stderr.write(f"aitax: {message}\n")
+def _fail(message: str, status: int, debug: bool = False) -> int:
+    """Say what is wrong, or show the traceback; neither with the secrets of an address."""
+    sys.stderr.write(hide_secrets(traceback.format_exc() if debug else f"aitax: {message}\n"))
     return status
 
 

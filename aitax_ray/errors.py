@@ -13,14 +13,19 @@
     └── SettingsError       settings that contradict each other or the data: exit status 2
         └── ArchitectureError   an architecture that is not known or does not take the photographs: exit status 1
 
-One bad photograph is no error: it is a row with a status and a reason.
+One bad photograph is no error: it is a row with a status and a reason. No message holds a secret of an address.
 """
+
+from aitax_ray.web import hide_secrets
 
 
 class AitaxError(Exception):
     """Base of all errors that are the user's to mend."""
 
     exit_status = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(hide_secrets(message))
 
 
 class ArchiveError(AitaxError):
@@ -40,7 +45,7 @@ class MissingArtifactError(AitaxError):
 
     def __init__(self, stage: str, root: str) -> None:
         super().__init__(f"nothing complete from `{stage}` under {root}: run `aitax {stage} --root {root}` first")
-        self.stage, self.root = stage, root
+        self.stage, self.root = stage, hide_secrets(root)
 
     def __reduce__(self) -> tuple[type["MissingArtifactError"], tuple[str, str]]:
         return type(self), (self.stage, self.root)  # it may come from another process

@@ -3,19 +3,28 @@
 import re
 import time
 from email.utils import parsedate_to_datetime
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import unquote
 
 # The host of an http or https URL, without user, password and port (RFC 3986, 3.2). Python and DuckDB agree on it.
-
 _HOST = r"(?i)^\s*https?://(?:[^/?#@]*@)*(\[[^\]/?#]*\]|[^/?#:@\[\]]+)"
+
 HIDDEN = "***"
-_USER = re.compile(r"(?<=://)[^/?#\s@'\"]*@(?=[^\s])")
-_PARAMETER = re.compile(r"(?<=[?&;])([^=&;#\s'\"]+)=([^&;#\s'\"]*)")
-# Names of parameters that hold a secret: presigned URLs of S3, Google and Azure, tokens of APIs.
-_SECRET_NAME = re.compile(
-    r"(?i)^(x-(amz|goog)-.*|.*(sig|signature|token|secret|passw(or)?d|pwd|auth|credentials?|session|sas|jwt)"
-    r"|(api|access|account|private|shared|aws)?[-_]?(access)?[-_]?key([-_]?id)?|awsaccesskeyid|googleaccessid|policy)$"
+# A user, before "@". A password that is not escaped may hold "/", "?" and "#"; a port holds digits only. One slash is
+# what is left of two in a path.
+_USER = re.compile(
+    r"""(?i)([a-z][a-z0-9+.-]{0,20})(:/{1,2})([^/?#\s"]*|[^/?#\s"@:]*:(?!\d+(?:[/?#]|$))[^\s"@]*)@(?=\S)"""
 )
+# Where a user without a password is a key. Elsewhere it may be a container (abfss://) or a login (ssh://).
+_USER_IS_KEY = {"http", "https", "s3", "s3a", "s3n", "gs", "gcs"}
+_PARAMETER = re.compile(r"(?<=[?&;#])([^=&;#?\s'\"]+)=([^&;#\s'\"]*)")
+# Parameters that hold a secret: presigned URLs of S3, Google and Azure, tokens of APIs, sessions.
+_SECRET_NAME = re.compile(
+    r"(?i)x-(?:amz|goog)-.*|.*(?:sig|signature|token|secret|passw(?:or)?d|passphrase|pwd|credentials?|sas|jwt|auth)"
+    r"|pass|.*sess(?:ion)?(?:[-_]?id)?|(?:.*[-_])?(?:api|access|account|private|shared|secret|auth|client|subscription)"
+    r"[-_]?key(?:[-_]?id)?|awsaccesskeyid|googleaccessid|policy"
+)
+_KEY = re.compile(r"(?=.*\d)[\w-]{16,}")  # a value of "key=": else it names what is fetched
 
 
 def host_of(url: str) -> str:
@@ -34,24 +43,33 @@ def host_sql(column: str) -> str:
 
 
 def hide_secrets(text: str) -> str:
-    """A text whose addresses hold no user, password, or key: fit for a log, a report, an error, a page.
+    """Hide users, passwords and keys in the addresses of a text: it is fit for a log, a report, an error, a page.
 
     >>> hide_secrets("s3://KEY:SECRET@bucket/frogs"), hide_secrets("https://x.org/a.zip?r=frogs&sig=abc")
     ('s3://***@bucket/frogs', 'https://x.org/a.zip?r=frogs&sig=***')
     """
-    text = _USER.sub(f"{HIDDEN}@", text)
-    return _PARAMETER.sub(lambda found: f"{found[1]}={HIDDEN}" if _SECRET_NAME.match(found[1]) else found[0], text)
+    return _PARAMETER.sub(_hide_parameter, _USER.sub(_hide_user, text))
+
+
+def hide_secrets_in(value: Any) -> Any:
+    """Hide the secrets of every address in JSON-like data; a text without an address, such as a path, stays."""
+    if isinstance(value, dict):
+        return {name: hide_secrets_in(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [hide_secrets_in(part) for part in value]
+    return hide_secrets(value) if isinstance(value, str) and ":/" in value else value
 
 
 def publish_address(address: str) -> str:
-    """An address as strangers may read it: without secrets, and of a place on this machine only the last name.
+    """Give an address as strangers may read it: without secrets, and of a place on this machine only the last name.
 
     >>> publish_address("/home/ann/frogs.zip"), publish_address("file:///home/ann/frogs.zip")
     ('frogs.zip', 'frogs.zip')
     """
-    parts = urlsplit(address)
-    if parts.scheme == "file" or "://" not in address:
-        return parts.path.rstrip("/").rsplit("/", 1)[-1]
+    address = address.strip()
+    # fsspec chains addresses: zip://frogs.csv::file:///home/ann/frogs.zip
+    if "://" not in address or re.search(r"(?i)(?:^|::)(?:file|local):", address):
+        return re.split(r"[?#]", address)[0].rstrip("/").rsplit("/", 1)[-1]
     return hide_secrets(address)
 
 
@@ -73,3 +91,17 @@ def retry_after_s(value: str) -> float | None:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
     except (ValueError, OverflowError):
         return None
+
+
+def _hide_user(found: re.Match[str]) -> str:
+    scheme, slashes, user = found.groups()
+    is_secret = ":" in user or (scheme.lower() in _USER_IS_KEY and slashes == "://")
+    return f"{scheme}{slashes}{HIDDEN}@" if user and is_secret else found[0]
+
+
+def _hide_parameter(found: re.Match[str]) -> str:
+    name, value = unquote(found[1]), unquote(found[2])
+    is_key = name.lower() == "key" and _KEY.fullmatch(value)
+    # An address within an address, percent-encoded.
+    holds_secret = value != found[2] and "://" in value and hide_secrets(value) != value
+    return f"{found[1]}={HIDDEN}" if is_key or holds_secret or _SECRET_NAME.fullmatch(name) else found[0]

@@ -15,12 +15,13 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from aitax_ray import __version__
 from aitax_ray.errors import MissingArtifactError, StaleArtifactError, StorageError
 from aitax_ray.settings import StageSettings
 from aitax_ray.storage import Storage
+from aitax_ray.web import hide_secrets_in
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,11 @@ class StageReport(Outcome):
     started: datetime
     seconds: float
     versions: dict[str, str]
+
+    @field_validator("settings")
+    @classmethod
+    def _without_secrets(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        return dict(hide_secrets_in(settings))
 
     def summary(self) -> str:
         """One line for people: every count, figure and reason."""
@@ -245,7 +251,7 @@ def versions() -> dict[str, str]:
 def _what_changed(earlier: StageReport, settings: StageSettings, inputs: dict[str, str]) -> str:
     if settings.force:
         return "asked to (--force)"
-    now = settings.result_fields()
+    now = hide_secrets_in(settings.result_fields())
     changed = [
         f"{name} is {now[name]!r}, was {earlier.settings.get(name)!r}"
         for name in now

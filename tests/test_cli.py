@@ -89,15 +89,41 @@ def test_an_error_nobody_thought_of_has_status_1_and_one_line(
 
 @pytest.mark.parametrize("place", [0, 1, 3])
 @pytest.mark.parametrize("error", [DataError, ZeroDivisionError])
-def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, error: type[Exception], place: int) -> None:
+def test_debug_shows_the_traceback_without_secrets(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: type[Exception], place: int
+) -> None:
     def fail(_: object) -> None:
-        raise error("here")
+        raise error("s3://KEY:SECRET@bucket")
 
     fake(monkeypatch, "split", fail)
     arguments = ["split", "--root", "r"]
     arguments.insert(place, "--debug")
-    with pytest.raises(error, match="here"):
-        cli.main(arguments)
+    assert run(*arguments) == 1
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown
+    assert shown.endswith(f"{error.__name__}: s3://***@bucket\n")
+    assert "SECRET" not in shown
+
+
+def test_no_log_line_and_no_error_shows_a_secret(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = "https://me:SECRET@x.org/a.zip?X-Amz-Signature=SECRET"
+
+    def fail(_: object) -> None:
+        try:
+            raise OSError(f"no {address}")
+        except OSError as error:
+            logging.getLogger("aitax_ray.anywhere").exception("fetching %s", address)
+            raise ZeroDivisionError(f"after {address}") from error
+
+    # The handlers of pytest's own stand in the way of ours.
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    fake(monkeypatch, "split", fail)
+    assert run("split", "--root", "r") == 1
+    shown = capsys.readouterr().err
+    assert shown.count("https://***@x.org/a.zip?X-Amz-Signature=***") == 3
+    assert "SECRET" not in shown
 
 
 @pytest.mark.parametrize(

@@ -31,5 +31,13 @@ def test_an_error_survives_the_way_from_another_process(kind: type[AitaxError]) 
     assert vars(again) == vars(error)
 
 
+@pytest.mark.parametrize("kind", ERRORS)
+def test_no_message_holds_a_secret_of_an_address(kind: type[AitaxError]) -> None:
+    address = "s3://KEY:SECRET@bucket/root"
+    error = MissingArtifactError("train", address) if kind is MissingArtifactError else kind(f"{address}: no")
+    assert "s3://***@bucket/root" in str(error)
+    assert "SECRET" not in f"{error!r} {vars(error)} {pickle.dumps(error)!r}"
+
+
 def test_a_missing_artifact_names_the_command_that_makes_it() -> None:
     assert "run `aitax train --root s3://b/x` first" in str(MissingArtifactError("train", "s3://b/x"))

@@ -9,7 +9,7 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
-from aitax_ray import pipeline
+from aitax_ray import pipeline, workspace
 from aitax_ray.demo.demo import served_world
 from aitax_ray.demo.species import SPECIES
 from aitax_ray.demo.world import num_photos, unseen_photo
@@ -17,6 +17,7 @@ from aitax_ray.errors import SettingsError
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import FOLDERS, Workspace
 from tests.commands import TIMEOUT_S, Ran, run, running
+from tests.private import assert_nothing_private
 
 FLOOR = 0.9  # top-1 on the test split of the demo's world
 
@@ -88,6 +89,18 @@ def test_nothing_is_lost_between_archive_and_split(built: Built) -> None:
     assert download.reasons == {"not_found": download.counts["failed"]}
     kept = sum(split.counts[side] for side in ("train", "val", "test"))
     assert kept + sum(split.reasons.values()) == download.counts["ok"]
+
+
+def test_nothing_to_be_published_names_a_place_on_this_machine(built: Built) -> None:
+    public = (
+        workspace.DATA_CARD,
+        workspace.DATA_CARD_JSON,
+        workspace.CROISSANT,
+        workspace.ATTRIBUTION,
+        workspace.ENGINES,
+    )
+    for path in (*public, "evaluation/report.html"):
+        assert_nothing_private(built.root / path, [str(built.root.parent), str(Path(__file__).parents[1]), "file:/"])
 
 
 def test_report_page_and_curves_are_there_to_look_at(built: Built) -> None:

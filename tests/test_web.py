@@ -6,7 +6,15 @@ import duckdb
 import pytest
 
 from aitax_ray import web
-from aitax_ray.web import host_of, host_sql, retry_after_s, web_address
+from aitax_ray.web import (
+    hide_secrets,
+    hide_secrets_in,
+    host_of,
+    host_sql,
+    publish_address,
+    retry_after_s,
+    web_address,
+)
 
 HOSTS = {
     "https://example.org/a.jpg": "example.org",
@@ -44,6 +52,71 @@ def test_the_host_is_the_same_in_python_and_in_duckdb(url: str, host: str) -> No
 )
 def test_an_address_for_strangers_leads_to_the_web_and_holds_no_secret(address: str, shown: str) -> None:
     assert web_address(address) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("s3://KEY:SECRET@bucket/frogs", "s3://***@bucket/frogs"),
+        ("s3://KEY:SEC/RE+T=@bucket/a", "s3://***@bucket/a"),
+        ("s3://KEY:SEC?RE#T@bucket/a", "s3://***@bucket/a"),
+        ("S3://KEY@bucket", "S3://***@bucket"),
+        ("https://token@x.org/a", "https://***@x.org/a"),
+        ("https://me:p@ss:word@x.org", "https://***@x.org"),
+        ("https://me:o'hara@x.org", "https://***@x.org"),
+        ("abfss://container@account.example/a", "abfss://container@account.example/a"),
+        ("abfss://account:SECRET@container/a", "abfss://***@container/a"),
+        ("s3:/KEY:SECRET@bucket/a", "s3:/***@bucket/a"),  # what pathlib makes of it
+        ("/work/s3:/KEY:SECRET@bucket", "/work/s3:/***@bucket"),
+        ("https://x.org:8080/@ann/1.jpg", "https://x.org:8080/@ann/1.jpg"),
+        ("s3://bucket/a b@c", "s3://bucket/a b@c"),
+        ("no address: me@x.org", "no address: me@x.org"),
+        ("'s3://K:S@a' and (https://m:p@b/c)", "'s3://***@a' and (https://***@b/c)"),
+        ('{"a":"s3://bucket","b":"me@x.org"}', '{"a":"s3://bucket","b":"me@x.org"}'),
+        ("https://x.org/a?id=1&size=2#top", "https://x.org/a?id=1&size=2#top"),
+        *(
+            (f"https://x.org/a?b=1&{name}=S%2Fe+c&c=2", f"https://x.org/a?b=1&{name}=***&c=2")
+            for name in (
+                "X-Amz-Signature", "X-Amz-Credential", "X-Amz-Security-Token", "X-Goog-Signature", "AWSAccessKeyId",
+                "Signature", "sig", "token", "access_token", "api_key", "apikey", "subscription-key", "password",
+                "client_secret", "JSESSIONID", "Policy", "X%2DAmz%2DSignature",
+            )
+        ),
+        ("https://x.org/a;jsessionid=S?b=1", "https://x.org/a;jsessionid=***"),
+        ("https://x.org/#access_token=S", "https://x.org/#access_token=***"),
+        ("https://x.org/a?key=AIzaSyA1234567890abc", "https://x.org/a?key=***"),
+        ("https://x.org/a?key=frogs/1.jpg", "https://x.org/a?key=frogs/1.jpg"),
+        ("https://x.org/a?author=Ann&design=2", "https://x.org/a?author=Ann&design=2"),
+        ("https://x.org/a?next=https%3A%2F%2Fme%3Apw%40y.org", "https://x.org/a?next=***"),
+        ("https://x.org/a?next=https%3A%2F%2Fy.org", "https://x.org/a?next=https%3A%2F%2Fy.org"),
+    ],
+)  # fmt: skip
+def test_a_text_is_shown_without_users_passwords_and_keys(text: str, shown: str) -> None:
+    assert hide_secrets(text) == shown
+    assert hide_secrets(shown) == shown
+
+
+def test_of_data_only_addresses_are_changed() -> None:
+    data = {"root": "s3://K:S@b", "photos": "/home/a?token=b", "several": ("s3://K:S@b", 1), "none": None}
+    shown = {"root": "s3://***@b", "photos": "/home/a?token=b", "several": ["s3://***@b", 1], "none": None}
+    assert hide_secrets_in(data) == shown
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("/home/ann/frogs.zip", "frogs.zip"),
+        ("/home/ann/frogs/", "frogs"),
+        ("FILE:///home/ann/frogs.zip", "frogs.zip"),
+        ("file:/home/ann/frogs.zip", "frogs.zip"),
+        ("zip://a.csv::file:///home/ann/frogs.zip", "frogs.zip"),
+        ("s3://K:S@bucket/frogs.zip", "s3://***@bucket/frogs.zip"),
+        ("http://[bad", "http://[bad"),
+        ("10.15468/dl.abc", "dl.abc"),
+    ],
+)
+def test_an_address_for_strangers_names_no_place_on_this_machine(address: str, shown: str) -> None:
+    assert publish_address(address) == shown
 
 
 def test_retry_after_is_a_number_or_a_date_or_unreadable() -> None:

@@ -4,13 +4,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+import pyarrow as pa
+import pyarrow.fs as pafs
 import pytest
 
-from aitax_ray import __version__
+from aitax_ray import __version__, schemas, storage
+from aitax_ray import workspace as names
+from aitax_ray.dataset.settings import SplitSettings
+from aitax_ray.dataset.split import split
 from aitax_ray.errors import MissingArtifactError, StaleArtifactError, StorageError
+from aitax_ray.manifest.manifest import manifest
+from aitax_ray.manifest.settings import ManifestSettings
 from aitax_ray.settings import HOW, StageSettings
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import FOLDERS, Outcome, StageReport, Workspace
+from tests.blank import blank_row
+from tests.fake_gbif import Answer
+from tests.gbif_download import archive_files, occurrence, write_zip
+from tests.gbif_download import photo as listed_photo
+from tests.gbif_server import Server
+from tests.private import assert_nothing_private
 
 STAGE, READS = "split", ("download",)
 
@@ -445,3 +458,53 @@ def test_an_input_made_from_something_older_is_refused_with_the_command_to_run(t
     write("manifest", "manifest/taxa.parquet", b"another")
     with pytest.raises(StaleArtifactError, match="`download` was made from an earlier `manifest`: run `aitax download"):
         ws.run("train", settings, ("manifest", "download", "split"), Outcome)
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder that stands for every root in S3."""
+    opened = pafs.LocalFileSystem(), str(tmp_path / "bucket")
+    monkeypatch.setattr(storage, "_open_filesystem", lambda root: opened)
+    return tmp_path / "bucket"
+
+
+def store_photographs(ws: Workspace) -> None:
+    """Make `download` complete with every photograph of the manifest."""
+
+    def work() -> Outcome:
+        media = ws.storage.read_table(names.MEDIA, ["image_id", "gbif_id", "species_key"]).to_pylist()
+        known = {"width": 400, "height": 300, "jpeg": b"", "contrast": 40.0, "phash": None}
+        rows = [blank_row(schemas.IMAGES, **row, **known) for row in media]
+        ws.storage.write_table(f"{names.IMAGES}/0.parquet", pa.Table.from_pylist(rows, schemas.IMAGES))
+        return Outcome()
+
+    ws.run("download", StageSettings(root=ws.root), ("manifest",), work)
+
+
+def test_no_artifact_of_a_build_holds_a_secret_of_its_addresses(
+    bucket: Path, server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "aitax_ray")
+    frogs = [occurrence(str(number), str(11 + number % 2)) for number in range(40)]
+    media = [listed_photo(str(number), f"http://a.org/{number}.jpg") for number in range(40)]
+    server.routes["/frogs.zip"] = Answer(write_zip(tmp_path / "frogs.zip", archive_files(frogs, media)).read_bytes())
+    root = "s3://AKIAKEY:s3cr3t/key@bucket/root"
+    archive = f"{server.url}/frogs.zip?X-Amz-Credential=cr3d&X-Amz-Signature=s1gnature"
+    manifest(ManifestSettings(root=root, archive=archive))
+    store_photographs(Workspace(root))
+    split(SplitSettings(root=root))
+    secrets = ["AKIAKEY", "s3cr3t", "cr3d", "s1gnature"]
+    assert_nothing_private(bucket, secrets)
+    assert [secret for secret in secrets if secret in caplog.text] == []
+    report = Workspace(root).require("split")
+    assert report.settings["root"] == "s3://***@bucket/root"
+    for path in (names.DATA_CARD, names.DATA_CARD_JSON, names.CROISSANT, names.ATTRIBUTION):
+        assert_nothing_private(bucket / path, [str(tmp_path)])
+
+
+def test_another_key_to_the_same_root_makes_nothing_stale(bucket: Path) -> None:
+    old, new = (Workspace(f"s3://KEY:{secret}@bucket/root") for secret in ("old", "new"))
+    download(old)
+    again = Work(new.storage)
+    assert run(old, Work(old.storage)) == run(new, again)
+    assert again.runs == 0

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from aitax_ray import __version__, workspace
 from aitax_ray.dataset.attribution import UUID, require_split
 from aitax_ray.errors import DataError, SettingsError
+from aitax_ray.web import hide_secrets
 from aitax_ray.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ def _datasets(query: dict[str, Any], keys: list[str]) -> str:
 
 def _how(root: str, body: dict[str, Any], source_url: str | None) -> str:
     url = source_url or "URL"
-    make = f"aitax cite --root {shlex.quote(root)} --source-url {shlex.quote(url)} --json > {BODY}"
+    make = f"aitax cite --root {shlex.quote(hide_secrets(root))} --source-url {shlex.quote(url)} --json > {BODY}"
     send = f"-sS -X POST -H 'Content-Type: application/json' --data-binary @{BODY} {ADDRESS}"
     missing = "" if source_url else f"\n\nGBIF needs a sourceUrl: give --source-url, {WHAT_URL}."
     return f"""\

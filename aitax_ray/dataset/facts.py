@@ -14,7 +14,7 @@ from aitax_ray import schemas, workspace
 from aitax_ray.dataset.knows import FEW, knows
 from aitax_ray.dataset.reasons import CONFLICT, EXACT_DUPLICATE, NEAR_DUPLICATE, NOT_IN_MANIFEST, REASONS
 from aitax_ray.licenses import UNKNOWN, is_admitted
-from aitax_ray.web import host_sql
+from aitax_ray.web import hide_secrets_in, host_sql, publish_address
 from aitax_ray.workspace import Outcome, Workspace
 
 if TYPE_CHECKING:
@@ -352,11 +352,15 @@ def _settings(ws: Workspace, settings: dict[str, Any]) -> dict[str, dict[str, An
 
 def _public(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings without what is nobody else's business."""
-    told = {name: value for name, value in settings.items() if name not in PRIVATE}
+    shown = {name: hide_secrets_in(value) for name, value in settings.items() if name not in PRIVATE}
     return {
-        name: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
-        for name, value in told.items()
+        name: publish_address(value) if isinstance(value, str) and _is_address(value) else value
+        for name, value in shown.items()
     }
+
+
+def _is_address(text: str) -> bool:
+    return "://" in text or Path(text).is_absolute()
 
 
 def by_number(reasons: dict[str, int]) -> list[tuple[str, int]]:
