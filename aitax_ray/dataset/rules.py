@@ -21,16 +21,23 @@ class Rule:
     """A photograph is left out for `reason` when all that the rule says applies."""
 
     reason: str
-    hosts: tuple[str, ...] = ()  # of its URL; with all below them
+    urls: tuple[str, ...] = ()  # hosts, with all below them, each with the beginning of a path if any
     words: str = ""  # in its title or description: a regular expression for one or several
     below_contrast: float = 0.0  # see schemas.IMAGES
     is_small: bool = False  # its longer side is below the limit
 
 
 RULES = (
-    Rule(BOOK_PAGE, hosts=("archive.org", "biodiversitylibrary.org", "babel.hathitrust.org", "gallica.bnf.fr")),
+    # archive.org keeps copies of anything. Only its servers of book pages, by their ways to a page, show that.
+    Rule(
+        BOOK_PAGE,
+        urls=(
+            "archive.org/(?:download/[^/]+/page/|BookReader/)",
+            "biodiversitylibrary.org/(?:page|pageimage|pagethumb|api)", "babel.hathitrust.org/cgi/imgsrv", "gallica.bnf.fr/ark:",
+        ),
+    ),
     Rule(BOOK_PAGE, words=r"(book|ledger|catalogue|catalog|register|notebook) pages?|field ?(notes|notebook|book)s?"),
-    Rule(SONOGRAM, hosts=("xeno-canto.org",)),
+    Rule(SONOGRAM, urls=("xeno-canto.org/",)),
     Rule(SONOGRAM, words=r"sonogram(me)?s?|spectrogram(me)?s?|oscillogram(me)?s?"),
     Rule(THUMBNAIL, is_small=True),
     Rule(NEAR_UNIFORM, below_contrast=3.0),
@@ -61,9 +68,10 @@ def _applies(rule: Rule, min_side: int) -> "pl.Expr":
     import polars as pl
 
     conditions = []
-    if rule.hosts:
-        names = "|".join(host.replace(".", r"\.") for host in rule.hosts)
-        conditions.append(pl.col("url").str.contains(rf"^(?i)https?://(?:[^/?#@]*\.)?(?:{names})(?:[:/?#]|$)"))
+    if rule.urls:
+        places = [url.partition("/") for url in rule.urls]
+        where = "|".join(rf"{host.replace('.', chr(92) + '.')}(?::\d*)?/{path}" for host, _, path in places)
+        conditions.append(pl.col("url").str.contains(rf"^(?i)https?://(?:[^/?#]*@)?(?:[^/?#@]*\.)?(?:{where})"))
     if rule.words:
         of = r"(?:(?:image|photo|photograph|picture|scan|detail|close-?up)s? of )?(?:the |an? )?"
         pattern = rf"^(?i)\W*{of}(?:\w+ )?(?:{rule.words})(?:\W*$|\s+(?:of|by)\b)"

@@ -37,9 +37,7 @@ def read_split_file(path: Path) -> "pl.DataFrame":
             f"--split-file {path} has the columns {', '.join(rows.columns)}: "
             f"it needs `split` and one of {', '.join(KEYS)}"
         )
-    # Ids with a gap somewhere come as 1.0, 2.0, ... from programs that have no whole numbers with gaps.
-    whole = pl.col(key).cast(pl.Int64, strict=False) if rows.schema[key].is_float() else pl.col(key)
-    rows = rows.select(whole.cast(pl.String).str.strip_chars(), pl.col("split").cast(pl.String).str.strip_chars())
+    rows = rows.select(_as_id(rows[key]), pl.col("split").cast(pl.String).str.strip_chars())
     without = rows.filter(pl.col(key).fill_null("") == "").height
     if without:
         raise SettingsError(f"--split-file {path}: {without:,} rows have no {key}")
@@ -54,3 +52,21 @@ def read_split_file(path: Path) -> "pl.DataFrame":
     if len(twice):
         raise SettingsError(f"--split-file {path}: {key} {twice[0]} is on two sides")
     return rows
+
+
+def _as_id(values: "pl.Series") -> "pl.Series":
+    """Give keys as text, and whole numbers without the ".0" or the exponent of table programs.
+
+    Programs that have no whole numbers with gaps write 1.0, 2.0, ... where one key is missing, in CSV as in Parquet.
+    """
+    import polars as pl
+
+    texts = values.cast(pl.String).str.strip_chars() if not values.dtype.is_float() else values.cast(pl.String)
+    looks_whole = texts.str.contains(r"^\d+\.0*$|^\d(\.\d+)?[eE]\+?\d{1,2}$")
+    numbers = texts.cast(pl.Float64, strict=False)
+    # Above 2**53 a float no longer tells one whole number from the next.
+    is_whole = looks_whole & (numbers == numbers.floor()) & (numbers < 2**53)
+    whole = numbers.set(~is_whole.fill_null(value=False), None).cast(pl.Int64, strict=False).cast(pl.String)
+    return pl.DataFrame({"text": texts, "whole": whole}).select(pl.coalesce("whole", "text").alias(values.name))[
+        values.name
+    ]

@@ -30,17 +30,23 @@ def urls(*urls: str) -> list[dict[str, Any]]:
 EXAMPLES: list[tuple[list[dict[str, Any]], list[dict[str, Any]]]] = [
     (
         urls(
-            "https://archive.org/download/x/page_1.jpg",
-            "http://IA800.us.archive.org:80/1.jpg",
+            "https://archive.org/download/x/page/n7.jpg",
+            "http://IA800.us.archive.org:80/BookReader/BookReaderImages.php?zip=/1/items/x/x_jp2.zip",
             "https://www.biodiversitylibrary.org/pageimage/1",
+            "https://babel.hathitrust.org/cgi/imgsrv/image?id=1",
+            "https://gallica.bnf.fr/ark:/12148/btv1b8449691v/f1.highres",
         ),
-        urls("https://notarchive.org/1.jpg", "https://a.org/?from=https://archive.org/1"),
+        urls(
+            "https://web.archive.org/web/2019im_/http://museum.example/frog.jpg",
+            "https://archive.org/download/frogs-2019/frog1.jpg", "https://notarchive.org/BookReader/1.jpg",
+            "https://a.org/?from=https://archive.org/BookReader/1", "https://archive.org/download/frogs/page_1.jpg",
+        ),
     ),
     (
         titles("Ledger page", "Scan of the field notes.", "Fieldbook", "Field notes of 1931"),
         titles("Page 3", "Copied from the field notes of 1931", "Field notes: seen at 10 am", "Found in field book"),
     ),
-    (urls("https://xeno-canto.org/sounds/uploaded/1-ffts.png"), urls("https://a.org/xeno-canto.org")),
+    (urls("https://xeno-canto.org/sounds/uploaded/1-ffts.png"), urls("https://a.org/xeno-canto.org/")),
     (titles("Song sonogram", "Spectrogram of XC1"), titles("Turdus merula, singing", "Turdus merula with sonogram")),
     ([{"width": 100, "height": 75}, {"width": 16, "height": 127}], [{"width": 128, "height": 20}]),
     ([{"contrast": 2.9}, {"contrast": 0.0}], [{"contrast": 3.0}, {"contrast": None}]),

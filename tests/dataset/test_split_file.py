@@ -48,7 +48,31 @@ def test_what_is_no_split_is_refused_with_the_reason(tmp_path: Path, text: str, 
         read_split_file(tmp_path / "a.csv")
 
 
-def test_ids_that_came_as_numbers_with_gaps_are_ids(tmp_path: Path) -> None:
-    frame = pl.DataFrame({"gbif_id": [4000000119.0, 7.0], "split": ["train", "test"]})
+@pytest.mark.parametrize(
+    ("written", "key"),
+    [
+        ("10000000001.0", "10000000001"),
+        (" 7.0 ", "7"),
+        ("7.", "7"),
+        ("4.000000119e9", "4000000119"),
+        ("4E+09", "4000000000"),
+        ("4000000119", "4000000119"),
+        ("7.5", "7.5"),
+        ("007", "007"),
+        ("9007199254740993.0", "9007199254740993.0"),  # beyond 2**53: which number it was is lost
+        ("12e4567", "12e4567"),
+        ("7K3", "7K3"),
+    ],
+)
+def test_a_key_that_went_through_a_table_program_is_the_key(tmp_path: Path, written: str, key: str) -> None:
+    (tmp_path / "a.csv").write_text(f"gbif_id,split\n{written},train\n", "utf-8")
+    assert read_split_file(tmp_path / "a.csv").rows() == [(key, "train")]
+
+
+def test_the_same_key_in_csv_and_in_parquet_is_one_key(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"gbif_id": [4000000119.0, 7.0, 10000000001.0], "split": ["train", "test", "val"]})
     frame.write_parquet(tmp_path / "a.parquet")
-    assert sorted(read_split_file(tmp_path / "a.parquet").rows()) == [("4000000119", "train"), ("7", "test")]
+    frame.write_csv(tmp_path / "a.csv")
+    expected = [("10000000001", "val"), ("4000000119", "train"), ("7", "test")]
+    assert sorted(read_split_file(tmp_path / "a.parquet").rows()) == expected
+    assert sorted(read_split_file(tmp_path / "a.csv").rows()) == expected

@@ -1,0 +1,31 @@
+"""Dates of events as Darwin Core writes them: ISO 8601, a moment or an interval (dwc:eventDate)."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_DAY = r"\d{4}-\d\d-\d\d"
+
+
+def one_day(event_date: "pl.Expr") -> "pl.Expr":
+    """Give the day of an event as YYYY-MM-DD, null where the event is not known to be within one day.
+
+    GBIF writes many dates as intervals since 2023. The end of an interval may leave out what it shares with the begin
+    (ISO 8601-1, 5.5.2.4): "2023-05-01T10:00/12:00", "2023-05-01/01". A duration counts only if it is "P1D" from a day.
+    """
+    import polars as pl
+
+    begin = event_date.str.extract(rf"^\s*({_DAY})(?:[T ][^/]*)?\s*(?:/.*)?$")
+    has_time = event_date.str.contains(rf"^\s*{_DAY}[T ]")
+    end = event_date.str.extract(r"/\s*(.*?)\s*$")
+    is_clock = end.str.contains(r"^T?\d\d:?\d\d(?:\D.*|\d\d.*)?$") & ~end.str.contains(r"^\d\d-\d\d(?:\D|$)|^\d{4}-")
+    is_same_day = pl.any_horizontal(
+        end.is_null(),
+        end.str.extract(rf"^({_DAY})(?:[T ].*)?$") == begin,
+        end.str.extract(r"^(\d\d-\d\d)(?:[T ].*)?$") == begin.str.slice(5),
+        ~has_time & (end.str.extract(r"^(\d\d)(?:[T ].*)?$") == begin.str.slice(8)),
+        ~has_time & (end == "P1D"),
+        has_time & (is_clock | end.str.contains(r"^T?\d\d(?:Z|[+-]\d\d:?\d\d)?$")),
+    )
+    return pl.when(is_same_day).then(begin)
