@@ -1,53 +1,55 @@
-"""What is read from GBIF's answers, checked: one of another shape is GBIF's mistake, and is told in a sentence."""
+"""Check GBIF's answers while they are read: one of another shape is an error that says what was found."""
 
 from typing import Any
 
 from aitax_ray.errors import GbifError
+from aitax_ray.text import escape_controls
 
-SHOWN = 200  # characters of a reason
+MAX_REASON = 200  # characters
+MAX_VALUE = 60
 
 
 def describe(status: int, body: Any) -> str:
-    """An answer in a few words: its status, and the reason where it gives one as plain text."""
-    text = " ".join(body.split())[:SHOWN] if isinstance(body, str) else ""
-    return f"{status} ({text})" if text else str(status)
+    """Describe an answer that says no: its status, and its reason where the body is plain text."""
+    reason = escape_controls(" ".join(body.split()))[:MAX_REASON] if isinstance(body, str) else ""
+    return f"{status} ({reason})" if reason else str(status)
 
 
 def read_count(body: dict[str, Any], name: str) -> int:
-    """A count, 0 where there is none. Raises GbifError when it is no number."""
+    """Read a count, 0 where there is none. Raises GbifError when it is no whole number."""
     value = body.get(name)
     if value is None:
         return 0
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise _strange(name, value, "a number")
+        raise _wrong_type(name, value, "a number")
     return value
 
 
 def read_text(body: dict[str, Any], name: str) -> str:
-    """A text, "" where there is none. Raises GbifError when it is something else."""
+    """Read a text, "" where there is none. Raises GbifError when it is something else."""
     value = body.get(name)
     if value is not None and not isinstance(value, str):
-        raise _strange(name, value, "a text")
+        raise _wrong_type(name, value, "a text")
     return value or ""
 
 
 def read_object(body: dict[str, Any], name: str) -> dict[str, Any]:
-    """An object within another, {} where there is none. Raises GbifError when it is something else."""
+    """Read an object, {} where there is none. Raises GbifError when it is something else."""
     value = body.get(name)
     if value is not None and not isinstance(value, dict):
-        raise _strange(name, value, "an object")
+        raise _wrong_type(name, value, "an object")
     return value or {}
 
 
 def read_objects(body: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    """A list of objects, [] where there is none. Raises GbifError when it is something else."""
+    """Read a list of objects, [] where there is none. Raises GbifError when it is something else."""
     value = body.get(name)
     if value is not None and not (isinstance(value, list) and all(isinstance(entry, dict) for entry in value)):
-        raise _strange(name, value, "a list of objects")
+        raise _wrong_type(name, value, "a list of objects")
     return value or []
 
 
-def _strange(name: str, value: Any, wanted: str) -> GbifError:
+def _wrong_type(name: str, value: Any, expected: str) -> GbifError:
     shown = repr(value)
-    shown = shown if len(shown) <= 60 else f"{shown[:60]}..."
-    return GbifError(f"GBIF answers with {name} {shown}, not {wanted}: check --gbif-url, or try later")
+    shown = shown if len(shown) <= MAX_VALUE else f"{shown[:MAX_VALUE]}..."
+    return GbifError(f"GBIF answers with {name} {shown}, not {expected}: check --gbif-url, or try later")

@@ -1,4 +1,4 @@
-"""An HTTP client with manners: says who it is, waits when told to, tries again a bounded number of times."""
+"""An HTTP client for GBIF: it says who it is, waits when the host asks it to, and tries a bounded number of times."""
 
 import json
 import logging
@@ -18,15 +18,16 @@ log = logging.getLogger(__name__)
 
 TRIES = 6
 FIRST_WAIT_S = 1.0  # then 2, 4, 8, 16
-MAX_WAIT_S = 120.0  # the longest Retry-After that is obeyed by waiting, not by giving up
-MAX_BYTES = 64 * 2**20  # of an answer that is read whole; GBIF's largest, a page of 300 occurrences, takes a few MB
-MAX_READ_S = 300.0  # for reading it: a host that sends a byte a minute never times out otherwise
-AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+MAX_WAIT_S = 120.0  # after a longer Retry-After the run ends
+MAX_BYTES = 64 * 2**20  # of an answer that is read into memory; a page of 300 occurrences takes a few MB
+MAX_READ_S = 300.0  # for reading it: a host that sends a byte a minute never reaches the timeout
+MAX_REDIRECTS = 10
+LATER = frozenset({408, 425, 429, 500, 502, 503, 504})  # statuses after which the same request may succeed
 NOT_TAKEN = frozenset({425, 429, 503})  # with a Retry-After these say that the host has done nothing yet
 
 
 class Client:
-    """One connection pool, used by one thread. `sleep` is there for tests."""
+    """A pool of connections for one thread. Tests pass their own `sleep`."""
 
     def __init__(
         self, contact: str = "", *, sleep: Callable[[float], None] = time.sleep, timeout_s: float = 60.0
@@ -35,7 +36,7 @@ class Client:
         # Archives are compressed already, and a Range counts the bytes as they are stored.
         headers = {"User-Agent": agent, "Accept-Encoding": "identity"}
         self.sleep = sleep
-        self.http = httpx.Client(headers=headers, timeout=timeout_s, follow_redirects=True)
+        self.http = httpx.Client(headers=headers, timeout=timeout_s)
 
     def __enter__(self) -> "Client":
         return self
@@ -56,17 +57,16 @@ class Client:
     ) -> httpx.Response:
         """Send a GET, or `post` as JSON, and return the answer with its body unread; the caller closes it.
 
-        `auth`, a user and a password, goes to the host of `url` only. What is not `repeatable` is sent again only when
-        the host has surely not taken it; else any status may come back, but those that say "later". Raises GbifError
-        when the host stays silent, keeps saying "later", or asks for more patience than MAX_WAIT_S.
+        `auth`, a user and a password, goes to the host of `url` only. Statuses that say "later" are waited for. With
+        `repeatable` False the request is sent again only when the host has surely not taken it, and such a status may
+        come back. Raises GbifError when the host stays silent, keeps saying "later", or asks to wait for longer than
+        MAX_WAIT_S.
         """
-        method = "GET" if post is None else "POST"
         host = _host(url)
         for attempt in range(TRIES):
             wait = self.pause_s(attempt)
             try:
-                request = self.http.build_request(method, url, headers=headers, json=post)
-                response = self.http.send(request, stream=True, auth=auth)
+                response = self._send(url, headers, post, auth)
             except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
                 raise GbifError(f"{url} cannot be opened ({error}): check the address") from error
             except httpx.TransportError as error:
@@ -75,8 +75,8 @@ class Client:
                     raise GbifError(f"{host} {problem}: look on gbif.org whether it took the request") from error
             else:
                 asked = retry_after_s(response.headers.get("Retry-After", ""))
-                not_taken = response.status_code in NOT_TAKEN and asked is not None
-                if response.status_code not in AGAIN or not (repeatable or not_taken):
+                is_not_taken = response.status_code in NOT_TAKEN and asked is not None
+                if response.status_code not in LATER or not (repeatable or is_not_taken):
                     return response
                 problem = f"answers {response.status_code} {response.reason_phrase}"
                 response.close()
@@ -90,10 +90,24 @@ class Client:
             f"{host} {problem}, {TRIES} times: check the network and the address, then run the same command again"
         )
 
-    def json(self, url: str, post: Any = None) -> tuple[int, Any]:
-        """The status and the decoded body of a JSON answer (to `post`, sent as JSON); the text of a 4xx without JSON.
+    def _send(
+        self, url: str, headers: Mapping[str, str] | None, post: Any, auth: tuple[str, str] | None
+    ) -> httpx.Response:
+        """Send a request once and follow redirects, without reading the bodies that come with them."""
+        request = self.http.build_request("GET" if post is None else "POST", url, headers=headers, json=post)
+        response = self.http.send(request, stream=True, auth=auth)
+        for _ in range(MAX_REDIRECTS):
+            if response.next_request is None:
+                return response
+            response.close()
+            response = self.http.send(response.next_request, stream=True)
+        response.close()
+        raise httpx.TooManyRedirects(f"more than {MAX_REDIRECTS} redirects")
 
-        Raises GbifError when the host does not answer properly.
+    def json(self, url: str, post: Any = None) -> tuple[int, Any]:
+        """Ask for JSON; return the status and the decoded body, or the body as text where a 4xx has no JSON.
+
+        With `post` it is sent as JSON. Raises GbifError when the host does not answer as it should.
         """
         for attempt in range(TRIES):
             response = self.open(url, post=post)
@@ -113,12 +127,12 @@ class Client:
 
     @staticmethod
     def pause_s(attempt: int) -> float:
-        """How long to wait after the attempt of that number, in seconds."""
+        """Seconds to wait after the attempt of that number."""
         return float(FIRST_WAIT_S * 2**attempt)
 
 
 def read(response: httpx.Response) -> bytes:
-    """The body of an answer. Raises GbifError when it has no end, httpx.RequestError when it breaks off."""
+    """Read a body. Raises GbifError when it is too long or too slow, httpx.RequestError when it breaks off."""
     body, until = bytearray(), time.monotonic() + MAX_READ_S
     for chunk in response.iter_bytes():
         body += chunk

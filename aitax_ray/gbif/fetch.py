@@ -84,7 +84,7 @@ def _fill(client: Client, url: str, part: Path, size: int, max_bytes: int) -> bo
                     failures += 1
                     continue
                 if status not in (200, 206):
-                    raise GbifError(f"{shown} answers {status}: check that it is still there")
+                    raise GbifError(f"{shown} answers {status} {response.reason_phrase}: check that it is still there")
                 begin = have if status == 206 else 0
                 total = _total(response, begin) or size
                 if total > max_bytes:

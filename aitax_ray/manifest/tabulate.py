@@ -37,7 +37,10 @@ log = logging.getLogger(__name__)
 
 ENGLISH = "eng"
 UNMATCHED = "manifest/unmatched_names.json"
-VERNACULAR_NAMES_MISSING = "vernacular_names_missing"  # species for which GBIF did not answer, among the counts
+# Counts of what GBIF did not give; they stand in the report where they are not 0.
+NAMES_UNMATCHED = "names_unmatched"  # of --names
+OCCURRENCES_UNREACHABLE = "occurrences_unreachable"  # by its search
+VERNACULAR_NAMES_MISSING = "vernacular_names_missing"  # species for which it did not answer
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,11 @@ def tabulate(storage: Storage, settings: "ManifestSettings") -> Outcome:
         storage.upload(found.folder / "media", workspace.MEDIA)
         storage.upload(tables, workspace.DROPPED.rsplit("/", 1)[0])
         storage.write_table(workspace.TAXA, _to_arrow(told, schemas.TAXA))
+        missing = {
+            NAMES_UNMATCHED: len(storage.read_json(UNMATCHED)) if settings.names else 0,
+            OCCURRENCES_UNREACHABLE: found.origin.beyond_reach,
+            VERNACULAR_NAMES_MISSING: num_unnamed,
+        }
         outcome = Outcome(
             counts={
                 "rows_read": found.counts.total(),
@@ -86,7 +94,7 @@ def tabulate(storage: Storage, settings: "ManifestSettings") -> Outcome:
                 "occurrences": num_occurrences,
                 "hosts": len(found.hosts),
             }
-            | ({VERNACULAR_NAMES_MISSING: num_unnamed} if num_unnamed else {}),
+            | {name: number for name, number in missing.items() if number},
             reasons={reason: n for reason, n in found.counts.most_common() if reason},
         )
         about = {

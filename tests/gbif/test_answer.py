@@ -23,7 +23,7 @@ def test_what_is_as_it_should_be_is_given() -> None:
 
 
 @pytest.mark.parametrize(
-    ("read", "value", "wanted"),
+    ("read", "value", "expected"),
     [
         *((read_count, value, "a number") for value in ("3", 3.5, -1, True, [3], float("nan"))),
         *((read_text, value, "a text") for value in (3, ["a"], {"a": 1})),
@@ -31,8 +31,8 @@ def test_what_is_as_it_should_be_is_given() -> None:
         *((read_objects, value, "a list of objects") for value in ("a", {}, [1], [{}, None])),
     ],
 )
-def test_what_is_of_another_kind_is_told_in_a_sentence(read: Any, value: Any, wanted: str) -> None:
-    with pytest.raises(GbifError, match=f"GBIF answers with count .*, not {wanted}: check --gbif-url, or try later"):
+def test_what_is_of_another_kind_is_told_in_a_sentence(read: Any, value: Any, expected: str) -> None:
+    with pytest.raises(GbifError, match=f"GBIF answers with count .*, not {expected}: check --gbif-url, or try later"):
         read({"count": value}, "count")
 
 
@@ -46,3 +46,4 @@ def test_a_status_comes_with_its_reason_where_there_is_one() -> None:
     assert describe(400, "Invalid\n range") == "400 (Invalid range)"
     assert describe(503, {"a": 1}) == describe(503, "") == "503"
     assert len(describe(400, "x" * 1000)) < 250
+    assert describe(400, "no\x1b[2J") == r"400 (no\x1b[2J)"

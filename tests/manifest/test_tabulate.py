@@ -14,7 +14,7 @@ from aitax_ray.manifest.manifest import manifest
 from aitax_ray.manifest.settings import ManifestSettings
 from aitax_ray.manifest.tabulate import UNMATCHED
 from aitax_ray.storage import Storage
-from tests.fake_gbif import BACKBONE, COL, DOI, KEY, Answer, Gbif
+from tests.fake_gbif import BACKBONE, COL, DOI, KEY, Answer, Gbif, as_json
 from tests.gbif_download import archive_files, meta_xml, occurrence, photo, write_folder, write_zip
 from tests.gbif_server import Server
 
@@ -69,7 +69,14 @@ def test_names_become_species_and_the_unmatched_are_listed(
 ) -> None:
     path = names_file(tmp_path, "Rana albicans", "Rana nigra", "Rana alba", "Rana", "Rana albaa")
     report = manifest(settings(names=path))
-    assert report.counts == {"rows_read": 3, "kept": 3, "species": 2, "occurrences": 3, "hosts": 1}
+    assert report.counts == {
+        "rows_read": 3,
+        "kept": 3,
+        "species": 2,
+        "occurrences": 3,
+        "hosts": 1,
+        "names_unmatched": 2,
+    }
     unmatched = Storage(root).read_json(UNMATCHED)
     assert [entry["name"] for entry in unmatched] == ["Rana", "Rana albaa"]
     assert unmatched[0]["answer"] == frogs.names["rana"]
@@ -92,6 +99,16 @@ def test_names_that_gbif_does_not_know_at_all_are_an_error(
     with pytest.raises(DataError, match=r"GBIF knows none of the 2 names in .*names\.txt: check their spelling"):
         manifest(settings(names=names_file(tmp_path, "Rana", "x")))
     assert len(Storage(root).read_json(UNMATCHED)) == 2
+
+
+def test_occurrences_that_the_search_does_not_give_are_counted(
+    server: Server, frogs: Gbif, settings: Settings, root: str, tmp_path: Path
+) -> None:
+    server.routes["/v1/occurrence/search"] = [as_json({"count": 7, "results": []}), None]
+    report = manifest(settings(names=names_file(tmp_path, "Rana alba")))
+    assert (report.counts["occurrences"], report.counts["occurrences_unreachable"]) == (2, 5)
+    assert "names_unmatched" not in report.counts
+    assert Storage(root).read_json(workspace.QUERY)["beyond_reach"] == 5
 
 
 def test_unmatched_names_do_not_outlive_the_names(
