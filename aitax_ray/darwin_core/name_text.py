@@ -6,61 +6,68 @@ import unicodedata
 
 MAX_ESCAPES = 3  # "&amp;lt;i&amp;gt;" was escaped twice
 _TAG = re.compile(r"</?(?:i|em|b|strong|u|span|font|sub|sup|small|p|br|a)\b[^<>]*>", re.IGNORECASE)
-_WRAPPED = re.compile(r"""(["'“„«‘*])(.*)["'”“»’*]""")
+_QUOTED = re.compile(r"""(["'“„«‘*])(.*)["'”“»’*]""")
 _QUOTED_GENUS = re.compile(r"""^["'](\w+)["'] """)
 _AROUND = " *~†"
 _APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼ`´ʹ′", "'"))
-_CAPITAL_MARK = re.compile(r"\b(?:Var|Subsp|Ssp|Forma|Cf|Aff|Sp|Spp)\.")
-# "Gardenia Ternifolia", "Drynaria Laurentii (Christ) Hieron": epithets, since no author is called so or cited so.
-_CAPITAL_EPITHET = re.compile(
-    r"^([^\W\d]+ )([A-Z][a-z]+(?:(?:ii|iae|ensis|ense|oides)\b|(?:ian|foli|flor|phyll|carp)(?:a|us|um)\b"
-    r"| ?\([^()\d]*\) ?[^\W\d(]))"
-)
-_KLEPTON = re.compile(
-    r"^(\w+) (?:syn)?kl(?:epton)?\.? (?=[a-z])"
-)  # "Pelophylax kl. esculentus", a hybrid that breeds on
-_ALBUM = re.compile(r"^(\w+ [a-eg-wyz]) (?=[a-z]{3})")  # "Polygonia c album" is c-album; x is a hybrid, f. a form
-_CAPITAL_LETTER = re.compile(r"^\w+ [A-Z](?=-[a-z]{3})")  # "Polygonia C-album"
-# Words that are authors' for sure: before a year, in brackets with a year, or shortened.
-_YEAR = r"(?=,? \(?(?:1[5-9]|20)\d\d\b)"
-_BEFORE_YEAR = re.compile(rf"[^\W\d][\w'.-]*{_YEAR}")
-_THIRD_BEFORE_YEAR = re.compile(rf"^(\w+ [\w-]+ )(\w+{_YEAR})")
-_CODE = re.compile(r"\S+ \d+")
-_WITH_YEAR = re.compile(r"\([^()]*\d{4}\)")
+# What accents and ligatures stand for, apart from what Unicode decomposes.
 _LETTERS = str.maketrans(
     {"æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "oe", "Ø": "Oe", "ß": "ss", "ł": "l", "Ł": "L", "đ": "d"}
     | {"ð": "d", "þ": "th", "ı": "i", "'": "", ".": ""}
 )
+_CODE = re.compile(r"\S+ \d+")  # "OTU 123"
+_YEAR = r"(?=,? \(?(?:1[5-9]|20)\d\d\b)"
+_AUTHORS = re.compile(rf"\([^()]*\d{{4}}\)|[^\W\d][\w'.-]*{_YEAR}")  # in brackets with a year, or before a year
+_LATE_AUTHOR = re.compile(rf"^(\w+ [\w-]+ )(\w+{_YEAR})")  # "Rana temporaria linnaeus, 1758"
+# Endings that epithets have and authors do not, unless a year or another author follows.
+_LATIN_ENDING = (
+    r"(?:(?:ii|iae|ensis|ense|oides|(?:ian|foli|flor|phyll|carp)(?:a|us|um)"
+    r"|[a-z]{2}(?:aria|oria|atus|atum|icus|icum|alis|aris|escens|ifera|iferum|iformis|aceus|acea))\b"
+    rf"(?! ?[,&]|{_YEAR}))"
+)
+# Spellings that the parser reads otherwise than they are meant: what to look for, and which group gets small letters.
+_SMALL = (
+    re.compile(r"\b(Var|Subsp|Ssp|Forma|Cf|Aff|Sp|Spp)\."),
+    re.compile(rf"^[^\W\d]+ ([A-Z])[a-z]+{_LATIN_ENDING}"),  # "Gardenia Ternifolia"
+    re.compile(r"^[^\W\d]+ ([A-Z])[a-z]+ ?\([^()\d]*\) ?[^\W\d(]"),  # "Drynaria Laurenti (Christ) Hieron"
+    re.compile(r"^\w+ ([A-Z])-[a-z]{3}"),  # "Polygonia C-album"
+)
+_REPLACED = (
+    (re.compile(r"^(\w+ [a-eg-wyz]) (?=[a-z]{3})"), r"\1-"),  # "Polygonia c album"; x is a hybrid, f. a form
+    (re.compile(r"(?<=[a-z])[ -](?:arten)?(?:gruppe|aggregat|komplex)\b", re.IGNORECASE), " agg."),
+    (re.compile(r"(?<![xX×]) \([^()]* [xX×] [^()]*\)$"), ""),  # "Salix ×rubens (S. alba × S. fragilis)"
+    (re.compile(r"^(\w+) (?:syn)?kl(?:epton)?\.? (?=[a-z])"), r"\1 "),  # "Pelophylax kl. esculentus"
+)
 
 
 def clean(text: str) -> str:
-    """The text in NFKC, without markup and quotes around it, single blanks between its words."""
+    """Strip a text of markup, of quotes around it and of odd blanks; the rest is in Unicode's form NFKC."""
     for _ in range(MAX_ESCAPES):
         if text == (text := html.unescape(text)):
             break
     text = unicodedata.normalize("NFKC", _TAG.sub("", text).translate(_APOSTROPHES)).translate(_APOSTROPHES)
     text = text.replace("\u200b", " ").replace("\ufffd", "?")
-    text = "".join(" " if unicodedata.category(c) == "Cc" else c for c in text if unicodedata.category(c) != "Cf")
+    if not text.isprintable():
+        text = "".join(" " if unicodedata.category(c) == "Cc" else c for c in text if unicodedata.category(c) != "Cf")
     text = " ".join(text.replace("_", " ").split()).strip(_AROUND)
-    wrapped = _WRAPPED.fullmatch(text)
-    text = wrapped[2].strip() if wrapped and wrapped[1] not in wrapped[2] else text
+    quoted = _QUOTED.fullmatch(text)
+    text = quoted[2].strip() if quoted and quoted[1] not in quoted[2] else text
     return _QUOTED_GENUS.sub(r"\1 ", text)
 
 
-def restore_case(text: str) -> str:
-    """A name in capitals or small letters, as names are written: "RANA TEMPORARIA LINNAEUS, 1758", "rana temporaria".
+def repair(text: str) -> str:
+    """Spell a cleaned name so that GBIF's parser reads it as it is meant: "RANA TEMPORARIA LINNAEUS, 1758".
 
     A single word stays as it is: it may be a code or a word that is no name.
     """
     if " " in text and (text.isupper() or text.islower()) and not _CODE.fullmatch(text):
-        text = text.capitalize()
-        text = _WITH_YEAR.sub(lambda found: found[0].title(), text)
-        text = _BEFORE_YEAR.sub(lambda found: found[0].capitalize(), text)
-    text = _THIRD_BEFORE_YEAR.sub(lambda found: found[1] + found[2].capitalize(), text)
-    text = _CAPITAL_MARK.sub(lambda found: found[0].lower(), text)
-    text = _CAPITAL_EPITHET.sub(lambda found: found[1] + found[2][0].lower() + found[2][1:], text)
-    text = _CAPITAL_LETTER.sub(lambda found: found[0].capitalize(), text)
-    return _KLEPTON.sub(r"\1 ", _ALBUM.sub(r"\1-", text))
+        text = _AUTHORS.sub(lambda found: found[0].title(), text.capitalize())
+    text = _LATE_AUTHOR.sub(lambda found: found[1] + found[2].capitalize(), text)
+    for pattern in _SMALL:
+        text = pattern.sub(lambda found: found[0].replace(found[1], found[1].lower(), 1), text)
+    for pattern, replacement in _REPLACED:
+        text = pattern.sub(replacement, text)
+    return text
 
 
 def fold(word: str) -> str:
@@ -69,6 +76,8 @@ def fold(word: str) -> str:
     An umlaut becomes ae, oe or ue (ICN article 60.7, ICZN article 32.5.2.1), a diaeresis after a vowel is dropped,
     and so are accents, apostrophes and points.
     """
+    if word.isascii():
+        return word.translate(_LETTERS)
     found: list[str] = []
     for letter in unicodedata.normalize("NFC", word):
         decomposed = unicodedata.normalize("NFD", letter)

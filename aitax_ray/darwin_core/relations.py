@@ -68,7 +68,7 @@ NAME_TERMS: dict[str, Sequence[str]] = {
     "epithet": ("specificEpithet",),
     "infraspecific_epithet": ("infraspecificEpithet",),
     "family": ("family",),
-    "scientific_name": ("scientificName",),
+    "scientific_name": ("scientificName", "species", "verbatimScientificName"),
     "accepted_name": ("acceptedScientificName", "acceptedNameUsage"),
     "rank": ("taxonRank",),
 }
@@ -98,7 +98,7 @@ class LabelTerms:
 
 
 class NameLabel(NamedTuple):
-    """A label by name: its key, its name with authorship where the archive gives it, and its rank."""
+    """A label by name: its key, its name with authorship ("" if the archive does not give it) and its rank."""
 
     key: str
     scientific_name: str
@@ -207,9 +207,9 @@ def _with_keys(terms: LabelTerms) -> str:
 def _with_names(database: duckdb.DuckDBPyConnection, rows: str, labelling: Labelling) -> str:
     names = list(NAME_TERMS)
     found = database.execute(f"SELECT DISTINCT {', '.join(names)} FROM {rows}").fetchall()
-    told = [(*texts, *labelling.name_label(**dict(zip(names, texts, strict=True)))) for texts in found]
+    labels = [(*texts, *labelling.name_label(**dict(zip(names, texts, strict=True)))) for texts in found]
     schema = dict.fromkeys((*names, "key", "own_name", "own_rank"), pl.String)
-    database.register("named_frame", pl.DataFrame(told, schema=schema, orient="row"))
+    database.register("named_frame", pl.DataFrame(labels, schema=schema, orient="row"))
     database.execute("CREATE TABLE named AS FROM named_frame")
     return "named.key AS species_key, named.key AS name, named.own_name AS scientific_name, named.own_rank AS rank"
 

@@ -10,13 +10,14 @@ from functools import lru_cache
 
 import nameparser
 
-from aitax_ray.darwin_core.name_text import clean, fold, restore_case
+from aitax_ray.darwin_core.name_text import clean, fold, repair
 from aitax_ray.darwin_core.no_names import begins_no_name, is_no_epithet
 
 MAX_CHARS = 500  # a longer text is a description
 CACHED_NAMES = 1 << 14  # an archive says the same name in row after row
 SPECIES = "SPECIES"
 UNCERTAIN = frozenset({"GENERIC", "SPECIFIC"})  # parts that a "cf." or "?" makes doubtful, and the species with them
+STOP_WORD = "blacklisted epithet used"  # the parser's warning at "Rana the"
 _LATIN = re.compile(r"[A-Za-zÀ-ɏ]")
 _EPITHET = re.compile(r"[a-z]{2,}|([a-z\d]+-)+[a-z]{2,}")
 _DIGITS = re.compile(r"^(\d+)(?=[a-z])")
@@ -25,7 +26,7 @@ _DOUBTED = re.compile(r"\S*\?|\S+ \S*\?|.*\?\W*$")
 _AND = r"or|and|vel|oder|und|ou|et|y|eller|och|og|en"
 # "Larus argentatus/fuscus", "Rana or Bufo", "Rana alba L.; Rana nigra": no author stands right behind an epithet.
 _SEVERAL = re.compile(
-    rf"(?P<genus>[^\W\d]+)(?P<epithet> [^\W\dA-Z][^\WA-Z-]*)? ?(?:[/|&]| (?:{_AND}) )(?P<same> ?[a-z])?"
+    rf"(?P<genus>[^\W\d]+)(?P<epithet> [^\W\dA-Z][^\WA-Z-]*\.?)? ?(?:[/|&]| (?:{_AND}) )(?P<same> ?[a-z])?"
     r"|(?P<first>[^\W\d]+) .*[;,/|&] ?(?P=first) "
 )
 _CROSS = re.compile(r" [xX×+] ")
@@ -66,7 +67,7 @@ def read_name(text: str, rank: str = "") -> ScientificName:
         return ScientificName(is_doubtful=" " in text)
     if not _LATIN.match(letter):
         return ScientificName(canonical=text)  # in another script: a vernacular name
-    text = restore_case(text)
+    text = repair(text)
     if several := _SEVERAL.match(text):
         genus = several["genus"] if several["epithet"] and several["same"] else several["first"]
         return _genus(genus or "", is_doubtful=True)
@@ -167,9 +168,12 @@ def _parsed(parsed: nameparser.ParsedName, text: str) -> ScientificName:
     if not found.canonical or not epithet:
         return found
     species = f"{found.canonical} {epithet}"
+    if STOP_WORD in parsed.warnings:
+        return read_name(species) if parsed.infraspecific_epithet else found
     below = _epithet(parsed.infraspecific_epithet)
-    is_author = f" {parsed.infraspecific_epithet}." in text  # "Nerium odorum soland."
-    if below and not is_author and "INFRASPECIFIC" not in uncertain:
+    # "Nerium odorum soland." has an author, "Motacilla flava flava/thunbergi" two subspecies.
+    is_epithet = not re.search(rf" {re.escape(parsed.infraspecific_epithet or '')}[./]", text)
+    if below and is_epithet and "INFRASPECIFIC" not in uncertain:
         return ScientificName(f"{species} {below}", species, found.genus, authorship, parsed.rank)
     return ScientificName(species, species, found.genus, "" if uncertain else authorship, SPECIES)
 

@@ -1,4 +1,4 @@
-"""What a photograph is labelled with: its species, genus, family, or the accepted taxon as it was identified."""
+"""The label of a photograph: its species, genus or family, or the accepted taxon that it was identified as."""
 
 from functools import partial
 from typing import Literal
@@ -21,7 +21,7 @@ LABELS: dict[Label, LabelTerms] = {
 
 
 def labelling(label: Label) -> Labelling:
-    """How an archive's photographs get a label of this kind."""
+    """Return how the photographs of an archive get a label of this kind."""
     terms = LABELS[label]
     return Labelling(terms, partial(name_label, label), partial(label_taxa, rank=terms.rank))
 
@@ -36,10 +36,11 @@ def name_label(
     accepted_name: str,
     rank: str,
 ) -> NameLabel:
-    """The name that is the key where an archive has no keys of a checklist, that name with authorship, and its rank.
+    """Label an occurrence by its names, for archives without the keys of a checklist. The arguments are NAME_TERMS.
 
-    The accepted name counts where it is given. The key is "" where the photograph is not identified so far; the name
-    with authorship is "" where it is not given: that of a subspecies or of a synonym is not the species' own.
+    The accepted name goes first, then the parts of the name, then the scientific name. The key is "" when the names do
+    not go down to the rank of the label, or say that the species is in doubt. The scientific name is "" when it is that
+    of another taxon, such as a synonym or a subspecies.
     """
     rank = read_rank(rank)
     identified = read_name(scientific_name, rank)
@@ -63,5 +64,5 @@ def name_label(
 
 
 def _genus(identified: ScientificName, rank: str) -> str:
-    """The genus of a scientific name; a single word of a rank that is known and not a genus is none."""
+    """Return the genus of a scientific name, "" when the rank says that the name is of a higher taxon."""
     return identified.genus if identified.species or rank in ("", GENUS, SPECIES) else ""

@@ -1,7 +1,8 @@
-"""A folder of photographs, a sub-folder per species, as candidates for the manifest.
+"""Reads a folder of photographs with a sub-folder per species.
 
-The sub-folder's name is key and name both. What else is known may stand in `metadata.csv` at the top: a row per file,
-its path in the column `file`, the other columns named after the terms of Darwin Core and Dublin Core that they hold.
+The name of the sub-folder is the key and the name of the species. The file `metadata.csv` at the top may say more. It
+has a row per file: the path of the file in the column `file`, and other columns that are named after terms of Darwin
+Core and Dublin Core.
 """
 
 import csv
@@ -29,7 +30,7 @@ LINKED_FOLDER = "linked_folder"
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".heic"})
 METADATA = "metadata.csv"
-# The columns that metadata.csv may fill, and their terms.
+# Our columns, and the columns of metadata.csv that fill them.
 _TERMS = {
     "license": "license",
     "creator": "creator",
@@ -61,12 +62,12 @@ _COLUMNS = tuple(dict.fromkeys((*_MEDIA, *OCCURRENCE_COLUMNS, "reason")))
 LAYOUT = "it must hold a sub-folder per species, named after the species, with the photographs in it"
 
 
-def tie(folder: Path, database: duckdb.DuckDBPyConnection) -> int:
-    """Make `candidate` and `occurrence`, as media.candidates and relations.tie do, of the files below `folder`.
+def read_folder(folder: Path, database: duckdb.DuckDBPyConnection) -> int:
+    """Make the tables `candidate` and `occurrence` of the files below `folder`, and return the number of files.
 
-    `row` counts the files in the order of their paths. What metadata.csv does not tell is "": a licence that is not
-    known stays unknown. Gives the number of files. Raises DataError when there is no photograph below a sub-folder, or
-    metadata.csv cannot be used.
+    The tables have the columns that `media.candidates` and `relations.tie` give them. `row` is the position of a file
+    in the order of all paths. What neither the folder nor metadata.csv says is "", so that a licence that is not given
+    stays unknown. Raises DataError when there is no photograph in a sub-folder, or metadata.csv cannot be used.
     """
     top = folder.resolve()
     metadata = _read_metadata(top)
@@ -78,8 +79,8 @@ def tie(folder: Path, database: duckdb.DuckDBPyConnection) -> int:
         raise DataError(f"{folder} {what}: {LAYOUT}")
     database.register("photo_frame", found)
     database.execute("CREATE TABLE photo AS FROM photo_frame")
-    # Of an occurrence with several photographs the first row that says something counts. An id in two folders is two
-    # occurrences: whoever counts them by hand begins anew in each.
+    # An occurrence with several photographs takes each value from its first row that has one. The same id in two
+    # folders means two occurrences: people who number by hand often start again in each folder.
     texts = ", ".join(
         f'coalesce(first("{name}" ORDER BY row) FILTER ("{name}" <> \'\'), \'\') AS "{name}"'
         for name in OCCURRENCE_COLUMNS
@@ -110,8 +111,8 @@ def tie(folder: Path, database: duckdb.DuckDBPyConnection) -> int:
 def _row(number: int, path: Path, top: Path, metadata: Mapping[str, Mapping[str, str]]) -> dict[str, str | int]:
     inside = path.relative_to(top)
     species_key = " ".join(_readable(inside.parts[0]).split()) if len(inside.parts) > 1 else ""
-    reason = _unusable(path, top, has_species=species_key != "")
-    # A link within the folder is the photograph it leads to.
+    reason = _reason(path, top, has_species=species_key != "")
+    # A link to another file of the folder counts as that file.
     url = (_real(path) if reason == "" else path).as_uri()
     file = _readable(inside.as_posix())
     own = metadata.get(file, {})
@@ -132,7 +133,7 @@ def _row(number: int, path: Path, top: Path, metadata: Mapping[str, Mapping[str,
 
 
 def _read_metadata(top: Path) -> dict[str, dict[str, str]]:
-    """The rows of metadata.csv by the file that they name; {} when there is none. Raises DataError."""
+    """Return the rows of metadata.csv by the path of their file; {} when there is no metadata.csv. Raises DataError."""
     path = top / METADATA
     if not path.exists():
         return {}
@@ -150,7 +151,7 @@ def _read_metadata(top: Path) -> dict[str, dict[str, str]]:
 
 
 def digest(folder: Path) -> str:
-    """sha256 over the names, sizes and times of the files: it does not read them, which may be many."""
+    """Return the sha256 of the names, sizes and times of all files. The files are not read: there may be many."""
     total = hashlib.sha256()
     top = folder.resolve()
     for path in [*walk(top), *([top / METADATA] if (top / METADATA).exists() else [])]:
@@ -161,7 +162,7 @@ def digest(folder: Path) -> str:
 
 
 def walk(top: Path) -> Iterator[Path]:
-    """The files below a folder, and the links to folders, which are not entered; in the order of their paths."""
+    """Yield the files below a folder in the order of their paths. Links to folders are yielded, but not followed."""
     found = []
     for folder, folders, files in os.walk(top):
         found += [path for name in files if (path := Path(folder, name)) != top / METADATA]
@@ -169,7 +170,8 @@ def walk(top: Path) -> Iterator[Path]:
     return iter(sorted(found))
 
 
-def _unusable(path: Path, top: Path, *, has_species: bool) -> str:
+def _reason(path: Path, top: Path, *, has_species: bool) -> str:
+    """Return why a file cannot be used, "" when it can."""
     if path.is_symlink() and not _real(path).is_relative_to(top):
         return OUTSIDE_THE_FOLDER
     if path.is_dir():
@@ -180,14 +182,14 @@ def _unusable(path: Path, top: Path, *, has_species: bool) -> str:
 
 
 def _real(path: Path) -> Path:
-    # Path.resolve raises on links that go in circles.
+    # Unlike Path.resolve, this does not raise when links form a circle.
     return Path(os.path.realpath(path))
 
 
 def _readable(name: str) -> str:
-    """A file name as text that can be stored, whatever bytes it is made of; in NFC, as people type it.
+    """Return a file name as text in Unicode's form NFC, whatever bytes it is made of.
 
-    Macs store names in NFD. Old archives have names in Windows-1252, which knows almost every byte.
+    Macs store names in the form NFD, and people type NFC. Names from old archives may be in Windows-1252.
     """
     raw = os.fsencode(name)
     for encoding in ("utf-8", "cp1252"):

@@ -118,7 +118,7 @@ def settled(storage: Storage, client: Client, settings: "ManifestSettings") -> I
         of_gbif = True
         if settings.photos:
             origin = Origin(source=str(settings.photos.resolve()))
-            num_rows = photos.tie(settings.photos, database)
+            num_rows = photos.read_folder(settings.photos, database)
         else:
             path, origin = stack.enter_context(_archive(storage, client, settings))
             archive = stack.enter_context(open_archive(path))

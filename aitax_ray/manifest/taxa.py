@@ -1,4 +1,4 @@
-"""The occurrences and the taxa of the photographs that were kept, from what the archive itself knows."""
+"""Tables of the occurrences and the taxa that the kept photographs belong to, as the archive describes them."""
 
 from pathlib import Path
 
@@ -16,9 +16,9 @@ _KEPT = "occurrence.row IN (SELECT occurrence_row FROM kept)"
 
 
 def write_occurrences(database: duckdb.DuckDBPyConnection, path: Path) -> int:
-    """Write the occurrences of the photographs into a Parquet file (schemas.OCCURRENCES); gives their number.
+    """Write the occurrences of the photographs to a Parquet file (schemas.OCCURRENCES), and return their number.
 
-    Coordinates that are no numbers, or off the globe, are null.
+    A coordinate that is no number, or that no place on earth has, is null.
     """
 
     def column(name: str) -> str:
@@ -28,7 +28,7 @@ def write_occurrences(database: duckdb.DuckDBPyConnection, path: Path) -> int:
         number = f"TRY_CAST(trim({name}) AS DOUBLE)"
         return f"CASE WHEN {number} BETWEEN {least} AND {most} THEN {number} END AS {name}"
 
-    # In the order of the archive: sorting rows that wide would take longer than all the rest.
+    # Keep the order of the archive: sorting such wide rows would take longer than everything else.
     database.execute("SET preserve_insertion_order = true")
     query = f"SELECT {', '.join(map(column, OCCURRENCES.names))} FROM occurrence WHERE {_KEPT}"
     write(database, nullable(query), path)
@@ -38,22 +38,23 @@ def write_occurrences(database: duckdb.DuckDBPyConnection, path: Path) -> int:
 
 
 def read_taxa(database: duckdb.DuckDBPyConnection) -> pl.DataFrame:
-    """The taxa of the photographs, sorted by species_key: the columns of schemas.TAXA but vernacular_names.
+    """Return the taxa of the photographs, sorted by species_key, with all columns of schemas.TAXA but vernacular_names.
 
-    Where occurrences differ, the most frequent text wins, of those that are as frequent the first in order.
+    When occurrences of one taxon differ, the most frequent text counts. Of equally frequent texts the first in
+    alphabetical order counts.
     """
     texts = ", ".join(f'"{name}"' for name in _TEXTS)
-    said = database.execute(
+    rows = database.execute(
         f"SELECT species_key, {texts}, count(*) AS n FROM occurrence WHERE {_KEPT} GROUP BY ALL"
     ).fetchall()
     frame = pl.DataFrame(
-        said, schema=dict.fromkeys(("species_key", *_TEXTS), pl.String) | {"n": pl.Int64}, orient="row"
+        rows, schema=dict.fromkeys(("species_key", *_TEXTS), pl.String) | {"n": pl.Int64}, orient="row"
     )
     counts = database.execute("SELECT species_key::TEXT, sum(num_images)::BIGINT FROM kept GROUP BY ALL").fetchall()
     images = pl.DataFrame(counts, schema={"species_key": pl.String, "num_images": pl.Int64}, orient="row")
     taxa = frame.group_by("species_key").agg(num_occurrences=pl.col("n").sum()).join(images, on="species_key")
     for name in _TEXTS:
-        usual = (
+        most_frequent = (
             frame.filter(pl.col(name) != "")
             .group_by("species_key", name)
             .agg(pl.col("n").sum())
@@ -61,7 +62,7 @@ def read_taxa(database: duckdb.DuckDBPyConnection) -> pl.DataFrame:
             .group_by("species_key", maintain_order=True)
             .agg(pl.col(name).first())
         )
-        taxa = taxa.join(usual, on="species_key", how="left").with_columns(pl.col(name).fill_null(""))
+        taxa = taxa.join(most_frequent, on="species_key", how="left").with_columns(pl.col(name).fill_null(""))
     taxa = taxa.sort("species_key")
     names = [
         split_name(name or canonical_name(full), full)

@@ -2,7 +2,7 @@ import unicodedata
 
 import pytest
 
-from aitax_ray.darwin_core.name_text import clean, fold, restore_case
+from aitax_ray.darwin_core.name_text import clean, fold, repair
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_markup_quotes_and_odd_blanks_are_no_part_of_a_name(text: str, cleaned: 
 
 
 @pytest.mark.parametrize(
-    ("text", "restored"),
+    ("text", "repaired"),
     [
         ("RANA TEMPORARIA", "Rana temporaria"),
         ("rana temporaria", "Rana temporaria"),
@@ -44,8 +44,14 @@ def test_markup_quotes_and_odd_blanks_are_no_part_of_a_name(text: str, cleaned: 
         ("Polygonia C-album", "Polygonia c-album"),
         ("Polygonia c album", "Polygonia c-album"),
         ("Secamone Afzelii K.Schum.", "Secamone afzelii K.Schum."),
-        ("Drynaria Laurentia (Christ) Hieron", "Drynaria laurentia (Christ) Hieron"),
+        ("Drynaria Laurenti (Christ) Hieron", "Drynaria laurenti (Christ) Hieron"),
         ("Pelophylax kl. esculentus", "Pelophylax esculentus"),
+        ("Salix ×rubens (S. alba × S. fragilis)", "Salix ×rubens"),
+        ("Festuca ovina-Aggregat", "Festuca ovina agg."),
+        ("Rana Nikolskii, 1918", "Rana Nikolskii, 1918"),
+        ("Rana Ternatus & Gray", "Rana Ternatus & Gray"),
+        ("Rana Temporaria Linnaeus, 1758", "Rana temporaria Linnaeus, 1758"),
+        ("Lecanora Acharius", "Lecanora Acharius"),
         ("Rana Laurenti", "Rana Laurenti"),
         ("Rana Linnaeus (1758)", "Rana Linnaeus (1758)"),
         ("Quercus x alba", "Quercus x alba"),
@@ -54,8 +60,8 @@ def test_markup_quotes_and_odd_blanks_are_no_part_of_a_name(text: str, cleaned: 
         ("rana", "rana"),
     ],
 )
-def test_a_name_gets_the_capitals_that_names_have(text: str, restored: str) -> None:
-    assert restore_case(text) == restored
+def test_a_name_is_spelled_as_the_parser_expects_it(text: str, repaired: str) -> None:
+    assert repair(text) == repaired
 
 
 @pytest.mark.parametrize(

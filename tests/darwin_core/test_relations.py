@@ -44,6 +44,24 @@ def test_a_publishers_names_are_the_keys() -> None:
     assert sort_out(files, label="family").reasons == dict.fromkeys(range(4), "no_family_key") | {4: ORPHAN}
 
 
+def test_a_publishers_name_may_be_in_parts_and_its_rank_in_other_words() -> None:
+    core = Part(
+        "occurrence",
+        "id scientificName species genus specificEpithet infraspecificEpithet taxonRank",
+        [
+            ("1", "", "", "RANA", "Alba", "minor", "Unterart"),
+            ("2", "", "Rana alba", "", "", "", ""),
+            ("3", "Rana Alba", "", "", "", "", "espèce"),
+        ],
+    )
+    files = publisher_files(core, photographs(*((str(i), f"{i}.jpg") for i in range(1, 4))))
+    assert sort_out(files).species == {f"{i}.jpg": "Rana alba" for i in (1, 2, 3)}
+    assert sort_out(files, label="accepted-taxon").taxa.select("species_key", "rank").rows() == [
+        ("Rana alba", "SPECIES"),
+        ("Rana alba minor", "SUBSPECIES"),
+    ]
+
+
 def test_a_subspecies_gives_neither_its_species_nor_its_genus_an_author() -> None:
     core = Part(
         "occurrence", "id scientificName acceptedNameUsage", [("1", "Bufo minor L.", "Rana alba minor Fitz, 1826")]

@@ -27,6 +27,11 @@ SPELLINGS = {
         "Rana temporaria sensu Boulenger, non Linnaeus",
         "Rana temporaria species complex",
         "Rana temporaria agg.",
+        "Rana temporaria-Gruppe",
+        "Rana temporaria maybe",
+        "Rana temporaria the",
+        "Rana temporaria soland.",
+        "Rana temporaria temporaria/parvipalmata",
         "Rana temporaria auct.",
         "Rana temporaria nom. nud.",
         "Rana temporaria subsp.",
@@ -46,6 +51,7 @@ SPELLINGS = {
         "Quercus ×bebbiana",
         "Quercus × bebbiana",
         "QUERCUS X BEBBIANA",
+        "Quercus ×bebbiana (Q. alba × Q. macrocarpa)",
     ],
     "Sorbaronia fallax": ["×Sorbaronia fallax", "× Sorbaronia fallax", "X Sorbaronia fallax", "xSorbaronia fallax"],
     "Parus caeruleus": ["Parus cæruleus", "Parus caeruleus"],
@@ -65,7 +71,7 @@ SPELLINGS = {
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in SPELLINGS.items() for text in texts])
 def test_a_species_has_one_name_however_it_is_spelled(name: str, text: str) -> None:
     found = read_name(text)
-    assert (found.canonical, found.species, found.genus) == (name, name, name.split(" ")[0])
+    assert (found.canonical, found.species, found.genus, found.rank) == (name, name, name.split(" ")[0], "SPECIES")
 
 
 @pytest.mark.parametrize(
@@ -102,6 +108,7 @@ def test_a_name_below_the_species_keeps_its_epithets(text: str, canonical: str, 
         "Rana unidentified",
         "Rana to be determined",
         "Rana larva",
+        "Rana the",
         "Rana hybrid",
         "Rana cf. temporaria",
         "RANA CF. TEMPORARIA",

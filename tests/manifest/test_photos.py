@@ -29,9 +29,9 @@ class Found:
 
     @property
     def reasons(self) -> dict[str, str]:
-        """File name to reason, "" when it is kept."""
-        told = dict.fromkeys(self.media["url"], "") | dict(self.dropped.select("url", "reason").iter_rows())
-        return {unquote(url).rsplit("/", 1)[-1]: reason for url, reason in told.items()}
+        """The reason of each file by its name, "" where it is kept."""
+        reasons = dict.fromkeys(self.media["url"], "") | dict(self.dropped.select("url", "reason").iter_rows())
+        return {unquote(url).rsplit("/", 1)[-1]: reason for url, reason in reasons.items()}
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def sort_out(folder: Path, rules: Rules | None = None) -> Found:
     work = folder.parent / "work"
     work.mkdir()
     with open_database(work) as database:
-        num_rows = photos.tie(folder, database)
+        num_rows = photos.read_folder(folder, database)
         counts = settle(database, rules or Rules(), num_rows, work)
         assert counts.total() == num_rows
         taxa.write_occurrences(database, work / "occurrences.parquet")
@@ -72,7 +72,7 @@ def test_every_photograph_takes_the_species_of_its_folder(folder: Path) -> None:
     assert found.dropped.is_empty()
 
 
-def test_the_folders_name_is_key_and_name(folder: Path) -> None:
+def test_the_name_of_a_folder_is_the_key_and_the_name_of_its_species(folder: Path) -> None:
     write_folder(folder, {"Rana_alba/1.jpg": "", "Rana_alba/2.jpg": "", "Rana nigra/1.jpg": ""})
     found = sort_out(folder)
     assert found.taxa.select("species_key", "name", "num_occurrences", "num_images").rows() == [
@@ -82,7 +82,7 @@ def test_the_folders_name_is_key_and_name(folder: Path) -> None:
     assert found.occurrences.columns == schemas.OCCURRENCES.names
 
 
-def test_metadata_tells_what_folders_do_not(folder: Path) -> None:
+def test_metadata_csv_adds_what_folders_do_not_say(folder: Path) -> None:
     metadata = (
         "\ufefffile,license, creator ,rightsHolder,scientificName,gbifID,decimalLatitude,eventDate,family,unknown\n"
         'a/1.jpg,CC BY 4.0,"Ann, Bob",Museum,"Rana alba L., 1758",7,47.5,2020-07-06,Ranidae,x\n'
@@ -121,7 +121,7 @@ def test_an_id_that_two_species_use_is_an_occurrence_of_each(folder: Path) -> No
     assert sorted(found.occurrences.select("gbif_id", "species_key").iter_rows()) == [("1", "a"), ("1", "b")]
 
 
-def test_rows_of_metadata_that_name_no_file_are_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_rows_of_metadata_that_name_no_file_are_logged(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_folder(folder, {"a/1.jpg": "", "metadata.csv": "file,license\na/1.jpg,CC0\na/2.jpg,CC0\n"})
     with caplog.at_level(logging.WARNING):
         sort_out(folder)

@@ -22,7 +22,7 @@ def test_only_occurrences_with_a_photograph_are_kept_in_the_order_of_the_archive
 
 
 def test_an_occurrence_says_where_and_when_and_by_whom() -> None:
-    told = {
+    terms = {
         "decimalLatitude": "47.5",
         "decimalLongitude": "-8.25",
         "coordinateUncertaintyInMeters": "30",
@@ -32,7 +32,7 @@ def test_an_occurrence_says_where_and_when_and_by_whom() -> None:
         "recordedBy": "Ann; Bob",
         "datasetKey": "d1",
     }
-    found = sort_out_download([occurrence("1", **told)], shots("1"))
+    found = sort_out_download([occurrence("1", **terms)], shots("1"))
     assert found.occurrences.row(0, named=True) == {
         "gbif_id": "1",
         "species_key": "11",
