@@ -1,4 +1,6 @@
+import re
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -72,6 +74,26 @@ SPELLINGS = {
 def test_a_species_has_one_name_however_it_is_spelled(name: str, text: str) -> None:
     found = read_name(text)
     assert (found.canonical, found.species, found.genus, found.rank) == (name, name, name.split(" ")[0], "SPECIES")
+
+
+def examples(heading: str) -> dict[str, str]:
+    """The names in the table of docs/manifest.md that has this heading, with the other column."""
+    text = (Path(__file__).parents[2] / "docs" / "manifest.md").read_text(encoding="utf-8")
+    rows = text.split(f"{heading}\n|---|---|\n")[1].split("\n\n")[0].splitlines()
+    columns = [row.strip("| ").rsplit(" | ", 1) for row in rows]
+    return {name: other.strip("`") for names, other in columns for name in re.findall("`(.*?)`", names)}
+
+
+def test_the_names_in_the_documentation_have_the_keys_that_it_gives() -> None:
+    expected = examples("| written | key |")
+    assert {name: read_name(name).species for name in expected} == expected
+    assert len(expected) > 20
+
+
+def test_the_names_in_the_documentation_that_name_no_species_name_none() -> None:
+    no_species = examples("| written | why |")
+    assert {name: read_name(name).species for name in no_species} == dict.fromkeys(no_species, "")
+    assert len(no_species) > 15
 
 
 @pytest.mark.parametrize(
