@@ -6,6 +6,7 @@ instant.
 
 import atexit
 import contextlib
+import copy
 import gc
 import inspect
 import logging
@@ -28,6 +29,7 @@ from aitax_ray.errors import AitaxError, SettingsError
 from aitax_ray.serving.serve import serve_until_interrupted
 from aitax_ray.serving.settings import ServeSettings
 from aitax_ray.settings import build_settings, read_config
+from aitax_ray.text import escape_controls
 from aitax_ray.web import hide_secrets
 
 CONFIG = "aitax.yaml"
@@ -225,11 +227,19 @@ def demo(*, root: Path = Path("aitax-demo"), once: bool = False, port: int = 800
         run_demo(root, once=once, port=port)
 
 
-class _WithoutSecrets(logging.Formatter):
-    """Formats log lines, tracebacks included, without the secrets of addresses."""
+class _SafeFormatter(logging.Formatter):
+    """Formats records without secrets of addresses and without control characters; a value stays on its line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return hide_secrets(super().format(record))
+        record = copy.copy(record)  # other handlers format it too
+        if isinstance(record.args, tuple):
+            record.args = tuple(a if isinstance(a, int | float) else escape_controls(str(a)) for a in record.args)
+        return _safe(super().format(record))
+
+
+def _safe(text: str) -> str:
+    """Make a text of several lines fit for a terminal."""
+    return "\n".join(map(escape_controls, hide_secrets(text).split("\n")))
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -238,7 +248,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_WithoutSecrets("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    handler.setFormatter(_SafeFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])
     for name in ("httpx", "httpcore", "matplotlib", "asyncio", "PIL"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -270,8 +280,8 @@ def _run(arguments: list[str], debug: bool) -> int:
 
 
 def _fail(message: str, status: int, debug: bool = False) -> int:
-    """Say what is wrong, or show the traceback; neither with the secrets of an address."""
-    sys.stderr.write(hide_secrets(traceback.format_exc() if debug else f"aitax: {message}\n"))
+    """Say what is wrong in one line, or show the traceback, without secrets of addresses or control characters."""
+    sys.stderr.write(_safe(traceback.format_exc() if debug else f"aitax: {escape_controls(message)}\n"))
     return status
 
 

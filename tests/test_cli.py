@@ -105,6 +105,34 @@ def test_debug_shows_the_traceback_without_secrets(
     assert "SECRET" not in shown
 
 
+HOSTILE = "Rana\x1b[2J alba\n12:00:00 all is well\u202e"
+HARMLESS = r"Rana\x1b[2J alba\n12:00:00 all is well\u202e"
+
+
+@pytest.mark.parametrize("error", [DataError(HOSTILE), ValueError(HOSTILE)])
+@pytest.mark.parametrize("debug", [[], ["--debug"]])
+def test_no_text_of_others_commands_the_terminal_or_forges_a_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, debug: list[str]
+) -> None:
+    logging.root.handlers.clear()
+
+    def fail(settings: object) -> None:
+        logging.getLogger("aitax_ray.x").info("%s is of %d, %r: %s\nand more", HOSTILE, 3, HOSTILE, ValueError(HOSTILE))
+        raise error
+
+    fake(monkeypatch, "split", fail)
+    assert run("split", "--root", "r", *debug) == 1
+    shown = capsys.readouterr().err
+    assert all(char.isprintable() or char == "\n" for char in shown)
+    lines = shown.splitlines()
+    assert f"{HARMLESS} is of 3, " in lines[0]
+    assert lines[0].endswith(HARMLESS)
+    assert lines[1] == "and more"
+    if not debug:
+        assert len(lines) == 3
+        assert r"Rana\x1b[2J alba" in lines[2]
+
+
 def test_no_log_line_and_no_error_shows_a_secret(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
