@@ -5,6 +5,7 @@ does, `write_model` writes one that has learned nothing.
 """
 
 import contextlib
+import copy
 import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -144,14 +145,50 @@ def one_thread() -> Iterator[None]:
 
 
 def trained(folders: pytest.TempPathFactory) -> Path:
-    """A root whose model was trained by the stage, by two workers, once a session. Copy it before you write to it."""
-    from aitax_ray.training.train import train
-
+    """A root with a model that has learned its species, made once a session without Ray. Copy it before you write."""
     root = folders.getbasetemp() / "trained"
     if not root.exists():
-        write_root(root)
-    train(train_settings(root))  # which it does once
+        ws = write_root(root)
+        complete(ws, "train", lambda: learn(ws))
     return root
+
+
+def learn(ws: Workspace) -> None:
+    """Train as the stage does, in this process and alone, and write the model of the best epoch."""
+    import torch
+
+    from aitax_ray.training import train
+    from aitax_ray.training.batches import FromMemory
+    from aitax_ray.training.curves import draw_curves
+    from aitax_ray.training.feed import decode_for_evaluation, decode_for_training, read_classes, read_labels
+    from aitax_ray.training.model import transform_for
+    from aitax_ray.training.worker import Place, run_epochs, selection
+
+    settings, transform = train_settings(ws.root), transform_for(ARCH, CROP)
+    stored = ws.storage.read_table(workspace.IMAGES, ["image_id", "jpeg"])
+    pixels = decode_for_training(read_labels(ws, "train")(stored), 40)
+    val_pixels = decode_for_evaluation(read_labels(ws, "val")(stored), transform)
+    config = {
+        "root": ws.root,
+        "settings": settings.model_dump(),
+        "lr": settings.learning_rate(),
+        "transform": transform.model_dump(),
+        "frequencies": read_classes(ws)[1],
+    }
+    states: list[tuple[float, dict[str, Any]]] = []
+    with one_thread():
+        run_epochs(
+            config,
+            Place(rank=0, world=1, local_world=1, device=torch.device("cpu")),
+            FromMemory(pixels, settings.batch_size, 0, 1, settings.seed),
+            FromMemory(val_pixels, settings.batch_size, 0, 1, settings.seed),
+            None,
+            lambda state, row: states.append((selection(row), copy.deepcopy(state))),
+            lambda classifier: classifier,
+        )
+    _, best = max(states, key=lambda pair: pair[0])
+    train._write_model(ws, settings, best, KEYS, transform)
+    ws.storage.write_bytes("model/curves.png", draw_curves(states[-1][1]["history"]))
 
 
 def train_settings(root: Path | str, **changes: object) -> Any:
