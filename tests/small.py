@@ -191,6 +191,21 @@ def learn(ws: Workspace) -> None:
     ws.storage.write_bytes("model/curves.png", draw_curves(states[-1][1]["history"]))
 
 
+class PredictedHere:
+    """Stands for training.inference.predictions where Ray does not matter: predicts in this process, in one batch."""
+
+    def __init__(self, ws: Workspace, labels: Any, settings: Any, predictor: Any) -> None:
+        self._ws, self._labels, self._predictor = ws, labels, predictor
+
+    def iter_batches(self, **_: object) -> Iterator[pa.Table]:
+        from aitax_ray.training.feed import decode_for_evaluation
+
+        rows = self._labels(self._ws.storage.read_table(workspace.IMAGES, ["image_id", "jpeg"]))
+        with one_thread():
+            predictor = self._predictor(self._ws.root)
+            yield predictor(decode_for_evaluation(rows, predictor.info.transform))
+
+
 def train_settings(root: Path | str, **changes: object) -> Any:
     """Settings of a short training run."""
     from aitax_ray.training.settings import TrainSettings

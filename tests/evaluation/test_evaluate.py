@@ -1,16 +1,19 @@
 """The stage as a whole, on the tiny root."""
 
+import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import DataError, MissingArtifactError
 from aitax_ray.evaluation.evaluate import evaluate
 from aitax_ray.evaluation.settings import EvaluateSettings
 from aitax_ray.workspace import Workspace
-from tests.small import KEYS, SIDES, SPECIES, trained, write_model, write_root
+from tests.small import KEYS, SIDES, SPECIES, PredictedHere, trained, write_model, write_root
 
 
 @pytest.fixture
@@ -47,8 +50,10 @@ def test_the_figures_are_those_of_the_test_split(root: Path) -> None:
     assert evaluate(EvaluateSettings(root=str(root), num_classifiers=2)) == report
 
 
-@pytest.mark.usefixtures("ray_session")
-def test_without_validation_photographs_scores_stay_as_they_are(tmp_path: Path) -> None:
+def test_without_validation_photographs_scores_stay_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aitax_ray.evaluation.evaluate.predictions", PredictedHere)
     ws = write_root(tmp_path, {"7K3": ["train", "test"], "A12": ["train", "test", "test"], "Z9": ["train"]})
     write_model(ws)
     report = evaluate(EvaluateSettings(root=str(tmp_path)))
@@ -56,6 +61,21 @@ def test_without_validation_photographs_scores_stay_as_they_are(tmp_path: Path) 
     assert report.metrics["temperature"] == pytest.approx(1.0)
     untested = ws.storage.read_table(workspace.PER_SPECIES).to_pylist()[2]
     assert (untested["num_images"], untested["top1"], untested["top5"]) == (0, None, None)
+
+
+def test_a_network_whose_answers_are_no_numbers_is_measured_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aitax_ray.evaluation.evaluate.predictions", PredictedHere)
+    ws = write_root(tmp_path, ["train", "val", "test"])
+    classifier = write_model(ws)
+    weights = {name: tensor.detach().numpy().copy() for name, tensor in classifier.state_dict().items()}
+    weights["head.bias"][:] = np.nan
+    ws.storage.write_bytes(workspace.WEIGHTS, save(weights))
+    report = evaluate(EvaluateSettings(root=str(tmp_path)))
+    assert (report.metrics["top1"], report.metrics["nll"], report.metrics["temperature"]) == (0.0, None, 1.0)
+    content = ws.storage.read_bytes(workspace.EVALUATION)
+    json.loads(content, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
 
 
 def test_without_test_photographs_there_is_nothing_to_measure(tmp_path: Path) -> None:

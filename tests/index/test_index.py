@@ -13,10 +13,9 @@ from aitax_ray.errors import DataError, MissingArtifactError
 from aitax_ray.index.index import _rows, index
 from aitax_ray.index.searcher import Searcher
 from aitax_ray.index.settings import IndexSettings
-from aitax_ray.training import feed
 from aitax_ray.training.predict import as_matrix
 from aitax_ray.workspace import Workspace
-from tests.small import SIDES, trained, write_model, write_root
+from tests.small import SIDES, PredictedHere, trained, write_model, write_root
 
 
 @pytest.fixture
@@ -25,12 +24,11 @@ def root(ray_session: None, tmp_path_factory: pytest.TempPathFactory, tmp_path: 
 
 
 def test_every_training_photograph_is_indexed_once_with_what_is_known_of_it(
-    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(feed, "ROWS_PER_BLOCK", 4)  # else all of them would be one copy's work
     caplog.set_level(logging.INFO, "aitax_ray.progress")
     ws = Workspace(str(root))
-    report = index(IndexSettings(root=str(root), inference_batch_size=5, num_classifiers=2))
+    report = index(IndexSettings(root=str(root), inference_batch_size=5))
     num = 3 * SIDES.count("train")
     assert report.counts == {"images": num}
     assert caplog.messages[-1].startswith(f"indexing: {num} of {num} photographs")
@@ -59,11 +57,11 @@ def test_every_training_photograph_is_indexed_once_with_what_is_known_of_it(
     # What looks alike is of one species, mostly: the model was trained to tell them apart.
     classes = table["class_index"].to_numpy()
     assert (classes[neighbors] == classes[:, None]).mean() > 0.7
-    assert index(IndexSettings(root=str(root), num_classifiers=1)) == report
+    assert index(IndexSettings(root=str(root), num_classifiers=2)) == report
 
 
-@pytest.mark.usefixtures("ray_session")
-def test_a_single_photograph_is_an_index(tmp_path: Path) -> None:
+def test_a_single_photograph_is_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aitax_ray.index.index.predictions", PredictedHere)
     ws = write_root(tmp_path, {"7K3": ["train", "test"], "A12": ["val"], "Z9": ["test"]})
     write_model(ws)
     assert index(IndexSettings(root=str(tmp_path))).counts == {"images": 1}

@@ -5,6 +5,7 @@ The service of a process of its own is asked in test_pipeline.py.
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -53,9 +54,7 @@ def test_address_of_another_machine_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_on_a_joined_cluster_there_is_one_service_and_nothing_of_it_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_on_a_joined_cluster_there_is_one_service_and_nothing_of_it_stays(tmp_path: Path) -> None:
     settings = ServeSettings(engine=str(write_small_engine(tmp_path / "colours-1")), port=0)
 
     def version(address: str) -> str:
@@ -72,15 +71,27 @@ def test_on_a_joined_cluster_there_is_one_service_and_nothing_of_it_stays(
             pass
         assert version(address) == "colours-1"
     assert ray_serve.status().applications == {}
+    assert ray_serve.status().proxies == {}
 
-    def fail(*_: object) -> None:
-        ray_serve.start(http_options={"port": serve.free_port("127.0.0.1", 0)})
+
+def test_a_start_that_is_interrupted_takes_the_service_from_the_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def interrupt(*_: object) -> None:
+        calls.append("start")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(serve, "_start", fail)
+    monkeypatch.setattr(serve, "connect", lambda: None)
+    monkeypatch.setattr(serve, "check_room", lambda *_: None)
+    monkeypatch.setattr(ray_serve, "status", lambda: ServeStatus(applications={}, proxies={}))
+    monkeypatch.setattr(serve, "_start", interrupt)
+    monkeypatch.setattr(serve, "_leave", lambda: calls.append("leave"))
+    settings = ServeSettings(engine=str(write_small_engine(tmp_path / "colours-1")), port=0)
     with pytest.raises(KeyboardInterrupt), serving(settings):
         pass
-    assert ray_serve.status().proxies == {}
+    assert calls == ["start", "leave"]
 
 
 @pytest.mark.parametrize("error", [RuntimeError, TimeoutError, RayServeException])
@@ -95,10 +106,13 @@ def test_a_service_that_does_not_start_is_told_with_where_to_look(
         serve._start(ServeSettings(engine="e"), "e", 8000)
 
 
-def test_what_others_serve_by_then_stays_when_the_service_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("others", "expected"), [({"theirs": None}, "aitax"), ({}, "everything")])
+def test_the_service_leaves_and_what_others_serve_stays(
+    monkeypatch: pytest.MonkeyPatch, others: dict[str, Any], expected: str
+) -> None:
     gone: list[str] = []
-    monkeypatch.setattr(ray_serve, "status", lambda: ServeStatus(applications={"aitax": None, "theirs": None}))
+    monkeypatch.setattr(ray_serve, "status", lambda: ServeStatus(applications={"aitax": None, **others}))
     monkeypatch.setattr(ray_serve, "delete", gone.append)
     monkeypatch.setattr(ray_serve, "shutdown", lambda: gone.append("everything"))
     serve._leave()
-    assert gone == ["aitax"]
+    assert gone == [expected]

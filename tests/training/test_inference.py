@@ -9,18 +9,20 @@ from aitax_ray.training.feed import decode_for_evaluation, read_labels
 from aitax_ray.training.inference import predictions
 from aitax_ray.training.predict import Predictor
 from aitax_ray.training.settings import InferenceSettings
-from tests.small import SIDES, write_model, write_root
+from tests.small import write_model, write_root
+
+SIDES = ("train", "val", "test", "test")
 
 
 @pytest.mark.usefixtures("ray_session")
 def test_every_wanted_photograph_is_predicted_once_whichever_copy_does_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "ROWS_PER_BLOCK", 4)  # else all of them would be one copy's work
-    ws = write_root(tmp_path)
+    monkeypatch.setattr(feed, "ROWS_PER_BLOCK", 2)  # else all of them would be one copy's work
+    ws = write_root(tmp_path, SIDES)
     write_model(ws)
     labels = read_labels(ws, "val", "test")
-    settings = InferenceSettings(root=ws.root, inference_batch_size=5, num_classifiers=2)
+    settings = InferenceSettings(root=ws.root, inference_batch_size=2, num_classifiers=2)
     rows = predictions(ws, labels, settings, Predictor).take_all()
     assert Counter(row["split"] for row in rows) == Counter({side: 3 * SIDES.count(side) for side in ("val", "test")})
     assert {row["image_id"].encode() for row in rows} == set(labels.image_ids)
