@@ -1,6 +1,5 @@
 """The data card: what the data set is made of, as a page for people, as JSON, and as Croissant for other tools."""
 
-import base64
 import io
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -11,6 +10,7 @@ from aitax_ray.dataset import card_plots
 from aitax_ray.dataset.croissant import FILES, File, croissant
 from aitax_ray.dataset.facts import MEANINGS, gather
 from aitax_ray.dataset.knows import plain, share
+from aitax_ray.plots import to_data_url
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import Outcome, Workspace
 
@@ -149,4 +149,4 @@ def _shrink(jpeg: bytes) -> str:
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()
     small.save(buffer, "jpeg", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return to_data_url(buffer.getvalue(), "jpeg")

@@ -1,13 +1,12 @@
 """The plots of the data card: facts in, PNG data URLs out. Each one says so when it has nothing to show."""
 
-import base64
-import io
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from aitax_ray.dataset.knows import plain
+from aitax_ray.plots import to_data_url, to_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +42,7 @@ def long_tail(species: Sequence[dict[str, Any]]) -> str:
     _whole(axes.xaxis)
     _whole(axes.yaxis)
     axes.legend(frameon=False, ncols=3)
-    return data_url(figure)
+    return _to_url(figure)
 
 
 def funnel(steps: Sequence[dict[str, Any]]) -> str:
@@ -70,7 +69,7 @@ def funnel(steps: Sequence[dict[str, Any]]) -> str:
         text.set_fontweight("bold" if colour == GREEN else "normal")
     axes.set(xlim=(0, most * 1.15), xlabel="photographs (or rows that tell of one)")
     _whole(axes.xaxis)
-    return data_url(figure)
+    return _to_url(figure)
 
 
 def shares(counts: dict[str, Any]) -> str:
@@ -92,7 +91,7 @@ def shares(counts: dict[str, Any]) -> str:
     _labels(axes, [label for label, *_ in bars])
     axes.set(xlim=(0, max(number for _, number, _ in bars) * 1.3), xlabel="photographs")
     _whole(axes.xaxis)
-    return data_url(figure)
+    return _to_url(figure)
 
 
 def years(counts: Sequence[Sequence[int]]) -> str:
@@ -114,7 +113,7 @@ def years(counts: Sequence[Sequence[int]]) -> str:
         ticks = range(min(bars), max(bars) + 1, max(1, (max(bars) - min(bars)) // 12))
         axes.set_xticks([year + 0.5 for year in ticks], [str(year) for year in ticks])
     _whole(axes.yaxis)
-    return data_url(figure)
+    return _to_url(figure)
 
 
 def world(cells: Sequence[Sequence[int]]) -> str:
@@ -154,7 +153,7 @@ def world(cells: Sequence[Sequence[int]]) -> str:
         )
         place.set_axisbelow(True)
     figure.colorbar(dots, ax=axes, label="occurrences", shrink=0.7, pad=0.01, aspect=30)
-    return data_url(figure)
+    return _to_url(figure)
 
 
 def sizes(found: dict[str, Any]) -> str:
@@ -174,7 +173,7 @@ def sizes(found: dict[str, Any]) -> str:
         place.tick_params(axis="x", labelrotation=60 if len(shown) > 3 else 0, labelsize=8)
         place.set(xlabel=title, ylabel="photographs", xlim=(-0.8, max(len(shown), 3) - 0.2))
         _whole(place.yaxis)
-    return data_url(figure)
+    return _to_url(figure)
 
 
 def split(sides: dict[str, dict[str, Any]]) -> str:
@@ -195,14 +194,11 @@ def split(sides: dict[str, dict[str, Any]]) -> str:
     axes.invert_yaxis()
     axes.set(xlim=(0, 1), xlabel="share")
     axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
-    return data_url(figure)
+    return _to_url(figure)
 
 
-def data_url(figure: "Figure") -> str:
-    """A figure as the source of an image of HTML."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+def _to_url(figure: "Figure") -> str:
+    return to_data_url(to_png(figure, DPI))
 
 
 def _middle(places: Sequence[int], number: Sequence[int], ends: tuple[int, int]) -> tuple[int, int]:
@@ -229,7 +225,7 @@ def _nothing(figure: "Figure", axes: "Axes") -> str:
     axes.set_axis_off()
     axes.text(0.5, 0.5, "nothing is known of this", ha="center", va="center", color="0.4", transform=axes.transAxes)
     figure.set_size_inches(WIDTH, 0.8)
-    return data_url(figure)
+    return _to_url(figure)
 
 
 def _labels(axes: "Axes", names: Sequence[str]) -> None:

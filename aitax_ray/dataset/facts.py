@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aitax_ray import schemas, workspace
 from aitax_ray.dataset.knows import FEW, knows
 from aitax_ray.dataset.reasons import CONFLICT, EXACT_DUPLICATE, NEAR_DUPLICATE, NOT_IN_MANIFEST, REASONS
+from aitax_ray.fates import fates_sql
 from aitax_ray.licenses import UNKNOWN, is_admitted
 from aitax_ray.web import hide_secrets_in, host_sql, publish_address
 from aitax_ray.workspace import Outcome, Workspace
@@ -208,12 +209,8 @@ def _fallen(database: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
             ANTI JOIN excluded USING (image_id)"""
     )
     database.execute(
-        # The fate of a URL is its last row; of one run's rows one that says that it is there counts more.
         f"""INSERT INTO lost SELECT species_key, image_id, coalesce(nullif(reason, ''), '{NEVER_STORED}'), false
-        FROM missing LEFT JOIN (
-            SELECT image_id, arg_max(reason, (run, status <> 'failed', fetched_at)) AS reason
-            FROM ledger WHERE status <> 'retried' AND image_id IN (SELECT image_id FROM missing) GROUP BY image_id
-        ) AS fate USING (image_id)"""
+        FROM missing LEFT JOIN ({fates_sql(["reason"])}) AS fate USING (image_id)"""
     )
     rows = _rows(
         database,

@@ -33,7 +33,9 @@ RULES = (
         BOOK_PAGE,
         urls=(
             "archive.org/(?:download/[^/]+/page/|BookReader/)",
-            "biodiversitylibrary.org/(?:page|pageimage|pagethumb|api)", "babel.hathitrust.org/cgi/imgsrv", "gallica.bnf.fr/ark:",
+            "biodiversitylibrary.org/(?:page|pageimage|pagethumb|api)",
+            "babel.hathitrust.org/cgi/imgsrv",
+            "gallica.bnf.fr/ark:",
         ),
     ),
     Rule(BOOK_PAGE, words=r"(book|ledger|catalogue|catalog|register|notebook) pages?|field ?(notes|notebook|book)s?"),

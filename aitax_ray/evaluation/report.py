@@ -1,14 +1,12 @@
 """The evaluation as a page that people look at: one HTML file, its plots inside."""
 
-import base64
-import io
-import warnings
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aitax_ray.evaluation.metrics import Evaluation, confusion_among, most_confused
+from aitax_ray.plots import to_data_url, to_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,16 +49,16 @@ def _format_percent(share: float | None) -> str:
 
 def _draw_plots(result: Evaluation, rows: list[dict[str, Any]], curves: bytes) -> dict[str, str]:
     """Draw the plots: data URLs by title."""
-    plots = {"Learning curves": _data_url(curves)}
+    plots = {"Learning curves": to_data_url(curves)}
     if result.reliability:
-        plots["Reliability"] = _data_url(_png(_plot_reliability(result)))
+        plots["Reliability"] = to_data_url(to_png(_plot_reliability(result)))
     if len(rows) <= MAX_IN_PLOTS:
-        plots["Top-1 per species"] = _data_url(_png(_plot_species(rows)))
+        plots["Top-1 per species"] = to_data_url(to_png(_plot_species(rows)))
         shown, which = np.arange(len(rows)), ""
     else:
         shown, which = most_confused(result.pairs, len(rows), MAX_IN_PLOTS), f", {MAX_IN_PLOTS} most confused species"
     if len(shown):
-        plots[f"Confusion matrix{which}"] = _data_url(_png(_plot_confusion(result, rows, shown)))
+        plots[f"Confusion matrix{which}"] = to_data_url(to_png(_plot_confusion(result, rows, shown)))
     return plots
 
 
@@ -104,15 +102,3 @@ def _figure(width: float, height: float) -> tuple["Figure", Any]:
 
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
-
-
-def _png(figure: "Figure") -> bytes:
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # it is drawn as a box
-        figure.savefig(buffer, format="png", dpi=100)
-    return buffer.getvalue()
-
-
-def _data_url(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()

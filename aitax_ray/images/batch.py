@@ -14,12 +14,12 @@ from typing import Any
 import pyarrow as pa
 
 from aitax_ray.errors import AitaxError, ClusterError, StorageError
+from aitax_ray.fates import RETRIED
 from aitax_ray.images import answers, shards
 from aitax_ray.images.content import HTML, IIIF_MANIFEST, PDF
 from aitax_ray.images.decode import MAX_ELONGATION, ONE_PIXEL, TRUNCATED, Photo, Refusal
 from aitax_ray.images.decoders import DecoderPool
 from aitax_ray.images.fetch import Attempt, Fetcher, FetchSettings
-from aitax_ray.images.shards import RETRIED
 from aitax_ray.images.sizes import IMAGE_CACHE, ORIGINAL, SMALL_COPY, Copy, cached_copy, copies
 from aitax_ray.images.turns import Sync, Turns
 from aitax_ray.images.writer import ShardWriter

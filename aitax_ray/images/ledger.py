@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from aitax_ray.database import literal, open_database
+from aitax_ray.fates import fates_sql
 from aitax_ray.images import shards
 from aitax_ray.images.limits import Limits
-from aitax_ray.images.shards import RETRIED, TODO, TODO_SCHEMA
+from aitax_ray.images.shards import TODO, TODO_SCHEMA
 from aitax_ray.schemas import LEDGER as LEDGER_SCHEMA
 from aitax_ray.schemas import MEDIA as MEDIA_SCHEMA
 from aitax_ray.storage import Storage
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 TODO_ROWS = 8192  # in one file
 BATCH_ROWS = 1 << 16
 RUN_TIME = "%Y%m%dT%H%M%S%f"
-# Of the rows of one run, one that says that the photograph is there counts more than one that says it is not.
-LATEST = "(run, status <> 'failed', fetched_at)"
 HOST = host_sql("url")
 
 
@@ -62,12 +61,7 @@ class Ledger:
         names = pa.table({"name": pa.array(shards.shard_names(storage), pa.string())})
         database.register("shard_names", names)
         database.execute("CREATE TABLE shard_file AS FROM shard_names")
-        last = ", ".join(f"'{name}': {name}" for name in ("run", "status", "reason", "num_bytes", "shard"))
-        database.execute(
-            "CREATE TABLE fate AS SELECT image_id, unnest(last) FROM ("
-            f"SELECT image_id, arg_max({{{last}}}, {LATEST}) AS last FROM ledger WHERE status <> '{RETRIED}' "
-            "GROUP BY image_id)"
-        )
+        database.execute(f"CREATE TABLE fate AS {fates_sql(['run', 'status', 'reason', 'num_bytes', 'shard'])}")
 
     def _register(self, name: str, paths: list[str], schema: pa.Schema) -> None:
         if paths:
@@ -186,10 +180,10 @@ class Ledger:
         changed = f"'{status}' AS status, {literal(run)} AS run, {literal(now.isoformat())}::TIMESTAMPTZ AS fetched_at"
         if shard is not None:
             changed += f", {literal(shard)} AS shard"
+        attempts = f"(FROM ledger WHERE image_id IN (SELECT image_id FROM fate WHERE {which}))"
         self.database.execute(
-            f"CREATE OR REPLACE TABLE changed AS SELECT last.* REPLACE ({changed}) FROM ("
-            f"SELECT image_id, arg_max(ledger, {LATEST}) AS last FROM ledger "
-            f"WHERE status <> '{RETRIED}' AND image_id IN (SELECT image_id FROM fate WHERE {which}) GROUP BY image_id)"
+            f"CREATE OR REPLACE TABLE changed AS SELECT * REPLACE ({changed}) FROM ("
+            f"{fates_sql([name for name in LEDGER_SCHEMA.names if name != 'image_id'], attempts)})"
         )
         for table in self._tables(f"SELECT {', '.join(LEDGER_SCHEMA.names)} FROM changed", LEDGER_SCHEMA, BATCH_ROWS):
             shards.write_fates(self.storage, f"{run}-{uuid.uuid4().hex}", table, image_size)

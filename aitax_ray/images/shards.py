@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from aitax_ray.fates import RETRIED
 from aitax_ray.schemas import LEDGER as LEDGER_SCHEMA
 from aitax_ray.schemas import MEDIA as MEDIA_SCHEMA
 from aitax_ray.storage import Storage
@@ -21,7 +22,6 @@ from aitax_ray.workspace import IMAGES, LEDGER
 TODO = f"{LEDGER}/.todo"
 TODO_SCHEMA = pa.schema([MEDIA_SCHEMA.field(name) for name in ("image_id", "url", "gbif_id", "species_key")])
 IMAGE_SIZE = b"image_size"  # in the metadata of a ledger file: the setting that its photographs were shrunk by
-RETRIED = "retried"
 STORED_TWICE = "stored_twice"
 REASONS = {STORED_TWICE: "two workers fetched the photograph, and the other's is kept"}
 LATELY = timedelta(hours=1)  # longer than any batch takes

@@ -18,7 +18,11 @@ def test_rows_are_sorted_and_say_what_the_manifest_says(tmp_path: Path) -> None:
 
 
 def test_rules_are_asked_when_there_is_a_limit(tmp_path: Path) -> None:
-    root = store(str(tmp_path), PHOTOS, known={"a": {"title": "Label"}, "b": {"url": "https://archive.org/x.jpg"}})
+    root = store(
+        str(tmp_path),
+        PHOTOS,
+        known={"a": {"title": "Label"}, "b": {"url": "https://archive.org/download/x/page/n7.jpg"}},
+    )
     rows = read_photographs(Workspace(root), 128)
     assert rows["reason"].to_list() == ["label", "book_page", ""]
     assert read_photographs(Workspace(root), None)["reason"].to_list() == [""] * 3

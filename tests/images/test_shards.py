@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from aitax_ray.errors import StorageError
+from aitax_ray.fates import RETRIED
 from aitax_ray.images import shards
 from aitax_ray.images.reasons import REASONS
 from aitax_ray.schemas import IMAGES, LEDGER, image_id
@@ -193,7 +194,7 @@ def test_twins_are_taken_out_of_one_file_and_told_of(storage: Storage, twins: st
         shards.drop_twins(storage, "r-w-1.parquet", ids(twins))
         assert stored(storage) == {"r-w-0.parquet": "abc"} | left
         assert told(storage) == {row for row in before if row[0] not in twins or row[3] != "r-w-1.parquet"} | {
-            (url, shards.RETRIED, shards.STORED_TWICE, "") for url in twins
+            (url, RETRIED, shards.STORED_TWICE, "") for url in twins
         }
     assert shards.STORED_TWICE in REASONS
     assert storage.read_table("ledger/r-w-1.parquet").num_rows == 4
@@ -207,7 +208,7 @@ def test_what_is_told_of_twins_leaves_the_rest_of_the_row(storage: Storage) -> N
     (before,) = storage.read_table("ledger").to_pylist()
     shards.drop_twins(storage, "r-w-0.parquet", ids("a"))
     (after,) = storage.read_table("ledger").to_pylist()
-    assert after == before | {"status": shards.RETRIED, "reason": shards.STORED_TWICE, "shard": ""}
+    assert after == before | {"status": RETRIED, "reason": shards.STORED_TWICE, "shard": ""}
 
 
 def age(storage: Storage, name: str, hours: float) -> None:
