@@ -1,7 +1,6 @@
-"""The command line. Each command parses, calls one function, reports.
+"""The command line. Each command parses its flags, calls one function and reports.
 
-Flags are generated from the settings models. Importing this module imports neither torch nor ray, so `--help` is
-instant.
+The flags are made from the settings models. Importing this module imports neither torch nor ray: `--help` is instant.
 """
 
 import atexit
@@ -33,7 +32,7 @@ from aitax_ray.text import escape_controls
 from aitax_ray.web import hide_secrets
 
 CONFIG = "aitax.yaml"
-INTERRUPTED = 130  # as shells count it: 128 + SIGINT
+INTERRUPTED = 130  # the exit status that shells use: 128 + SIGINT
 
 app = App(
     name="aitax",
@@ -41,10 +40,10 @@ app = App(
     help="From a GBIF query to a species identification engine.",
     help_format="plaintext",
     suppress_keyboard_interrupt=False,  # `_run` says how to go on
-    help_epilogue=f"Settings may also stand in {CONFIG} (or --config FILE), a section a command; flags win. "
+    help_epilogue=f"Settings may also stand in {CONFIG} (or --config FILE), one section per command; flags win. "
     "--debug shows tracebacks.",
 )
-Config = Annotated[Path, Parameter(help="File with settings, a section a command.")]
+Config = Annotated[Path, Parameter(help="File with settings, one section per command.")]
 
 
 def command(
@@ -52,8 +51,8 @@ def command(
 ) -> None:
     """Add a command whose flags are the fields of settings models; `models` maps headings of its help to models.
 
-    A field that several models have is one flag. A flag that is not given reaches `run` not at all, so that the file
-    and the defaults can speak.
+    A field that several models have becomes one flag. `run` gets only the flags that were given, so that the file and
+    the defaults decide the others.
     """
     parameters: dict[str, inspect.Parameter] = {}
     groups: dict[str, Group] = {}
@@ -64,7 +63,7 @@ def command(
             group = groups.setdefault(heading, Group(heading, sort_key=order if known == 1 else 0))
             text_of_field = f"{field.description}{_shown_default(field)}"
             given: Any = field.annotation
-            # Only fields that take several values do: --splits train val.
+            # Fields that are lists take several values: --splits train val.
             shown = Parameter(
                 help=text_of_field, group=group, show_default=False, consume_multiple=True, negative_iterable=()
             )
@@ -98,7 +97,7 @@ def _shown_default(field: FieldInfo) -> str:
 
 @contextlib.contextmanager
 def _resumable(forced: bool = False) -> Iterator[None]:
-    """What is done here goes on when it is asked for again; say so when it is stopped."""
+    """When the work is stopped with Ctrl-C, say that the same command goes on."""
     try:
         yield
     except KeyboardInterrupt:
@@ -173,11 +172,11 @@ def identify(
     url
         Address of a running service that answers instead.
     together
-        All photographs show one individual: one answer.
+        All photographs show one individual: give one answer.
     max_results
-        Species an answer names at most.
+        Maximum number of species in an answer.
     json
-        Print JSON, an answer a line, instead of tables.
+        Print JSON, one answer per line, instead of tables.
     """
     from aitax_ray.serving.client import identify_files
 
@@ -188,7 +187,7 @@ def identify(
 def cite(
     *, root: str, title: str | None = None, source_url: str | None = None, datasets: bool = False, json: bool = False
 ) -> None:
-    """Say how to cite the data, and how to register the data set at GBIF for a DOI of its own. Nothing is sent.
+    """Say how to cite the data, and how to register the data set at GBIF for its own DOI. Nothing is sent.
 
     Parameters
     ----------
@@ -197,9 +196,9 @@ def cite(
     title
         Title of the data set; by default made from the query.
     source_url
-        Where the data set can be found for good, such as its record at Zenodo. GBIF needs it.
+        Permanent address of the data set, such as its record at Zenodo. GBIF needs it.
     datasets
-        Also the citations of the datasets it comes from.
+        Also print the citations of the datasets that it comes from.
     json
         Print only the body of the request to GBIF.
     """
@@ -215,7 +214,7 @@ def demo(*, root: Path = Path("aitax-demo"), once: bool = False, port: int = 800
     Parameters
     ----------
     root
-        Folder for all of it; what is there already is not done again.
+        Folder for everything; stages that are complete there are skipped.
     once
         Stop after the identification.
     port
@@ -243,7 +242,7 @@ def _safe(text: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and leave with its exit status: 0 done, 1 failed, 2 bad usage."""
+    """Run the command line and exit with its status: 0 done, 1 failed, 2 bad usage."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -252,10 +251,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])
     for name in ("httpx", "httpcore", "matplotlib", "asyncio", "PIL"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # What runs on this machine is never reached through a proxy.
+    # Services on this machine are never reached through a proxy.
     os.environ.setdefault("NO_PROXY", "127.0.0.1,localhost,::1")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    atexit.register(gc.freeze)  # Python would look through a million objects for garbage before it leaves: 0.4 s
+    atexit.register(gc.freeze)  # else Python searches a million objects for garbage as it exits: 0.4 s
     status = _run(arguments, debug)
     if status == INTERRUPTED and cluster.stop():
         # A thread may still be in Ray's code. Python sometimes crashes when it finalises under such a thread.

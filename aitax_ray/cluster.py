@@ -1,6 +1,6 @@
-"""Connect to Ray: the cluster this process was started in, else a small one on this machine.
+"""Connect to Ray: join the cluster that this process was started in, or start a small one on this machine.
 
-The one place outside the stages' shells that imports ray, and it does so late.
+Besides the shells of the stages this is the only module that imports ray. Its functions import it when they are called.
 """
 
 import atexit
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# With fewer logical CPUs a pipeline of actors and tasks can wait for itself for ever: every stage needs one CPU for
-# each actor and at least one more for tasks.
+# Each stage needs one CPU per actor and at least one more for tasks. With fewer logical CPUs its actors and tasks could
+# wait for each other for ever.
 MIN_LOGICAL_CPUS = 4
 CONNECT_TIMEOUT_S = 5.0
 MAX_READ_TASKS = 1000
@@ -31,18 +31,18 @@ _started_here = False
 
 
 def connect() -> None:
-    """Make sure that this process is connected to Ray. Raises ClusterError with the remedy when it cannot be.
+    """Make sure that this process is connected to Ray. Raises ClusterError, whose message says what to do.
 
-    In a job (`ray job submit`) and wherever RAY_ADDRESS is set, that cluster is joined; else a local one is started,
-    which ends with this process.
+    In a job (`ray job submit`), and wherever RAY_ADDRESS is set, the process joins that cluster. Otherwise it starts a
+    local one, which ends with the process.
     """
-    # Training reports wait for the controller's next look; Ray's 2 s is long beside a short epoch.
+    # Reports of training wait until the controller looks for them. Ray's 2 s are long compared with a short epoch.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
-    # The core's own log lines go to stderr as well as to its files; what a user can act on comes as an exception.
+    # Ray's core writes its log lines to stderr too. Users cannot act on them; errors come as exceptions.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    # Ray warns of many workers for few cores; the logical CPUs below are meant to be more than the cores.
+    # Ray warns when there are more workers than cores. The logical CPUs below are more than the cores on purpose.
     os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(2 * MIN_LOGICAL_CPUS))
     import ray
 
@@ -63,7 +63,7 @@ def connect() -> None:
             )
             _started_here = True
             atexit.register(stop)
-    except Exception as error:  # Ray raises its RayError, a bare Exception, and whatever its start-up meets
+    except Exception as error:  # Ray raises RayError, a bare Exception, or any error of its start
         where = os.environ.get("RAY_ADDRESS")
         remedy = (
             f"check that the cluster at RAY_ADDRESS={where} runs, or unset RAY_ADDRESS to work on this machine"
@@ -73,8 +73,8 @@ def connect() -> None:
         raise ClusterError(f"Ray cannot start ({' '.join(str(error).split())[:300]}): {remedy}") from error
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    context.memory_usage_poll_interval_s = None  # a thread a task that watches its memory, which nobody looks at
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # after Ray has set it
+    context.memory_usage_poll_interval_s = None  # one thread per task would watch memory that nobody looks at
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # after Ray has set its own level
     log.info(
         "connected to Ray: %s CPUs, %s GPUs",
         int(ray.cluster_resources().get("CPU", 0)),
@@ -83,9 +83,10 @@ def connect() -> None:
 
 
 def read_tables(storage: "Storage", paths: list[str], columns: list[str], rows_per_block: int) -> "Dataset":
-    """Stream columns of Parquet files as a Ray Dataset in blocks of at most `rows_per_block` rows, for even work.
+    """Stream columns of Parquet files as a Ray Dataset, in blocks of at most `rows_per_block` rows.
 
-    `ray.data.read_parquet` reads the footers first, in 32 actors, which costs some 5 s for each Dataset on two cores.
+    Small blocks share the work evenly. `ray.data.read_parquet` is not used: it first reads the footers in 32 actors,
+    which takes some 5 s per Dataset on two cores.
     """
     import ray
 
@@ -98,17 +99,17 @@ def read_tables(storage: "Storage", paths: list[str], columns: list[str], rows_p
     return tables.repartition(target_num_rows_per_block=rows_per_block)
 
 
-def use_gpus(wanted: bool | None) -> bool:
-    """Whether to use GPUs: as wanted, else when the cluster has any."""
+def use_gpus(setting: bool | None) -> bool:
+    """Decide whether to use GPUs: as the setting says, or, without one, when the cluster has any."""
     import ray
 
-    return wanted if wanted is not None else ray.cluster_resources().get("GPU", 0) > 0
+    return setting if setting is not None else ray.cluster_resources().get("GPU", 0) > 0
 
 
 def check_room(what: str, cpus: float, gpus: float, remedy: str) -> None:
-    """Make sure that the cluster has what `what` needs beside one CPU for reading; Ray would wait for it for ever.
+    """Raise ClusterError when Ray has too few CPUs or GPUs for `what` and one CPU for reading.
 
-    A cluster that was joined may grow: there it is a warning. Raises ClusterError.
+    Ray itself would wait for ever. A cluster that was joined may grow: there this only warns.
     """
     import ray
 
@@ -120,18 +121,18 @@ def check_room(what: str, cpus: float, gpus: float, remedy: str) -> None:
     )
     if _started_here:
         raise ClusterError(f"{message}: {remedy}")
-    log.warning("%s: waiting until the cluster has grown", message)
+    log.warning("%s: waiting until the cluster grows", message)
 
 
 def stop() -> bool:
-    """Stop Ray when `connect` started it; tells whether that was so. A cluster that was joined is left as it is."""
+    """Stop Ray if `connect` started it, and return whether it did. A cluster that was joined goes on."""
     global _started_here
     if not _started_here:
         return False
     import ray
 
-    # The monitor, which would add nodes to a cluster, does not listen, and Ray waits a second for it.
-    with contextlib.suppress(Exception):  # that is no interface Ray promises to keep
+    # Ray waits a second for its monitor, which adds nodes to clusters and does not react to the signal.
+    with contextlib.suppress(Exception):  # this is no public interface of Ray
         node: Any = ray._private.worker._global_node
         node.kill_monitor(check_alive=False)
     ray.shutdown()
@@ -140,7 +141,7 @@ def stop() -> bool:
 
 
 def _check_address(address: str) -> None:
-    """Raise OSError when nothing listens there: Ray itself would try for more than a minute."""
+    """Raise OSError when nothing listens at an address: Ray itself would try for more than a minute."""
     host, colon, port = address.rpartition(":")
-    if colon and "/" not in address:  # else "auto", "local" or a URL: for Ray to find out
+    if colon and "/" not in address:  # otherwise it is "auto", "local" or a URL, which Ray checks
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()

@@ -1,4 +1,4 @@
-"""DuckDB, which joins, sorts and counts large tables, and goes on disk with what does not fit into memory."""
+"""DuckDB joins, sorts and counts large tables. What does not fit into memory goes to disk."""
 
 import contextlib
 import os
@@ -9,20 +9,20 @@ import duckdb
 
 from aitax_ray.errors import DataError, StorageError
 
-MEMORY_PER_THREAD = 200  # MB; each thread holds a piece of every column that it reads or writes
+MEMORY_PER_THREAD = 200  # MB: each thread holds a piece of every column that it reads or writes
 MAX_THREADS = 8
 
 
 @contextlib.contextmanager
 def open_database(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An empty database that keeps what it cannot hold in `scratch`. Raises StorageError when there is no room."""
+    """Open an empty database that uses `scratch` when memory is full. Raises StorageError when there is no room."""
     spill = scratch / "spill"
     threads = min(MAX_THREADS, os.cpu_count() or 1)
     config: dict[str, str | bool | int | float | list[str]] = {
         "threads": threads,
         "memory_limit": f"{threads * MEMORY_PER_THREAD:.0f}MB",
         "temp_directory": str(spill),
-        "preserve_insertion_order": False,  # rows carry their numbers
+        "preserve_insertion_order": False,  # rows have a number of their own
     }
     try:
         with duckdb.connect(config=config) as database:
@@ -37,26 +37,26 @@ def open_database(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def literal(text: str) -> str:
-    """A text as SQL writes it."""
+    """Write a text as a literal of SQL."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def parquet(*paths: Path) -> str:
-    """Parquet files as a table of SQL."""
+    """Write the SQL that reads Parquet files as one table."""
     return f"read_parquet([{', '.join(literal(str(path)) for path in paths)}])"
 
 
 def write(database: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
-    """Write the rows of a query into a Parquet file; what DuckDB may know never to be null needs `nullable`."""
+    """Write the rows of a query into a Parquet file. Queries with computed columns need `nullable`."""
     target = literal(str(path))
     database.execute(f"COPY ({query}) TO {target} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)")
 
 
 def nullable(query: str) -> str:
-    """The same rows, all of whose columns may be null, as in aitax_ray.schemas.
+    """Make every column of a query nullable, as in aitax_ray.schemas.
 
-    DuckDB declares columns as never null where it can tell, so that of the files of one table some would not go with
-    the others; it cannot tell of TRY. That takes time, and what comes straight from Parquet files without statistics
-    does not need it.
+    DuckDB declares a column as never null where it can prove that. Then the files of one table have different schemas.
+    TRY makes DuckDB treat a column as nullable. That takes time; columns that are read from Parquet files without
+    statistics do not need it.
     """
     return f"SELECT TRY(COLUMNS(*)) FROM ({query})"

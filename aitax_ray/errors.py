@@ -1,26 +1,26 @@
-"""The errors of aitax_ray. Each message is one sentence a user can act on: what is wrong, then what to do.
+"""The errors of aitax_ray. Each message is one sentence that a user can act on: what is wrong, then what to do.
 
     AitaxError              the command ends with exit status 1 and this one line
     ├── ArchiveError        the input is no Darwin Core Archive with photographs
     ├── GbifError           GBIF does not answer, or says no
     ├── DataError           too little data, or none, for what was asked
-    ├── MissingArtifactError  a stage's input is not there: names the command that makes it
+    ├── MissingArtifactError  a stage's input is not there; the message names the command that makes it
     ├── StaleArtifactError  a stage's input is older than what it was made from
-    ├── StorageError        a root that cannot be read or written
+    ├── StorageError        a root cannot be read or written
     ├── ClusterError        Ray does not start or is out of reach
-    ├── EngineError         an engine that is incomplete, altered or of another format
-    ├── RequestError        a request for identification that cannot be answered as it is
-    └── SettingsError       settings that contradict each other or the data: exit status 2
-        └── ArchitectureError   an architecture that is not known or does not take the photographs: exit status 1
+    ├── EngineError         an engine is incomplete, altered or of another format
+    ├── RequestError        a request for identification cannot be answered as it is
+    └── SettingsError       settings contradict each other or the data: exit status 2
+        └── ArchitectureError   an architecture is unknown or does not take the photographs: exit status 1
 
-One bad photograph is no error: it is a row with a status and a reason. No message holds a secret of an address.
+A bad photograph is no error: it is a row with a status and a reason. Messages hide the passwords and keys of addresses.
 """
 
 from aitax_ray.web import hide_secrets
 
 
 class AitaxError(Exception):
-    """Base of all errors that are the user's to mend."""
+    """Base of all errors that the user can mend."""
 
     exit_status = 1
 
@@ -37,7 +37,7 @@ class GbifError(AitaxError):
 
 
 class DataError(AitaxError):
-    """The data are too few for what was asked."""
+    """There is too little data for what was asked."""
 
 
 class MissingArtifactError(AitaxError):
@@ -48,11 +48,11 @@ class MissingArtifactError(AitaxError):
         self.stage, self.root = stage, hide_secrets(root)
 
     def __reduce__(self) -> tuple[type["MissingArtifactError"], tuple[str, str]]:
-        return type(self), (self.stage, self.root)  # it may come from another process
+        return type(self), (self.stage, self.root)  # errors come from other processes too
 
 
 class StaleArtifactError(AitaxError):
-    """A stage's input was made from something that has changed since."""
+    """A stage's input was made from an artifact that has changed since."""
 
 
 class StorageError(AitaxError):

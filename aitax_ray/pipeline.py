@@ -46,9 +46,9 @@ STAGES = (
 
 
 def build(flags: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]]) -> list[StageReport]:
-    """Run every stage, manifest to publish; what is complete is skipped.
+    """Run every stage, from manifest to publish; skip those that are complete.
 
-    `flags` holds settings of any stage: one that several stages know goes to all of them. `config` holds a section a
+    `flags` holds settings of any stage; a setting goes to every stage that has it. `config` holds one section per
     stage, as `settings.read_config` gives it. All settings are checked before the first stage starts. Raises
     SettingsError, or what the stages raise.
     """
@@ -60,6 +60,6 @@ def build(flags: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]]) -> 
     for number, (stage, settings) in enumerate(planned, 1):
         log.info("stage %d of %d: %s", number, len(planned), stage.name)
         reports.append(stage.run(settings))
-        if getattr(settings, "dry_run", False):  # of the first stage: there is nothing for the next one
+        if getattr(settings, "dry_run", False):  # of the manifest: the next stage would find nothing
             break
     return reports

@@ -1,7 +1,7 @@
-"""The Arrow schemas of everything that crosses a stage, once.
+"""The Arrow schemas of all tables that pass from stage to stage, each written once.
 
-Keys are strings throughout: `image_id` is the sha1 (hex) of the URL, `gbif_id` GBIF's occurrence key, `species_key`
-the species' key in the checklist used (GBIF's newer keys are alphanumeric). Text that is not known is "", never null.
+Keys are strings: `image_id` is the sha1 (hex) of the URL, `gbif_id` is GBIF's occurrence key, `species_key` is the
+species' key in the checklist used (GBIF's newer keys are alphanumeric). Unknown text is "", never null.
 """
 
 import hashlib
@@ -10,8 +10,8 @@ import pyarrow as pa
 
 text, key = pa.string(), pa.string()
 
-# A photograph to fetch: a StillImage row of the archive, joined to its occurrence. Sorted by image_id, which is a
-# hash: neighbours in the table are of different hosts and different species.
+# A photograph to fetch: a StillImage row of the archive, joined to its occurrence. The table is sorted by image_id,
+# which is a hash: neighbours in the table come from different hosts and show different species.
 MEDIA = pa.schema(
     {
         "image_id": key,
@@ -19,7 +19,7 @@ MEDIA = pa.schema(
         "gbif_id": key,
         "species_key": key,
         "license": text,  # as given: a URL or free text
-        "license_id": text,  # CC-BY-4.0, ..., as licenses names them
+        "license_id": text,  # CC-BY-4.0, ..., as aitax_ray.licenses names them
         "creator": text,
         "rights_holder": text,
         "publisher": text,
@@ -28,7 +28,7 @@ MEDIA = pa.schema(
         "references": text,  # web page of the photograph
         "title": text,
         "description": text,  # its first 1,000 characters
-        "url_from_references": pa.bool_(),  # no `identifier` was given: the URL may well lead to a page
+        "url_from_references": pa.bool_(),  # the archive has no `identifier`: the URL may lead to a web page
     }
 )
 
@@ -41,7 +41,7 @@ TAXA = pa.schema(
         "authorship": text,
         "rank": text,
         "vernacular_name": text,
-        "vernacular_names": pa.list_(pa.struct({"language": text, "name": text})),  # a name a language (ISO 639-3)
+        "vernacular_names": pa.list_(pa.struct({"language": text, "name": text})),  # one name per language (ISO 639-3)
         "genus": text,
         "family": text,
         "order": text,
@@ -68,11 +68,11 @@ OCCURRENCES = pa.schema(
     }
 )
 
-# A media row that was not kept, and why.
+# A media row that was dropped, and why.
 DROPPED = pa.schema({"row": pa.int64(), "gbif_id": key, "url": text, "species_key": key, "reason": text})
 
 # A stored photograph: an upright RGB JPEG, its shorter side at most `image_size` px. `gbif_id` and `species_key` are
-# those of the manifest when it was fetched; what counts is what the manifest says now.
+# those that the manifest had when it was fetched. The manifest may have changed since, and then the manifest counts.
 IMAGES = pa.schema(
     {
         "image_id": key,
@@ -88,25 +88,25 @@ IMAGES = pa.schema(
     }
 )
 
-# An attempt to fetch a URL. The one that decides has the status "ok" or "failed", the others of a run "retried"; the
-# fate of a URL is its last row with another status than "retried". Later runs add rows and change none.
+# An attempt to fetch a URL. In each run the last attempt has the status "ok" or "failed", the earlier ones "retried".
+# The fate of a URL is its last row whose status is not "retried". Later runs add rows and change none.
 LEDGER = pa.schema(
     {
         "image_id": key,
         "url": text,  # as in the manifest
-        "run": text,  # which run of the stage made the row; runs sort by time
+        "run": text,  # the run of the stage that made the row; runs sort by time
         "status": text,  # "retried", "ok", "failed", "vanished" (no longer in the manifest) or "pruned" (and deleted)
         "reason": text,  # "" when ok, else one of images.reasons.REASONS
-        "http_status": pa.int16(),  # last one seen, 0 when none was
-        "attempts": pa.int16(),  # requests for the URL in this run up to this one, redirects not counted
+        "http_status": pa.int16(),  # the last one, 0 when there was none
+        "attempts": pa.int16(),  # requests for the URL in this run so far, this one included, redirects not counted
         "num_bytes": pa.int64(),  # as fetched
-        "seconds": pa.float32(),  # that the request took
+        "seconds": pa.float32(),  # duration of the request
         "source": text,  # "original", "sized_copy" (of the same host) or "image_cache" (of GBIF)
-        "final_url": text,  # which was really fetched, after redirects
-        "content_type": text,  # as the server says; not to be trusted
+        "final_url": text,  # the URL that was fetched in the end, after redirects
+        "content_type": text,  # as the server says, which may be wrong
         "sha256": text,  # hex, of the bytes fetched
         "fetched_at": pa.timestamp("us", "UTC"),
-        "shard": text,  # the file of `images/` that holds the photograph, "" when none does
+        "shard": text,  # the file of `images/` that holds the photograph, "" when there is none
     }
 )
 
@@ -117,28 +117,29 @@ SPLIT = pa.schema(
         "species_key": key,
         "class_index": pa.int32(),  # 0..K-1, in the order of species_key
         "split": text,  # train, val, test
-        "group": key,  # what must stay together: all photographs of a group are on one side
+        "group": key,  # all photographs of a group are in the same split
     }
 )
 
-# A stored photograph that is not used, and why.
+# A stored photograph that is left out, and why.
 EXCLUDED = pa.schema(
     {
         "image_id": key,
         "gbif_id": key,
         "species_key": key,
         "reason": text,  # one of dataset.reasons.REASONS
-        "detail": text,  # the image_id that was kept, the species that contradict each other, the licence, ...
-        "cluster": key,  # of duplicates and conflicts: smallest image_id of what looks the same; else ""
+        "detail": text,  # the image_id that was kept, the species in conflict, the licence, ...
+        "cluster": key,  # of duplicates and conflicts: the smallest image_id of those that look the same; else ""
     }
 )
 
-# A photograph that was in test once, and what had decided that: the seed, the share of test, what groups were made by.
+# A photograph that was in the test split once, and the settings that put it there: the seed, the share of test, how
+# groups were made.
 TESTED = pa.schema({"image_id": key, "drawn_by": text})
 
 EMBEDDINGS = pa.schema({"image_id": key, "embedding": pa.list_(pa.float32())})  # unit length
 
-# What the index needs to say of the photograph at a row of the searcher.
+# The photograph at a row of the searcher, with all that an answer shows of it.
 INDEX_ROWS = pa.schema(
     {
         "row": pa.int64(),
@@ -162,13 +163,13 @@ PER_SPECIES = pa.schema(
         "name": text,
         "num_train_images": pa.int64(),
         "num_images": pa.int64(),  # in the test split
-        "top1": pa.float64(),  # share in [0, 1], null without test photographs
+        "top1": pa.float64(),  # share in [0, 1]; null without test photographs
         "top5": pa.float64(),
-        "most_often_taken_for": text,  # name of the species, "" when never mistaken
+        "most_often_taken_for": text,  # name of a species, "" when all photographs were named right
     }
 )
 
 
 def image_id(url: str) -> str:
-    """The key of a photograph: sha1 of its URL, 40 hex digits."""
+    """Make the key of a photograph: the sha1 of its URL, 40 hex digits."""
     return hashlib.sha1(url.encode(), usedforsecurity=False).hexdigest()

@@ -1,7 +1,7 @@
-"""Settings: one frozen pydantic model a stage, each option written once, its help the text under the field.
+"""Settings: one frozen pydantic model per stage. Each option is written once, and its help is the text under the field.
 
-Precedence is flags, then the stage's section in `aitax.yaml`, then the defaults. Fields marked `HOW` tell how the work
-is done (addresses, resources) and not what comes out of it: changing one does not make a finished stage stale.
+Flags come first, then the stage's section in `aitax.yaml`, then the defaults. Fields marked `HOW` (addresses,
+resources) say how the work is done. They do not change the result, so changing one does not make a stage stale.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from aitax_ray.errors import SettingsError
 
 
 class How:
-    """Marks a setting that does not change a stage's result."""
+    """Marks a setting that does not change the result of a stage."""
 
 
 HOW = How()
@@ -29,7 +29,7 @@ class Settings(BaseModel):
 
 
 class StageSettings(Settings):
-    """What every stage that works under a root knows."""
+    """The settings of every stage that works under a root."""
 
     root: Annotated[str, HOW]
     """Folder, or URL such as s3://bucket/name, that holds everything this project makes; every node must reach it."""
@@ -37,7 +37,7 @@ class StageSettings(Settings):
     """Start over, even where the stage is complete or half done."""
 
     def result_fields(self) -> dict[str, Any]:
-        """The settings that decide what comes out, ready for JSON."""
+        """Give the settings that decide the result, ready for JSON."""
         how = {
             name for name, field in type(self).model_fields.items() if any(isinstance(m, How) for m in field.metadata)
         }
@@ -45,9 +45,9 @@ class StageSettings(Settings):
 
 
 def read_config(path: Path) -> dict[str, dict[str, Any]]:
-    """Read `aitax.yaml`: a section a stage, keys spelled as flags or as fields; {} when there is no such file.
+    """Read `aitax.yaml`, which has one section per stage; {} when there is no such file.
 
-    Raises SettingsError when the file is not of that form.
+    Keys may be spelled as flags or as fields. Raises SettingsError when the file has another form.
     """
     if not path.exists():
         return {}
@@ -56,7 +56,7 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise SettingsError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values() if v is not None):
-        raise SettingsError(f"{path} must hold a section a stage, such as `train:`, with settings below it")
+        raise SettingsError(f"{path} must hold one section per stage, such as `train:`, with settings below it")
     return {
         str(stage): {str(key).replace("-", "_"): value for key, value in (section or {}).items()}
         for stage, section in content.items()
@@ -64,9 +64,9 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def build_settings(model: type[SettingsT], *sources: Mapping[str, Any]) -> SettingsT:
-    """Validate settings from several sources, the first one that has a key wins.
+    """Validate settings from several sources; for each key the first source that has it wins.
 
-    Raises SettingsError with one line that names each offending setting as the flag it is.
+    Raises SettingsError, whose one line names each wrong setting by its flag.
     """
     merged: dict[str, Any] = {}
     for source in reversed(sources):

@@ -1,7 +1,7 @@
-"""Storage: files under one root, wherever it is. A folder, or any URL that pyarrow.fs or fsspec opens.
+"""Storage: files under one root. The root is a folder, or any URL that pyarrow.fs or fsspec opens.
 
-Paths given to these methods are relative to the root. A file appears whole or not at all: local files are written
-aside and renamed, object stores publish an object when it is closed.
+Paths given to these methods are relative to the root. A file appears complete or not at all: a local file is written
+under another name and then renamed; an object store publishes an object when it is closed.
 """
 
 import contextlib
@@ -29,15 +29,15 @@ class StoredFile:
 
 
 class Storage:
-    """Reads and writes below `root`. Cheap to make, and can be sent to other processes (unless it is `memory://`)."""
+    """Reads and writes below `root`. It is cheap to make and can be sent to other processes (except `memory://`)."""
 
     def __init__(self, root: str) -> None:
         self.fs, self.base = _open_filesystem(root)
-        # Absolute, since other processes work in other folders.
+        # An absolute path, since other processes run in other folders.
         self.root = root if "://" in root else self.base
 
     def full(self, path: str = "") -> str:
-        """The path as the filesystem `fs` knows it, for readers that take both."""
+        """Give the path as the filesystem `fs` needs it, for libraries that take a filesystem and a path."""
         return f"{self.base}/{path}".rstrip("/")
 
     def exists(self, path: str) -> bool:
@@ -47,7 +47,7 @@ class Storage:
     def files(self, path: str, suffix: str = "") -> list[StoredFile]:
         """List the files below a folder, sorted by path; an absent folder has none.
 
-        What is hidden (a name with a leading dot, or below one) does not count.
+        Hidden files, and files in hidden folders, are left out: their names begin with a dot.
         """
         if self._info(path).type != pafs.FileType.Directory:
             return []
@@ -60,14 +60,14 @@ class Storage:
         )
 
     def entries(self, path: str) -> list[str]:
-        """List what lies directly in a folder, files and folders, hidden ones too; an absent folder has nothing."""
+        """List the files and folders directly in a folder, hidden ones too; an absent folder has none."""
         if self._info(path).type != pafs.FileType.Directory:
             return []
         found = self.fs.get_file_info(pafs.FileSelector(self.full(path)))
         return sorted(info.path[len(self.base) + 1 :] for info in found)
 
     def read_bytes(self, path: str) -> bytes:
-        """Read a whole file. Raises StorageError when it is not there."""
+        """Read all bytes of a file. Raises StorageError when it is not there."""
         try:
             with self.fs.open_input_stream(self.full(path)) as stream:
                 return bytes(stream.read())
@@ -75,8 +75,8 @@ class Storage:
             raise StorageError(f"{self.full(path)} cannot be read: {_reason(error)}") from error
 
     def write_bytes(self, path: str, data: bytes) -> None:
-        """Write a whole file; a reader sees the old or the new content, never a part."""
-        with self._aside(path) as target, self.fs.open_output_stream(target) as stream:
+        """Write all bytes of a file; a reader sees the old or the new content, never a part."""
+        with self._complete_file(path) as target, self.fs.open_output_stream(target) as stream:
             stream.write(data)
 
     def read_json(self, path: str) -> Any:
@@ -90,8 +90,8 @@ class Storage:
     def read_table(self, path: str, columns: list[str] | None = None, schema: pa.Schema | None = None) -> pa.Table:
         """Read a Parquet file, or all Parquet files of a folder as one table.
 
-        With a `schema`, an absent or empty folder gives its empty table, and a column that a file does not have, since
-        an earlier version wrote it, is null.
+        With a `schema`, an absent or empty folder gives an empty table, and a column that a file lacks is null: an
+        earlier version may have written the file.
         """
         names = (
             [self.full(path)]
@@ -114,7 +114,7 @@ class Storage:
     ) -> Iterator[pa.Table]:
         """Read a Parquet file in tables of at most `num_rows` rows, so that it need not fit into memory.
 
-        With a `schema`, a column that the file does not have is null.
+        With a `schema`, a column that the file lacks is null.
         """
         try:
             with pq.ParquetFile(self.full(path), filesystem=self.fs) as file:
@@ -131,14 +131,14 @@ class Storage:
             raise StorageError(f"{self.full(path)} cannot be read: {_reason(error)}") from error
 
     def write_table(self, path: str, table: pa.Table, plain: Sequence[str] = ()) -> None:
-        """Write one Parquet file; columns in `plain` hold what is compressed already."""
+        """Write one Parquet file; the columns in `plain` are not compressed, since their content is already."""
         compression = {name: "none" if name in plain else "zstd" for name in table.schema.names} if plain else "zstd"
-        with self._aside(path) as target:
+        with self._complete_file(path) as target:
             pq.write_table(table, target, filesystem=self.fs, compression=compression)
 
     def copy(self, source: str, path: str) -> None:
         """Copy a file within the root, without holding it in memory."""
-        with self._aside(path) as target:
+        with self._complete_file(path) as target:
             pafs.copy_files(self.full(source), target, source_filesystem=self.fs, destination_filesystem=self.fs)
 
     def sha256(self, path: str) -> str:
@@ -153,7 +153,7 @@ class Storage:
         return digest.hexdigest()
 
     def delete(self, path: str) -> None:
-        """Delete a file or a folder with all it holds; what is not there is no error."""
+        """Delete a file, or a folder and everything in it. An absent path is no error."""
         try:
             match self._info(path).type:
                 case pafs.FileType.Directory:
@@ -164,15 +164,15 @@ class Storage:
             raise StorageError(f"{self.full(path)} cannot be deleted: {_reason(error)}") from error
 
     def upload(self, folder: Path, path: str) -> None:
-        """Copy a local folder's files to below `path`."""
+        """Copy all files of a local folder to below `path`."""
         for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-            with self._aside(f"{path}/{file.relative_to(folder).as_posix()}") as target:
+            with self._complete_file(f"{path}/{file.relative_to(folder).as_posix()}") as target:
                 pafs.copy_files(
                     str(file), target, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=self.fs
                 )
 
     def fetch(self, path: str, folder: Path) -> Path:
-        """Copy a file, or all files below `path`, into a local folder, which is returned."""
+        """Copy a file, or all files below `path`, into a local folder; return that folder."""
         names = [f.path for f in self.files(path)] or [path]
         for name in names:
             target = folder / (name.removeprefix(f"{path}/") if name != path else name.rsplit("/", 1)[-1])
@@ -195,8 +195,8 @@ class Storage:
             raise StorageError(f"{self.full(path)} cannot be reached: {_reason(error)}") from error
 
     @contextlib.contextmanager
-    def _aside(self, path: str) -> Any:
-        """Give the name to write to; on success it becomes `path`, on failure nothing is left."""
+    def _complete_file(self, path: str) -> Any:
+        """Yield the name to write to. On success the file gets the name `path`; on failure nothing is left."""
         final, local = self.full(path), isinstance(self.fs, pafs.LocalFileSystem)
         parent, name = final.rsplit("/", 1)
         target = f"{parent}/.{name}.{uuid.uuid4().hex}" if local else final
@@ -205,10 +205,15 @@ class Storage:
             yield target
             if local:
                 self.fs.move(target, final)
-        except (OSError, NotImplementedError) as error:  # NotImplementedError: what can only be read, such as http://
-            raise StorageError(f"{final} cannot be written: {_reason(error)}; choose a --root that can") from error
+        except (
+            OSError,
+            NotImplementedError,
+        ) as error:  # NotImplementedError: some roots, such as http://, can only be read
+            raise StorageError(
+                f"{final} cannot be written: {_reason(error)}; choose a --root that can be written to"
+            ) from error
         finally:
-            with contextlib.suppress(OSError):  # what failed is told already
+            with contextlib.suppress(OSError):  # the first error is the one to report
                 if local and self.fs.get_file_info(target).type == pafs.FileType.File:
                     self.fs.delete_file(target)
 

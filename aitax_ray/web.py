@@ -1,4 +1,4 @@
-"""The web: the host of a URL, an address as others may read it, and how long a server asks to wait."""
+"""The web: the host of a URL, addresses without their secrets, and how long a server asks to wait."""
 
 import re
 import time
@@ -28,7 +28,7 @@ _KEY = re.compile(r"(?=.*\d)[\w-]{16,}")  # a value of "key=": else it names wha
 
 
 def host_of(url: str) -> str:
-    """The host of an http or https URL in lower case, without user, password and port; "" where there is none.
+    """Find the host of an http or https URL, in lower case, without user, password and port; "" if there is none.
 
     >>> host_of("https://me:secret@Example.org:8080/a.jpg"), host_of("a.jpg")
     ('example.org', '')
@@ -38,7 +38,7 @@ def host_of(url: str) -> str:
 
 
 def host_sql(column: str) -> str:
-    """The expression of DuckDB for `host_of` of a column of URLs."""
+    """Write `host_of` as an expression of DuckDB over a column of URLs."""
     return f"lower(regexp_extract({column}, '{_HOST}', 1))"
 
 
@@ -74,7 +74,7 @@ def publish_address(address: str) -> str:
 
 
 def web_address(address: str) -> str:
-    """An address that strangers can open, without secrets; "" for one that does not lead to the web.
+    """Give an address as strangers can open it, without secrets; "" if it does not lead to the web.
 
     >>> web_address("https://me:secret@x.org/a.jpg"), web_address("file:///home/ann/a.jpg")
     ('https://***@x.org/a.jpg', '')
@@ -83,7 +83,7 @@ def web_address(address: str) -> str:
 
 
 def retry_after_s(value: str) -> float | None:
-    """Seconds that a Retry-After header asks for, as a number or as a date (RFC 9110, 10.2.3); None when unreadable."""
+    """Read the seconds that a Retry-After header asks for: a number or a date (RFC 9110, 10.2.3), else None."""
     value = value.strip()
     if value.isascii() and value.isdigit():
         return float(value)

@@ -1,8 +1,8 @@
-"""The workspace: which artifact lies where under a root, and when a stage is complete, stale or half done.
+"""The workspace: where each artifact lies under a root, and whether a stage is complete, stale or half done.
 
-`report.json` is written last, so its presence means complete. `.started.json` is written first and holds the same
-fingerprint (settings that decide the result, digests of what is read): a later run with that fingerprint goes on where
-the earlier one stopped; one with another fingerprint starts over.
+A stage writes `report.json` last: if it is there, the stage is complete. It writes the mark `.started.json` first. Both
+hold a fingerprint of the settings that decide the result and of the artifacts that are read. A later run with the same
+fingerprint goes on where the earlier one stopped; a run with another fingerprint starts over.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from aitax_ray.web import hide_secrets_in
 
 log = logging.getLogger(__name__)
 
-# The artifacts, by their paths under the root. Folders end in no slash; tables have their schema in schemas.py.
+# The paths of the artifacts under the root. Folders have no slash at the end. The schemas of tables are in schemas.py.
 ARCHIVE = "archive"
 QUERY = "archive/query.json"
 MEDIA = "manifest/media"
@@ -53,7 +53,7 @@ INDEX_ROWS = "index/rows.parquet"
 ENGINES = "engines"
 CURRENT = "engines/current"
 
-# The folders that a stage owns. The first holds its report.
+# The folders that belong to a stage. The first holds its report.
 FOLDERS: dict[str, tuple[str, ...]] = {
     "manifest": ("manifest", ARCHIVE),
     "download": (IMAGES, LEDGER),
@@ -67,7 +67,7 @@ VERSIONED = ("aitax-ray", "ray", "torch", "torchvision", "pyarrow", "polars", "d
 
 
 class Outcome(BaseModel):
-    """What a stage's work comes to: counts of what it did, of why it left things out, and its figures."""
+    """The result of a stage's work: counts of what it made, counts of what it left out by reason, and figures."""
 
     counts: dict[str, int] = {}
     reasons: dict[str, int] = {}
@@ -75,7 +75,7 @@ class Outcome(BaseModel):
 
 
 class StageReport(Outcome):
-    """What `report.json` holds."""
+    """The content of `report.json`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -93,7 +93,7 @@ class StageReport(Outcome):
         return dict(hide_secrets_in(settings))
 
     def summary(self) -> str:
-        """One line for people: every count, figure and reason."""
+        """Give one line for people: every count, figure and reason."""
         parts = [f"{value:,} {name.replace('_', ' ')}" for name, value in self.counts.items()]
         parts += [f"{name.replace('_', ' ')} {value:.3f}" for name, value in self.metrics.items() if value is not None]
         if self.reasons:
@@ -102,19 +102,19 @@ class StageReport(Outcome):
 
 
 class Workspace:
-    """A root, its storage, and the bookkeeping of its stages."""
+    """A root, its storage, and the records of its stages."""
 
     def __init__(self, root: str) -> None:
         self.root = root
         self.storage = Storage(root)
 
     def report(self, stage: str) -> StageReport | None:
-        """The report of a complete stage, else None."""
+        """Read the report of a stage; None when the stage is not complete."""
         path = f"{FOLDERS[stage][0]}/report.json"
         return StageReport.model_validate(self.storage.read_json(path)) if self.storage.exists(path) else None
 
     def last_settings(self, stage: str) -> dict[str, Any]:
-        """The settings of a stage's last complete run, even if one after it was killed; {} when there is none."""
+        """Read the settings of a stage's last complete run, even if a later run was killed; {} when there is none."""
         report = self.report(stage)
         if report is not None:
             return report.settings
@@ -122,26 +122,26 @@ class Workspace:
         return dict(mark.get("last_settings") or {})
 
     def require(self, stage: str) -> StageReport:
-        """The report of a stage that must be complete. Raises MissingArtifactError."""
+        """Read the report of a stage that must be complete. Raises MissingArtifactError."""
         report = self.report(stage)
         if report is None:
             raise MissingArtifactError(stage, self.root)
         return report
 
     def digest(self, stage: str) -> str:
-        """Digest of what a stage left: sha256 over its files' paths and sizes, since they may be terabytes, and over
-        what its report says of how they were made and what they hold: other weights have the same size.
+        """Make a digest of a stage's artifacts: sha256 over the paths and sizes of its files and over its report.
 
-        Of `download` only the photographs count, whose files get a new name whenever there are new ones: asking in vain
-        once more for what had failed makes nothing stale.
+        The content is not read, since it may be terabytes. The report is needed because other weights have the same
+        size. Of `download` only the photographs count: their files get new names whenever photographs are added, and a
+        failed attempt to fetch more of them makes nothing stale.
         """
         report = self.report(stage)
-        told, folders = {"fingerprint", "counts", "reasons", "metrics"}, FOLDERS[stage]
+        fields, folders = {"fingerprint", "counts", "reasons", "metrics"}, FOLDERS[stage]
         if stage == "download":
-            told, folders = {"fingerprint"}, (IMAGES,)
+            fields, folders = {"fingerprint"}, (IMAGES,)
         files = [f for folder in folders for f in self.storage.files(folder) if not f.path.endswith("report.json")]
-        told_json = report.model_dump_json(include=told) if report else ""
-        return hashlib.sha256("".join([told_json, *(f"\n{f.path}\0{f.size}" for f in files)]).encode()).hexdigest()
+        report_json = report.model_dump_json(include=fields) if report else ""
+        return hashlib.sha256("".join([report_json, *(f"\n{f.path}\0{f.size}" for f in files)]).encode()).hexdigest()
 
     def run(
         self,
@@ -153,13 +153,13 @@ class Workspace:
         incremental: bool = False,
         again: str = "",
     ) -> StageReport:
-        """Run a stage's work unless it is complete with these settings and inputs, and write its report last.
+        """Run a stage's work unless the stage is complete with these settings and inputs; write its report last.
 
-        What an earlier run left is kept when its fingerprint is the same, or when the stage is `incremental`, that is
-        when it can itself tell what is still missing; else it is deleted. `again` is a reason of the stage's own to run
-        although it is complete. Raises MissingArtifactError when a stage it reads from is not complete,
-        StaleArtifactError when one was made from another that has changed since, StorageError when something lies in
-        the stage's folders that the stage did not leave there.
+        Files of an earlier run are kept when its fingerprint is the same, or when the stage is `incremental`: such a
+        stage finds out itself what is missing. Otherwise they are deleted. `again` is the stage's own reason to run
+        although it is complete. Raises MissingArtifactError when an input is not complete, StaleArtifactError when an
+        input was made from an artifact that has changed since, StorageError when the stage's folders hold files that
+        the stage did not write.
         """
         upstream = {name: self.require(name) for name in reads}
         inputs = {name: self.digest(name) for name in reads}
@@ -179,19 +179,19 @@ class Workspace:
         if earlier is not None and earlier.fingerprint == fingerprint and not settings.force and not again:
             log.info("%s is complete already (--force does it again): %s", stage, earlier.summary())
             return earlier
-        left = self.storage.read_json(mark)["fingerprint"] if self.storage.exists(mark) else None
+        unfinished = self.storage.read_json(mark)["fingerprint"] if self.storage.exists(mark) else None
         if earlier is not None:
             log.info("%s runs again: %s", stage, again or _what_changed(earlier, settings, inputs))
-        if earlier is None and left is None:
+        if earlier is None and unfinished is None:
             self._check_free(stage)
-        elif settings.force or (left != fingerprint and not incremental):
-            self.storage.write_json(mark, {"fingerprint": ""})  # no run goes on with what is left of a half deleted one
+        elif settings.force or (unfinished != fingerprint and not incremental):
+            self.storage.write_json(mark, {"fingerprint": ""})  # if this is killed, no run goes on with the rest
             self.clear(stage)
-        elif left == fingerprint:
+        elif unfinished == fingerprint:
             log.info("%s: going on where an earlier run stopped", stage)
         last = {} if settings.force else self.last_settings(stage)
         self.storage.write_json(mark, {"fingerprint": fingerprint, "last_settings": last})
-        self.storage.delete(target)  # only now: at any time one of the two says whose the files are
+        self.storage.delete(target)  # only now: at any time the mark or the report says whose files these are
         started, begin = datetime.now(UTC), time.monotonic()
         outcome = work()
         report = StageReport(
@@ -210,7 +210,7 @@ class Workspace:
         return report
 
     def clear(self, stage: str) -> None:
-        """Delete what a stage made, its mark last, which says whose the rest is when this is killed half-way."""
+        """Delete a stage's files. Its mark goes last: if this is killed, the mark says whose the other files are."""
         for folder in reversed(_cleared(stage)):
             for path in self.storage.entries(folder):
                 if path != _mark(stage):
@@ -218,12 +218,12 @@ class Workspace:
             self.storage.delete(folder)
 
     def _check_free(self, stage: str) -> None:
-        """Raise StorageError when something lies where a stage that was never begun would write, and later delete."""
+        """Raise StorageError when there are files in the folders of a stage that never ran: it would delete them."""
         for folder in _cleared(stage):
-            # Hidden files are no user's work, and the mark of a run that was killed may still have had such a name.
+            # Hidden files do not count: a run that was killed while it wrote its mark leaves one.
             if self.storage.files(folder):
                 raise StorageError(
-                    f"{self.storage.full(folder)} holds files, and no mark that `aitax {stage}` made them: "
+                    f"{self.storage.full(folder)} holds files that `aitax {stage}` did not make: "
                     "move them away or choose another --root"
                 )
 
@@ -233,12 +233,12 @@ def _mark(stage: str) -> str:
 
 
 def _cleared(stage: str) -> tuple[str, ...]:
-    """The folders that starting over empties. Published engines stay: publishing adds one, it takes none away."""
+    """Give the folders that a stage empties when it starts over. Published engines stay: publishing only adds."""
     return FOLDERS[stage] if stage != "publish" else ()
 
 
 def versions() -> dict[str, str]:
-    """The versions that made an artifact: Python's, ours and those of the packages that decide results."""
+    """Give the versions that made an artifact: Python's, ours, and those of the packages that decide results."""
     found = {"python": platform.python_version(), "aitax-ray": __version__}
     for name in VERSIONED[1:]:
         try:
@@ -250,7 +250,7 @@ def versions() -> dict[str, str]:
 
 def _what_changed(earlier: StageReport, settings: StageSettings, inputs: dict[str, str]) -> str:
     if settings.force:
-        return "asked to (--force)"
+        return "--force was given"
     now = hide_secrets_in(settings.result_fields())
     changed = [
         f"{name} is {now[name]!r}, was {earlier.settings.get(name)!r}"

@@ -1,1 +1,1 @@
-"""One thin entry point a stage, for Ray jobs. Each is the command of the same name."""
+"""One entry point per stage, for Ray jobs. Each runs the command of the same name."""

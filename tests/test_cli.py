@@ -60,7 +60,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, name: str, work: Callable[[Any], Any])
     monkeypatch.setitem(vars(stage), "run", work)
 
 
-def test_what_is_done_has_status_0(run: Run, seen: dict[str, Any]) -> None:
+def test_success_has_status_0(run: Run, seen: dict[str, Any]) -> None:
     assert run("split", "--root", "r") == 0
     assert seen["split"].root == "r"
 
@@ -76,7 +76,7 @@ def test_a_failure_has_status_1_and_one_line(
     assert capsys.readouterr() == ("", "aitax: too little: take more\n")
 
 
-def test_an_error_nobody_thought_of_has_status_1_and_one_line(
+def test_an_unexpected_error_has_status_1_and_one_line(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(_: object) -> None:
@@ -155,7 +155,7 @@ def test_no_log_line_and_no_error_shows_a_secret(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["download", "--root", "r"], "stopped; the same command goes on from here"),
         (["build", "--root", "r", "--archive", "a.zip"], "stopped; the same command goes on from here"),
@@ -174,7 +174,7 @@ def test_ctrl_c_has_status_130_and_says_how_to_go_on_where_one_can(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
-    told: str,
+    message: str,
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -185,7 +185,7 @@ def test_ctrl_c_has_status_130_and_says_how_to_go_on_where_one_can(
     for name in ("serving.client.identify_files", "demo.demo.run_demo", "cli.serve_until_interrupted"):
         monkeypatch.setattr(f"aitax_ray.{name}", interrupt)
     assert run(*arguments) == 130
-    assert capsys.readouterr() == ("", f"aitax: {told}\n")
+    assert capsys.readouterr() == ("", f"aitax: {message}\n")
 
 
 def test_the_demo_has_a_lasting_folder(
@@ -205,7 +205,7 @@ def test_sigterm_is_as_good_as_ctrl_c(run: Run, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["split"], "--root is needed"),
         (["serve"], "--engine is needed"),
@@ -221,14 +221,14 @@ def test_sigterm_is_as_good_as_ctrl_c(run: Run, monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_bad_usage_has_status_2_and_one_line_that_names_it(
-    run: Run, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+    run: Run, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     assert run(*arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("aitax: ")
     assert err.count("\n") == 1
-    assert told in err
+    assert message in err
 
 
 def test_a_command_that_is_misspelled_is_guessed(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -259,7 +259,7 @@ def test_an_unknown_architecture_names_the_nearest(run: Run, capsys: pytest.Capt
     assert err.count("\n") == 1
 
 
-def test_an_unknown_architecture_is_told_before_anything_is_built(
+def test_an_unknown_architecture_is_an_error_before_anything_is_built(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], seen: dict[str, Any]
 ) -> None:
     assert run("build", "--root", "r", "--doi", "10.15468/dl.4gbcs6", "--arch", "resnet81") == 1
@@ -280,7 +280,7 @@ def test_a_stage_without_its_input_names_the_command_that_makes_it(
     assert not root.exists()
 
 
-def test_a_root_without_write_permission_is_told_in_one_line(
+def test_a_root_without_write_permission_is_an_error_of_one_line(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photos = tmp_path / "photos" / "Heliconius erato"
@@ -294,7 +294,7 @@ def test_a_root_without_write_permission_is_told_in_one_line(
     assert "choose a --root that can" in err
 
 
-def test_a_file_that_is_no_archive_is_told_without_a_traceback(
+def test_a_file_that_is_no_archive_is_an_error_without_a_traceback(
     run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "broken.zip").write_bytes(b"no archive")
@@ -305,7 +305,7 @@ def test_a_file_that_is_no_archive_is_told_without_a_traceback(
     assert "broken.zip" in err
 
 
-def test_the_file_fills_in_what_no_flag_says(run: Run, tmp_path: Path, seen: dict[str, Any]) -> None:
+def test_the_file_gives_the_settings_that_no_flag_gives(run: Run, tmp_path: Path, seen: dict[str, Any]) -> None:
     (tmp_path / "aitax.yaml").write_text(
         "split:\n  root: from-file\n  val: 0.2\n  min-images: 7\ntrain:\n  epochs: 3\n"
     )
@@ -331,7 +331,7 @@ def test_build_gives_each_stage_its_section_and_its_flags(run: Run, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("split:\n  vall: 0.1\n", "--vall is not a setting here"),
         ("splitt:\n  val: 0.1\n", "no section is called `splitt:`"),
@@ -339,12 +339,12 @@ def test_build_gives_each_stage_its_section_and_its_flags(run: Run, tmp_path: Pa
     ],
 )
 def test_a_file_that_is_wrong_has_status_2_and_one_line(
-    run: Run, tmp_path: Path, seen: dict[str, Any], capsys: pytest.CaptureFixture[str], content: str, told: str
+    run: Run, tmp_path: Path, seen: dict[str, Any], capsys: pytest.CaptureFixture[str], content: str, message: str
 ) -> None:
     (tmp_path / "aitax.yaml").write_text(content)
     assert run("split", "--root", "r") == 2
     err = capsys.readouterr().err
-    assert told in err
+    assert message in err
     assert err.count("\n") == 1
     assert seen == {}
 
@@ -397,7 +397,7 @@ def test_help_and_version_have_status_0(run: Run, capsys: pytest.CaptureFixture[
     assert run() == 0
 
 
-def test_identify_hands_on_what_it_was_given(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_identify_passes_its_flags_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {}
     monkeypatch.setattr(
         "aitax_ray.serving.client.identify_files", lambda photos, **rest: given.update(rest, photos=photos)

@@ -44,7 +44,7 @@ def inits(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> li
     return calls
 
 
-def test_a_cluster_that_does_not_answer_is_told_at_once_with_the_remedy(
+def test_a_cluster_that_does_not_answer_is_an_error_at_once_with_the_remedy(
     closed_port: int, inits: list[dict[str, Any]]
 ) -> None:
     os.environ["RAY_ADDRESS"] = f"127.0.0.1:{closed_port}"
@@ -54,7 +54,7 @@ def test_a_cluster_that_does_not_answer_is_told_at_once_with_the_remedy(
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:none", "nobody.invalid:6379", "auto"])
-def test_an_address_that_is_of_no_use_is_named(address: str, inits: list[dict[str, Any]]) -> None:
+def test_an_address_that_cannot_be_used_is_named(address: str, inits: list[dict[str, Any]]) -> None:
     os.environ["RAY_ADDRESS"] = address
     with pytest.raises(ClusterError, match=f"check that the cluster at RAY_ADDRESS={address} runs"):
         connect()
@@ -99,7 +99,7 @@ def test_a_process_that_is_connected_stays_so(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_tables_are_read_whole_in_blocks_of_a_size(tmp_path: Path) -> None:
+def test_tables_are_read_completely_in_blocks_of_a_size(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     for number, names in enumerate(["abcdefg", "hi"]):
         table = pa.table({"name": list(names), "other": [number] * len(names)})

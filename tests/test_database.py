@@ -24,7 +24,7 @@ def test_what_is_written_is_read_again_from_all_its_files(tmp_path: Path) -> Non
     assert pq.read_table(paths[1])["n"].to_pylist() == [3, 4, 5]
 
 
-def test_what_does_not_fit_into_memory_goes_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_do_not_fit_into_memory_go_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aitax_ray.database.MEMORY_PER_THREAD", 30 / (os.cpu_count() or 1))
     with open_database(tmp_path) as database:
         database.execute("CREATE TABLE wide AS SELECT range AS n, sha1(range::TEXT) AS text FROM range(1_000_000)")
@@ -46,10 +46,10 @@ def test_memory_goes_with_the_threads_that_need_it(
     number, unit = limit.split()
     assert float(number) * {"MiB": 2**20, "GiB": 2**30}[unit] == pytest.approx(
         memory * 1e6, rel=0.1
-    )  # told with one digit
+    )  # it is shown with one digit
 
 
-def test_files_say_of_no_column_that_it_is_never_null(tmp_path: Path) -> None:
+def test_every_column_of_every_file_may_be_null(tmp_path: Path) -> None:
     with open_database(tmp_path) as database:
         for n, where in enumerate(("true", "false", "text <> ''")):
             query = f"SELECT * FROM (SELECT 1 AS \"order\", 'x' AS text, true AS yes) WHERE {where}"
@@ -63,7 +63,7 @@ def run(folder: Path, query: str) -> None:
         database.execute(query)
 
 
-def test_a_disk_without_room_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_is_a_storage_error(tmp_path: Path) -> None:
     query = """
         SET max_temp_directory_size = '0KB';
         SET memory_limit = '5MB';

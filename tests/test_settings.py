@@ -60,7 +60,7 @@ def test_a_flag_that_says_no_beats_a_file_that_says_yes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ({}, "--root is needed"),
         ({"root": "r", "image_sise": 1}, "--image-sise is not a setting here"),
@@ -70,10 +70,10 @@ def test_a_flag_that_says_no_beats_a_file_that_says_yes() -> None:
         ({"concurrency": 0}, "--root is needed; --concurrency: Input should be greater than or equal to 1"),
     ],
 )
-def test_what_is_wrong_is_told_by_the_name_of_the_flag(given: dict[str, object], told: str) -> None:
+def test_a_wrong_setting_is_named_by_its_flag(given: dict[str, object], message: str) -> None:
     with pytest.raises(SettingsError) as caught:
         build_settings(SomeSettings, given)
-    assert str(caught.value) == told
+    assert str(caught.value) == message
     assert caught.value.exit_status == 2
 
 
@@ -99,7 +99,7 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_the_file_has_a_section_a_stage_with_keys_as_flags_or_as_fields(tmp_path: Path) -> None:
+def test_the_file_has_one_section_per_stage_with_keys_as_flags_or_as_fields(tmp_path: Path) -> None:
     path = write(tmp_path, "train:\n  batch-size: 8\n  lr: 0.1\nindex:\n  use_gpu: no\nsplit:\n")
     assert read_config(path) == {"train": {"batch_size": 8, "lr": 0.1}, "index": {"use_gpu": False}, "split": {}}
 
@@ -118,8 +118,8 @@ def test_an_absent_file_has_no_settings(tmp_path: Path) -> None:
     [
         ("train: [1\n", "cannot be read as YAML"),
         ("\x01", "cannot be read as YAML"),
-        ("lr: 0.1\n", "must hold a section a stage"),
-        ("- train\n", "must hold a section a stage"),
+        ("lr: 0.1\n", "must hold one section per stage"),
+        ("- train\n", "must hold one section per stage"),
     ],
 )
 def test_a_file_of_another_form_is_refused_in_one_line(tmp_path: Path, text: str, told: str) -> None:

@@ -174,13 +174,13 @@ def test_a_whole_root_is_fetched_with_its_names(storage: Storage, tmp_path: Path
 
 
 @pytest.mark.parametrize("read", ["read_bytes", "read_json", "read_table", "sha256", "fetch"])
-def test_reading_what_is_not_there_says_which_file(storage: Storage, tmp_path: Path, read: str) -> None:
+def test_reading_an_absent_file_names_it(storage: Storage, tmp_path: Path, read: str) -> None:
     arguments: list[Any] = ["absent/a.parquet"] + ([tmp_path / "back"] if read == "fetch" else [])
     with pytest.raises(StorageError, match=r"root/absent/a\.parquet cannot be read"):
         getattr(storage, read)(*arguments)
 
 
-def test_a_parquet_file_that_is_none_is_told_in_one_line(storage: Storage) -> None:
+def test_a_damaged_parquet_file_is_an_error_of_one_line(storage: Storage) -> None:
     storage.write_bytes("t/a.parquet", b"no parquet")
     with pytest.raises(StorageError, match=r"t/a\.parquet cannot be read") as caught:
         storage.read_table("t/a.parquet")
@@ -256,7 +256,7 @@ def test_a_root_that_can_only_be_read_says_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("root", ["nosuch://bucket/name", "~nobody-of-this-name/x", ""])
-def test_a_root_that_cannot_be_opened_is_told_by_its_name(root: str) -> None:
+def test_a_root_that_cannot_be_opened_is_named(root: str) -> None:
     with pytest.raises(StorageError, match=root or "the root is empty"):
         Storage(root)
 

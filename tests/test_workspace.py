@@ -94,7 +94,7 @@ def test_a_stage_leaves_its_files_and_a_report(ws: Workspace) -> None:
     assert report.started.tzinfo is not None
 
 
-def test_a_report_sums_a_stage_up_in_a_line(ws: Workspace) -> None:
+def test_a_report_has_a_summary_of_one_line(ws: Workspace) -> None:
     assert run(ws, Work(ws.storage)).summary() == "1,200 train; top1 0.500; left out: 3 too_few"
 
 
@@ -113,7 +113,7 @@ def test_another_object_of_the_same_root_knows_that_a_stage_is_complete(ws: Work
     assert again.runs == 0
 
 
-def test_settings_that_only_say_how_make_no_stage_stale(ws: Workspace) -> None:
+def test_settings_marked_how_make_no_stage_stale(ws: Workspace) -> None:
     run(ws, Work(ws.storage), concurrency=1)
     again = Work(ws.storage)
     run(ws, again, concurrency=9)
@@ -147,7 +147,7 @@ def test_a_changed_input_runs_a_stage_again_from_nothing(ws: Workspace, caplog: 
     assert "split runs again: `download` was run again" in caplog.text
 
 
-def test_an_input_that_was_made_again_and_is_the_same_makes_no_stage_stale(ws: Workspace) -> None:
+def test_an_input_that_was_made_again_and_is_equal_makes_no_stage_stale(ws: Workspace) -> None:
     run(ws, Work(ws.storage))
     download(ws)
     again = Work(ws.storage)
@@ -157,7 +157,7 @@ def test_an_input_that_was_made_again_and_is_the_same_makes_no_stage_stale(ws: W
 
 @pytest.mark.parametrize("what", ["delete", "write_json"])
 @pytest.mark.parametrize("settings", [{"val": 0.2}, {"force": True}])
-def test_a_run_that_was_killed_at_any_moment_leaves_what_the_next_one_knows_for_the_stages_own(
+def test_after_a_kill_at_any_moment_the_next_run_knows_whose_the_files_are(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch, what: str, settings: dict[str, object]
 ) -> None:
     killed = 0
@@ -196,13 +196,13 @@ def test_a_stage_may_have_a_reason_of_its_own_to_run_again(ws: Workspace, caplog
 @pytest.mark.parametrize("incremental", [False, True])
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("path", ["images/holiday/beach.jpg", "ledger/2024.ods"])
-def test_what_a_stage_did_not_make_is_in_its_way_and_stays(
+def test_files_that_a_stage_did_not_make_stop_it_and_stay(
     tmp_path: Path, path: str, force: bool, incremental: bool
 ) -> None:
     ws, settings = Workspace(str(tmp_path)), SomeSettings(root=str(tmp_path), force=force)
     ws.storage.write_bytes(path, b"a year's work")
-    told = f"{tmp_path}/{path.split('/')[0]} holds files, .* move them away or choose another --root"
-    with pytest.raises(StorageError, match=told):
+    message = f"{tmp_path}/{path.split('/')[0]} holds files that .* move them away or choose another --root"
+    with pytest.raises(StorageError, match=message):
         ws.run("download", settings, (), Outcome, incremental=incremental)
     assert [file.path for file in ws.storage.files("")] == [path]
     ws.storage.delete(path)
@@ -210,12 +210,12 @@ def test_what_a_stage_did_not_make_is_in_its_way_and_stays(
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_stage_that_was_killed_while_it_left_its_mark_is_in_nobodys_way(ws: Workspace, force: bool) -> None:
+def test_a_stage_that_was_killed_while_it_wrote_its_mark_can_run_again(ws: Workspace, force: bool) -> None:
     ws.storage.write_bytes(f"{STAGE}/..started.json.0123", b"")
     assert run(ws, Work(ws.storage), force=force) == ws.report(STAGE)
 
 
-def test_what_a_complete_run_was_asked_for_is_known_while_another_is_under_way(ws: Workspace) -> None:
+def test_the_settings_of_the_last_complete_run_are_known_while_another_runs(ws: Workspace) -> None:
     assert ws.last_settings(STAGE) == {}
     run(ws, Work(ws.storage, "1"), val=0.1)
     for val in (0.2, 0.3):
@@ -232,17 +232,17 @@ def test_force_runs_a_complete_stage_again_from_nothing(ws: Workspace, caplog: p
     caplog.set_level(logging.INFO)
     run(ws, Work(ws.storage, "new"), force=True)
     assert contents(ws) == ["new", "report.json"]
-    assert "asked to (--force)" in caplog.text
+    assert "--force was given" in caplog.text
 
 
-def test_what_was_forced_is_complete_without_force(ws: Workspace) -> None:
+def test_a_stage_that_ran_with_force_is_complete_without_force(ws: Workspace) -> None:
     run(ws, Work(ws.storage), force=True)
     again = Work(ws.storage)
     run(ws, again)
     assert again.runs == 0
 
 
-def test_an_interrupted_stage_goes_on_with_what_it_has(ws: Workspace, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_interrupted_stage_goes_on_with_its_files(ws: Workspace, caplog: pytest.LogCaptureFixture) -> None:
     interrupt(ws, "half")
     assert ws.report(STAGE) is None
     assert contents(ws) == [".started.json", "half"]
@@ -265,7 +265,9 @@ def test_an_interrupted_stage_whose_input_changed_starts_over(ws: Workspace) -> 
     assert contents(ws) == ["report.json", "whole"]
 
 
-def test_a_stage_that_was_interrupted_while_running_again_is_complete_in_neither_way(ws: Workspace) -> None:
+def test_a_stage_that_was_interrupted_while_running_again_is_not_complete_with_old_or_new_settings(
+    ws: Workspace,
+) -> None:
     run(ws, Work(ws.storage, "old"), val=0.1)
     interrupt(ws, "half", val=0.2)
     again = Work(ws.storage, "old")
@@ -274,7 +276,7 @@ def test_a_stage_that_was_interrupted_while_running_again_is_complete_in_neither
     assert contents(ws) == ["old", "report.json"]
 
 
-def test_force_drops_what_an_interrupted_run_left(ws: Workspace) -> None:
+def test_force_deletes_the_files_of_an_interrupted_run(ws: Workspace) -> None:
     interrupt(ws, "half")
     run(ws, Work(ws.storage, "whole"), force=True)
     assert contents(ws) == ["report.json", "whole"]
@@ -287,7 +289,7 @@ def test_a_forced_run_that_was_interrupted_goes_on_without_force(ws: Workspace) 
     assert contents(ws) == ["half", "other", "report.json"]
 
 
-def test_an_incremental_stage_keeps_what_it_has_when_settings_or_inputs_change(ws: Workspace) -> None:
+def test_an_incremental_stage_keeps_its_files_when_settings_or_inputs_change(ws: Workspace) -> None:
     run(ws, Work(ws.storage, "1"), incremental=True, val=0.1)
     run(ws, Work(ws.storage, "2"), incremental=True, val=0.2)
     interrupt(ws, "3", incremental=True, val=0.3)
@@ -364,7 +366,7 @@ def test_the_digest_of_the_download_changes_when_photographs_are_deleted(ws: Wor
     assert ws.digest("download") != before
 
 
-def test_asking_in_vain_once_more_for_what_had_failed_makes_nothing_stale(ws: Workspace) -> None:
+def test_a_second_failure_to_fetch_makes_nothing_stale(ws: Workspace) -> None:
     settings, before = SomeSettings(root=ws.root), ws.digest("download")
     run(ws, Work(ws.storage))
 
@@ -381,7 +383,7 @@ def test_asking_in_vain_once_more_for_what_had_failed_makes_nothing_stale(ws: Wo
     assert again.runs == 0
 
 
-def test_a_download_with_other_settings_or_of_another_manifest_makes_what_follows_stale(ws: Workspace) -> None:
+def test_a_download_with_other_settings_or_of_another_manifest_makes_later_stages_stale(ws: Workspace) -> None:
     def digest(val: float, *reads: str) -> str:
         ws.run("download", SomeSettings(root=ws.root, val=val), reads, Outcome, incremental=True)
         return ws.digest("download")
@@ -409,7 +411,7 @@ def test_the_digest_changes_with_settings_that_change_no_size(ws: Workspace) -> 
     assert digest(val=0.2) == digest(val=0.2, concurrency=3, force=True)
 
 
-def test_the_digest_changes_with_what_came_out_where_no_size_does(ws: Workspace) -> None:
+def test_the_digest_changes_with_the_counts_when_no_size_does(ws: Workspace) -> None:
     def digest(top1: float) -> str:
         run(ws, lambda: Outcome(metrics={"top1": top1}), force=True)
         return ws.digest(STAGE)
@@ -419,7 +421,7 @@ def test_the_digest_changes_with_what_came_out_where_no_size_does(ws: Workspace)
 
 
 @pytest.mark.parametrize("path", ["images/.started.json", "split/split.parquet"])
-def test_the_digest_does_not_know_hidden_files_nor_other_stages(ws: Workspace, path: str) -> None:
+def test_the_digest_ignores_hidden_files_and_other_stages(ws: Workspace, path: str) -> None:
     before = ws.digest("download")
     ws.storage.write_bytes(path, b"anything")
     assert ws.digest("download") == before
