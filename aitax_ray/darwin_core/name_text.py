@@ -6,10 +6,11 @@ import unicodedata
 
 MAX_ESCAPES = 3  # "&amp;lt;i&amp;gt;" was escaped twice
 _TAG = re.compile(r"</?(?:i|em|b|strong|u|span|font|sub|sup|small|p|br|a)\b[^<>]*>", re.IGNORECASE)
-_QUOTED = re.compile(r"""(["'“„«‘*])(.*)["'”“»’*]""")
+# The whole name in quotes or brackets, and no other ones within.
+_QUOTED = re.compile(r"""["'“„«]+([^"'”“»]*)["'”“»]+|\(([^()]*)\)|\[+([^][]*)\]+|{([^{}]*)}""")
 _QUOTED_GENUS = re.compile(r"""^["'](\w+)["'] """)
 _AROUND = " *~†"
-_APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼ`´ʹ′", "'"))
+_LOOKALIKES = str.maketrans(dict.fromkeys("’‘ʼ`´ʹ′", "'") | dict.fromkeys("✕✖⨉", "×"))
 # What accents and ligatures stand for, apart from what Unicode decomposes.
 _LETTERS = str.maketrans(
     {"æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "oe", "Ø": "Oe", "ß": "ss", "ł": "l", "Ł": "L", "đ": "d"}
@@ -22,7 +23,7 @@ _LATE_AUTHOR = re.compile(rf"^(\w+ [\w-]+ )(\w+{_YEAR})")  # "Rana temporaria li
 # Endings that epithets have and authors do not, unless a year or another author follows.
 _LATIN_ENDING = (
     r"(?:(?:ii|iae|ensis|ense|oides|(?:ian|foli|flor|phyll|carp)(?:a|us|um)"
-    r"|[a-z]{2}(?:aria|oria|atus|atum|icus|icum|alis|aris|escens|ifera|iferum|iformis|aceus|acea))\b"
+    r"|[a-z]{2}(?:aria|oria|atus|atum|icus|icum|alis|aris|escens|ifera|iferum|iformis|aceus|acea|stris))\b"
     rf"(?! ?[,&]|{_YEAR}))"
 )
 # Spellings that the parser reads otherwise than they are meant: what to look for, and which group gets small letters.
@@ -30,13 +31,22 @@ _SMALL = (
     re.compile(r"\b(Var|Subsp|Ssp|Forma|Cf|Aff|Sp|Spp)\."),
     re.compile(rf"^[^\W\d]+ ([A-Z])[a-z]+{_LATIN_ENDING}"),  # "Gardenia Ternifolia"
     re.compile(r"^[^\W\d]+ ([A-Z])[a-z]+ ?\([^()\d]*\) ?[^\W\d(]"),  # "Drynaria Laurenti (Christ) Hieron"
-    re.compile(r"^\w+ ([A-Z])-[a-z]{3}"),  # "Polygonia C-album"
+    re.compile(r"^\w+ ([A-Z])[-'][a-z]{3}"),  # "Polygonia C-album", "Phrynosoma M'callii"
+    re.compile(r"^\w+ (\d+-[A-Z]\w+)"),  # "Coccinella 7-PUNCTATA"
 )
 _REPLACED = (
     (re.compile(r"^(\w+ [a-eg-wyz]) (?=[a-z]{3})"), r"\1-"),  # "Polygonia c album"; x is a hybrid, f. a form
     (re.compile(r"(?<=[a-z])[ -](?:arten)?(?:gruppe|aggregat|komplex)\b", re.IGNORECASE), " agg."),
     (re.compile(r"(?<![xX×]) \([^()]* [xX×] [^()]*\)$"), ""),  # "Salix ×rubens (S. alba × S. fragilis)"
-    (re.compile(r"^(\w+) (?:syn)?kl(?:epton)?\.? (?=[a-z])"), r"\1 "),  # "Pelophylax kl. esculentus"
+    (re.compile(r"^(\w+ \d+) ?- ?(?=[a-z])"), r"\1-"),  # "Coccinella 7 - punctata"
+    # Other ways to mark a hybrid: "Pelophylax kl. esculentus", "Quercus x. bebbiana", "Quercus xbebbiana".
+    (
+        re.compile(
+            r"^(\w+) (?:(?:(?:syn)?kl(?:epton)?\.?|x\.|\[x\]|nothosp\.|hybr\.) (?=[a-z])|x(?=[b-df-hj-np-tvwz]))"
+        ),
+        r"\1 ",
+    ),
+    (re.compile(r" (?:ssp|subsp|var)\.? (?:indet|undet)\.?$"), ""),
 )
 
 
@@ -45,13 +55,15 @@ def clean(text: str) -> str:
     for _ in range(MAX_ESCAPES):
         if text == (text := html.unescape(text)):
             break
-    text = unicodedata.normalize("NFKC", _TAG.sub("", text).translate(_APOSTROPHES)).translate(_APOSTROPHES)
-    text = text.replace("\u200b", " ").replace("\ufffd", "?")
+    text = _TAG.sub(" ", text).translate(_LOOKALIKES).replace("\u200b", " ").replace("\ufffd", "?")
+    if not text.isascii():
+        text = "".join(" " if unicodedata.category(c) == "So" else c for c in text)  # "♀", "™"
+    text = unicodedata.normalize("NFKC", text).translate(_LOOKALIKES)
     if not text.isprintable():
         text = "".join(" " if unicodedata.category(c) == "Cc" else c for c in text if unicodedata.category(c) != "Cf")
     text = " ".join(text.replace("_", " ").split()).strip(_AROUND)
-    quoted = _QUOTED.fullmatch(text)
-    text = quoted[2].strip() if quoted and quoted[1] not in quoted[2] else text
+    if quoted := _QUOTED.fullmatch(text):
+        text = quoted[quoted.lastindex or 0].strip()
     return _QUOTED_GENUS.sub(r"\1 ", text)
 
 

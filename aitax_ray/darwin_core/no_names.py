@@ -12,14 +12,14 @@ _NO_NAMES = (
     "many mixed mixture other others another all any some new unsure doubtful questionable and or et ex vel und",
     "sp spp spec species specie especie especies espece especes art arten slekt soort soorten laji",
     "gen genus genera genre genero gattung familia fam family order ordo ssp subsp subspecies var variety cv cultivar",
-    "taxon taxa morphospecies morphotype ined indet inc unid nr near cf aff",
+    "taxon taxa morphospecies morphotype ined indet inc unid nr near cf aff confer prope",
     "animal plant insect bird fish blank empty unlabeled missing dead test example nomen incertae",
 )
 # Words that follow a genus or a species and are no epithets.
 _NO_EPITHETS = (
     "larva larvae larvas nymph nymphs pupa pupae juvenile juveniles juv adult adults male males female females",
-    "egg eggs tadpole tadpoles seedling sapling hybrid hybrids hybride hybrides hibrido hibridos",
-    "morph type form strain isolate clade lineage haplotype clone complex group grp gp gr agg aggr aggregate sl ss nov",
+    "egg eggs spawn tadpole tadpoles seedling sapling hybrid hybrids hybride hybrides hibrido hibridos sg sl ss nov",
+    "morph type form strain isolate clade lineage haplotype clone complex group grp gp gr agg aggr aggregate",
 )
 _FIRST_WORDS = frozenset(" ".join(_NO_NAMES).split())
 _LATER_WORDS = frozenset(" ".join(_NO_EPITHETS).split()) | _FIRST_WORDS
@@ -28,7 +28,7 @@ _BEGIN = re.compile(
     r"un(identif|ident$|determ|det$|known|specif|named|describ|classif|assign|certain|cultur|bekannt|bestimm|defin)"
     r"|identif|determined|determinad|determiner|bestimmt|indet(erminad|ermine|erminable|erminato)"
     r"|inconnu|desconocid|desconhecid|sconosciut|onbekend|okand|okaend|obestam|obestaem|ukjent|ukendt|ubestem|tuntemat"
-    r"|nieznan|nieokresl|neznam|neurcen|sp\d|species\d|nsp"
+    r"|nieznan|nieokresl|neznam|neurcen|sp\d|species\d|nsp|.*-like$"
 )
 
 

@@ -70,7 +70,7 @@ NAME_TERMS: dict[str, Sequence[str]] = {
     "family": ("family",),
     "scientific_name": ("scientificName", "species", "verbatimScientificName"),
     "accepted_name": ("acceptedScientificName", "acceptedNameUsage"),
-    "rank": ("taxonRank",),
+    "rank": ("taxonRank", "verbatimTaxonRank"),
 }
 # The columns of a checklist's taxa.
 TAXON_TERMS: dict[str, Sequence[str]] = {
@@ -78,7 +78,7 @@ TAXON_TERMS: dict[str, Sequence[str]] = {
     "canonical_name": ("canonicalName",),
     "epithet": ("specificEpithet",),
     "infraspecific_epithet": ("infraspecificEpithet",),
-    "rank": ("taxonRank",),
+    "rank": ("taxonRank", "verbatimTaxonRank"),
     "accepted_name": ("acceptedNameUsage", "acceptedScientificName"),
     "parent_name": ("parentNameUsage",),
     "accepted": ("acceptedNameUsageID", "acceptedTaxonID"),  # the second is the term of old checklists, as below

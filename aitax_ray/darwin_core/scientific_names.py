@@ -22,12 +22,13 @@ _LATIN = re.compile(r"[A-Za-zÀ-ɏ]")
 _EPITHET = re.compile(r"[a-z]{2,}|([a-z\d]+-)+[a-z]{2,}")
 _DIGITS = re.compile(r"^(\d+)(?=[a-z])")
 _ABOVE_GENUS = re.compile(r"(idae|inae|oidea|aceae|oideae|ales|phyta|mycetes|opsida)$")
-_DOUBTED = re.compile(r"\S*\?|\S+ \S*\?|.*\?\W*$")
+# "Rana ?alba", "Rana alba (?)", "Rana alba cf.", "Rana alba hybrid", "Rana alba ×"
+_DOUBTED = re.compile(r"(\S+ )?\S*\?|.*(\?\W*| [xX×]| (cf|aff)\.?)$|.*\bh[yí]brid(e?s?|os?)\b")
 _AND = r"or|and|vel|oder|und|ou|et|y|eller|och|og|en"
 # "Larus argentatus/fuscus", "Rana or Bufo", "Rana alba L.; Rana nigra": no author stands right behind an epithet.
 _SEVERAL = re.compile(
     rf"(?P<genus>[^\W\d]+)(?P<epithet> [^\W\dA-Z][^\WA-Z-]*\.?)? ?(?:[/|&]| (?:{_AND}) )(?P<same> ?[a-z])?"
-    r"|(?P<first>[^\W\d]+) .*[;,/|&] ?(?P=first) "
+    r"|(?P<first>[^\W\d]+) .*[;,/|&*] ?(?P=first) "
 )
 _CROSS = re.compile(r" [xX×+] ")
 
@@ -109,9 +110,8 @@ def split_name(name: str, scientific_name: str) -> Name:
     if not name or not scientific_name or name == scientific_name:
         return Name(name or scientific_name, "", scientific_name or name)
     own = read_name(scientific_name)
-    if not own.authorship or own.canonical != read_name(name).canonical:
-        return Name(name, "", name)
-    return Name(name, own.authorship, scientific_name)
+    is_same = own.canonical == read_name(name).canonical and (own.species != "" or " " not in name)
+    return Name(name, own.authorship, scientific_name) if own.authorship and is_same else Name(name, "", name)
 
 
 def _unparsed(text: str, kind: str) -> ScientificName:
@@ -163,7 +163,10 @@ def _parsed(parsed: nameparser.ParsedName, text: str) -> ScientificName:
     if parsed.uninomial:
         return ScientificName(found.canonical, "", found.genus, authorship if found.canonical else "")
     epithet = _epithet(parsed.specific_epithet)
-    if "SPECIFIC" in uncertain or _DOUBTED.match(text):
+    is_abbreviated = re.search(
+        rf" {re.escape(parsed.specific_epithet or '?')}(?<=\w\w)\. ?[a-z]", text
+    )  # "Rana prob. alba"
+    if "SPECIFIC" in uncertain or _DOUBTED.match(text) or is_abbreviated:
         return ScientificName(found.canonical, "", found.genus, is_doubtful=True)
     if not found.canonical or not epithet:
         return found

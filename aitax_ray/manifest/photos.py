@@ -9,9 +9,9 @@ import csv
 import hashlib
 import logging
 import os
-import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from unicodedata import normalize
 
 import duckdb
 import polars as pl
@@ -140,14 +140,14 @@ def _read_metadata(top: Path) -> dict[str, dict[str, str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [
-                {str(k).strip(): (v or "").strip() for k, v in row.items() if isinstance(v, str)}
+                {str(k).strip(): normalize("NFC", v.strip()) for k, v in row.items() if isinstance(v, str)}
                 for row in csv.DictReader(file)
             ]
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path} cannot be read ({error}): it must be a CSV file in UTF-8") from error
     if rows and "file" not in rows[0]:
         raise DataError(f"{path} has no column `file`: it must name each file by its path below {top}")
-    return {unicodedata.normalize("NFC", row.get("file", "").removeprefix("./")): row for row in rows}
+    return {row.get("file", "").removeprefix("./"): row for row in rows}
 
 
 def digest(folder: Path) -> str:
@@ -194,7 +194,7 @@ def _readable(name: str) -> str:
     raw = os.fsencode(name)
     for encoding in ("utf-8", "cp1252"):
         try:
-            return unicodedata.normalize("NFC", raw.decode(encoding))
+            return normalize("NFC", raw.decode(encoding))
         except UnicodeDecodeError:
             continue
     return raw.decode("latin-1")
