@@ -14,6 +14,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Number
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -232,7 +233,7 @@ class _SafeFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         record = copy.copy(record)  # other handlers format it too
         if isinstance(record.args, tuple):
-            record.args = tuple(a if isinstance(a, int | float) else escape_controls(str(a)) for a in record.args)
+            record.args = tuple(a if isinstance(a, Number) else escape_controls(str(a)) for a in record.args)
         return _safe(super().format(record))
 
 

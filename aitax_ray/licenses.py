@@ -35,7 +35,9 @@ _PORTS = {
     "4.0": "",
 }
 _ADDRESS = re.compile(r"(?<![\w.@/-])(?:https?://|//|www\.|creativecommons\.org/)[^\s|<>\"';,()\[\]]*")
-_SUFFIX = r"(?:/(?:deed|legalcode)(?:\.(?:[a-z]{2,3}(?:[-_][a-z]{2,4})?|html))?)?/?(?:\?(?:ref|lang)=[\w-]*)?"
+_SUFFIX = (
+    r"(?:/(?:deed|legalcode)(?:\.(?:[a-z]{2,3}(?:[-_][a-z]{2,4})?|html))?)?/?(?:\?(?:ref|lang)=[\w-]*)?(?:#[\w-]*)?"
+)
 _CC_ADDRESS = re.compile(
     r"(?:(?:https?:)?//)?(?:www\.)?creativecommons\.org/+(?:"
     r"licenses/(?P<code>by(?:-(?:nc|nd|sa))*)(?:/(?P<version>\d\.\d)(?:/(?!deed|legalcode)(?P<port>[a-z]+))?)?"

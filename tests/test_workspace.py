@@ -10,6 +10,7 @@ import pytest
 
 from aitax_ray import __version__, schemas, storage
 from aitax_ray import workspace as names
+from aitax_ray.dataset.export import ExportSettings, export
 from aitax_ray.dataset.settings import SplitSettings
 from aitax_ray.dataset.split import split
 from aitax_ray.errors import MissingArtifactError, StaleArtifactError, StorageError
@@ -24,6 +25,7 @@ from tests.gbif_download import archive_files, occurrence, write_zip
 from tests.gbif_download import photo as listed_photo
 from tests.gbif_server import Server
 from tests.private import assert_nothing_private
+from tests.small import jpeg, photo
 
 STAGE, READS = "split", ("download",)
 
@@ -475,7 +477,7 @@ def store_photographs(ws: Workspace) -> None:
 
     def work() -> Outcome:
         media = ws.storage.read_table(names.MEDIA, ["image_id", "gbif_id", "species_key"]).to_pylist()
-        known = {"width": 400, "height": 300, "jpeg": b"", "contrast": 40.0, "phash": None}
+        known = {"width": 56, "height": 44, "jpeg": jpeg(photo("Z9", 0)), "contrast": 40.0, "phash": None}
         rows = [blank_row(schemas.IMAGES, **row, **known) for row in media]
         ws.storage.write_table(f"{names.IMAGES}/0.parquet", pa.Table.from_pylist(rows, schemas.IMAGES))
         return Outcome()
@@ -494,7 +496,7 @@ def test_no_artifact_of_a_build_holds_a_secret_of_its_addresses(
     archive = f"{server.url}/frogs.zip?X-Amz-Credential=cr3d&X-Amz-Signature=s1gnature"
     manifest(ManifestSettings(root=root, archive=archive))
     store_photographs(Workspace(root))
-    split(SplitSettings(root=root))
+    split(SplitSettings(root=root, min_side=1))
     secrets = ["AKIAKEY", "s3cr3t", "cr3d", "s1gnature"]
     assert_nothing_private(bucket, secrets)
     assert [secret for secret in secrets if secret in caplog.text] == []
@@ -502,6 +504,22 @@ def test_no_artifact_of_a_build_holds_a_secret_of_its_addresses(
     assert report.settings["root"] == "s3://***@bucket/root"
     for path in (names.DATA_CARD, names.DATA_CARD_JSON, names.CROISSANT, names.ATTRIBUTION):
         assert_nothing_private(bucket / path, [str(tmp_path)])
+
+
+def test_nothing_to_be_published_names_the_place_of_own_photographs(tmp_path: Path) -> None:
+    own, root = tmp_path / "at_home", str(tmp_path / "root")
+    for name in (f"Rana {species}/{number}.jpg" for species in ("alba", "nigra") for number in range(20)):
+        (own / name).parent.mkdir(parents=True, exist_ok=True)
+        (own / name).write_bytes(name.encode())
+    manifest(ManifestSettings(root=root, photos=own))
+    store_photographs(Workspace(root))
+    split(SplitSettings(root=root, min_side=1))
+    for kind in ("csv", "imagefolder", "webdataset"):
+        export(ExportSettings.model_validate({"root": root, "to": kind, "output": str(tmp_path / kind)}))
+        assert_nothing_private(tmp_path / kind, [str(tmp_path), "at_home"])
+    for path in (names.DATA_CARD, names.DATA_CARD_JSON, names.CROISSANT, names.ATTRIBUTION):
+        # The card names the folder that was asked for, and not where it is.
+        assert_nothing_private(tmp_path / "root" / path, [str(tmp_path), "file:/"])
 
 
 def test_another_key_to_the_same_root_makes_nothing_stale(bucket: Path) -> None:

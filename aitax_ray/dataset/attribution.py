@@ -53,8 +53,6 @@ def write_attribution(ws: Workspace) -> dict[str, int]:
                 file.write(csv_lines(pl.DataFrame(schema=dict.fromkeys(COLUMNS, pl.String)), header=True))
                 for batch in described(ws, rows):
                     used = batch.select(COLUMNS).with_columns(
-                        # It is made to be shown: of a file on somebody's machine only the name.
-                        url=pl.col("url").str.replace(r"^(?i)file:.*/", ""),
                         references=pl.when(pl.col("references").str.contains(r"^(?i)https?://")).then("references"),
                     )
                     file.write(csv_lines(used.with_columns(pl.col(pl.String).str.replace(_FORMULA, "'${1}"))))
@@ -123,6 +121,8 @@ def described(ws: Workspace, rows: "pl.DataFrame") -> Iterator["pl.DataFrame"]:
             num_known += batch.height
             yield batch.with_columns(
                 pl.col(taxa.columns[1:]).fill_null(""),
+                # All of it may be published: of a file on somebody's machine only the name.
+                url=pl.col("url").str.replace(r"^\s*(?i)file:.*/", ""),
                 occurrence=pl.when(of_gbif).then(OCCURRENCE + pl.col("gbif_id")).otherwise(pl.lit("")),
                 license_url=pl.col("license_id").replace_strict(deeds, default="", return_dtype=pl.String),
             )

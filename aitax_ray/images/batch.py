@@ -25,6 +25,7 @@ from aitax_ray.images.turns import Sync, Turns
 from aitax_ray.images.writer import ShardWriter
 from aitax_ray.schemas import IMAGES
 from aitax_ray.storage import Storage
+from aitax_ray.web import hide_secrets
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ class BatchDownloader:
                 raise
             except Exception:
                 # One row must not end the run, and end it again whenever it is tried.
-                log.exception("%s", row["url"])
+                log.exception("%s", hide_secrets(row["url"]))
                 attempt = Attempt(row["url"], answers.UNEXPECTED)
                 fates, best = [self._fate(row, Copy(row["url"], ORIGINAL), attempt, 1) | {"status": "failed"}], None
             # Columns of the progress, told with the next news of hosts.
