@@ -1,44 +1,46 @@
-"""Scientific names: what a text names, and the key that stands for a taxon where no checklist does.
+"""Reads scientific names: which taxon a text names, and the key of that taxon in archives without a checklist.
 
-GBIF's parser reads the names (https://github.com/gbif/name-parser-rust). One name has one key however it is spelled:
-without authorship, ranks, hybrid signs, subgenus, capitals and accents.
+GBIF's parser does the reading (https://github.com/gbif/name-parser-rust). This module decides which parts of a name are
+certain. A name has one key, however it is spelled: the key has no authorship, rank, hybrid sign, subgenus or accent.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import nameparser
 
 from aitax_ray.darwin_core.name_text import clean, fold, repair
 from aitax_ray.darwin_core.no_names import begins_no_name, is_no_epithet
+from aitax_ray.darwin_core.ranks import SPECIES
 
 MAX_CHARS = 500  # a longer text is a description
-CACHED_NAMES = 1 << 14  # an archive says the same name in row after row
-SPECIES = "SPECIES"
-UNCERTAIN = frozenset({"GENERIC", "SPECIFIC"})  # parts that a "cf." or "?" makes doubtful, and the species with them
-STOP_WORD = "blacklisted epithet used"  # the parser's warning at "Rana the"
+CACHED_NAMES = 1 << 14  # rows of an archive often repeat the name of the row before
+STOP_WORD = "blacklisted epithet used"  # the parser's warning about "Rana the"
 _LATIN = re.compile(r"[A-Za-zÀ-ɏ]")
+_GENUS = re.compile(r"[A-Z][a-z]+(-[a-z]+)*")
 _EPITHET = re.compile(r"[a-z]{2,}|([a-z\d]+-)+[a-z]{2,}")
 _DIGITS = re.compile(r"^(\d+)(?=[a-z])")
 _ABOVE_GENUS = re.compile(r"(idae|inae|oidea|aceae|oideae|ales|phyta|mycetes|opsida)$")
-# "Rana ?alba", "Rana alba (?)", "Rana alba cf.", "Rana alba hybrid", "Rana alba ×"
+# "Rana ?alba", "Rana alba (?)", "Rana alba cf.", "Rana alba ×", "Rana alba hybrid"
 _DOUBTED = re.compile(r"(\S+ )?\S*\?|.*(\?\W*| [xX×]| (cf|aff)\.?)$|.*\bh[yí]brid(e?s?|os?)\b")
-_AND = r"or|and|vel|oder|und|ou|et|y|eller|och|og|en"
-# "Larus argentatus/fuscus", "Rana or Bufo", "Rana alba L.; Rana nigra": no author stands right behind an epithet.
+_ABBREVIATED = re.compile(r"\. ?[a-z]")  # what follows "prob" in "Rana prob. alba"
+_AND = "or|and|vel|oder|und|ou|et|y|eller|och|og|en"
+# One of several taxa: "Larus argentatus/fuscus", "Rana or Bufo", "Rana alba L.; Rana nigra".
 _SEVERAL = re.compile(
     rf"(?P<genus>[^\W\d]+)(?P<epithet> [^\W\dA-Z][^\WA-Z-]*\.?)? ?(?:[/|&]| (?:{_AND}) )(?P<same> ?[a-z])?"
     r"|(?P<first>[^\W\d]+) .*[;,/|&*] ?(?P=first) "
 )
 _CROSS = re.compile(r" [xX×+] ")
+_CAPITAL_SECOND = re.compile(r"(\S+ )([^\W\d]{3,})(?! ?[,&(]| \d)( |$)")
 
 
 @dataclass(frozen=True)
 class ScientificName:
-    """What a text names; a part that it does not name for certain is "".
+    """The certain parts of a name. A part that is missing or not certain is "".
 
-    `canonical` is the name down to its last certain part: "Rana" of "Rana sp.". What is named without being a name of
-    that kind, such as "BOLD:AAA1234", a virus or a hybrid of two species, is `canonical` as it is written.
+    `canonical` is the name down to its last certain part: "Rana" for "Rana sp.". A code ("BOLD:AAA1234"), a virus or a
+    hybrid of two species is `canonical` as it is written. `rank` is "" when a single word does not show it.
     """
 
     canonical: str = ""
@@ -46,12 +48,12 @@ class ScientificName:
     genus: str = ""
     authorship: str = ""
     rank: str = ""
-    is_doubtful: bool = False  # a species is named and put in question, or it is one of several
+    is_doubtful: bool = False  # the text names a species, but puts it in question or names several
 
 
 @dataclass(frozen=True)
 class Name:
-    """A taxon's name in its three forms."""
+    """The canonical name of a taxon, its authorship, and both together."""
 
     name: str
     authorship: str
@@ -60,14 +62,14 @@ class Name:
 
 @lru_cache(CACHED_NAMES)
 def read_name(text: str, rank: str = "") -> ScientificName:
-    """Read a name, of a taxon of this rank if that is known. Never raises."""
+    """Read a name. A known rank helps with capitals: only a species is called "Rana Temporaria"."""
     text = clean(text)
     first = text.split(" ")[0]
     letter = next(filter(str.isalpha, text), "")
     if not letter or not 1 < len(text) <= MAX_CHARS or begins_no_name(fold(first).lower().strip("?,:;/()[]<>")):
         return ScientificName(is_doubtful=" " in text)
     if not _LATIN.match(letter):
-        return ScientificName(canonical=text)  # in another script: a vernacular name
+        return ScientificName(canonical=text)  # a vernacular name in another script
     text = repair(text)
     if several := _SEVERAL.match(text):
         genus = several["genus"] if several["epithet"] and several["same"] else several["first"]
@@ -84,17 +86,17 @@ def read_name(text: str, rank: str = "") -> ScientificName:
 
 
 def read_parts(genus: str, epithet: str, infraspecific_epithet: str = "") -> ScientificName:
-    """Read a name that is given in parts, epithets in small letters or not. It needs genus and epithet."""
+    """Read a name from its parts, in which capitals do not matter. Without genus or epithet it names nothing."""
     genus, epithet = clean(genus), clean(epithet).lower()
     if not genus or not epithet:
         return ScientificName()
-    if epithet.startswith(f"{genus.lower()} "):  # the epithet's column holds the whole name
+    if epithet.startswith(f"{genus.lower()} "):  # the epithet is the whole name
         genus, epithet = epithet.split(" ", 1)
     return read_name(f"{genus.capitalize()} {epithet} {clean(infraspecific_epithet).lower()}")
 
 
 def canonical_name(scientific_name: str) -> str:
-    """Strip a name of authorship, ranks, hybrid signs and subgenus, and of what is not certain; "" if it is no name.
+    """Return a name without authorship, ranks, hybrid signs, subgenus and uncertain parts; "" if it is no name.
 
     "Malaxis monophyllos var. brachypoda (A. Gray) F. Morris" is "Malaxis monophyllos brachypoda", "Rana sp." is "Rana".
     """
@@ -102,9 +104,10 @@ def canonical_name(scientific_name: str) -> str:
 
 
 def split_name(name: str, scientific_name: str) -> Name:
-    """Part a scientific name into canonical name and authorship, given the canonical name.
+    """Split a scientific name into the given canonical name and its authorship.
 
-    "Salix × fragilis L." has the name "Salix fragilis". A scientific name of another taxon (a synonym) is not used.
+    "Salix × fragilis L." with the name "Salix fragilis" has the authorship "L.". The scientific name of another taxon,
+    such as a synonym, is not used.
     """
     name, scientific_name = clean(name), clean(scientific_name)
     if not name or not scientific_name or name == scientific_name:
@@ -114,10 +117,11 @@ def split_name(name: str, scientific_name: str) -> Name:
     return Name(name, own.authorship, scientific_name) if own.authorship and is_same else Name(name, "", name)
 
 
-def _unparsed(text: str, kind: str) -> ScientificName:
-    if kind == "PLACEHOLDER":
+def _unparsed(text: str, name_type: str) -> ScientificName:
+    """Read a text that is no name to the parser: a placeholder, a code, a virus or a hybrid of several species."""
+    if name_type == "PLACEHOLDER":
         return _genus(text if " " in text else "", is_doubtful=True)
-    if kind != "FORMULA":
+    if name_type != "FORMULA":
         return ScientificName(canonical=text)
     parents = [read_name(parent) for parent in _parents(text)]
     genera = {parent.genus for parent in parents}
@@ -128,7 +132,7 @@ def _unparsed(text: str, kind: str) -> ScientificName:
 
 
 def _parents(text: str) -> list[str]:
-    """Both parents of a hybrid with their genus: "Rana alba x R. nigra" and "Rana alba x nigra" name Rana twice."""
+    """Return the parents of a hybrid, each with its genus: "Rana alba x R. nigra" and "Rana alba x nigra" omit one."""
     first, *others = _CROSS.split(text.strip("()"))
     genus = first.split(" ")[0]
     full = [other if re.match(r"[^\W\d]{3,} ", other) else f"{genus} {other.split('. ')[-1]}" for other in others]
@@ -136,49 +140,53 @@ def _parents(text: str) -> list[str]:
 
 
 def _with_small_epithet(text: str) -> str:
-    """ "Rana Temporaria L." with a small epithet; "" where the second word is the author of a genus."""
-    found = re.match(r"(\S+ )([^\W\d]{3,})(?! ?[,&(]| \d)( |$)", text)
+    """Return "Rana Temporaria L." with a small epithet, "" when the second word must be the author of a genus."""
+    found = _CAPITAL_SECOND.match(text)
     return f"{found[1]}{found[2].lower()}{text[found.end(2) :]}" if found else ""
 
 
 def _genus(text: str, *, is_doubtful: bool = False) -> ScientificName:
-    genus = _first_word(text)
-    return ScientificName(genus, genus="" if _ABOVE_GENUS.search(genus) else genus, is_doubtful=is_doubtful)
-
-
-def _first_word(text: str) -> str:
+    """Read the first word of a text. It is `canonical`, and the genus unless it looks like a family or order."""
     word = fold(text.split(" ")[0]).capitalize()
-    return word if re.fullmatch(r"[A-Z][a-z]+(-[a-z]+)*", word) and not begins_no_name(word.lower()) else ""
+    if not _GENUS.fullmatch(word) or begins_no_name(word.lower()):
+        word = ""
+    return ScientificName(word, genus="" if _ABOVE_GENUS.search(word) else word, is_doubtful=is_doubtful)
 
 
 def _parsed(parsed: nameparser.ParsedName, text: str) -> ScientificName:
+    """Take the certain parts of a name that the parser has read."""
     genus = parsed.genus or parsed.uninomial or ""
-    uncertain = parsed.epithet_qualifier or {}
-    if "GENERIC" in uncertain or genus.endswith("."):
+    doubted_parts = parsed.epithet_qualifier or {}  # such as {"SPECIFIC": "cf."}
+    if "GENERIC" in doubted_parts or genus.endswith("."):
         return ScientificName(is_doubtful=True)
-    found = _genus(genus)
+    known = _genus(genus)
     authorship = parsed.authorship_complete() or ""
     if authorship.islower():  # a remark: "Rana temporaria - common frog"
         authorship = ""
     if parsed.uninomial:
-        return ScientificName(found.canonical, "", found.genus, authorship if found.canonical else "")
+        return replace(known, authorship=authorship if known.canonical else "")
+    if "SPECIFIC" in doubted_parts or _DOUBTED.match(text) or _is_abbreviated(parsed.specific_epithet, text):
+        return replace(known, is_doubtful=True)
     epithet = _epithet(parsed.specific_epithet)
-    is_abbreviated = re.search(
-        rf" {re.escape(parsed.specific_epithet or '?')}(?<=\w\w)\. ?[a-z]", text
-    )  # "Rana prob. alba"
-    if "SPECIFIC" in uncertain or _DOUBTED.match(text) or is_abbreviated:
-        return ScientificName(found.canonical, "", found.genus, is_doubtful=True)
-    if not found.canonical or not epithet:
-        return found
-    species = f"{found.canonical} {epithet}"
-    if STOP_WORD in parsed.warnings:
-        return read_name(species) if parsed.infraspecific_epithet else found
-    below = _epithet(parsed.infraspecific_epithet)
-    # "Nerium odorum soland." has an author, "Motacilla flava flava/thunbergi" two subspecies.
-    is_epithet = not re.search(rf" {re.escape(parsed.infraspecific_epithet or '')}[./]", text)
-    if below and is_epithet and "INFRASPECIFIC" not in uncertain:
-        return ScientificName(f"{species} {below}", species, found.genus, authorship, parsed.rank)
-    return ScientificName(species, species, found.genus, "" if uncertain else authorship, SPECIES)
+    if not known.canonical or not epithet:
+        return known
+    species = f"{known.canonical} {epithet}"
+    if STOP_WORD in parsed.warnings:  # which may be either epithet
+        return read_name(species) if parsed.infraspecific_epithet else known
+    lower = _epithet(parsed.infraspecific_epithet)
+    # "Nerium odorum soland." has an author there, and "Motacilla flava flava/thunbergi" names two subspecies.
+    is_certain = not _behind(parsed.infraspecific_epithet, text).startswith((".", "/"))
+    if lower and is_certain and "INFRASPECIFIC" not in doubted_parts:
+        return ScientificName(f"{species} {lower}", species, known.genus, authorship, parsed.rank)
+    return ScientificName(species, species, known.genus, "" if doubted_parts else authorship, SPECIES)
+
+
+def _is_abbreviated(epithet: str | None, text: str) -> bool:
+    return len(epithet or "") > 1 and _ABBREVIATED.match(_behind(epithet, text)) is not None
+
+
+def _behind(epithet: str | None, text: str) -> str:
+    return text.rpartition(f" {epithet}")[2] if epithet else ""
 
 
 def _epithet(text: str | None) -> str:
