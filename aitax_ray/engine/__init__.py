@@ -1,1 +1,1 @@
-"""Engine: all that production needs, in one folder that describes itself. The `publish` stage."""
+"""Engine: one folder with everything that a service needs, which describes itself. The `publish` stage."""

@@ -1,14 +1,14 @@
-"""The engine as a folder: all that production needs, described by `engine.json`, trusted by checksums.
+"""The engine: a folder with everything that a service needs. `engine.json` describes it and holds checksums.
 
     engine.json             EngineInfo, with the sha256 of every other file
     classifier.onnx         input pixels; outputs embedding, logits
     classifier.safetensors  the same weights for torch, with classifier.json as metadata
     taxa.parquet            schemas.TAXA, the classes in order
-    rows.parquet            schemas.INDEX_ROWS: what to say of each indexed photograph
+    rows.parquet            schemas.INDEX_ROWS: author, licence and address of each indexed photograph
     scann/                  the index
 
-A folder moves by plain copy. `engines/current` is a file that holds the name of the version in use: it is replaced
-at once, on object stores too.
+The folder can be copied to any place. `engines/current` is a file with the name of the version in use: a file can be
+replaced in one step, also on object stores.
 """
 
 import hashlib
@@ -43,18 +43,18 @@ TAXA, ROWS, SCANN = "taxa.parquet", "rows.parquet", "scann"
 
 
 class Thresholds(BaseModel):
-    """Which candidates an answer holds."""
+    """Limits on the candidates of an answer."""
 
     model_config = ConfigDict(frozen=True)
 
     min_score: float
-    """Candidates below this score are left out."""
+    """Answers leave out candidates with a lower score."""
     max_total_score: float
-    """No more candidates once those before have this score in all."""
+    """Answers end when the sum of the scores reaches this."""
 
 
 class EngineInfo(BaseModel):
-    """What an engine says of itself."""
+    """The description of an engine: engine.json."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -73,7 +73,7 @@ class EngineInfo(BaseModel):
     citation: str | None
     checklist_key: str | None
     metrics: dict[str, float]
-    """As measured on the test split."""
+    """Figures on the test split."""
     versions: dict[str, str]
     files: dict[str, str]
     """The sha256 of each file."""
@@ -94,7 +94,7 @@ class Taxon:
 
 
 class Engine:
-    """An engine, wherever it lies. Its parts are fetched, checked and loaded when they are first used."""
+    """An engine in any storage. It fetches, checks and loads its parts when they are first used."""
 
     def __init__(self, storage: Storage, place: str, info: EngineInfo) -> None:
         self.info = info
@@ -123,7 +123,7 @@ class Engine:
 
     @cached_property
     def rows(self) -> "pa.Table":
-        """What to say of each indexed photograph (schemas.INDEX_ROWS), in the order of the index."""
+        """Author, licence and address of each indexed photograph (schemas.INDEX_ROWS), in the order of the index."""
         import pyarrow.parquet as pq
 
         return pq.read_table(self._checked(ROWS))
@@ -160,7 +160,7 @@ class Engine:
 def write_bundle(storage: Storage, folder: str, files: dict[str, bytes | str], info: dict[str, Any]) -> EngineInfo:
     """Write an engine's files and, last, its `engine.json`.
 
-    `files` holds contents, or paths in `storage` to copy from; `info` is all of EngineInfo but `files`.
+    `files` maps names to contents, or to paths in `storage` to copy from; `info` holds EngineInfo without `files`.
     """
     storage.delete(folder)
     for name, content in files.items():
@@ -174,10 +174,10 @@ def write_bundle(storage: Storage, folder: str, files: dict[str, bytes | str], i
 
 
 def open_engine(location: str) -> Engine:
-    """Open an engine: its folder, `engines/current`, `engines`, or the root above; a path or a URL.
+    """Open an engine by its folder, by `engines/current` or `engines`, or by the root above; a path or a URL.
 
-    Of an engine that is not on this machine, each part is copied to a temporary folder when it is first used. Raises
-    EngineError when there is none or when it is of another format.
+    Each part of a remote engine is copied to a temporary folder when it is first used. Raises EngineError when there is
+    no engine, or when it has another format.
     """
     storage = Storage(location.removesuffix("/").removesuffix("/current"))
     places = ("", _current(storage, "current", ""), _current(storage, "engines/current", "engines/"))

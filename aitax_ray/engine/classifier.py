@@ -1,4 +1,4 @@
-"""The classifier in production: ONNX on onnxruntime, no torch."""
+"""The classifier of an engine: ONNX on onnxruntime, without torch."""
 
 import numpy as np
 
@@ -14,8 +14,8 @@ class OnnxClassifier:
         options = onnxruntime.SessionOptions()
         if num_threads:
             options.intra_op_num_threads = num_threads
-        wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
-        providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
+        preferred = ("CUDAExecutionProvider", "CPUExecutionProvider")
+        providers = [name for name in preferred if name in onnxruntime.get_available_providers()]
         self._session = onnxruntime.InferenceSession(model, options, providers=providers)
         self._transform = transform
 

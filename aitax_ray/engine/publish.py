@@ -1,4 +1,4 @@
-"""The `publish` stage: gathers what production needs into engines/<version>/ and makes it the current engine."""
+"""The `publish` stage: gathers what a service needs into engines/<version>/ and makes it the current engine."""
 
 import logging
 import re
@@ -19,11 +19,14 @@ METRICS = ("top1", "top5", "macro_top1", "ece")
 
 log = logging.getLogger(__name__)
 
-VERSION = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")  # when it was published, and the beginning of its weights' sha256
+VERSION = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")  # time of publication, and the first digits of the weights' sha256
 
 
 def publish(settings: PublishSettings) -> StageReport:
-    """Write engines/<version>/ and point engines/current at it. Earlier versions stay."""
+    """Write engines/<version>/ and make engines/current name it. Earlier versions stay.
+
+    Addresses that only this machine can open are left out. Raises DataError when a class has not exactly one taxon.
+    """
     ws = Workspace(settings.root)
     reads = ("manifest", "train", "evaluate", "index")
     return ws.run("publish", settings, reads, lambda: _publish(ws, settings), incremental=True)
@@ -76,9 +79,9 @@ def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
 
 
 def _delete_halves(ws: Workspace) -> None:
-    """Delete what runs that were killed left: versions without engine.json, which is written last."""
+    """Delete the incomplete versions of killed runs: those without engine.json, which is written last."""
     names = {file.path.split("/")[1] for file in ws.storage.files(workspace.ENGINES) if file.path.count("/") > 1}
-    for name in filter(VERSION.fullmatch, names):  # no others: people may keep things of their own beside
+    for name in filter(VERSION.fullmatch, names):  # people may keep other folders here
         if not ws.storage.exists(f"{workspace.ENGINES}/{name}/{bundle.INFO}"):
             ws.storage.delete(f"{workspace.ENGINES}/{name}")
 

@@ -13,4 +13,4 @@ class PublishSettings(StageSettings):
     min_score: Annotated[float, Field(ge=0, le=1)] = 0.005
     """Answers leave out species with a lower score."""
     max_total_score: Annotated[float, Field(gt=0, le=1)] = 0.99
-    """Answers end once the species named have this score in all."""
+    """Answers end when the sum of the scores reaches this."""

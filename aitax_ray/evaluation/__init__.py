@@ -1,1 +1,1 @@
-"""Evaluation: how good the classifier is on what it has not seen. The `evaluate` stage."""
+"""Evaluation: measures the classifier on photographs that training has not used. The `evaluate` stage."""

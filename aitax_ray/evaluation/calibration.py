@@ -1,7 +1,7 @@
-"""Calibration: one temperature by which the logits are divided, so that a score of 0.8 is right 8 times in 10.
+"""Calibration: divides the logits by one temperature, so that answers with a score of 0.8 are right 8 times in 10.
 
 Guo et al. 2017, "On Calibration of Modern Neural Networks", arXiv 1706.04599. The temperature is chosen on validation
-photographs from a fixed grid, so that each photograph needs to be seen once and its logits need not be kept.
+photographs from a fixed grid: so each photograph is predicted once, and its logits are not kept.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ NUM_BINS = 15
 
 
 def at_temperatures(logits: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Negative log-likelihood and max_probability (largest probability) of N photographs at each of the T temperatures.
+    """Compute the negative log-likelihood and the largest probability of N photographs at each of T temperatures.
 
     `logits` is (N, K), `target` (N,); both results are float32 (N, T).
     """
@@ -28,7 +28,7 @@ def at_temperatures(logits: np.ndarray, target: np.ndarray) -> tuple[np.ndarray,
 
 
 def best_temperature(nll: np.ndarray) -> int:
-    """The place in TEMPERATURES with the lowest mean negative log-likelihood; without photographs that of 1.
+    """Find the index in TEMPERATURES of the lowest mean negative log-likelihood; without photographs that of 1.
 
     Photographs whose likelihood is not a finite number do not count.
     """
@@ -37,7 +37,7 @@ def best_temperature(nll: np.ndarray) -> int:
 
 
 def reliability(max_probability: np.ndarray, hit: np.ndarray) -> list[tuple[float, float, int]]:
-    """For each non-empty one of NUM_BINS equal bins of max_probability: mean max_probability, share of hits, number.
+    """For each of NUM_BINS equal bins of max_probability that is not empty: its mean, the share of hits, the number.
 
     Photographs whose max_probability is not a finite number do not count.
     """
@@ -49,6 +49,6 @@ def reliability(max_probability: np.ndarray, hit: np.ndarray) -> list[tuple[floa
 
 
 def expected_calibration_error(max_probability: np.ndarray, hit: np.ndarray) -> float:
-    """Mean distance between max_probability and share of hits over the bins, weighted by their numbers."""
+    """Average the distance between max_probability and share of hits over the bins, weighted by their numbers."""
     bins = reliability(max_probability, hit)
     return sum(abs(c - h) * num for c, h, num in bins) / max(sum(num for _, _, num in bins), 1)

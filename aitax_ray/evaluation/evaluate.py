@@ -17,7 +17,7 @@ def evaluate(settings: EvaluateSettings) -> StageReport:
     """Measure the classifier on the test split, with a temperature fitted on the val split.
 
     Writes evaluation/metrics.json, evaluation/per_species.parquet (schemas.PER_SPECIES) and evaluation/report.html.
-    Raises DataError when no photograph is in the test split.
+    A figure that is no finite number is null. Raises DataError when no photograph is in the test split.
     """
     ws = Workspace(settings.root)
     return ws.run("evaluate", settings, ("manifest", "download", "split", "train"), lambda: _evaluate(ws, settings))
@@ -63,7 +63,7 @@ def _evaluate(ws: Workspace, settings: EvaluateSettings) -> Outcome:
 
 
 def _predict(ws: Workspace, settings: EvaluateSettings) -> tuple[Any, Any]:
-    """Run the classifier over the val and test photographs; only a few numbers a photograph come back."""
+    """Run the classifier on the val and test photographs. Workers return a few numbers per photograph."""
     import pyarrow as pa
 
     from aitax_ray.evaluation.metrics import Predictions
@@ -84,10 +84,10 @@ def _predict(ws: Workspace, settings: EvaluateSettings) -> tuple[Any, Any]:
             advance(len(batch))
     table = pa.concat_tables(parts)
 
-    def side(name: str) -> Predictions:
+    def select(name: str) -> Predictions:
         rows = table.filter(pa.compute.equal(table["split"], name))
         target = rows["class_index"].to_numpy()
         top = as_matrix(rows["top"]).astype(np.int64)
         return Predictions(target, top, as_matrix(rows["nll"]), as_matrix(rows["max_probability"]))
 
-    return side("val"), side("test")
+    return select("val"), select("test")

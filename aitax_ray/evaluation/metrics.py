@@ -1,4 +1,4 @@
-"""The figures of an evaluation, from a row per photograph. What grows with species times species is never made."""
+"""The figures of an evaluation, from one row per photograph. No array grows with the square of the species."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What evaluation keeps of a prediction: from K logits a photograph to the few numbers that the figures need.
+"""Reduces the K logits per photograph to the few numbers that the figures of the evaluation need.
 
 Predictor   INPUT row:  image_id, class_index, split, embedding, logits
 Scorer      OUTPUT row: class_index, split, top (best 5), nll and max_probability at each temperature
@@ -14,7 +14,7 @@ TOP = 5
 
 
 class Scorer(Predictor):
-    """A predictor that scores its batch."""
+    """A predictor that returns scores instead of logits."""
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Predict and score a batch."""

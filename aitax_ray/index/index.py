@@ -1,9 +1,9 @@
 """The `index` stage: reads images/, split/ and model/, writes index/.
 
-images/                    INPUT row:  image_id, jpeg        the train side of the split
-index/embeddings/*.parquet OUTPUT row: image_id, embedding   embedded by Ray Data, gathered for the build of ScaNN
+images/                    INPUT row:  image_id, jpeg        photographs of the train side of the split
+index/embeddings/*.parquet OUTPUT row: image_id, embedding   computed on Ray Data, gathered to build ScaNN's index
 index/rows.parquet         OUTPUT row: row, image_id, url, author, licence, ...   in the order of image_id
-index/scann/               ScaNN's files, over the embeddings in the order of rows.parquet
+index/scann/               ScaNN's files: the embeddings in the order of rows.parquet
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""The searcher: ScaNN over unit vectors. Built once, saved as a folder that may be copied, loaded by the service.
+"""Nearest neighbours with ScaNN: an index of unit vectors, built into a folder that may be copied, and its search.
 
 ScaNN: Guo et al. 2020, "Accelerating Large-Scale Inference with Anisotropic Vector Quantization", arXiv 1908.10396.
 """
@@ -10,7 +10,7 @@ import numpy as np
 
 from aitax_ray.errors import EngineError
 
-# Below this, comparing with every vector takes well under a millisecond and is exact; trees have nothing to win.
+# With fewer vectors, comparing with each of them is exact and takes well under a millisecond: no tree is faster.
 MIN_FOR_TREE = 10_000
 # ScaNN's own advice for a tree: about the square root of the number of vectors as leaves.
 # (github.com/google-research/google-research/blob/master/scann/docs/algorithms.md)
@@ -21,8 +21,8 @@ ANISOTROPIC_THRESHOLD = 0.2  # the value of ScaNN's examples for unit vectors
 def build_index(embeddings: np.ndarray, folder: Path, *, leaves_to_search: float = 0.1, reorder: int = 200) -> None:
     """Build the index of unit vectors (N, D), N >= 1, into an empty or absent local folder.
 
-    With few vectors the search is exact; with MIN_FOR_TREE or more it goes through a tree, of whose leaves it looks at
-    a share of `leaves_to_search`, and measures the best `reorder` exactly.
+    With fewer than MIN_FOR_TREE vectors the search is exact. Otherwise it goes through a tree: it reads a share of
+    `leaves_to_search` of the leaves, and computes the exact similarity of the best `reorder` candidates.
     """
     import scann
 
@@ -44,10 +44,10 @@ def build_index(embeddings: np.ndarray, folder: Path, *, leaves_to_search: float
 
 
 class Searcher:
-    """Finds the nearest of the indexed vectors."""
+    """Finds the indexed vectors that are nearest to a query."""
 
     def __init__(self, folder: Path, num_rows: int) -> None:
-        """Load a built index of `num_rows` vectors. Raises EngineError when the folder holds none."""
+        """Load an index of `num_rows` vectors. Raises EngineError when the folder holds none."""
         import scann
 
         self.num_rows = num_rows
@@ -59,11 +59,11 @@ class Searcher:
     def search(self, embeddings: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Find the k nearest rows of each of N unit vectors (N, D).
 
-        Returns neighbors int64 (N, k') and similarities float32 (N, k'), best first, where k' is k or the number of
-        rows, whichever is smaller; similarity is the cosine. Where fewer are found (with few leaves to search or few
-        candidates to reorder) the rest are neighbor -1 and similarity NaN.
+        Returns neighbors int64 (N, k') and similarities (cosines) float32 (N, k'), best first. k' is the smaller one of
+        k and the number of rows. With few leaves or candidates fewer may be found: the rest are neighbor -1 and
+        similarity NaN.
         """
         k = min(k, self.num_rows)
         neighbors, similarities = self._scann.search_batched(np.ascontiguousarray(embeddings, np.float32), k)
-        # ScaNN fills up with row 0, which is a photograph.
+        # ScaNN marks missing neighbours with row 0, which is a photograph.
         return np.where(np.isnan(similarities), -1, neighbors.astype(np.int64)), similarities

@@ -11,6 +11,6 @@ class IndexSettings(InferenceSettings):
     """Settings of `index`."""
 
     leaves_to_search: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """Share of ScaNN's tree that a search looks at: more is slower and finds more."""
+    """Share of the leaves of ScaNN's tree that a search reads: a larger share is slower and finds more."""
     reorder: Annotated[int, Field(ge=1)] = 200
-    """How many candidates are measured exactly before the best are taken."""
+    """Number of candidates whose similarity a search computes exactly."""

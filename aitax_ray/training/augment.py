@@ -1,8 +1,7 @@
-"""Augmentation: what a photograph looks like in an epoch of training.
+"""Augmentation: a random crop of each photograph, with changed light and colour, for each epoch.
 
-Drawn from a hash of (seed, epoch, image_id) and from nothing else, so that the same photograph looks the same in the
-same epoch however many workers there are. That is why torchvision's transforms, which draw from torch's global
-generator, are not used here.
+The random numbers follow from (seed, epoch, image_id) alone. So a photograph looks the same in the same epoch whatever
+the number of workers. torchvision's transforms draw from torch's global generator and cannot do that.
 """
 
 import hashlib
@@ -16,13 +15,13 @@ ASPECT = (3 / 4, 4 / 3)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A random crop, resized to `crop_size` px, mirrored half of the time, its light and colour changed a little."""
+    """Crops at random, resizes to `crop_size` px, mirrors half of the time, changes light and colour a little."""
 
     crop_size: int
     min_scale: float = 0.35
-    """Smallest share of the area that is kept. ImageNet's 0.08 would often cut off the organ that tells the species."""
+    """Smallest share of the area that a crop keeps. ImageNet's 0.08 would often cut off the organ that matters."""
     jitter: float = 0.2
-    """Largest relative change of brightness, contrast and saturation. Hue stays: colour is diagnostic."""
+    """Largest relative change of brightness, contrast and saturation. The hue stays: it tells species apart."""
     seed: int = 0
 
     def __call__(self, pixels: np.ndarray, image_id: str, epoch: int) -> np.ndarray:
@@ -48,7 +47,7 @@ def random_box(
 ) -> tuple[float, float, float, float]:
     """Draw a box (left, top, right, bottom) of at least `min_scale` of the area, its aspect within ASPECT.
 
-    A box that would not fit is made smaller, so the area may fall below `min_scale` on very long photographs.
+    A box that does not fit is made smaller. On very long photographs the area may then fall below `min_scale`.
     """
     area = width * height * rng.uniform(min_scale, 1)
     aspect = np.exp(rng.uniform(*np.log(ASPECT)))

@@ -1,7 +1,7 @@
-"""Where a worker's batches come from: its memory, when all of the decoded photographs fit, else a stream of Ray Data.
+"""The batches of a worker: from its memory when all decoded photographs fit, else from a stream of Ray Data.
 
-From memory the order of the photographs follows from the seed alone and costs nothing; the stream shuffles what is
-near, and its order follows from the order in which Ray Data delivers.
+From memory, the order of the photographs follows from the seed alone. The stream shuffles within a few batches, and
+its order depends on the order in which Ray Data delivers.
 """
 
 import hashlib
@@ -15,14 +15,14 @@ import pyarrow as pa
 
 Columns = dict[str, np.ndarray]
 Collate = Callable[[Columns], Any]
-AHEAD = 4  # batches that are being prepared while one is learned from
+PREFETCH = 4  # batches that are prepared while one is learned from
 
 
 def split_steps(num_rows: int, batch_size: int, world: int = 1) -> tuple[int, bool]:
-    """How many steps an epoch has when `world` workers share each, and whether its last, shorter batch is left out.
+    """Count the steps of an epoch of `world` workers, and say whether the last, shorter batch is dropped.
 
-    It is when some worker would have nothing of it, and when it is less than half a batch: its photographs would weigh
-    too much. Each epoch leaves out others.
+    It is dropped when it has less than one photograph per worker, and when it has less than half of `batch_size`: its
+    photographs would have too much weight. Each epoch drops other photographs.
     """
     rest = num_rows % batch_size
     drop_last = rest < world or (num_rows >= batch_size and rest < batch_size / 2)
@@ -30,12 +30,12 @@ def split_steps(num_rows: int, batch_size: int, world: int = 1) -> tuple[int, bo
 
 
 def draw_seed(seed: int, epoch: int, rank: int = 0) -> int:
-    """The seed of what is drawn in an epoch, by all workers or by one."""
+    """Derive the seed of an epoch, for all workers or for one."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}/{rank}".encode()).digest()[:8], "big") >> 1
 
 
 class FromMemory:
-    """All rows in each worker, in the order of their keys. `batch_size` counts all workers' photographs."""
+    """Batches from memory: each worker holds all rows. `batch_size` counts the photographs of all workers."""
 
     def __init__(self, rows: pa.Table, batch_size: int, rank: int, world: int, seed: int) -> None:
         self._rows = rows.sort_by("image_id").combine_chunks()
@@ -43,17 +43,17 @@ class FromMemory:
         self.num_steps, _ = split_steps(rows.num_rows, self._batch_size, world)
 
     def training(self, epoch: int, collate: Collate) -> Iterator[Any]:
-        """The batches of an epoch, shuffled: this worker's equal part of each step."""
+        """Yield the shuffled batches of an epoch: this worker's equal part of each step."""
         order = np.random.default_rng(draw_seed(self._seed, epoch)).permutation(self._rows.num_rows)
         steps = (order[step * self._batch_size :][: self._batch_size] for step in range(self.num_steps))
-        # Workers must have as many photographs each, or some would wait for a step that others do not have.
+        # Each worker gets the same number of photographs: else some would wait for a step that others do not have.
         parts = (step[: len(step) // self._world * self._world][self._rank :: self._world] for step in steps)
-        return _ahead(collate, map(self._take, parts))
+        return _prefetch(collate, map(self._take, parts))
 
     def validation(self, batch_size: int, collate: Collate) -> Iterator[Any]:
-        """This worker's share of the rows, in batches of `batch_size`."""
+        """Yield this worker's share of the rows, in batches of `batch_size`."""
         mine = np.arange(self._rank, self._rows.num_rows, self._world)
-        return _ahead(collate, (self._take(mine[at : at + batch_size]) for at in range(0, len(mine), batch_size)))
+        return _prefetch(collate, (self._take(mine[at : at + batch_size]) for at in range(0, len(mine), batch_size)))
 
     def _take(self, places: np.ndarray) -> Columns:
         rows = self._rows.take(pa.array(places))
@@ -61,7 +61,7 @@ class FromMemory:
 
 
 class FromStream:
-    """A Ray Data iterator over this worker's shard of `num_rows` in all, its rows in a hashed order already."""
+    """Batches from Ray Data: this worker's shard of `num_rows` in all. The rows come in the order of a hash."""
 
     def __init__(self, shard: Any, num_rows: int, batch_size: int, rank: int, world: int, seed: int) -> None:
         self._shard, self._rank, self._world, self._seed = shard, rank, world, seed
@@ -69,18 +69,18 @@ class FromStream:
         self.num_steps, self._drop_last = split_steps(num_rows // world, self._batch_size)
 
     def training(self, epoch: int, collate: Collate) -> Iterator[Any]:
-        """The batches of an epoch, shuffled within a few batches."""
+        """Yield the batches of an epoch, shuffled within a few batches."""
         batches = self._shard.iter_batches(
             batch_size=self._batch_size,
             drop_last=self._drop_last,
             local_shuffle_buffer_size=8 * self._batch_size,
             local_shuffle_seed=self._seed + epoch,
         )
-        return _ahead(collate, iter(batches))
+        return _prefetch(collate, iter(batches))
 
     def validation(self, batch_size: int, collate: Collate) -> Iterator[Any]:
-        """This worker's share of the rows, by their keys; each worker reads all of them."""
-        return _ahead(collate, filter(_num_rows, map(self._mine, self._shard.iter_batches(batch_size=batch_size))))
+        """Yield this worker's share of the rows, chosen by key. Each worker reads all rows."""
+        return _prefetch(collate, filter(_num_rows, map(self._mine, self._shard.iter_batches(batch_size=batch_size))))
 
     def _mine(self, batch: Columns) -> Columns:
         mine = [place for place, key in enumerate(batch["image_id"]) if int(key[:8], 16) % self._world == self._rank]
@@ -92,18 +92,18 @@ def read_all(shard: Any) -> pa.Table:
     return pa.concat_tables(shard.iter_batches(batch_format="pyarrow", batch_size=None))
 
 
-def _ahead(collate: Collate, batches: Iterator[Columns]) -> Iterator[Any]:
-    """Prepare the next batches in other threads."""
+def _prefetch(collate: Collate, batches: Iterator[Columns]) -> Iterator[Any]:
+    """Collate the next batches in other threads."""
     with ThreadPoolExecutor(2) as pool:
         prepared: deque[Future[Any]] = deque()
         for batch in batches:
             prepared.append(pool.submit(collate, batch))
-            if len(prepared) > AHEAD:
+            if len(prepared) > PREFETCH:
                 yield prepared.popleft().result()
         while prepared:
             yield prepared.popleft().result()
 
 
 def _num_rows(columns: Columns) -> int:
-    """How many photographs a batch has."""
+    """Count the photographs of a batch."""
     return len(columns["image_id"])

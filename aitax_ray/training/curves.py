@@ -1,4 +1,4 @@
-"""Watching a training run: a log line for each epoch and now and then within one, and the learning curves."""
+"""Shows how a training run goes: log lines within and after each epoch, and the learning curves."""
 
 import contextlib
 import io
@@ -14,14 +14,14 @@ from aitax_ray.errors import StorageError
 from aitax_ray.progress import LOG_EVERY_S
 from aitax_ray.workspace import Workspace
 
-DRAW_EVERY_S = 30.0  # drawing takes as long as a step, on cores that have to learn
-STEP = "model/runs/step.json"  # how far the epoch is that is under way; gone with the other leftovers of the run
+DRAW_EVERY_S = 30.0  # drawing takes as long as a step, on the cores that train
+STEP = "model/runs/step.json"  # the last step of the current epoch; deleted with the other files of the run
 
 log = logging.getLogger(__name__)
 
 
 def draw_curves(history: list[dict[str, Any]]) -> bytes:
-    """Draw loss and accuracy over the epochs; `history` has a row per epoch. Returns a PNG."""
+    """Draw loss and accuracy over the epochs as a PNG; `history` has a row per epoch, where None leaves a gap."""
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -54,25 +54,28 @@ def draw_curves(history: list[dict[str, Any]]) -> bytes:
 
 
 def report_steps(batches: Iterable[Any], ws: Workspace, epoch: int, num_steps: int) -> Iterator[Any]:
-    """Pass batches on and now and then store how far the epoch, counted from 0, is: Ray keeps what workers log."""
-    told = time.monotonic()
+    """Yield the batches, and store the number of the step every LOG_EVERY_S; `epoch` counts from 0.
+
+    The driver reads it and logs it: Ray does not show what workers log.
+    """
+    stored_at = time.monotonic()
     for step, batch in enumerate(batches):
-        if time.monotonic() >= told + LOG_EVERY_S:
-            told = time.monotonic()
-            with contextlib.suppress(StorageError):  # the next one may come through
+        if time.monotonic() >= stored_at + LOG_EVERY_S:
+            stored_at = time.monotonic()
+            with contextlib.suppress(StorageError):  # the next attempt may succeed
                 ws.storage.write_json(STEP, {"epoch": epoch + 1, "step": step, "num_steps": num_steps})
         yield batch
 
 
 class Watch:
-    """Looks at what the run has stored so far, which works whichever machine it is on."""
+    """Reads what the run stores, and logs and draws it. So the run may be on another machine."""
 
     def __init__(self, ws: Workspace) -> None:
         self._ws, self._num_logged, self._num_drawn, self._drawn_at = ws, 0, 0, -math.inf
-        self._step = self._read(STEP)  # of a run that was interrupted: nothing new
+        self._step = self._read(STEP)  # an interrupted run left it: it is not news
 
     def look(self, *, last: bool = False) -> None:
-        """Log what is new; draw the curves when some time has passed since, or when this is the last look."""
+        """Log what is new; draw the curves every DRAW_EVERY_S, and at the last look."""
         step, history = self._read(STEP), self._read(workspace.HISTORY) or []
         if step != self._step and step["epoch"] > len(history):
             log.info("epoch %d: step %s of %s", step["epoch"], f"{step['step']:,}", f"{step['num_steps']:,}")
@@ -95,12 +98,12 @@ class Watch:
 
 @contextlib.contextmanager
 def watching(ws: Workspace) -> Iterator[None]:
-    """Watch the run while the context lasts, and once more in the end, also when the run fails or is stopped."""
+    """Watch the run while the context lasts, and once more at its end, also when the run fails or is stopped."""
     watch, stop = Watch(ws), threading.Event()
 
     def keep_looking() -> None:
         while not stop.wait(1.0):
-            with contextlib.suppress(StorageError):  # passing trouble: there is a next look
+            with contextlib.suppress(StorageError):  # the next look may succeed
                 watch.look()
 
     thread = threading.Thread(target=keep_looking, name="epochs", daemon=True)

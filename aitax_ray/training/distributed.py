@@ -30,9 +30,9 @@ CHECKPOINT = "state.pt"
 
 
 def fits_in_memory(num_rows: int, side: int) -> bool:
-    """Whether decoded photographs of `side` px take a small part of the object store of the smallest node.
+    """Whether decoded photographs of `side` px take less than 15 % of the object store of the smallest node.
 
-    Each worker holds all of them, on whichever node it is; the size of the object store follows from the node's memory.
+    Each worker holds all of them, on any node. The size of the object store follows from the node's memory.
     """
     import ray
 

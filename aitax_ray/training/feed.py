@@ -1,8 +1,8 @@
-"""The feed: stored photographs of the split, decoded by Ray Data. Train, evaluate and index read through it.
+"""The feed: reads stored photographs with their classes and decodes them. Train, evaluate and index use it.
 
 images/*.parquet    INPUT row:  image_id, jpeg, ...
-photographs()       OUTPUT row: image_id, class_index, jpeg             those of the wanted sides of the split
-decode_*            OUTPUT row: image_id, class_index, height, width, pixels     raw uint8 RGB, row by row
+photographs()       OUTPUT row: image_id, class_index, split, jpeg               those on some sides of the split
+decode_*            OUTPUT row: image_id, class_index, split, height, width, pixels     raw uint8 RGB, row by row
 """
 
 import io
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from aitax_ray.training.augment import Augmentation
 
-ROWS_PER_BLOCK = 128  # small blocks spread over all CPUs and keep memory low; a block of decoded photographs is ~20 MB
+ROWS_PER_BLOCK = 128  # some 20 MB of decoded photographs: small blocks spread over all CPUs and keep memory low
 READERS = 16  # files whose keys are read at a time
 
 
@@ -110,7 +110,7 @@ def photographs(ws: Workspace, labels: Labels) -> "Dataset":
 
 
 def decode_for_training(batch: pa.Table, shorter_side: int) -> pa.Table:
-    """Decode to pixels whose shorter side is `shorter_side` px, the longer at most twice that; crops come later."""
+    """Decode, and resize the shorter side to `shorter_side` px; crop the longer one to twice that at most."""
 
     def prepare(image: "Image.Image") -> np.ndarray:
         scaled = resize_shorter_side(image, shorter_side)
@@ -121,12 +121,12 @@ def decode_for_training(batch: pa.Table, shorter_side: int) -> pa.Table:
 
 
 def decode_for_evaluation(batch: pa.Table, transform: EvalTransform) -> pa.Table:
-    """Decode, resize and crop as the service does."""
+    """Decode, resize and crop in the same way as the service."""
     return _decode(batch, transform.pixels, None)
 
 
 def stack(batch: pa.Table, crop_size: int) -> np.ndarray:
-    """Pixels of a batch that are all of one size: uint8 (N, crop_size, crop_size, 3)."""
+    """Join the pixels of a batch, all of one size: uint8 (N, crop_size, crop_size, 3)."""
     flat = b"".join(batch["pixels"].to_pylist())
     return np.frombuffer(flat, np.uint8).reshape(batch.num_rows, crop_size, crop_size, 3)
 
@@ -137,13 +137,13 @@ def _decode(batch: pa.Table, prepare: Callable[["Image.Image"], np.ndarray], dra
     decoded = []
     for jpeg in batch["jpeg"].to_pylist():
         with Image.open(io.BytesIO(jpeg)) as image:
-            if draft is not None:  # JPEG can be decoded at a half or a quarter, which is much faster
+            if draft is not None:  # decode JPEG at a half or a quarter of its size, which is much faster
                 image.draft("RGB", (draft, draft))
             decoded.append(np.ascontiguousarray(prepare(image.convert("RGB"))))
     columns = {
         "height": pa.array([pixels.shape[0] for pixels in decoded], pa.int32()),
         "width": pa.array([pixels.shape[1] for pixels in decoded], pa.int32()),
-        # Large: training holds all photographs in one column, and the offsets of pa.binary() end at 2 GiB.
+        # Training holds all photographs in one column, and pa.binary() has room for 2 GiB only.
         "pixels": pa.array([pixels.tobytes() for pixels in decoded], pa.large_binary()),
     }
     kept = batch.drop_columns(["jpeg"])
@@ -166,7 +166,7 @@ def collate_training(
 
 
 def collate_evaluation(batch: dict[str, Any], transform: EvalTransform) -> dict[str, Any]:
-    """Turn a batch of photographs that are prepared already into tensors."""
+    """Turn a batch of cropped photographs into tensors."""
     size = transform.crop_size
     pixels = np.frombuffer(b"".join(batch["pixels"]), np.uint8).reshape(-1, size, size, 3)
     return _tensors(transform.normalize(pixels), batch["class_index"])

@@ -1,4 +1,4 @@
-"""Inference on Ray Data: the trained classifier over the photographs of a split. Evaluate and index run on it."""
+"""Inference on Ray Data: runs the trained classifier on photographs of the split, for evaluate and index."""
 
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 def predictions(
     ws: Workspace, labels: "Labels", settings: InferenceSettings, predictor: type["Predictor"]
 ) -> "Dataset":
-    """Predict the photographs that `labels` knows: rows as `predictor` gives them.
+    """Predict the labelled photographs: the rows that `predictor` returns.
 
-    What is to be made of the logits or embeddings is best made by a `predictor` of one's own, in the process that has
-    them: only what it gives travels.
+    A stage passes a predictor that reduces logits and embeddings to what the stage needs, so that little data travels
+    between processes.
     """
     connect()
     import ray

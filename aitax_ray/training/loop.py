@@ -1,4 +1,4 @@
-"""The training loop: plain torch over any iterable of batches, so that it runs and is tested without Ray."""
+"""The training loop in plain torch, over any iterable of batches. It knows nothing of Ray."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -14,14 +14,14 @@ Batch = tuple[Tensor, Tensor]  # pixels (N, 3, H, W) float32, class_index (N,) i
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate over a run: linear warm-up over a share of it, then a cosine down to a thousandth of `lr`."""
+    """The learning rate: it rises linearly for a share of the run, then falls along a cosine to `lr` / 1000."""
 
     lr: float
     epochs: int
     warmup: float = 0.05
 
     def at(self, epochs_done: float) -> float:
-        """The learning rate after so many epochs; fractions count the steps within one."""
+        """The learning rate after `epochs_done` epochs; fractions are steps within an epoch."""
         share = min(1.0, epochs_done / self.epochs)
         if share < self.warmup:
             return self.lr * max(0.01, share / self.warmup)
@@ -32,7 +32,7 @@ class Schedule:
 def make_optimizer(
     model: nn.Module, name: Literal["adamw", "sgd"], lr: float, momentum: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """AdamW, or SGD with Nesterov momentum; no weight decay on biases and norms (vectors)."""
+    """Make AdamW, or SGD with Nesterov momentum. Biases and norms (vectors) have no weight decay."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
@@ -54,7 +54,7 @@ def train_epoch(
 ) -> dict[str, float]:
     """Train for one epoch, counted from 0, of `num_steps` batches; returns train_loss, train_top1 (all workers), lr.
 
-    The epoch ends early, with a train_loss of NaN, when the gradient is no longer finite: the weights would not be.
+    The epoch ends early, with a train_loss of NaN, when the gradient is not finite: the next weights would not be.
     """
     model.train()
     totals: Tensor = torch.zeros(3, dtype=torch.float64)
@@ -79,7 +79,7 @@ def train_epoch(
 
 
 def _figures(loss: Tensor, logits: Tensor, target: Tensor) -> Tensor:
-    """Sum of the losses, hits and number of a batch, where the batch is: fetching them one by one would wait thrice."""
+    """Sum the losses and hits of a batch, and count it, on its device: fetching each value would wait three times."""
     hits = (logits.argmax(1) == target).sum()
     return torch.stack([loss * len(target), hits, torch.full_like(hits, len(target))]).double()
 
@@ -88,8 +88,8 @@ def _figures(loss: Tensor, logits: Tensor, target: Tensor) -> Tensor:
 class Loss:
     """Cross entropy with label smoothing; with `log_prior`, on logits adjusted for the class frequencies.
 
-    Adjusting the logits by the log of the class prior in training makes the plain logits favour no class: Menon et al.
-    2021, "Long-tail learning via logit adjustment", arXiv 2007.07314.
+    Training with the log of the class prior added makes the plain logits favour no class: Menon et al. 2021,
+    "Long-tail learning via logit adjustment", arXiv 2007.07314.
     """
 
     label_smoothing: float = 0.0
@@ -105,7 +105,7 @@ class Loss:
 def validate(model: nn.Module, batches: Iterable[Batch], num_classes: int) -> dict[str, float]:
     """Measure a model over the batches of all workers: loss, top1, top5, macro_top1 (mean over the classes seen).
 
-    Without any photograph every figure is NaN.
+    Without photographs every figure is NaN.
     """
     model = _undistributed(model).eval()
     per_class: Tensor = torch.zeros(num_classes, 4, dtype=torch.float64)  # photographs, loss, top-1 hits, top-5 hits
@@ -114,7 +114,7 @@ def validate(model: nn.Module, batches: Iterable[Batch], num_classes: int) -> di
             _, logits = model(pixels)
         loss = nn.functional.cross_entropy(logits.float(), target, reduction="none")
         hits = logits.topk(min(5, num_classes), dim=1).indices == target[:, None]
-        hits &= loss.isfinite()[:, None]  # among logits that are no numbers none is the largest
+        hits &= loss.isfinite()[:, None]  # logits that are not finite have no largest one
         figures = torch.stack([torch.ones_like(loss), loss, hits[:, 0].float(), hits.any(1).float()], dim=1)
         per_class.index_add_(0, target.cpu(), figures.double().cpu())
     per_class = all_reduce(per_class)
@@ -131,10 +131,10 @@ def validate(model: nn.Module, batches: Iterable[Batch], num_classes: int) -> di
 
 
 def _undistributed(model: nn.Module) -> nn.Module:
-    """The network inside DistributedDataParallel, its running statistics made those of the first worker.
+    """Unwrap the network of DistributedDataParallel, and copy the running statistics of the first worker into it.
 
-    DistributedDataParallel would do the same in its first call, but that call waits for all the workers, and a worker
-    without photographs never makes one.
+    DistributedDataParallel copies them in its first call, which waits for all workers. A worker without validation
+    photographs makes no such call.
     """
     if not isinstance(model, nn.parallel.DistributedDataParallel):
         return model
@@ -145,7 +145,7 @@ def _undistributed(model: nn.Module) -> nn.Module:
 
 
 def all_reduce(totals: Tensor) -> Tensor:
-    """Sum over all workers; alone, the tensor itself."""
+    """Sum over all workers; a single worker keeps its tensor."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
         totals = totals.to(device)
@@ -154,11 +154,11 @@ def all_reduce(totals: Tensor) -> Tensor:
 
 
 def to_batches(collated: Iterable[dict[str, Tensor]]) -> Iterator[Batch]:
-    """Unpack what Ray Data collates: dictionaries of `pixels` and `class_index`."""
+    """Turn collated dictionaries of `pixels` and `class_index` into batches."""
     for batch in collated:
         yield batch["pixels"].contiguous(memory_format=torch.channels_last), batch["class_index"]
 
 
 def _autocast(device: torch.device) -> Any:
-    """bfloat16 where a GPU makes it worth while; a CPU stays at float32."""
+    """Compute in bfloat16 on a GPU, in float32 on a CPU."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")

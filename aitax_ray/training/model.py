@@ -15,7 +15,7 @@ from aitax_ray.training.transforms import EvalTransform
 
 
 class ClassifierInfo(BaseModel):
-    """What the weights need beside them to be used: `classifier.json`."""
+    """What is needed to use the weights: `classifier.json`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -25,12 +25,12 @@ class ClassifierInfo(BaseModel):
     embedding_size: int
     transform: EvalTransform
     epoch: int
-    """The epoch whose weights these are, from 1."""
+    """The epoch of these weights, from 1."""
     versions: dict[str, str]
 
 
 class Classifier(nn.Module):
-    """`backbone` gives the embedding, `head` the logits."""
+    """`backbone` computes the embedding, `head` the logits."""
 
     def __init__(self, backbone: nn.Module, embedding_size: int, num_classes: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Classifier(nn.Module):
 
 
 def known_architectures() -> list[str]:
-    """The names of torchvision's classification architectures."""
+    """List torchvision's classification architectures."""
     return cast(list[str], torchvision.models.list_models(module=torchvision.models))
 
 
@@ -61,7 +61,7 @@ def check_arch(arch: str) -> str:
 
 
 def transform_for(arch: str, crop_size: int | None) -> EvalTransform:
-    """The transform that the architecture's published weights ask for, scaled to `crop_size` where one is given."""
+    """Make the transform of the architecture's published weights, scaled to `crop_size` if that is given."""
     preset = torchvision.models.get_model_weights(arch).DEFAULT.transforms()
     crop, resize = int(preset.crop_size[0]), int(preset.resize_size[0])
     size = crop_size or crop
@@ -78,10 +78,9 @@ def transform_for(arch: str, crop_size: int | None) -> EvalTransform:
 def build_classifier(arch: str, num_classes: int, crop_size: int, pretrained: bool = False) -> Classifier:
     """Build an architecture for `num_classes` classes and photographs of `crop_size` px.
 
-    The last linear layer is found by running one image through: it is the linear layer (or convolution, which is a
-    linear layer at each place) that is called last. An identity takes its place, so what the network then gives is
-    the vector before the head: the embedding. Parts that do not reach the embedding (auxiliary heads) are left out:
-    distributed training waits for the gradient of every parameter, and torchvision's pretrained networks lack them.
+    One image is run through the network to find the linear layer (or convolution) that is called last. An identity
+    replaces it, so the network returns the vector before the head: the embedding. Parts that do not contribute to the
+    embedding (auxiliary heads) are removed: distributed training waits for the gradient of every parameter.
 
     Raises ArchitectureError when the weights cannot be fetched or the architecture does not take the size.
     """
@@ -93,7 +92,7 @@ def build_classifier(arch: str, num_classes: int, crop_size: int, pretrained: bo
             "or train from scratch with --no-pretrained"
         ) from error
     if hasattr(network, "transform_input"):
-        # Inception's own normalization: torchvision has it on with its weights only, and a state does not tell of it.
+        # Inception's own normalization. torchvision turns it on for its own weights only, and no state records it.
         network.transform_input = True
     image = torch.zeros(1, 3, crop_size, crop_size)
     try:
@@ -135,5 +134,5 @@ def _name_of_head(network: nn.Module, image: Tensor) -> str:
 
 
 def _main_output(output: Any) -> Tensor:
-    """Networks with auxiliary heads give a tuple while they train; the main output comes first."""
+    """Take the main output: networks with auxiliary heads return a tuple in training, with the main output first."""
     return cast(Tensor, output if isinstance(output, Tensor) else output[0])

@@ -1,4 +1,4 @@
-"""A trained classifier at work on batches of decoded photographs: what evaluate and index run on Ray Data.
+"""The trained classifier on batches of decoded photographs, as actors of Ray Data run it for evaluate and index.
 
 decode_for_evaluation()   INPUT row:  image_id, class_index, split, pixels
 Predictor                 OUTPUT row: image_id, class_index, split, embedding (unit length), logits
@@ -14,7 +14,7 @@ from aitax_ray.workspace import Workspace
 
 
 def read_info(ws: Workspace) -> ClassifierInfo:
-    """Read what the trained weights are."""
+    """Read the description of the trained weights."""
     return ClassifierInfo.model_validate(ws.storage.read_json(workspace.CLASSIFIER))
 
 
@@ -27,7 +27,7 @@ def read_classifier(ws: Workspace) -> tuple[ClassifierInfo, Classifier]:
 
 
 class Predictor:
-    """Loads the classifier when it is made, that is once per actor."""
+    """Predicts batches; each actor loads the classifier once."""
 
     def __init__(self, root: str) -> None:
         import torch
@@ -51,7 +51,7 @@ class Predictor:
 
 
 class Embedder(Predictor):
-    """A predictor that gives schemas.EMBEDDINGS alone."""
+    """A predictor that returns schemas.EMBEDDINGS only."""
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Embed a batch."""
@@ -65,6 +65,6 @@ def as_lists(matrix: np.ndarray) -> pa.ListArray:
 
 
 def as_matrix(column: pa.ChunkedArray) -> np.ndarray:
-    """Turn a column of N lists of one length into a float32 matrix (N, D); no lists give (0, 0)."""
+    """Turn a column of N lists of one length into a float32 matrix (N, D); an empty column becomes (0, 0)."""
     flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return np.asarray(flat, np.float32).reshape(len(column), len(flat) // max(len(column), 1))

@@ -1,4 +1,4 @@
-"""The `train` stage: reads images/ and split/, writes model/. Its work is spread in distributed.py."""
+"""The `train` stage: reads images/ and split/, writes model/. distributed.py spreads the work over workers."""
 
 import json
 import logging
@@ -15,12 +15,14 @@ log = logging.getLogger(__name__)
 
 
 def train(settings: TrainSettings) -> StageReport:
-    """Train a classifier on the split's train side, measured on its val side after each epoch.
+    """Train a classifier on the train side of the split, and measure it on the val side after each epoch.
 
     Writes model/weights.safetensors and model/classifier.json (the epoch with the best top-1 on val),
-    model/metrics.json (a row per epoch) and model/curves.png. After a crash the same command goes on after the last
-    complete epoch. Augmentation, dropout and, where the photographs fit into memory, the order of the photographs
-    follow from the seed; of larger sets the order follows from the order in which Ray Data delivers.
+    model/metrics.json (a row per epoch) and model/curves.png. After a crash the same command continues after the last
+    complete epoch. Augmentation and dropout follow from the seed, and so does the order of the photographs when they
+    fit into memory. Otherwise their order depends on the order in which Ray Data delivers.
+
+    Raises DataError for too few photographs, AitaxError when training fails or diverges.
     """
     ws = Workspace(settings.root)
     return ws.run("train", settings, ("manifest", "download", "split"), lambda: _train(ws, settings))
@@ -45,10 +47,10 @@ def _train(ws: Workspace, settings: TrainSettings) -> Outcome:
             "widen the query, or lower --num-workers"
         )
     transform = transform_for(settings.arch, settings.crop_size)
-    # What the architecture does not take, and weights that cannot be fetched, are told here rather than by workers.
+    # Built once here so that a wrong size, or weights that cannot be fetched, end the run before workers start.
     build_classifier(settings.arch, len(classes), transform.crop_size, settings.pretrained)
     connect()
-    # Crops are cut from somewhat more than they are large, so that most need not be enlarged.
+    # Somewhat larger than the crops, so that few crops must be enlarged.
     shorter_side = max(transform.resize_size, round(1.25 * transform.crop_size))
     labels, val_labels = read_labels(ws, "train"), read_labels(ws, "val")
     in_memory = distributed.fits_in_memory(len(labels) + len(val_labels), shorter_side)
@@ -57,7 +59,7 @@ def _train(ws: Workspace, settings: TrainSettings) -> Outcome:
     datasets = {"train": photographs(ws, labels).map_batches(decode, batch_format="pyarrow")}
     if len(val_labels):
         datasets["val"] = photographs(ws, val_labels).map_batches(decode_val, batch_format="pyarrow")
-    if in_memory:  # decoded once, and not by each worker
+    if in_memory:  # decode once, not in each worker
         datasets = {name: dataset.materialize() for name, dataset in datasets.items()}
     config = {
         "root": ws.storage.root,
@@ -79,7 +81,7 @@ def _train(ws: Workspace, settings: TrainSettings) -> Outcome:
     history = state["history"]
     best = history[state["epoch"] - 1]
     if len(val_labels) and best["loss"] is None:
-        log.warning("in no epoch the validation loss is a finite number: the network may be broken; try a lower --lr")
+        log.warning("the validation loss is a finite number in no epoch: the network may be broken; try a lower --lr")
     return Outcome(
         counts={
             "species": len(classes),

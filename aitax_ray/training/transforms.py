@@ -1,7 +1,6 @@
-"""From a photograph to what the network sees. One definition for validation, test, index and service.
+"""Prepares a photograph for the network. Validation, test, index and service use this one definition.
 
-What is served is prepared with Pillow and numpy, so that a service needs no torch and what was measured is what is
-served. Sizes are in px.
+It uses Pillow and numpy alone: the service needs no torch, and serves what was measured. Sizes are in px.
 """
 
 from typing import TYPE_CHECKING, Literal
@@ -20,7 +19,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class EvalTransform(BaseModel):
     """Resize the shorter side to `resize_size`, crop the centre to `crop_size`, scale to [0, 1], normalize.
 
-    It travels with the weights as JSON.
+    It is stored as JSON beside the weights.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,7 +44,7 @@ class EvalTransform(BaseModel):
 
 
 def resize_shorter_side(image: "Image.Image", size: int, interpolation: str = "bilinear") -> "Image.Image":
-    """Resize so that the shorter side is `size`, keeping the aspect; enlarges where it must."""
+    """Resize the shorter side to `size` and keep the aspect; small photographs are enlarged."""
     from PIL import Image
 
     shorter = min(image.size)
