@@ -1,4 +1,4 @@
-"""The user's account at GBIF, which a request for a download takes: from the environment or netrc, never a flag."""
+"""Find the user's account at GBIF, which a request for a download needs: in the environment or netrc, never a flag."""
 
 import netrc
 import os
@@ -7,13 +7,13 @@ from urllib.parse import urlsplit
 
 from aitax_ray.errors import GbifError
 
-HOW = "set GBIF_USER and GBIF_PWD (and GBIF_EMAIL), or write a line for {host} into ~/.netrc"
+ADVICE = "set GBIF_USER and GBIF_PWD (and GBIF_EMAIL), or write a line for {host} into ~/.netrc"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
 class Account:
-    """Whom GBIF makes a download for."""
+    """The account in whose name GBIF makes a download."""
 
     user: str
     password: str = field(repr=False)
@@ -21,15 +21,15 @@ class Account:
 
 
 def find_account(gbif_url: str) -> Account | None:
-    """The account from GBIF_USER, GBIF_PWD and GBIF_EMAIL (as pygbif and rgbif call them), else from ~/.netrc (or
-    $NETRC); None when there is none.
+    """Find the account in GBIF_USER, GBIF_PWD and GBIF_EMAIL (the names that pygbif and rgbif use), else in ~/.netrc
+    (or $NETRC); None when there is none.
 
     Raises GbifError when the netrc file cannot be used, or the password would go over the network in the clear.
     """
     try:
         parts = urlsplit(gbif_url)
     except ValueError as error:
-        raise GbifError(f"--gbif-url {gbif_url} is no address: {error}") from error
+        raise GbifError(f"--gbif-url {gbif_url} is not an address: {error}") from error
     host = parts.hostname or ""
     user, password = os.environ.get("GBIF_USER", ""), os.environ.get("GBIF_PWD", "")
     if not (user and password):
@@ -43,20 +43,20 @@ def find_account(gbif_url: str) -> Account | None:
     return Account(user, password, os.environ.get("GBIF_EMAIL", ""))
 
 
-def how(gbif_url: str) -> str:
-    """How to give an account, as part of a sentence."""
-    return HOW.format(host=urlsplit(gbif_url).hostname or "the host")
+def explain_account(gbif_url: str) -> str:
+    """Say how to give an account, as the end of a sentence."""
+    return ADVICE.format(host=urlsplit(gbif_url).hostname or "the host")
 
 
 def _from_netrc(host: str, gbif_url: str) -> tuple[str, str]:
     try:
-        # Not `authenticators`, which gives the default entry to hosts without their own: no account of GBIF.
+        # Not `authenticators`: for a host without an entry it returns the default one, which is no account at GBIF.
         entry = netrc.netrc(os.environ.get("NETRC") or None).hosts.get(host)
     except FileNotFoundError:
         entry = None
     except (netrc.NetrcParseError, OSError, UnicodeError) as error:
-        # Its message may quote the line, with the password.
+        # The message of `error` may quote the line with the password, so it is not shown.
         raise GbifError(
-            f"the netrc file cannot be read ({type(error).__name__}): mend it, or {how(gbif_url)}"
+            f"the netrc file cannot be read ({type(error).__name__}): mend it, or {explain_account(gbif_url)}"
         ) from None
     return (entry[0] or "", entry[2] or "") if entry else ("", "")

@@ -1,4 +1,4 @@
-"""GBIF's download API: from a DOI or a download key to the record of the download, ready to be fetched.
+"""GBIF's download API: from a DOI or a download key to the record of a download that can be fetched.
 
 Source: https://techdocs.gbif.org/en/openapi/v1/occurrence, "Occurrence downloads".
 """
@@ -17,10 +17,10 @@ from aitax_ray.gbif.client import Client
 log = logging.getLogger(__name__)
 
 POLL_S = 30.0
-BACKBONE = "d7dddbf4-2cf0-4f39-9b2a-bb099caae36c"  # the checklist that the API uses where none is asked for
+BACKBONE = "d7dddbf4-2cf0-4f39-9b2a-bb099caae36c"  # the checklist that the API uses by default
 WAITING = frozenset({"PREPARING", "RUNNING"})
 SUCCEEDED = "SUCCEEDED"
-OVER = {
+ENDED = {
     "FILE_ERASED": "its file was erased, as GBIF does some six months after a download was made",
     "FAILED": "it failed at GBIF",
     "KILLED": "GBIF stopped it",
@@ -31,7 +31,7 @@ OVER = {
 
 @dataclass(frozen=True)
 class DownloadRecord:
-    """What GBIF knows of a download. Text that it does not tell is ""; sizes in bytes, 0 when not told."""
+    """GBIF's record of a download. Texts that GBIF leaves out are "", numbers 0; `size` is in bytes."""
 
     key: str
     doi: str
@@ -49,7 +49,7 @@ class DownloadRecord:
 def parse_doi(text: str) -> str:
     """Reduce any spelling of a DOI (`doi:10...`, `https://doi.org/10...`) to `10.prefix/suffix`.
 
-    Raises SettingsError when there is none in it.
+    Raises SettingsError when the text is no DOI.
     """
     found = re.fullmatch(
         r"(?:doi:\s*|(?:https?://)?(?:www\.|dx\.)?doi\.org/)?(10\.\d{4,9}/[^\s?#]+)", text.strip(), re.I
@@ -60,7 +60,7 @@ def parse_doi(text: str) -> str:
 
 
 def parse_key(text: str) -> str:
-    """Reduce a download key, or the address of its page, to the key. Raises SettingsError."""
+    """Reduce a download key, or the address of the download's page, to the key. Raises SettingsError."""
     key = text.strip().rstrip("/").rsplit("/", 1)[-1].removesuffix(".zip")
     if not re.fullmatch(r"[A-Za-z0-9-]+", key):
         raise SettingsError(f"--download-key: {text!r} is no key such as 0022697-200613084148143")
@@ -72,17 +72,17 @@ def resolve(
     gbif_url: str,
     name: str,
     wait_s: float,
-    again: Callable[[DownloadRecord], str] | None = None,
+    request_again: Callable[[DownloadRecord], str] | None = None,
 ) -> DownloadRecord:
     """Ask GBIF for the download with this DOI or key (parsed), and wait up to `wait_s` while it is being prepared.
 
-    `again` is called for one whose file was erased, and gives the key of the download to take instead. Raises GbifError
-    when there is no such download, it has no file (any more), or is not ready in time, ArchiveError when its format has
-    no photographs.
+    `request_again` is called for a download whose file was erased; it returns the key of the download to take instead.
+    Raises GbifError when there is no such download, when it has no file (any more), or when it is not ready in time;
+    ArchiveError when its format holds no photographs.
     """
     waited = 0.0
     while True:
-        record = lookup(client, gbif_url, name)
+        record = look_up(client, gbif_url, name)
         if record.format not in ("", "DWCA"):
             raise ArchiveError(
                 f"download {record.key} is of format {record.format}, which holds no photographs: "
@@ -91,20 +91,20 @@ def resolve(
         if record.status == "FILE_ERASED":
             if record.predicate is None:
                 raise GbifError(
-                    f"download {record.key} cannot be had, {OVER[record.status]}, and GBIF keeps no query of it: "
+                    f"download {record.key} cannot be had, {ENDED[record.status]}, and GBIF keeps no query of it: "
                     "run the query on gbif.org, and use the new DOI"
                 )
-            if again is None:
+            if request_again is None:
                 raise GbifError(
-                    f"download {record.key} cannot be had, {OVER[record.status]}: the same command with "
+                    f"download {record.key} cannot be had, {ENDED[record.status]}: the same command with "
                     "--request-again asks GBIF to make it anew, with a DOI of its own"
                 )
-            name = again(record)
-            again = None
+            name = request_again(record)
+            request_again = None
             continue
-        if record.status in OVER:
+        if record.status in ENDED:
             raise GbifError(
-                f"download {record.key} cannot be had, {OVER[record.status]}: open "
+                f"download {record.key} cannot be had, {ENDED[record.status]}: open "
                 f"https://www.gbif.org/occurrence/download/{record.key}, run its query again, and use the new DOI"
             )
         if record.status == SUCCEEDED:
@@ -122,7 +122,7 @@ def resolve(
         waited += pause
 
 
-def lookup(client: Client, gbif_url: str, name: str) -> DownloadRecord:
+def look_up(client: Client, gbif_url: str, name: str) -> DownloadRecord:
     """Ask GBIF once for the download with this DOI or key. Raises GbifError."""
     status, body = client.json(f"{gbif_url.rstrip('/')}/v1/occurrence/download/{quote(name)}")
     if status in (400, 404):
@@ -133,7 +133,7 @@ def lookup(client: Client, gbif_url: str, name: str) -> DownloadRecord:
             f"GBIF answers {describe(status, body)} to the question for download {name}: check --gbif-url, or try later"
         )
     if not read_text(body, "key") or not read_text(body, "status"):
-        raise GbifError(f"GBIF tells no key and status of download {name}: check --gbif-url, or try later")
+        raise GbifError(f"GBIF gives no key and status of download {name}: check --gbif-url, or try later")
     request = read_object(body, "request")
     return DownloadRecord(
         key=read_text(body, "key"),
@@ -141,7 +141,7 @@ def lookup(client: Client, gbif_url: str, name: str) -> DownloadRecord:
         status=read_text(body, "status"),
         download_link=read_text(body, "downloadLink"),
         format=read_text(request, "format"),
-        checklist_key=_checklist(request) or BACKBONE,
+        checklist_key=_find_checklist(request) or BACKBONE,
         predicate=read_object(request, "predicate") or None,
         size=read_count(body, "size"),
         total_records=read_count(body, "totalRecords"),
@@ -150,15 +150,15 @@ def lookup(client: Client, gbif_url: str, name: str) -> DownloadRecord:
     )
 
 
-def _checklist(request: Any) -> str:
-    """The checklist that a request names, at its top or in one of its predicates, which may lie deep in each other."""
-    left = [request]
-    while left:
-        at = left.pop(0)
-        if isinstance(at, dict):
-            if own := read_text(at, "checklistKey"):
-                return own
-            left += at.values()
-        elif isinstance(at, list):
-            left += at
+def _find_checklist(request: Any) -> str:
+    """Find the checklist that a request names, at its top or in one of its predicates, which may be nested."""
+    queue = [request]
+    while queue:
+        value = queue.pop(0)
+        if isinstance(value, dict):
+            if key := read_text(value, "checklistKey"):
+                return key
+            queue += value.values()
+        elif isinstance(value, list):
+            queue += value
     return ""

@@ -21,18 +21,18 @@ from aitax_ray.errors import DataError, GbifError
 from aitax_ray.gbif.answer import describe, read_count, read_objects, read_text
 from aitax_ray.gbif.client import Client
 from aitax_ray.gbif.journal import Journal
-from aitax_ray.gbif.searched import MEDIA_TERMS, OCCURRENCE_TERMS, line, meta_xml, occurrence_row
+from aitax_ray.gbif.searched import MEDIA_TERMS, OCCURRENCE_TERMS, make_line, make_meta_xml, make_row
 from aitax_ray.progress import progress
 from aitax_ray.storage import Storage
 
 log = logging.getLogger(__name__)
 
-PAGE = 300
-WALL = 100_000
+PAGE = 300  # records
+MAX_RECORDS = 100_000  # of a query that GBIF gives
 LONG_CRAWL_S = 15 * 60
-SECONDS_PER_REQUEST = 1.0  # a guess, for the warning
+SECONDS_PER_REQUEST = 1.0  # an estimate, for the warning
 MAX_FACETS = 10_000
-DATASETS = 100  # in one question: a URL has its limits
+MAX_DATASETS = 100  # in one query: the length of a URL is limited
 PLAN = "plan.json"
 ANSWERS = "answers"  # folder of the answers that a plan is made of, until it is complete
 DIVIDERS = ("year", "datasetKey", "month", "country", "basisOfRecord")
@@ -69,7 +69,7 @@ def crawl(
     num_asked = 0
     with Journal(storage, f"{folder}/{ANSWERS}") as journal:
         if plan is None:
-            questions = [_encode(query) for query in queries(keys, datasets, checklist)]
+            questions = [_encode(query) for query in make_queries(keys, datasets, checklist)]
             num_asked = sum(question not in journal.answers for question in questions)
             warn_if_long(num_asked, "counting the occurrences with photographs")
             plan = _make_plan(client, api, keys, datasets, checklist, journal)
@@ -93,7 +93,7 @@ def crawl(
                 found = _write_slice(client, api, query, size, checklist, storage, folder, name)
             num_lost += max(0, size - found)
             advance(size)
-    storage.write_bytes(f"{folder}/meta.xml", meta_xml(names).encode())
+    storage.write_bytes(f"{folder}/meta.xml", make_meta_xml(names).encode())
     if num_lost:
         log.warning("GBIF gave %s occurrences fewer than it had counted", f"{num_lost:,}")
     if plan.unreachable:
@@ -115,13 +115,13 @@ def warn_if_long(num_requests: int, what: str) -> None:
         )
 
 
-def queries(keys: Sequence[str], datasets: Sequence[str], checklist: str) -> Iterator[Query]:
-    """The queries for the photographs of these taxa, from these datasets or from all."""
+def make_queries(keys: Sequence[str], datasets: Sequence[str], checklist: str) -> Iterator[Query]:
+    """Make the queries for the photographs of these taxa, from these datasets or from all."""
     for key in keys:
         query: Query = {"mediaType": "StillImage", "taxonKey": key}
         if checklist:
             query["checklistKey"] = checklist
-        some = [list(datasets[i : i + DATASETS]) for i in range(0, len(datasets), DATASETS)]
+        some = [list(datasets[i : i + MAX_DATASETS]) for i in range(0, len(datasets), MAX_DATASETS)]
         yield from ([query | {"datasetKey": these} for these in some] or [query])
 
 
@@ -142,7 +142,7 @@ def _count(client: Client, api: str, query: Query) -> int:
     return count
 
 
-def facet(client: Client, api: str, query: Query, name: str) -> dict[str, int]:
+def count_by(client: Client, api: str, query: Query, name: str) -> dict[str, int]:
     """Count the occurrences for each value of a term. Raises GbifError."""
     body = search(client, api, query, limit=0, facet=name, facetLimit=MAX_FACETS)
     counts = (count for found in read_objects(body, "facets") for count in read_objects(found, "counts"))
@@ -174,13 +174,13 @@ def _make_plan(
     date: str = journal.ask("date", lambda: datetime.now(UTC).date().isoformat())
     slices: list[tuple[Query, int]] = []
     total = 0
-    questions = list(queries(keys, datasets, checklist))
+    questions = list(make_queries(keys, datasets, checklist))
     with progress("counting at GBIF", len(questions), "questions") as advance:
         for query in questions:
             count = journal.ask(_encode(query), partial(_count, client, api, query))
             total += count
-            pieces = _divide(client, api, query, count, DIVIDERS, journal) if count > WALL else [(query, count)]
-            slices += [(piece, min(size, WALL)) for piece, size in pieces if size]
+            pieces = _divide(client, api, query, count, DIVIDERS, journal) if count > MAX_RECORDS else [(query, count)]
+            slices += [(piece, min(size, MAX_RECORDS)) for piece, size in pieces if size]
             advance(1)
     return CrawlPlan(date, total, max(0, total - sum(size for _, size in slices)), tuple(slices))
 
@@ -188,24 +188,24 @@ def _make_plan(
 def _divide(
     client: Client, api: str, query: Query, count: int, dividers: Sequence[str], journal: Journal
 ) -> Iterator[tuple[Query, int]]:
-    """Divide a query until no slice has more than WALL records, first by a term that every record has a value of."""
+    """Divide a query until no slice has more than MAX_RECORDS; first by a term that every record has a value of."""
     best: tuple[str, dict[str, int]] | None = None
     for name in dividers:
         if isinstance(query.get(name), str):
             continue
-        values = journal.ask(f"{_encode(query)} by {name}", partial(facet, client, api, query, name))
+        values = journal.ask(f"{_encode(query)} by {name}", partial(count_by, client, api, query, name))
         if len(values) > 1 and (best is None or sum(values.values()) > sum(best[1].values())):
             best = (name, values)
         if best and sum(best[1].values()) >= count:
             break
     if best is None:
-        yield query, count  # more than WALL: the rest cannot be reached, and is counted
+        yield query, count  # more than MAX_RECORDS: the rest cannot be reached, and is counted
         return
     name, values = best
     others = [other for other in dividers if other != name]
     for value, size in sorted(values.items()):
         piece: Query = query | {name: value}
-        yield from _divide(client, api, piece, size, others, journal) if size > WALL else [(piece, size)]
+        yield from _divide(client, api, piece, size, others, journal) if size > MAX_RECORDS else [(piece, size)]
 
 
 def _write_slice(
@@ -217,13 +217,13 @@ def _write_slice(
     """
     occurrences: list[str] = []
     media: list[str] = []
-    while len(occurrences) < WALL:
-        # From where the last page ended: a page may be shorter than was asked for.
-        body = search(client, api, query, limit=min(PAGE, WALL - len(occurrences)), offset=len(occurrences))
+    while len(occurrences) < MAX_RECORDS:
+        # Go on where the last page ended: a page may be shorter than was asked for.
+        body = search(client, api, query, limit=min(PAGE, MAX_RECORDS - len(occurrences)), offset=len(occurrences))
         for result in body["results"]:
-            row = occurrence_row(result, checklist)
-            occurrences.append(line(row, OCCURRENCE_TERMS))
-            media += [line({**m, "gbifID": row["gbifID"]}, MEDIA_TERMS) for m in read_objects(result, "media")]
+            row = make_row(result, checklist)
+            occurrences.append(make_line(row, OCCURRENCE_TERMS))
+            media += [make_line({**m, "gbifID": row["gbifID"]}, MEDIA_TERMS) for m in read_objects(result, "media")]
         if body.get("endOfRecords"):
             break
         if not body["results"]:

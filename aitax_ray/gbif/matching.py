@@ -1,4 +1,4 @@
-"""From a list of names, or of keys, to the keys of a checklist.
+"""Read lists of names and keys, and match names with the taxa of a checklist at GBIF.
 
 Source: https://techdocs.gbif.org/en/openapi/v1/species, "Searching names" (v2).
 """
@@ -26,12 +26,12 @@ log = logging.getLogger(__name__)
 BATCH = 300  # names in a request; GBIF takes up to 1,000
 KEY = re.compile(r"[A-Za-z0-9-]+")
 MATCHES = f"{ARCHIVE}/matches"  # folder of the answers, until the stage is complete
-NOT_BATCHED = (404, 405, 415, 501)  # what an older service says to a list
+NO_LISTS = (404, 405, 415, 501)  # statuses of an older service that takes no lists
 
 
 @dataclass
 class Matches:
-    """The key of each name that GBIF knows exactly, and GBIF's answer for each other one."""
+    """The key of each name that GBIF knows exactly, and GBIF's answer to each other name."""
 
     keys: dict[str, str] = field(default_factory=dict)
     unmatched: list[dict[str, Any]] = field(default_factory=list)
@@ -50,12 +50,12 @@ def read_lines(path: Path, flag: str) -> list[str]:
     found = [" ".join(unicodedata.normalize("NFC", str(entry)).split()) for entry in entries]
     found = list(dict.fromkeys(entry for entry in found if entry))
     if not found:
-        raise SettingsError(f"{flag}: {path} is empty; it must have one entry a line, or be a JSON array")
+        raise SettingsError(f"{flag}: {path} is empty; it must have one entry per line, or be a JSON array")
     return found
 
 
 def read_keys(path: Path, flag: str) -> list[str]:
-    """The keys of a file, as `read_lines` gives them. Raises SettingsError when one cannot be a key."""
+    """Read the keys in a file. Raises SettingsError when an entry cannot be a key."""
     keys = read_lines(path, flag)
     for key in keys:
         if not KEY.fullmatch(key):
@@ -75,7 +75,7 @@ def match_names(
         missing = [name for name in names if name not in journal.answers]
         with progress("matching names", len(missing), "names") as advance:
             for name, answer in _ask(client, gbif_url, missing, checklist):
-                key = species_key(answer)
+                key = read_species_key(answer)
                 journal.add(name, {"key": key} if key else {"key": "", "answer": answer})
                 advance(1)
         for name in names:
@@ -93,8 +93,8 @@ def forget_matches(storage: Storage) -> None:
     storage.delete(MATCHES)
 
 
-def species_key(answer: Any) -> str:
-    """The key of the accepted species in an answer of /v2/species/match, "" unless it is an exact match of one.
+def read_species_key(answer: Any) -> str:
+    """Read the key of the accepted species from an answer of /v2/species/match; "" unless it is an exact match.
 
     Raises GbifError when it is no such answer.
     """
@@ -105,7 +105,7 @@ def species_key(answer: Any) -> str:
         return ""
     accepted = read_object(answer, "acceptedUsage") or ({} if answer.get("synonym") else usage)
     if accepted.get("rank") != "SPECIES":
-        # A synonym of a subspecies, say: the species that it is of.
+        # The name is a synonym of a subspecies, for example: take the species of that.
         accepted = next(
             (taxon for taxon in read_objects(answer, "classification") if taxon.get("rank") == "SPECIES"), {}
         )
@@ -127,7 +127,7 @@ def _ask(client: Client, gbif_url: str, names: Sequence[str], checklist: str) ->
                 continue
             if status == 200:
                 raise GbifError(f"GBIF does not give an answer for each of {len(some)} names: check --gbif-url")
-            if status not in NOT_BATCHED:
+            if status not in NO_LISTS:
                 raise GbifError(f"GBIF answers {describe(status, body)} to a list of {len(some)} names: try later")
             batched = False
         for name in some:

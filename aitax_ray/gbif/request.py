@@ -1,4 +1,4 @@
-"""Ask GBIF to make a download, which gives the data a DOI. It takes an account.
+"""Ask GBIF to make a download, which gives the data a DOI. This needs an account.
 
 Source: https://techdocs.gbif.org/en/data-use/api-downloads.
 """
@@ -12,9 +12,9 @@ from urllib.parse import urlencode
 import httpx
 
 from aitax_ray.errors import GbifError, SettingsError
-from aitax_ray.gbif.account import Account, find_account, how
+from aitax_ray.gbif.account import Account, explain_account, find_account
 from aitax_ray.gbif.answer import describe, read_objects
-from aitax_ray.gbif.api import OVER, lookup
+from aitax_ray.gbif.api import ENDED, look_up
 from aitax_ray.gbif.client import Client, read
 from aitax_ray.gbif.crawl import Query
 from aitax_ray.gbif.journal import digest
@@ -23,13 +23,13 @@ from aitax_ray.workspace import ARCHIVE
 
 log = logging.getLogger(__name__)
 
-REQUESTED = f"{ARCHIVE}/requested.json"  # digest of a request to its key, so that none is sent twice
+REQUESTED = f"{ARCHIVE}/requested.json"  # digest of each request to the key of its download: none is sent twice
 
-MAX_VALUES = 101_000  # of all predicates of a request together
-TOO_MANY = (420, 429)  # GBIF allows a user up to three downloads at a time
+MAX_VALUES = 101_000  # in all predicates of a request together
+TOO_MANY = (420, 429)  # GBIF makes up to three downloads at a time for a user
 KEY = re.compile(r"[A-Za-z0-9-]+")
-MAX_QUERY = 6_000  # characters of a search: servers refuse URLs of more than 8,000 or so
-# The terms that the search takes by the same name, in camel case, with the same values.
+MAX_QUERY = 6_000  # characters of a search; servers refuse URLs of more than about 8,000
+# The terms of predicates that the search has too, with the same values, under the same names in camel case.
 # fmt: off
 SEARCHED = frozenset({
     "TAXON_KEY", "KINGDOM_KEY", "PHYLUM_KEY", "CLASS_KEY", "ORDER_KEY", "FAMILY_KEY", "GENUS_KEY", "SPECIES_KEY",
@@ -37,13 +37,13 @@ SEARCHED = frozenset({
     "OCCURRENCE_STATUS", "HAS_COORDINATE", "HAS_GEOSPATIAL_ISSUE", "PUBLISHING_COUNTRY",
 })
 # fmt: on
-LOOK = "look on https://www.gbif.org/user/download whether it took it, and give its key as --download-key"
+CHECK = "look on https://www.gbif.org/user/download whether it took it, and give its key as --download-key"
 
 
-def photographs_of(keys: Sequence[str], datasets: Sequence[str], checklist: str) -> dict[str, Any]:
-    """The predicate for occurrences with a photograph of these taxa (with all below them), from these datasets or all.
+def build_predicate(keys: Sequence[str], datasets: Sequence[str], checklist: str) -> dict[str, Any]:
+    """Build the predicate for occurrences with a photograph of these taxa and all below them.
 
-    Raises SettingsError when these are more than GBIF takes in one request.
+    Without `datasets` those of all datasets are meant. Raises SettingsError when there are more keys than GBIF takes.
     """
     if len(keys) + len(datasets) > MAX_VALUES:
         raise SettingsError(f"GBIF takes {MAX_VALUES:,} keys in one request, these are {len(keys) + len(datasets):,}")
@@ -55,21 +55,22 @@ def photographs_of(keys: Sequence[str], datasets: Sequence[str], checklist: str)
     return {"type": "and", "predicates": parts}
 
 
-def search_for(predicate: dict[str, Any], datasets: Sequence[str]) -> Query | None:
-    """The question to GBIF's search for the photographs of what a predicate says, from these datasets or all; None when
-    it is more than equalities joined by "and", or too long for a URL.
+def build_search(predicate: dict[str, Any], datasets: Sequence[str]) -> Query | None:
+    """Build the query of GBIF's search for the photographs that a predicate describes, from these datasets or all.
+
+    None when the predicate is more than equalities joined by "and", or too long for a URL.
     """
     found: dict[str, list[str]] = {}
-    left = [predicate]
-    while left:
-        at = left.pop()
-        if at.get("type") == "and":
-            left += read_objects(at, "predicates")
+    queue = [predicate]
+    while queue:
+        part = queue.pop()
+        if part.get("type") == "and":
+            queue += read_objects(part, "predicates")
             continue
-        values = {"equals": [at.get("value")], "in": at.get("values")}.get(str(at.get("type")))
-        first, *others = str(at.get("key")).lower().split("_")
+        values = {"equals": [part.get("value")], "in": part.get("values")}.get(str(part.get("type")))
+        first, *others = str(part.get("key")).lower().split("_")
         name = first + "".join(other.capitalize() for other in others)
-        if str(at.get("key")) not in SEARCHED or not isinstance(values, list) or not values or name in found:
+        if str(part.get("key")) not in SEARCHED or not isinstance(values, list) or not values or name in found:
             return None
         found[name] = [str(value).lower() if isinstance(value, bool) else str(value) for value in values]
     if "StillImage" not in found.setdefault("mediaType", ["StillImage"]):
@@ -81,29 +82,29 @@ def search_for(predicate: dict[str, Any], datasets: Sequence[str]) -> Query | No
     return dict(found) if fits else None
 
 
-def requested(storage: Storage, gbif_url: str, predicate: dict[str, Any], checklist: str) -> str:
-    """The key of the download that an earlier run asked for with this request, "" when none did."""
-    return _requested(storage).get(digest([gbif_url, predicate, checklist]), "")
+def find_requested(storage: Storage, gbif_url: str, predicate: dict[str, Any], checklist: str) -> str:
+    """Find the key of the download that an earlier run asked for with this request; "" when none did."""
+    return _read_requested(storage).get(digest([gbif_url, predicate, checklist]), "")
 
 
 def request_once(storage: Storage, client: Client, gbif_url: str, predicate: dict[str, Any], checklist: str) -> str:
-    """The key of the download that this request gives, with the user's account.
+    """Return the key of the download for this request; ask for it, in the name of the user, unless it is there.
 
-    Asked for now, unless an earlier run did and that download is not over. Raises GbifError.
+    A download that an earlier run asked for is taken unless it failed or was erased. Raises GbifError.
     """
     account = find_account(gbif_url)
     if account is None:
-        raise GbifError(f"asking GBIF for a download takes your account there: {how(gbif_url)}")
-    asked = _requested(storage)
+        raise GbifError(f"asking GBIF for a download takes your account there: {explain_account(gbif_url)}")
+    keys = _read_requested(storage)
     name = digest([gbif_url, predicate, checklist])
-    if name not in asked or lookup(client, gbif_url, asked[name]).status in OVER:
-        asked[name] = request_download(client, gbif_url, account, predicate, checklist)
-        storage.write_json(REQUESTED, asked)
-    return asked[name]
+    if name not in keys or look_up(client, gbif_url, keys[name]).status in ENDED:
+        keys[name] = request_download(client, gbif_url, account, predicate, checklist)
+        storage.write_json(REQUESTED, keys)
+    return keys[name]
 
 
 def request_download(client: Client, gbif_url: str, account: Account, predicate: dict[str, Any], checklist: str) -> str:
-    """Ask for a Darwin Core Archive of what `predicate` says; gives the key of the download. Raises GbifError."""
+    """Ask for a Darwin Core Archive of the occurrences that `predicate` describes; return its key. Raises GbifError."""
     body: dict[str, Any] = {
         "creator": account.user,
         "format": "DWCA",
@@ -119,19 +120,19 @@ def request_download(client: Client, gbif_url: str, account: Account, predicate:
     try:
         status, text = response.status_code, read(response).decode(errors="replace").strip().strip('"')
     except httpx.RequestError as error:
-        raise GbifError(f"GBIF's answer to the request for a download broke off ({error}): {LOOK}") from error
+        raise GbifError(f"GBIF's answer to the request for a download broke off ({error}): {CHECK}") from error
     finally:
         response.close()
     if status in (401, 403):
-        raise GbifError(f"GBIF does not accept the account of {account.user}: {how(gbif_url)}")
+        raise GbifError(f"GBIF does not accept the account of {account.user}: {explain_account(gbif_url)}")
     if status in TOO_MANY:
         raise GbifError("GBIF makes no further download for you now: wait until those you asked for are ready")
     if status not in (200, 201) or not KEY.fullmatch(text):
-        what = f"GBIF answers {describe(status, text)} to the request for a download"
-        raise GbifError(f"{what}: {LOOK}" if status < 300 or status >= 500 else f"{what}: check the query")
+        answer = f"GBIF answers {describe(status, text)} to the request for a download"
+        raise GbifError(f"{answer}: {CHECK}" if status < 300 or status >= 500 else f"{answer}: check the query")
     log.info("asked GBIF for download %s: https://www.gbif.org/occurrence/download/%s", text, text)
     return text
 
 
-def _requested(storage: Storage) -> dict[str, str]:
+def _read_requested(storage: Storage) -> dict[str, str]:
     return dict(storage.read_json(REQUESTED)) if storage.exists(REQUESTED) else {}

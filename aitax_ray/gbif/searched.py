@@ -1,4 +1,4 @@
-"""Occurrences of GBIF's search, written as the tables of an archive like that of a download."""
+"""Write occurrences of GBIF's search as the tables of an archive, in the layout of a download."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,16 +21,16 @@ MEDIA_TERMS = [
 # fmt: on
 _CONTROL = re.compile(r"[\t\n\r\x00\x0b\x0c\x85\u2028\u2029]")  # what GBIF replaces by a blank in its downloads
 
-# What an occurrence tells of its taxon, in the keys and names of one checklist: the last ones of the list above.
+# The terms of an occurrence's taxon, in the keys and names of one checklist: the last ones of the list above.
 TAXON_TERMS = OCCURRENCE_TERMS[OCCURRENCE_TERMS.index("taxonKey") :]
 
 
-def occurrence_row(result: Mapping[str, Any], checklist: str) -> dict[str, Any]:
-    """An occurrence of the search as a row of a download, with the keys and names of the checklist asked for."""
+def make_row(result: Mapping[str, Any], checklist: str) -> dict[str, Any]:
+    """Make a row of a download from an occurrence of the search, with the keys and names of the checklist asked for."""
     row = {**result, "gbifID": result.get("gbifID") or result.get("key")}
     found = read_object(read_object(row, "classifications"), checklist) if checklist else {}
     if found or checklist not in ("", BACKBONE):
-        # What stands in the row itself is of the backbone, whatever was asked for: never to be mixed.
+        # The keys in the row itself are those of the backbone, whatever checklist was asked for: never mix them.
         usage = read_object(found, "usage")
         accepted = read_object(found, "acceptedUsage") or usage
         row |= dict.fromkeys(TAXON_TERMS)
@@ -42,14 +42,14 @@ def occurrence_row(result: Mapping[str, Any], checklist: str) -> dict[str, Any]:
     return row
 
 
-def line(row: Mapping[str, Any], terms: Sequence[str]) -> str:
-    """A row of a table, line end included: what GBIF replaces by a blank in its downloads, is replaced."""
+def make_line(row: Mapping[str, Any], terms: Sequence[str]) -> str:
+    """Make a line of a table, line end included. What GBIF replaces by a blank in downloads is replaced here too."""
     values = ("" if row.get(term) is None else str(row[term]) for term in terms)
     return "\t".join(_CONTROL.sub(" ", value) for value in values) + "\n"
 
 
-def meta_xml(names: Sequence[str]) -> str:
-    """The descriptor of an archive whose two tables lie in files of these names, after "occurrence-", "multimedia-"."""
+def make_meta_xml(names: Sequence[str]) -> str:
+    """Make the descriptor of an archive whose two tables are the files occurrence-NAME.txt and multimedia-NAME.txt."""
 
     def table(tag: str, key: str, row_type: str, stem: str, terms: Sequence[str]) -> str:
         files = "".join(f"<location>{stem}-{name}.txt</location>" for name in names)

@@ -24,7 +24,7 @@ LIMIT = 500  # names in an answer
 Names = dict[str, str]  # language (ISO 639-3) to name
 
 
-def vernacular_names(client: Client, gbif_url: str, keys: Sequence[str], storage: Storage) -> dict[str, Names]:
+def ask_vernacular_names(client: Client, gbif_url: str, keys: Sequence[str], storage: Storage) -> dict[str, Names]:
     """Ask for the names of each taxon that no earlier run has asked for.
 
     Where GBIF does not answer, names are missing and a warning says so: a model needs none.
@@ -50,18 +50,18 @@ def vernacular_names(client: Client, gbif_url: str, keys: Sequence[str], storage
 
 
 def ask(client: Client, gbif_url: str, key: str) -> Names:
-    """The names of one taxon, {} when GBIF knows no such taxon. Raises GbifError."""
+    """Ask for the names of one taxon; {} when GBIF does not know it. Raises GbifError."""
     url = f"{gbif_url.rstrip('/')}/v1/species/{quote(key, safe='')}/vernacularNames?limit={LIMIT}"
     status, body = client.json(url)
     if status in (400, 404):
         return {}
     if status != 200 or not isinstance(body, dict):
-        raise GbifError(f"GBIF answers {describe(status, body)} to the question for the vernacular names of {key}")
+        raise GbifError(f"GBIF answers {describe(status, body)} to the request for the vernacular names of {key}")
     return choose(read_objects(body, "results"))
 
 
 def choose(rows: Iterable[dict[str, Any]]) -> Names:
-    """A name for each language: the preferred one, else the one that most sources give, else the first in order."""
+    """Choose a name for each language: the preferred one, else that of most sources, else the first in order."""
     votes: dict[str, Counter[str]] = {}
     for row in rows:
         language, name = str(row.get("language") or ""), " ".join(str(row.get("vernacularName") or "").split())

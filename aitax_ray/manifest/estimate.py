@@ -1,4 +1,4 @@
-"""`manifest --dry-run`: what a query comes to, before a photograph is fetched."""
+"""`manifest --dry-run`: how many photographs, species, hosts and hours a query means, before any is fetched."""
 
 import logging
 import tempfile
@@ -12,13 +12,13 @@ from aitax_ray import workspace
 from aitax_ray.gbif import api, crawl
 from aitax_ray.gbif.answer import read_objects
 from aitax_ray.gbif.client import Client
-from aitax_ray.gbif.request import search_for
-from aitax_ray.gbif.searched import occurrence_row
+from aitax_ray.gbif.request import build_search
+from aitax_ray.gbif.searched import make_row
 from aitax_ray.licenses import Policy, is_admitted, normalise
 from aitax_ray.manifest import source
 from aitax_ray.manifest.labels import LABELS
 from aitax_ray.manifest.stored import is_stored
-from aitax_ray.manifest.tabulate import settled, taxon_keys
+from aitax_ray.manifest.tabulate import find_taxon_keys, open_rows
 from aitax_ray.storage import Storage
 from aitax_ray.web import hide_secrets, host_of
 from aitax_ray.workspace import StageReport
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BYTES_PER_PHOTO = 400_000  # what a photograph of some 2 megapixels takes as a JPEG; originals of today take more
-PER_SECOND_AND_HOST = 10  # what a host can be asked for without being a nuisance
+BYTES_PER_PHOTO = 400_000  # a JPEG of about 2 megapixels; the originals of new cameras are larger
+PER_SECOND_AND_HOST = 10  # requests that a host bears
 SHOWN_HOSTS = 5
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a query comes to. `hosts` has the number of photographs on each, the largest first."""
+    """The size of a query. `hosts` has the number of photographs on each host, the largest first."""
 
     images: int
     species: int
@@ -45,12 +45,12 @@ class Estimate:
 
     @property
     def num_bytes(self) -> int:
-        """What there is to download: photographs that lie on no host are there already."""
+        """Bytes to download. Photographs on no host are local already."""
         return sum(self.hosts.values()) * BYTES_PER_PHOTO
 
     @property
     def hours(self) -> float:
-        """How long the host with the most photographs takes, at a polite rate; the others go on beside it."""
+        """Hours for the host with the most photographs, at a polite rate; the others are asked at the same time."""
         return max(self.hosts.values(), default=0) / PER_SECOND_AND_HOST / 3600
 
     def __str__(self) -> str:
@@ -65,10 +65,10 @@ class Estimate:
 
 
 def dry_run(storage: Storage, settings: "ManifestSettings") -> StageReport:
-    """Count what a query comes to, log it, and return it as a report that is not stored.
+    """Count or estimate a query, log the result, and return it as a report that is not stored.
 
-    Photographs of an archive that is there, or at a URL, are counted exactly (for the latter it is fetched, and not
-    kept); those of names, species and other downloads are estimated from GBIF's counts and a page of its search each.
+    The photographs of a local archive, and of one at a URL (which is fetched for this and not kept), are counted
+    exactly. Those of names, species and downloads are estimated: from GBIF's count and one page of its search for each.
     """
     started, begin = datetime.now(UTC), time.monotonic()
     counts: dict[str, int] = {}
@@ -76,17 +76,19 @@ def dry_run(storage: Storage, settings: "ManifestSettings") -> StageReport:
     name, checklist = settings.doi or settings.download_key or "", settings.checklist or ""
     with Client(settings.contact) as client:
         if settings.names or settings.species:
-            keys = taxon_keys(None, client, settings)
-            found = _of_search(client, settings, list(crawl.queries(keys, settings.dataset_keys, checklist)), checklist)
+            keys = find_taxon_keys(None, client, settings)
+            found = _estimate_search(
+                client, settings, list(crawl.make_queries(keys, settings.dataset_keys, checklist)), checklist
+            )
         elif name and not is_stored(storage, name):
-            found, counts = _of_download(client, settings, name)
+            found, counts = _estimate_download(client, settings, name)
         elif settings.local_path or is_stored(storage, name or settings.archive or ""):
-            found = _of_archive(storage, client, settings)
+            found = _count_archive(storage, client, settings)
         else:
             shown = hide_secrets(settings.archive or "")
             log.info("the archive is fetched to count what is in it, and not kept: %s", shown)
             with tempfile.TemporaryDirectory(prefix="aitax-dry-run-") as folder:
-                found = _of_archive(Storage(folder), client, settings)
+                found = _count_archive(Storage(folder), client, settings)
     if found:
         log.info("dry run: %s", found)
         counts = {
@@ -110,56 +112,59 @@ def dry_run(storage: Storage, settings: "ManifestSettings") -> StageReport:
     )
 
 
-def _of_archive(storage: Storage, client: Client, settings: "ManifestSettings") -> Estimate:
-    with settled(storage, client, settings) as rows:
-        told = rows.database.execute(
+def _count_archive(storage: Storage, client: Client, settings: "ManifestSettings") -> Estimate:
+    with open_rows(storage, client, settings) as rows:
+        num_species, num_occurrences = rows.database.execute(
             "SELECT count(DISTINCT species_key), count(DISTINCT occurrence_row) FROM kept"
         ).fetchall()[0]
         reasons = {reason: number for reason, number in rows.counts.most_common() if reason}
-        return Estimate(rows.counts[""], told[0], told[1], rows.hosts, reasons)
+        return Estimate(rows.counts[""], num_species, num_occurrences, rows.hosts, reasons)
 
 
-def _of_download(client: Client, settings: "ManifestSettings", name: str) -> tuple[Estimate | None, dict[str, int]]:
-    """The estimate of a download from a page of what its query finds today, None where the search cannot be asked for
-    that; and what GBIF's record of it tells.
+def _estimate_download(
+    client: Client, settings: "ManifestSettings", name: str
+) -> tuple[Estimate | None, dict[str, int]]:
+    """Estimate a download from a page of what its query finds today; return the counts of GBIF's record of it too.
+
+    The estimate is None when the search cannot answer the download's query.
     """
     record = api.resolve(client, settings.gbif_url, name, settings.wait_s)
     source.check_checklist(settings.checklist or "", record.key, record.checklist_key)
-    told = (
+    description = (
         f"download {record.key} has {record.total_records:,} occurrences, with photographs or without, in an archive "
         f"of {record.size:,} bytes"
     )
     counts = {"occurrences_in_download": record.total_records, "archive_bytes": record.size}
-    query = search_for(record.predicate or {}, settings.dataset_keys)
+    query = build_search(record.predicate or {}, settings.dataset_keys)
     if query is None:
         log.info(
             "dry run: %s; its query is none that GBIF's search takes, so its photographs are not estimated: the "
             "manifest stage itself counts them exactly",
-            told,
+            description,
         )
         return None, counts
-    log.info("%s; its query is put to GBIF's search, which knows the occurrences of today", told)
+    log.info("%s; the estimate is from GBIF's search, which knows the occurrences of today", description)
     checklist = "" if record.checklist_key == api.BACKBONE else record.checklist_key
     if checklist:
         query["checklistKey"] = checklist
-    return _of_search(client, settings, [query], checklist), counts
+    return _estimate_search(client, settings, [query], checklist), counts
 
 
-def _of_search(
-    client: Client, settings: "ManifestSettings", questions: Sequence[crawl.Query], checklist: str
+def _estimate_search(
+    client: Client, settings: "ManifestSettings", queries: Sequence[crawl.Query], checklist: str
 ) -> Estimate:
-    """An occurrence on the first page of a question stands for all that are like it, and is counted for one alone."""
-    crawl.warn_if_long(len(questions), f"asking GBIF {len(questions):,} questions")
+    """Estimate from the first page of each query, each occurrence once: it stands for its share of the query."""
+    crawl.warn_if_long(len(queries), f"asking GBIF {len(queries):,} questions")
     address, label = f"{settings.gbif_url.rstrip('/')}/v1/occurrence/search", LABELS[settings.label].key
     images, occurrences = 0.0, 0.0
     hosts: dict[str, float] = {}
     seen, labels = set(), set()
-    for query in questions:
+    for query in queries:
         page = crawl.search(client, address, query, limit=crawl.PAGE, offset=0)
         count, results = page["count"], page["results"]
         for result in results:
-            row = occurrence_row(result, checklist)
-            media = [m for m in read_objects(result, "media") if _is_wanted(m, settings.license)]
+            row = make_row(result, checklist)
+            media = [m for m in read_objects(result, "media") if _is_counted(m, settings.license)]
             if not media or not row.get(label) or row["gbifID"] in seen:
                 continue
             seen.add(row["gbifID"])
@@ -173,7 +178,7 @@ def _of_search(
         "estimated from GBIF's counts and at most %s occurrences for each of %s questions: species and hosts are those "
         "seen there, and photographs that several occurrences share are counted for each",
         crawl.PAGE,
-        f"{len(questions):,}",
+        f"{len(queries):,}",
     )
     if settings.number:
         log.info(
@@ -183,5 +188,5 @@ def _of_search(
     return Estimate(round(images), len(labels), round(occurrences), {host: round(n) for host, n in ranked}, {})
 
 
-def _is_wanted(media: Mapping[str, Any], policy: Policy) -> bool:
+def _is_counted(media: Mapping[str, Any], policy: Policy) -> bool:
     return media.get("type") == "StillImage" and is_admitted(normalise(str(media.get("license") or "")), policy)

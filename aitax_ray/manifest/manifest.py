@@ -1,4 +1,4 @@
-"""The `manifest` stage: from a DOI, an archive, names of species or a folder of photographs to what to download."""
+"""The `manifest` stage: from a DOI, an archive, names of species or a folder to the list of photographs to download."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -14,11 +14,11 @@ from aitax_ray.workspace import StageReport, Workspace
 def manifest(settings: ManifestSettings) -> StageReport:
     """List the photographs of a GBIF query, an archive or a folder, each with its species.
 
-    Reads GBIF, an archive or a folder. Writes archive/ (what was fetched; query.json: where the data come from and how
-    to cite them), manifest/media/ (schemas.MEDIA), manifest/taxa.parquet (TAXA), manifest/occurrences.parquet
+    Reads GBIF, an archive or a folder. Writes archive/ (the fetched archive; query.json: where the data come from and
+    how to cite them), manifest/media/ (schemas.MEDIA), manifest/taxa.parquet (TAXA), manifest/occurrences.parquet
     (OCCURRENCES: those with a photograph), manifest/dropped.parquet (DROPPED: every other media row, with the reason)
-    and manifest/unmatched_names.json. An archive that was fetched is kept when other settings change. With --dry-run
-    it only counts or estimates, and the report is not stored. Raises SettingsError, GbifError, ArchiveError,
+    and manifest/unmatched_names.json. A fetched archive is kept when other settings change. With --dry-run it only
+    counts or estimates, and stores no report. Raises SettingsError, GbifError, ArchiveError,
     StorageError, and DataError when no photograph is left.
     """
     from aitax_ray.manifest.estimate import dry_run
@@ -29,10 +29,10 @@ def manifest(settings: ManifestSettings) -> StageReport:
     if settings.dry_run:
         return dry_run(ws.storage, settings)
     earlier = ws.report("manifest")
-    # Only where it is asked for in so many words: a manifest that changes makes all that was built from it stale.
+    # Only with --vernacular-names: a manifest that changes makes everything that was built from it stale.
     unnamed = settings.vernacular_names and earlier is not None and earlier.counts.get(VERNACULAR_NAMES_MISSING)
     again = "vernacular names are missing" if unnamed else ""
-    # Incremental for the sake of what was fetched alone: the tables are always written anew.
+    # Incremental, so that fetched archives and answers are kept; the tables are always written anew.
     return ws.run("manifest", settings, (), lambda: tabulate(ws.storage, settings), incremental=True, again=again)
 
 
@@ -49,7 +49,7 @@ def _check_source(settings: ManifestSettings) -> None:
             (matching.read_lines if name == "names" else matching.read_keys)(path, flag(name))
     for name in ("providers", "label"):
         if settings.photos and getattr(settings, name) != ManifestSettings.model_fields[name].default:
-            raise SettingsError(f"{flag(name)} does not go with --photos, where folders say what is what")
+            raise SettingsError(f"{flag(name)} does not go with --photos, whose folders name the species")
     if settings.dry_run and settings.request_again:
         raise SettingsError("--dry-run asks GBIF for no download: leave out --request-again, or --dry-run")
     path = settings.local_path
@@ -61,10 +61,10 @@ def _check_source(settings: ManifestSettings) -> None:
 
 
 def _check_apart(root: str, read: Mapping[str, Path | None]) -> None:
-    """Raise SettingsError when what is read lies where a stage writes, and may delete."""
-    from aitax_ray.manifest.source import local_path
+    """Raise SettingsError when an input lies in a folder that a stage writes to, and may empty."""
+    from aitax_ray.manifest.source import find_local_path
 
-    top = local_path(root)
+    top = find_local_path(root)
     folders = {folder for folders in workspace.FOLDERS.values() for folder in folders} if top else set()
     for (name, path), folder in product(read.items(), sorted(folders)):
         if path is None or top is None:

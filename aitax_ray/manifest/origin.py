@@ -1,4 +1,4 @@
-"""Where the data come from, and how to cite them: what archive/query.json keeps."""
+"""Where the data come from and how to cite them: the content of archive/query.json."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -9,7 +9,7 @@ from aitax_ray.darwin_core.citation import Citation
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the data come from: what a publication that uses them has to tell. "" and 0 where it is not known."""
+    """Where the data come from: what a publication must state. Unknown texts are "", unknown numbers 0."""
 
     source: str  # the DOI, key, path or URL (without its secrets) that was asked for
     doi: str = ""
@@ -21,31 +21,31 @@ class Origin:
     total_records: int = 0
     citation: str = ""
     dataset_citations: tuple[str, ...] = ()
-    archive: str = ""  # path under the root, or the local path where it was left
+    archive: str = ""  # path under the root, or the local path that was given
     sha256: str = ""  # of the complete archive
     source_digest: str = ""  # of what was asked for: a URL with its secrets, but without its signature
-    beyond_reach: int = 0  # occurrences that GBIF has and its search does not give
+    beyond_reach: int = 0  # occurrences that GBIF has and its search did not give
 
-    def completed(self, told: Citation) -> "Origin":
-        """With what the archive tells of itself, where GBIF did not."""
-        doi, created = self.doi or told.doi, self.created or told.date
+    def complete(self, archive: Citation) -> "Origin":
+        """Fill in what GBIF did not say with what the archive says of itself."""
+        doi, created = self.doi or archive.doi, self.created or archive.date
         return replace(
             self,
             doi=doi,
-            download_key=self.download_key or told.download_key,
+            download_key=self.download_key or archive.download_key,
             created=created,
-            dataset_citations=told.datasets,
-            citation=cite(doi, created) or self.citation or "\n".join(told.datasets),
+            dataset_citations=archive.datasets,
+            citation=cite(doi, created) or self.citation or "\n".join(archive.datasets),
         )
 
 
 def cite_search(date: str) -> str:
-    """The citation of what was searched for page by page on that day."""
+    """Cite the result of a search on that day."""
     return f"GBIF.org ({date}) occurrence search; it has no DOI: a download, or a derived dataset, gives it one"
 
 
 def cite(doi: str, created: str) -> str:
-    """The citation of a download as GBIF words it, "" without a DOI."""
+    """Cite a download in GBIF's words; "" without a DOI."""
     try:
         day = datetime.fromisoformat(created)
         date = f" ({day.day} {day:%B %Y})"

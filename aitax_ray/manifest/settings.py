@@ -13,7 +13,7 @@ from aitax_ray.manifest.addresses import digest_address
 from aitax_ray.settings import HOW, StageSettings, flag
 
 SOURCES = ("doi", "download_key", "archive", "names", "species", "photos")
-LISTS = ("names", "species", "providers")  # files with an entry a line
+LISTS = ("names", "species", "providers")  # files with one entry per line
 
 
 class ManifestSettings(StageSettings):
@@ -26,40 +26,40 @@ class ManifestSettings(StageSettings):
     archive: str | None = None
     """A Darwin Core Archive with media: path or URL of a zip or tar, or the folder it was unpacked to."""
     names: Path | None = None
-    """File with a scientific name a line; the species' photographs are asked for at GBIF."""
+    """File with one scientific name per line: the photographs of these species are fetched from GBIF."""
     species: Path | None = None
-    """File with keys of taxa at GBIF, a line each or a JSON array; their photographs are asked for at GBIF."""
+    """File with one GBIF taxon key per line, or a JSON array: the photographs of these taxa are fetched from GBIF."""
     photos: Path | None = None
-    """Folder of your own photographs, with a sub-folder per species that is named after it, and metadata.csv if any."""
+    """Folder of your own photographs: one sub-folder per species, named after the species; metadata.csv is optional."""
     providers: Path | None = None
-    """File with keys of datasets at GBIF (datasetKey), a line each or a JSON array: only their photographs are kept."""
+    """File with one dataset key of GBIF (datasetKey) per line, or a JSON array: only photographs of these are kept."""
     checklist: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] | None = None
-    """Key of the checklist that --names are matched with and keys belong to; by default the one GBIF answers with."""
+    """Key of the checklist that names are matched with and keys belong to. Default: the checklist of GBIF's answers."""
     label: Literal["species", "genus", "family", "accepted-taxon"] = "species"
-    """What a photograph is labelled with; rows without a key for it are dropped."""
+    """The taxon that labels a photograph. Photographs without such a taxon are dropped."""
     license: Literal["open", "non-commercial", "any"] = "any"
-    """Which licences of photographs to keep: open (CC0, BY, BY-SA), non-commercial (any Creative Commons), or any."""
+    """Keep photographs under these licences: open (CC0, BY, BY-SA), non-commercial (any Creative Commons), or any."""
     number: Annotated[int, Field(ge=1)] | None = None
-    """At most so many photographs per species; which ones is drawn by --seed and does not change with the archive."""
+    """Keep at most this many photographs per species, drawn by --seed; a larger archive changes no draw."""
     seed: int = 0
-    """Seed of all that is drawn: which photographs --number keeps, the split, the training run."""
+    """Seed of all random choices: which photographs --number keeps, the split, the training run."""
     vernacular_names: bool | None = None
-    """Ask GBIF for the species' vernacular names, one call each; by default where the data come from GBIF itself."""
+    """Ask GBIF for vernacular names, one request per species. Default: when the data come from GBIF."""
     request_again: Annotated[bool, HOW] = False
-    """Ask for a download anew whose file GBIF has erased; takes your account in GBIF_USER and GBIF_PWD, or netrc."""
+    """Request the download again if GBIF has erased its file, with your account (GBIF_USER, GBIF_PWD, or netrc)."""
     dry_run: Annotated[bool, HOW] = False
-    """Only count or estimate what there is and what it takes; nothing is kept (but an archive at a URL is fetched)."""
+    """Only count, or estimate, the photographs and the time; keep nothing. An archive at a URL is fetched for it."""
     gbif_url: Annotated[str, HOW] = "https://api.gbif.org"
     """Address of GBIF's API."""
     wait_s: Annotated[float, Field(ge=0), HOW] = 3 * 3600.0
-    """How long to wait for a download that GBIF is still preparing, in seconds."""
+    """Longest time to wait for a download that GBIF is preparing, in seconds."""
     contact: Annotated[str, HOW, Field(pattern=r"^[\x20-\x7e]*$")] = ""
-    """Mail address or web page by which GBIF and the hosts of photographs can reach you; goes into the User-Agent."""
+    """Mail address or web page where GBIF and the hosts of photographs can reach you; it goes into the User-Agent."""
 
     def result_fields(self) -> dict[str, Any]:
-        """The settings that decide what comes out, and the content of what is read from local disk."""
+        """The settings that decide the result, and a digest of the archive, the photographs and the lists."""
         fields = super().result_fields() | {"content": self.content, "lists": self._lists()}
-        for name in LISTS:  # what is in them counts, not where they are
+        for name in LISTS:  # their content counts, not their path
             fields[name] = getattr(self, name) is not None
         if self.archive:
             del fields["archive"]  # the same archive in another place, or under another signature, is the same
@@ -76,7 +76,7 @@ class ManifestSettings(StageSettings):
     @field_validator("archive", "gbif_url")
     @classmethod
     def _without_password(cls, given: str | None, info: ValidationInfo) -> str | None:
-        # Not of every URL: abfss://container@account names a place, and no user.
+        # abfss://container@account is no user, so "@" alone is refused only in http.
         if given and re.search(r"https?://[^/?#]*@|://[^/?#@]*:[^/?#]*@", given, re.IGNORECASE):
             raise SettingsError(
                 f"{flag(str(info.field_name))}: the address holds a user or password, which would stand in reports and "
@@ -88,12 +88,12 @@ class ManifestSettings(StageSettings):
     @field_validator("photos")
     @classmethod
     def _absolute(cls, photos: Path | None) -> Path | None:
-        # Later stages read them too, and may work in another folder.
+        # Later stages read them too, perhaps from another working folder.
         return photos.expanduser().absolute() if photos else None
 
     @cached_property
     def content(self) -> str:
-        """Digest of the local archive or photographs, "" for what lies elsewhere."""
+        """Digest of the local archive or photographs; "" when they are not local."""
         from aitax_ray.darwin_core import unpack
         from aitax_ray.manifest import photos
 
@@ -102,14 +102,14 @@ class ManifestSettings(StageSettings):
 
     @property
     def local_path(self) -> Path | None:
-        """Where the archive or the photographs are, None when they have to be fetched."""
-        from aitax_ray.manifest.source import local_path
+        """The path of the local archive or photographs; None when they have to be fetched."""
+        from aitax_ray.manifest.source import find_local_path
 
-        return self.photos if self.photos else local_path(self.archive) if self.archive else None
+        return self.photos if self.photos else find_local_path(self.archive) if self.archive else None
 
     @property
     def dataset_keys(self) -> list[str]:
-        """The datasets that --providers names, [] for all. Raises SettingsError."""
+        """The keys that --providers lists, [] for all datasets. Raises SettingsError."""
         from aitax_ray.gbif.matching import read_keys
 
         return read_keys(self.providers, "--providers") if self.providers else []

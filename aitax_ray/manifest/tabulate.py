@@ -1,4 +1,4 @@
-"""The work of the manifest stage: open what was asked for, settle its rows, write the tables."""
+"""The work of the manifest stage: open the source, decide which of its rows are kept, write the tables."""
 
 import contextlib
 import logging
@@ -20,12 +20,12 @@ from aitax_ray.database import nullable, open_database, parquet, write
 from aitax_ray.errors import ArchiveError, DataError
 from aitax_ray.gbif import api, matching
 from aitax_ray.gbif.client import Client
-from aitax_ray.gbif.vernacular import vernacular_names
+from aitax_ray.gbif.vernacular import ask_vernacular_names
 from aitax_ray.manifest import media, photos, source, stored, taxa
 from aitax_ray.manifest.labels import labelling
 from aitax_ray.manifest.origin import Origin
 from aitax_ray.manifest.settle import Rules, settle
-from aitax_ray.manifest.source import Wanted
+from aitax_ray.manifest.source import TaxonQuery
 from aitax_ray.storage import Storage
 from aitax_ray.web import hide_secrets, host_sql
 from aitax_ray.workspace import Outcome
@@ -44,18 +44,18 @@ VERNACULAR_NAMES_MISSING = "vernacular_names_missing"  # species for which it di
 
 
 @dataclass(frozen=True)
-class Settled:
-    """The settled rows of a source: in the database as settle.settle leaves them, the photographs below `folder`."""
+class Rows:
+    """The rows of a source, each kept or dropped: in the database as settle.settle leaves them, media in `folder`."""
 
     database: duckdb.DuckDBPyConnection
     folder: Path
-    counts: Counter[str]  # rows by reason, "" for what is kept
+    counts: Counter[str]  # rows by the reason why they are dropped; "" counts those that are kept
     origin: Origin
-    of_gbif: bool = True  # whether keys are GBIF's, not a publisher's own
+    has_gbif_keys: bool = True  # whether the keys of taxa are those of GBIF, not a publisher's own
 
     @property
     def hosts(self) -> dict[str, int]:
-        """How many photographs lie on each host, the largest first."""
+        """The number of photographs on each host, the largest first."""
         media_files = parquet(self.folder / "media" / "*.parquet")
         rows = self.database.execute(
             f"SELECT {host_sql('url')} AS host, count(*) AS n FROM {media_files} GROUP BY host ORDER BY n DESC, host"
@@ -64,38 +64,38 @@ class Settled:
 
 
 def tabulate(storage: Storage, settings: "ManifestSettings") -> Outcome:
-    """Write the tables of the manifest and archive/query.json, and count. Raises as `manifest` does."""
-    with Client(settings.contact) as client, settled(storage, client, settings) as found:
-        if found.origin.archive != stored.STORED:  # what an earlier run fetched from elsewhere
+    """Write the tables of the manifest and archive/query.json; return the counts. Raises as `manifest` does."""
+    with Client(settings.contact) as client, open_rows(storage, client, settings) as rows:
+        if rows.origin.archive != stored.STORED:  # an earlier run fetched another archive
             storage.delete(stored.STORED)
-        if not found.origin.archive.startswith(source.SEARCH):
+        if not rows.origin.archive.startswith(source.SEARCH):
             storage.delete(source.SEARCH)
         if not settings.names:
             storage.delete(UNMATCHED)
-        tables = found.folder / "tables"
+        tables = rows.folder / "tables"
         tables.mkdir()
-        write(found.database, nullable("FROM dropped ORDER BY row"), tables / "dropped.parquet")
-        num_occurrences = taxa.write_occurrences(found.database, tables / "occurrences.parquet")
-        told, num_unnamed = _with_vernacular_names(taxa.read_taxa(found.database), storage, client, settings, found)
+        write(rows.database, nullable("FROM dropped ORDER BY row"), tables / "dropped.parquet")
+        num_occurrences = taxa.write_occurrences(rows.database, tables / "occurrences.parquet")
+        taxon_table, num_unnamed = _add_vernacular_names(taxa.read_taxa(rows.database), storage, client, settings, rows)
         storage.delete(workspace.MEDIA)
-        storage.upload(found.folder / "media", workspace.MEDIA)
+        storage.upload(rows.folder / "media", workspace.MEDIA)
         storage.upload(tables, workspace.DROPPED.rsplit("/", 1)[0])
-        storage.write_table(workspace.TAXA, _to_arrow(told, schemas.TAXA))
+        storage.write_table(workspace.TAXA, _to_arrow(taxon_table, schemas.TAXA))
         missing = {
             NAMES_UNMATCHED: len(storage.read_json(UNMATCHED)) if settings.names else 0,
-            OCCURRENCES_UNREACHABLE: found.origin.beyond_reach,
+            OCCURRENCES_UNREACHABLE: rows.origin.beyond_reach,
             VERNACULAR_NAMES_MISSING: num_unnamed,
         }
         outcome = Outcome(
             counts={
-                "rows_read": found.counts.total(),
-                "kept": found.counts[""],
-                "species": told.height,
+                "rows_read": rows.counts.total(),
+                "kept": rows.counts[""],
+                "species": taxon_table.height,
                 "occurrences": num_occurrences,
-                "hosts": len(found.hosts),
+                "hosts": len(rows.hosts),
             }
             | {name: number for name, number in missing.items() if number},
-            reasons={reason: n for reason, n in found.counts.most_common() if reason},
+            reasons={reason: n for reason, n in rows.counts.most_common() if reason},
         )
         about = {
             "settings": settings.result_fields() | {"archive": hide_secrets(settings.archive or "") or None},
@@ -103,26 +103,26 @@ def tabulate(storage: Storage, settings: "ManifestSettings") -> Outcome:
             "reasons": outcome.reasons,
             "versions": workspace.versions(),
         }
-        storage.write_json(workspace.QUERY, asdict(found.origin) | about)
+        storage.write_json(workspace.QUERY, asdict(rows.origin) | about)
         matching.forget_matches(storage)
         return outcome
 
 
 @contextlib.contextmanager
-def settled(storage: Storage, client: Client, settings: "ManifestSettings") -> Iterator[Settled]:
-    """Open what was asked for and settle its rows. Raises as `manifest` does."""
+def open_rows(storage: Storage, client: Client, settings: "ManifestSettings") -> Iterator[Rows]:
+    """Open the source and decide which of its rows are kept. Raises as `manifest` does."""
     rules = Rules(settings.license, settings.number, settings.seed)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aitax-manifest-")))
         database = stack.enter_context(open_database(folder))
-        of_gbif = True
+        has_gbif_keys = True
         if settings.photos:
             origin = Origin(source=str(settings.photos.resolve()))
             num_rows = photos.read_folder(settings.photos, database)
         else:
-            path, origin = stack.enter_context(_archive(storage, client, settings))
+            path, origin = stack.enter_context(_open_archive(storage, client, settings))
             archive = stack.enter_context(open_archive(path))
-            origin, of_gbif = origin.completed(archive.citation), archive.is_of_gbif
+            origin, has_gbif_keys = origin.complete(archive.citation), archive.is_of_gbif
             num_rows = relations.tie(archive, database, labelling(settings.label))
             if not num_rows:
                 raise ArchiveError(f"{path} lists no media at all, so none of its occurrences has a photograph: {ASK}")
@@ -134,12 +134,12 @@ def settled(storage: Storage, client: Client, settings: "ManifestSettings") -> I
                 f"no photographs with a species in {origin.source}: {num_rows:,} rows were dropped ({reasons}); "
                 "widen the query"
             )
-        yield Settled(database, folder, counts, origin, of_gbif)
+        yield Rows(database, folder, counts, origin, has_gbif_keys)
 
 
 @contextlib.contextmanager
-def _archive(storage: Storage, client: Client, settings: "ManifestSettings") -> Iterator[tuple[Path, Origin]]:
-    """The archive on local disk, and its origin."""
+def _open_archive(storage: Storage, client: Client, settings: "ManifestSettings") -> Iterator[tuple[Path, Origin]]:
+    """Give the archive on local disk, and its origin."""
     path, checklist = settings.local_path, settings.checklist or ""
     if path is not None:
         yield (
@@ -152,10 +152,10 @@ def _archive(storage: Storage, client: Client, settings: "ManifestSettings") -> 
             ),
         )
     elif settings.archive:
-        with source.from_url(storage, client, settings.archive) as (path, origin):
+        with source.open_url(storage, client, settings.archive) as (path, origin):
             yield path, replace(origin, checklist_key=checklist)
     elif name := settings.doi or settings.download_key:
-        with source.from_gbif(
+        with source.open_download(
             storage,
             client,
             settings.gbif_url,
@@ -166,13 +166,13 @@ def _archive(storage: Storage, client: Client, settings: "ManifestSettings") -> 
         ) as found:
             yield found
     else:
-        wanted = Wanted(tuple(taxon_keys(storage, client, settings)), tuple(settings.dataset_keys), checklist)
-        with source.from_species(storage, client, settings.gbif_url, wanted, settings.wait_s) as found:
+        query = TaxonQuery(tuple(find_taxon_keys(storage, client, settings)), tuple(settings.dataset_keys), checklist)
+        with source.open_taxa(storage, client, settings.gbif_url, query, settings.wait_s) as found:
             yield found
 
 
-def taxon_keys(storage: Storage | None, client: Client, settings: "ManifestSettings") -> list[str]:
-    """The keys that --species lists, or those of --names; the names that GBIF does not know exactly go to UNMATCHED.
+def find_taxon_keys(storage: Storage | None, client: Client, settings: "ManifestSettings") -> list[str]:
+    """Find the keys that --species lists, or those of --names; names that GBIF does not know exactly go to UNMATCHED.
 
     Raises DataError when it knows none.
     """
@@ -195,34 +195,34 @@ def taxon_keys(storage: Storage | None, client: Client, settings: "ManifestSetti
     return list(dict.fromkeys(matches.keys.values()))
 
 
-def _with_vernacular_names(
-    told: pl.DataFrame, storage: Storage, client: Client, settings: "ManifestSettings", found: Settled
+def _add_vernacular_names(
+    table: pl.DataFrame, storage: Storage, client: Client, settings: "ManifestSettings", rows: Rows
 ) -> tuple[pl.DataFrame, int]:
-    """The taxa with their vernacular names, and the number of those that GBIF did not answer for."""
-    wanted = settings.vernacular_names
-    if wanted is None:
-        wanted = bool(settings.doi or settings.download_key or settings.names or settings.species)
+    """Add vernacular names to the taxa; return the number of taxa that GBIF did not answer for too."""
+    is_asked = settings.vernacular_names
+    if is_asked is None:
+        is_asked = bool(settings.doi or settings.download_key or settings.names or settings.species)
     names: dict[str, dict[str, str]] = {}
     num_unnamed = 0
-    # Keys of the backbone are numbers; of other keys GBIF knows no names, or those of something else.
-    keys = [key for key in told["species_key"] if key.isdecimal()]
-    if not settings.photos and len(keys) < told.height:
+    # Keys of the backbone are numbers. GBIF has no names for other keys, or the names of other taxa.
+    keys = [key for key in table["species_key"] if key.isdecimal()]
+    if not settings.photos and len(keys) < table.height:
         keys = []
-    if wanted and keys and found.of_gbif and (found.origin.checklist_key or api.BACKBONE) == api.BACKBONE:
-        names = vernacular_names(client, settings.gbif_url, keys, storage)
+    if is_asked and keys and rows.has_gbif_keys and (rows.origin.checklist_key or api.BACKBONE) == api.BACKBONE:
+        names = ask_vernacular_names(client, settings.gbif_url, keys, storage)
         num_unnamed = len(set(keys) - names.keys())
-    elif wanted:
-        log.info("GBIF tells vernacular names for the keys of its backbone only, and these are others")
+    elif is_asked:
+        log.info("no vernacular names: GBIF has them for the keys of its backbone only, and these are others")
     listed = [
         [{"language": language, "name": name} for language, name in names.get(key, {}).items()]
-        for key in told["species_key"]
+        for key in table["species_key"]
     ]
     english = [
         own or names.get(key, {}).get(ENGLISH, "")
-        for key, own in zip(told["species_key"], told["vernacular_name"], strict=True)
+        for key, own in zip(table["species_key"], table["vernacular_name"], strict=True)
     ]
     kind = pl.List(pl.Struct({"language": pl.String, "name": pl.String}))
-    named = told.with_columns(
+    named = table.with_columns(
         vernacular_names=pl.Series(listed, dtype=kind), vernacular_name=pl.Series(english, dtype=pl.String)
     )
     return named, num_unnamed

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from aitax_ray.errors import GbifError
-from aitax_ray.gbif.account import Account, find_account, how
+from aitax_ray.gbif.account import Account, explain_account, find_account
 
 GBIF = "https://api.gbif.org"
 
@@ -90,7 +90,7 @@ def test_this_machine_may_be_asked_without_https(url: str, monkeypatch: pytest.M
 
 
 def test_an_address_that_is_none_is_told() -> None:
-    with pytest.raises(GbifError, match=r"--gbif-url .* is no address"):
+    with pytest.raises(GbifError, match=r"--gbif-url .* is not an address"):
         find_account("http://[bad")
 
 
@@ -99,4 +99,4 @@ def test_a_password_is_not_shown() -> None:
 
 
 def test_the_host_to_write_into_netrc_is_named() -> None:
-    assert "a line for api.gbif.org into ~/.netrc" in how(GBIF)
+    assert "a line for api.gbif.org into ~/.netrc" in explain_account(GBIF)

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from aitax_ray.errors import ArchiveError, GbifError, SettingsError
-from aitax_ray.gbif.api import BACKBONE, OVER, POLL_S, DownloadRecord, lookup, parse_doi, parse_key, resolve
+from aitax_ray.gbif.api import BACKBONE, ENDED, POLL_S, DownloadRecord, look_up, parse_doi, parse_key, resolve
 from aitax_ray.gbif.client import Client
 from tests.fake_gbif import COL, DOI, KEY, Gbif, as_json
 from tests.gbif_server import Server
@@ -64,7 +64,7 @@ def test_the_checklist_is_the_one_that_the_request_names_anywhere(
     server: Server, gbif: Gbif, client: Client, request_: dict[str, Any], checklist: str
 ) -> None:
     gbif.download(request=request_)
-    assert lookup(client, server.url, KEY).checklist_key == checklist
+    assert look_up(client, server.url, KEY).checklist_key == checklist
 
 
 def test_a_predicate_may_be_as_deep_as_json(server: Server, gbif: Gbif, client: Client) -> None:
@@ -72,7 +72,7 @@ def test_a_predicate_may_be_as_deep_as_json(server: Server, gbif: Gbif, client: 
     for _ in range(300):
         predicate = {"type": "not", "predicate": predicate}
     gbif.download(request={"predicate": predicate})
-    assert lookup(client, server.url, KEY).checklist_key == COL
+    assert look_up(client, server.url, KEY).checklist_key == COL
 
 
 def test_an_unknown_download_says_which_doi_would_do(server: Server, client: Client) -> None:
@@ -139,7 +139,7 @@ def test_a_status_that_nobody_knows_is_no_success(server: Server, gbif: Gbif, cl
 
 
 def test_every_status_of_gbif_is_known() -> None:
-    assert set(OVER) == {"FILE_ERASED", "KILLED", "FAILED", "CANCELLED", "SUSPENDED"}
+    assert set(ENDED) == {"FILE_ERASED", "KILLED", "FAILED", "CANCELLED", "SUSPENDED"}
 
 
 def test_a_download_in_another_format_is_refused_before_it_is_fetched(

@@ -10,7 +10,7 @@ from aitax_ray.darwin_core.archive import open_archive
 from aitax_ray.errors import DataError, GbifError
 from aitax_ray.gbif import crawl as crawl_module
 from aitax_ray.gbif.client import Client
-from aitax_ray.gbif.crawl import ANSWERS, PLAN, CrawlPlan, crawl, queries, search
+from aitax_ray.gbif.crawl import ANSWERS, PLAN, CrawlPlan, crawl, make_queries, search
 from aitax_ray.gbif.searched import OCCURRENCE_TERMS
 from aitax_ray.storage import Storage
 from tests.fake_gbif import COL, DATASETS, Answer, Gbif, as_json, plain, too_many
@@ -28,7 +28,7 @@ def storage(tmp_path: Path) -> Storage:
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch, gbif: Gbif) -> None:
     monkeypatch.setattr(crawl_module, "PAGE", 4)
-    monkeypatch.setattr(crawl_module, "WALL", 10)
+    monkeypatch.setattr(crawl_module, "MAX_RECORDS", 10)
     gbif.wall = 10
 
 
@@ -279,8 +279,8 @@ def test_the_keys_are_those_of_the_checklist(server: Server, gbif: Gbif, client:
 
 
 def test_datasets_are_asked_for_together_in_questions_that_a_url_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crawl_module, "DATASETS", 2)
-    asked = list(queries(["1", "2"], ["a", "b", "c"], ""))
+    monkeypatch.setattr(crawl_module, "MAX_DATASETS", 2)
+    asked = list(make_queries(["1", "2"], ["a", "b", "c"], ""))
     assert [(query["taxonKey"], query["datasetKey"]) for query in asked] == [
         ("1", ["a", "b"]),
         ("1", ["c"]),

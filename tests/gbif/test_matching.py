@@ -7,7 +7,7 @@ import pytest
 from aitax_ray.errors import GbifError, SettingsError
 from aitax_ray.gbif import matching
 from aitax_ray.gbif.client import Client
-from aitax_ray.gbif.matching import forget_matches, match_names, read_keys, read_lines, species_key
+from aitax_ray.gbif.matching import forget_matches, match_names, read_keys, read_lines, read_species_key
 from aitax_ray.storage import Storage
 from tests.fake_gbif import COL, Answer, Gbif, as_json, plain
 from tests.gbif_server import Server
@@ -130,7 +130,7 @@ def test_a_name_that_gbif_refuses_is_told(server: Server, frogs: Gbif, client: C
     ],
 )
 def test_an_exact_match_without_accepted_species_has_no_key(answer: dict[str, Any]) -> None:
-    assert species_key(answer) == ""
+    assert read_species_key(answer) == ""
 
 
 def test_names_that_look_the_same_in_unicode_are_one_name(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_species_file_is_a_json_array_or_has_a_line_each(tmp_path: Path, text:
 def test_an_empty_file_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "names.txt"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(SettingsError, match=r"--names: .*names\.txt is empty; it must have one entry a line"):
+    with pytest.raises(SettingsError, match=r"--names: .*names\.txt is empty; it must have one entry per line"):
         read_lines(path, "--names")
 
 

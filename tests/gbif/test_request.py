@@ -9,7 +9,7 @@ from aitax_ray.errors import GbifError, SettingsError
 from aitax_ray.gbif import request
 from aitax_ray.gbif.account import Account
 from aitax_ray.gbif.client import Client
-from aitax_ray.gbif.request import REQUESTED, photographs_of, request_download, request_once, search_for
+from aitax_ray.gbif.request import REQUESTED, build_predicate, build_search, request_download, request_once
 from aitax_ray.storage import Storage
 from tests.fake_gbif import COL, Answer, Gbif, plain, too_many
 from tests.gbif_server import Server
@@ -33,7 +33,7 @@ def account(gbif: Gbif, monkeypatch: pytest.MonkeyPatch) -> Account:
 
 
 def test_photographs_of_taxa_are_asked_for_with_their_checklist() -> None:
-    assert photographs_of(["Q2M4", "5WZLF"], ["d1"], COL) == {
+    assert build_predicate(["Q2M4", "5WZLF"], ["d1"], COL) == {
         "type": "and",
         "predicates": [
             {"type": "in", "key": "TAXON_KEY", "values": ["Q2M4", "5WZLF"], "checklistKey": COL},
@@ -41,8 +41,8 @@ def test_photographs_of_taxa_are_asked_for_with_their_checklist() -> None:
             {"type": "equals", "key": "MEDIA_TYPE", "value": "StillImage"},
         ],
     }
-    assert "DATASET_KEY" not in json.dumps(photographs_of(["1"], [], ""))
-    assert "checklistKey" not in json.dumps(photographs_of(["1"], [], ""))
+    assert "DATASET_KEY" not in json.dumps(build_predicate(["1"], [], ""))
+    assert "checklistKey" not in json.dumps(build_predicate(["1"], [], ""))
 
 
 def all_of(*predicates: dict[str, Any]) -> dict[str, Any]:
@@ -56,7 +56,7 @@ STILL = {"type": "equals", "key": "MEDIA_TYPE", "value": "StillImage"}
     ("predicate", "found"),
     [
         (PREDICATE, {"taxonKey": ["1"]}),
-        (photographs_of(["1", "2"], ["d"], COL), {"taxonKey": ["1", "2"], "datasetKey": ["d"]}),
+        (build_predicate(["1", "2"], ["d"], COL), {"taxonKey": ["1", "2"], "datasetKey": ["d"]}),
         (
             all_of(all_of(PREDICATE, STILL), {"type": "equals", "key": "HAS_COORDINATE", "value": True}),
             {"taxonKey": ["1"], "hasCoordinate": ["true"]},
@@ -77,23 +77,23 @@ STILL = {"type": "equals", "key": "MEDIA_TYPE", "value": "StillImage"}
     ],
 )
 def test_a_simple_query_can_be_put_to_the_search(predicate: dict[str, Any], found: dict[str, list[str]] | None) -> None:
-    assert search_for(predicate, []) == (None if found is None else found | {"mediaType": ["StillImage"]})
+    assert build_search(predicate, []) == (None if found is None else found | {"mediaType": ["StillImage"]})
 
 
 def test_the_datasets_that_are_kept_narrow_the_search() -> None:
-    wide = search_for(PREDICATE, ["a", "b"])
-    narrow = search_for(photographs_of(["1"], ["b", "c"], ""), ["a", "b"])
+    wide = build_search(PREDICATE, ["a", "b"])
+    narrow = build_search(build_predicate(["1"], ["b", "c"], ""), ["a", "b"])
     assert wide is not None
     assert narrow is not None
     assert (wide["datasetKey"], narrow["datasetKey"]) == (["a", "b"], ["b"])
-    assert search_for(photographs_of(["1"], ["c"], ""), ["a", "b"]) is None
+    assert build_search(build_predicate(["1"], ["c"], ""), ["a", "b"]) is None
 
 
 def test_more_keys_than_gbif_takes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request, "MAX_VALUES", 3)
-    assert photographs_of(["1", "2"], ["d"], "")
+    assert build_predicate(["1", "2"], ["d"], "")
     with pytest.raises(SettingsError, match="GBIF takes 3 keys in one request, these are 4"):
-        photographs_of(["1", "2"], ["d", "e"], "")
+        build_predicate(["1", "2"], ["d", "e"], "")
 
 
 def test_a_request_gives_the_key_of_a_download(server: Server, gbif: Gbif, client: Client) -> None:

@@ -6,7 +6,7 @@ import pytest
 from aitax_ray.errors import GbifError
 from aitax_ray.gbif import vernacular
 from aitax_ray.gbif.client import Client
-from aitax_ray.gbif.vernacular import CACHE, ask, choose, vernacular_names
+from aitax_ray.gbif.vernacular import CACHE, ask, ask_vernacular_names, choose
 from aitax_ray.storage import Storage
 from tests.fake_gbif import Answer, Gbif, as_json
 from tests.gbif_server import Server
@@ -38,8 +38,8 @@ def test_names_without_language_or_text_do_not_count() -> None:
 
 def test_each_taxon_is_asked_for_once(server: Server, gbif: Gbif, client: Client, storage: Storage) -> None:
     gbif.vernacular["11"] = [name("White frog")]
-    assert vernacular_names(client, server.url, ["11", "12"], storage) == {"11": {"eng": "White frog"}, "12": {}}
-    assert vernacular_names(client, server.url, ["12", "11", "13"], storage) == {
+    assert ask_vernacular_names(client, server.url, ["11", "12"], storage) == {"11": {"eng": "White frog"}, "12": {}}
+    assert ask_vernacular_names(client, server.url, ["12", "11", "13"], storage) == {
         "11": {"eng": "White frog"},
         "12": {},
         "13": {},
@@ -59,7 +59,7 @@ def test_where_gbif_fails_names_are_missing_and_a_warning_says_so(
 ) -> None:
     gbif.vernacular["11"] = [name("White frog")]
     server.routes["/v1/species/12/vernacularNames"] = Answer(status=500)
-    assert vernacular_names(client, server.url, ["11", "12", "13"], storage) == {"11": {"eng": "White frog"}}
+    assert ask_vernacular_names(client, server.url, ["11", "12", "13"], storage) == {"11": {"eng": "White frog"}}
     assert "going on without all vernacular names" in caplog.text
     assert storage.read_json(CACHE) == {"11": {"eng": "White frog"}}
 
@@ -79,15 +79,15 @@ def test_a_killed_run_asks_only_for_what_is_missing_and_writes_the_names_once(
     with monkeypatch.context() as patch:
         patch.setattr(vernacular, "choose", lambda rows: {} if len(server.requests) < 3 else kill())
         with pytest.raises(KilledError):
-            vernacular_names(client, server.url, keys, storage)
+            ask_vernacular_names(client, server.url, keys, storage)
     assert written == []
     server.requests.clear()
-    vernacular_names(client, server.url, keys, storage)
+    ask_vernacular_names(client, server.url, keys, storage)
     assert [path.split("/")[3] for path in server.paths()] == ["13", "14"]
     assert list(storage.read_json(CACHE)) == keys
     assert written == [CACHE]
     assert [f.path for f in storage.files("archive")] == [CACHE]
-    vernacular_names(client, server.url, keys, storage)
+    ask_vernacular_names(client, server.url, keys, storage)
     assert written == [CACHE]
 
 

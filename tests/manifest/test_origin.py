@@ -15,18 +15,18 @@ def test_a_download_is_cited_as_gbif_words_it(created: str, date: str) -> None:
 
 def test_what_gbif_tells_goes_before_what_the_archive_tells() -> None:
     told = Citation("10.15468/dl.other", "key-2", "2019-01-01", ("The frog list.",))
-    known = Origin(source="x", doi="10.15468/dl.x", download_key="key-1", created="2020-07-16").completed(told)
+    known = Origin(source="x", doi="10.15468/dl.x", download_key="key-1", created="2020-07-16").complete(told)
     assert (known.doi, known.download_key, known.created) == ("10.15468/dl.x", "key-1", "2020-07-16")
-    unknown = Origin(source="x").completed(told)
+    unknown = Origin(source="x").complete(told)
     assert (unknown.doi, unknown.download_key, unknown.created) == ("10.15468/dl.other", "key-2", "2019-01-01")
     assert unknown.dataset_citations == ("The frog list.",)
 
 
 def test_without_doi_the_datasets_are_cited() -> None:
-    assert Origin(source="x").completed(Citation(datasets=("A.", "B."))).citation == "A.\nB."
+    assert Origin(source="x").complete(Citation(datasets=("A.", "B."))).citation == "A.\nB."
 
 
 def test_the_citation_of_a_search_stays() -> None:
     cited = cite_search("2026-07-16")
     assert "GBIF.org (2026-07-16) occurrence search" in cited
-    assert Origin(source="search", citation=cited).completed(Citation()).citation == cited
+    assert Origin(source="search", citation=cited).complete(Citation()).citation == cited

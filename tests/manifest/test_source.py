@@ -14,7 +14,7 @@ from aitax_ray.gbif import crawl as crawl_module
 from aitax_ray.gbif.api import BACKBONE
 from aitax_ray.manifest.manifest import manifest
 from aitax_ray.manifest.settings import ManifestSettings
-from aitax_ray.manifest.source import local_path
+from aitax_ray.manifest.source import find_local_path
 from aitax_ray.manifest.stored import is_stored
 from aitax_ray.storage import Storage
 from tests.fake_gbif import COL, DATASETS, DOI, KEY, Answer, Gbif
@@ -288,7 +288,7 @@ def test_a_search_that_was_stopped_goes_on_and_is_kept_for_other_settings(
 def test_a_search_beyond_the_wall_loses_nothing(
     server: Server, gbif: Gbif, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crawl_module, "WALL", 10)
+    monkeypatch.setattr(crawl_module, "MAX_RECORDS", 10)
     monkeypatch.setattr(crawl_module, "PAGE", 4)
     gbif.wall = 10
     gbif.photographed(30)
@@ -343,8 +343,8 @@ def test_an_archive_is_stored_as_long_as_it_is_unharmed(
 
 
 def test_paths_and_file_urls_are_local_and_other_urls_are_not() -> None:
-    assert local_path("frogs.zip") == Path("frogs.zip")
-    assert local_path("~/frogs.zip") == Path.home() / "frogs.zip"
-    assert local_path("file:///data/the%20frogs.zip") == Path("/data/the frogs.zip")
-    assert local_path("https://example.org/frogs.zip") is None
-    assert local_path("s3://bucket/frogs.zip") is None
+    assert find_local_path("frogs.zip") == Path("frogs.zip")
+    assert find_local_path("~/frogs.zip") == Path.home() / "frogs.zip"
+    assert find_local_path("file:///data/the%20frogs.zip") == Path("/data/the frogs.zip")
+    assert find_local_path("https://example.org/frogs.zip") is None
+    assert find_local_path("s3://bucket/frogs.zip") is None

@@ -18,7 +18,7 @@ from aitax_ray.gbif.client import Client
 from aitax_ray.manifest.manifest import manifest
 from aitax_ray.manifest.origin import Origin
 from aitax_ray.manifest.settings import ManifestSettings
-from aitax_ray.manifest.source import from_gbif, from_url
+from aitax_ray.manifest.source import open_download, open_url
 from aitax_ray.manifest.stored import STORED, Link, is_stored, open_stored
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import StageReport
@@ -110,9 +110,9 @@ def read_archive(
     def read() -> bytes:
         storage = Storage(str(root))
         with (
-            from_gbif(storage, client, server.url, DOI, 0)
+            open_download(storage, client, server.url, DOI, 0)
             if request.param == DOI
-            else from_url(storage, client, f"{server.url}/frogs.zip") as (path, origin)
+            else open_url(storage, client, f"{server.url}/frogs.zip") as (path, origin)
         ):
             assert origin.sha256 == hashlib.sha256(archive).hexdigest()
             return path.read_bytes()
