@@ -18,6 +18,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from aitax_ray.errors import StorageError
+from aitax_ray.web import hide_secrets
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class Storage:
     def full(self, path: str = "") -> str:
         """Give the path as the filesystem `fs` needs it, for libraries that take a filesystem and a path."""
         return f"{self.base}/{path}".rstrip("/")
+
+    def address(self, path: str = "") -> str:
+        """Give the path as people know it, for messages: without the passwords and keys of the root."""
+        return hide_secrets(f"{self.root.rstrip('/')}/{path}".rstrip("/"))
 
     def exists(self, path: str) -> bool:
         """Tell whether a file or folder is there."""
@@ -72,7 +77,7 @@ class Storage:
             with self.fs.open_input_stream(self.full(path)) as stream:
                 return bytes(stream.read())
         except OSError as error:
-            raise StorageError(f"{self.full(path)} cannot be read: {_reason(error)}") from error
+            raise StorageError(f"{self.address(path)} cannot be read: {self._reason(error)}") from error
 
     def write_bytes(self, path: str, data: bytes) -> None:
         """Write all bytes of a file; a reader sees the old or the new content, never a part."""
@@ -100,14 +105,14 @@ class Storage:
         )
         if not names:
             if schema is None:
-                raise StorageError(f"no Parquet files in {self.full(path)}")
+                raise StorageError(f"no Parquet files in {self.address(path)}")
             return schema.empty_table().select(columns or schema.names)
         try:
             return pa.concat_tables(
                 [pq.read_table(name, filesystem=self.fs, columns=columns, schema=schema) for name in names]
             )
         except (OSError, pa.ArrowInvalid) as error:
-            raise StorageError(f"{self.full(path)} cannot be read: {_reason(error)}") from error
+            raise StorageError(f"{self.address(path)} cannot be read: {self._reason(error)}") from error
 
     def read_batches(
         self, path: str, columns: list[str], num_rows: int, schema: pa.Schema | None = None
@@ -128,7 +133,7 @@ class Storage:
                         table = table.append_column(field, pa.nulls(table.num_rows, field.type))
                     yield table if schema is None else table.select(columns)
         except (OSError, pa.ArrowInvalid) as error:
-            raise StorageError(f"{self.full(path)} cannot be read: {_reason(error)}") from error
+            raise StorageError(f"{self.address(path)} cannot be read: {self._reason(error)}") from error
 
     def write_table(self, path: str, table: pa.Table, plain: Sequence[str] = ()) -> None:
         """Write one Parquet file; the columns in `plain` are not compressed, since their content is already."""
@@ -149,7 +154,7 @@ class Storage:
                 while chunk := stream.read(1 << 22):
                     digest.update(chunk)
         except OSError as error:
-            raise StorageError(f"{self.full(path)} cannot be read: {_reason(error)}") from error
+            raise StorageError(f"{self.address(path)} cannot be read: {self._reason(error)}") from error
         return digest.hexdigest()
 
     def delete(self, path: str) -> None:
@@ -161,7 +166,7 @@ class Storage:
                 case pafs.FileType.File:
                     self.fs.delete_file(self.full(path))
         except OSError as error:
-            raise StorageError(f"{self.full(path)} cannot be deleted: {_reason(error)}") from error
+            raise StorageError(f"{self.address(path)} cannot be deleted: {self._reason(error)}") from error
 
     def upload(self, folder: Path, path: str) -> None:
         """Copy all files of a local folder to below `path`."""
@@ -185,14 +190,18 @@ class Storage:
                     destination_filesystem=pafs.LocalFileSystem(),
                 )
             except OSError as error:
-                raise StorageError(f"{self.full(name)} cannot be read: {_reason(error)}") from error
+                raise StorageError(f"{self.address(name)} cannot be read: {self._reason(error)}") from error
         return folder
 
     def _info(self, path: str) -> pafs.FileInfo:
         try:
             return self.fs.get_file_info(self.full(path))
         except OSError as error:
-            raise StorageError(f"{self.full(path)} cannot be reached: {_reason(error)}") from error
+            raise StorageError(f"{self.address(path)} cannot be reached: {self._reason(error)}") from error
+
+    def _reason(self, error: Exception) -> str:
+        # fsspec may leave the user and password of an address in its paths.
+        return _one_line(error).replace(self.base, self.address()) if "@" in self.base else _one_line(error)
 
     @contextlib.contextmanager
     def _complete_file(self, path: str) -> Any:
@@ -210,7 +219,7 @@ class Storage:
             NotImplementedError,
         ) as error:  # NotImplementedError: some roots, such as http://, can only be read
             raise StorageError(
-                f"{final} cannot be written: {_reason(error)}; choose a --root that can be written to"
+                f"{final} cannot be written: {self._reason(error)}; choose a --root that can be written to"
             ) from error
         finally:
             with contextlib.suppress(OSError):  # the first error is the one to report
@@ -218,7 +227,7 @@ class Storage:
                     self.fs.delete_file(target)
 
 
-def _reason(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
@@ -229,7 +238,7 @@ def _open_filesystem(root: str) -> tuple[pafs.FileSystem, str]:
         try:
             return pafs.LocalFileSystem(), str(Path(root).expanduser().absolute()).rstrip("/")
         except RuntimeError as error:  # ~somebody
-            raise StorageError(f"{root} cannot be opened: {_reason(error)}") from error
+            raise StorageError(f"{root} cannot be opened: {_one_line(error)}") from error
     try:
         fs, base = pafs.FileSystem.from_uri(root)
         return fs, base.rstrip("/")
@@ -240,8 +249,8 @@ def _open_filesystem(root: str) -> tuple[pafs.FileSystem, str]:
             fs, base = fsspec.core.url_to_fs(root)
         except (ValueError, ImportError) as error:
             raise StorageError(
-                f"{root} cannot be opened ({_reason(error)}); for cloud storage: pip install 'aitax-ray[cloud]'"
+                f"{root} cannot be opened ({_one_line(error)}); for cloud storage: pip install 'aitax-ray[cloud]'"
             ) from error
         return pafs.PyFileSystem(pafs.FSSpecHandler(fs)), base.rstrip("/")
     except OSError as error:
-        raise StorageError(f"{root} cannot be opened: {_reason(error)}") from error
+        raise StorageError(f"{root} cannot be opened: {_one_line(error)}") from error

@@ -223,7 +223,7 @@ class Workspace:
             # Hidden files do not count: a run that was killed while it wrote its mark leaves one.
             if self.storage.files(folder):
                 raise StorageError(
-                    f"{self.storage.full(folder)} holds files that `aitax {stage}` did not make: "
+                    f"{self.storage.address(folder)} holds files that `aitax {stage}` did not make: "
                     "move them away or choose another --root"
                 )
 

@@ -296,3 +296,20 @@ def test_a_column_that_an_earlier_version_did_not_write_is_null(storage: Storage
     (batch,) = storage.read_batches("t/0.parquet", ["new", "key"], 9, schema)
     assert batch.column_names == ["new", "key"]
     assert batch.to_pylist() == expected
+
+
+@pytest.mark.parametrize("secret", ["SECRET", "SEC/RET", "SEC%2FRET"])
+@pytest.mark.parametrize("read", ["read_bytes", "read_table", "sha256"])
+def test_no_error_shows_the_secret_of_the_root(tmp_path: Path, read: str, secret: str) -> None:
+    storage = Storage(f"memory://KEY:{secret}@bucket/{tmp_path.name}")
+    with pytest.raises(StorageError) as caught:
+        getattr(storage, read)("split/a.parquet")
+    assert f"memory://***@bucket/{tmp_path.name}/split/a.parquet cannot be read" in str(caught.value)
+    assert "KEY" not in str(caught.value)
+    assert "RET" not in str(caught.value)
+
+
+def test_an_address_is_the_root_as_people_know_it(tmp_path: Path) -> None:
+    assert Storage(str(tmp_path)).address("a/b") == f"{tmp_path}/a/b"
+    assert Storage("memory://KEY:SECRET@bucket/root/").address("a") == "memory://***@bucket/root/a"
+    assert Storage("memory://bucket").address() == "memory://bucket"

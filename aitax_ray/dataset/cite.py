@@ -74,7 +74,7 @@ def _related(ws: Workspace) -> dict[str, int]:
     """The records in use of each dataset of GBIF."""
     if not ws.storage.exists(workspace.RELATED_DATASETS):
         raise DataError(
-            f"{ws.storage.full(workspace.RELATED_DATASETS)} is not there: run `aitax split --root {ws.root} --force`"
+            f"{ws.storage.address(workspace.RELATED_DATASETS)} is not there: run `aitax split --root {ws.root} --force`"
         )
     counts: dict[str, int] = ws.storage.read_json(workspace.RELATED_DATASETS)
     related = {key: number for key, number in counts.items() if re.match(UUID, key)}

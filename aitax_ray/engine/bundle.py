@@ -146,9 +146,8 @@ class Engine:
         path, source = self.folder / name, _join(self._place, name)
         if not path.is_file():
             if not self._storage.exists(source):
-                raise EngineError(
-                    f"the engine in {self._storage.full(self._place)} lacks {name}: copy it again, or publish it again"
-                )
+                place = self._storage.address(self._place)
+                raise EngineError(f"the engine in {place} lacks {name}: copy it again, or publish it again")
             self._storage.fetch(source, path.parent)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -74,7 +74,7 @@ def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
         },
     )
     ws.storage.write_bytes(workspace.CURRENT, f"{version}\n".encode())
-    log.info("%s is the current engine", ws.storage.full(f"{workspace.ENGINES}/{version}"))
+    log.info("%s is the current engine", ws.storage.address(f"{workspace.ENGINES}/{version}"))
     return Outcome(counts={"species": len(info.classes), "indexed_images": info.num_indexed, "files": len(files)})
 
 

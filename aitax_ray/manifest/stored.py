@@ -87,9 +87,9 @@ def _find(storage: Storage, source: str, path: Path) -> Origin | None:
         origin = replace(origin, sha256=digest)
         storage.write_json(QUERY, asdict(origin))
     if digest != origin.sha256:
-        log.warning("%s has changed since it was fetched: fetching it again", storage.full(STORED))
+        log.warning("%s has changed since it was fetched: fetching it again", storage.address(STORED))
         return None
-    log.info("%s is under %s already", hide_secrets(source), hide_secrets(storage.root))
+    log.info("%s is under %s already", hide_secrets(source), storage.address())
     return origin
 
 
