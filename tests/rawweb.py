@@ -35,6 +35,11 @@ def declared(length: int) -> bytes:
     return OK + b"Content-Length: %d\r\n\r\n" % length
 
 
+def headed(lines: bytes) -> bytes:
+    """An answer whose head has lines more than usual."""
+    return OK + lines + declared(len(BODY)).removeprefix(OK) + BODY
+
+
 KINDS = {
     # before any answer
     "accept and close": Kind(reads=False),
@@ -78,9 +83,19 @@ KINDS = {
     "without a length": Kind(OK + b"\r\n" + BODY),
     "without a length, half closed": Kind(OK + b"\r\n" + BODY, HALF_CLOSE),
     "ready at last": Kind(b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + declared(len(BODY)) + BODY, WAIT),
+    "more than one body": Kind(declared(len(BODY)) + BODY + b"<br />\n<b>Warning</b>: on line 3<br />\n", WAIT),
+    "length twice": Kind(headed(b"Content-Length: %d\r\n" % len(BODY)), WAIT),
+    "length and chunks": Kind(CHUNKED[:-2] + b"Content-Length: 9\r\n\r\n" + CHUNK + b"0\r\n\r\n", WAIT),
+    "headers of 64 KB": Kind(headed(b"Set-Cookie: c=%b\r\n" % (b"x" * 16_000) * 4), WAIT),
+    "a header of 64 KB": Kind(headed(b"X-More: %b\r\n" % (b"x" * 65_000)), WAIT),
+    "a thousand headers": Kind(headed(b"X: y\r\n" * 1000), WAIT),
+    "lines that are no headers": Kind(headed(b"X-A : b\r\nno header\r\n: x\r\nX B: c\r\n"), WAIT),
+    "reset after the body": Kind(declared(len(BODY)) + BODY, RESET),
+    "chunks without their end": Kind(CHUNKED + b"%x\n%b\n" % (len(BODY) + 2, BODY + b"\xff\xd9")),
     # bytes that are no text
     "type in bytes": Kind(declared(len(BODY)).replace(b"jpeg", b"jp\xe9g\xff") + BODY, WAIT),
     "redirect in bytes": Kind(b"HTTP/1.1 302 Found\r\nLocation: /caf\xe9.jpg\r\n\r\n"),
+    "redirect without an empty line": Kind(b"HTTP/1.1 301 Moved\r\nLocation: /z.jpg\r\n"),
 }
 
 
@@ -148,7 +163,7 @@ class RawWeb:
                 writer.write_eof()
             if kind.then in (HALF_CLOSE, WAIT):
                 await reader.read()  # until the client hangs up
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (OSError, asyncio.IncompleteReadError):
             pass  # the client had enough
         finally:
             writer.close()

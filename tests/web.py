@@ -232,6 +232,11 @@ class Web:
                 return _image(pack(jpeg), {"Content-Encoding": kind})
             case "bomb":  # /bomb/MEGABYTES/NAME
                 return _image(gzip_bomb(int(rest.split("/")[0])), {"Content-Encoding": "gzip"})
+            case "raw-deflate":  # without zlib's header
+                packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+                return _image(packer.compress(jpeg) + packer.flush(), {"Content-Encoding": "deflate"})
+            case "gzip-twice":
+                return _image(gzip.compress(gzip.compress(jpeg)), {"Content-Encoding": "gzip, gzip"})
             case "half-gzip":
                 return _image(gzip.compress(jpeg)[:-100], {"Content-Encoding": "gzip"})
             case "encoded":  # /encoded/CODING/NAME: says that it is, and is not
@@ -266,6 +271,14 @@ class Web:
                 if asked <= 2:
                     raise web.HTTPFound(request.path)
                 return _image(jpeg)
+            case "choices":
+                return web.Response(status=300, headers={"Location": f"/photo/{rest}"})
+            case "cookie":  # to itself, until its cookie comes back
+                if request.headers.get("Cookie") == "seen=yes":
+                    return _image(jpeg)
+                return web.Response(status=302, headers={"Location": request.path, "Set-Cookie": "seen=yes; path=/"})
+            case "cookie-to":  # /cookie-to/URL: with a cookie that is for this host
+                return web.Response(status=302, headers={"Location": rest, "Set-Cookie": "other=1; path=/"})
             case "loop":
                 raise web.HTTPFound(request.path)
             case "chain":  # /chain/3/NAME redirects three times

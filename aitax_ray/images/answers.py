@@ -72,9 +72,13 @@ _STATUS = {
 }
 # A URL of these characters only, with every % followed by two digits, is one already (RFC 3986).
 _QUOTED = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})+")
+_PATH = re.compile(r"[^?#]*")
 _ASCII = "".join(map(chr, range(0x80)))
 # Directives of X-Robots-Tag that have a colon without being for one robot.
 _WITH_VALUE = ("unavailable_after", "max-snippet", "max-image-preview", "max-video-preview")
+_INFLATED = ("gzip", "x-gzip", "deflate")
+_NOT_INFLATED = frozenset({"br", "zstd", "compress", "x-compress", "dcb", "dcz"})
+_MAX_CODINGS = 2
 _MAX_MEMBERS = 16  # of a gzip body; no server of photographs sends more than one
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -83,9 +87,11 @@ def parse_url(text: str, base: URL | None = None) -> URL | None:
     """Parse a URL, seen from `base` where one is given; None when it is none.
 
     One that is quoted already is sent byte for byte as it stands, since quoting anew changes what some servers take
-    it for; blanks and other characters that have no place in a URL are quoted.
+    it for; blanks and other characters that have no place in a URL are quoted. A backslash before the query is a
+    slash, as in browsers.
     """
-    text = text.strip()
+    path = _PATH.match(text := text.strip())
+    text = path[0].replace("\\", "/") + text[path.end() :] if path else text
     try:
         url = URL(text, encoded=_QUOTED.fullmatch(text) is not None)
         url = base.join(url) if base is not None else url
@@ -104,30 +110,50 @@ def plain_url(header: str) -> str:
     return quote(header.encode("utf-8", "surrogateescape"), safe=_ASCII)
 
 
-class Inflater:
-    """Inflates gzip (of one member or several) or zlib, no further than asked to. Raises zlib.error."""
+def codings(headers: Iterable[str]) -> tuple[str, ...] | None:
+    """List how Content-Encoding headers say that a body is compressed, in order; None for what we cannot inflate.
 
-    def __init__(self) -> None:
-        self._member, self._begun, self._left = zlib.decompressobj(zlib.MAX_WBITS | 32), False, _MAX_MEMBERS
+    A name that is no coding ("UTF-8", "none", "aws-chunked") says nothing: browsers take such a body as it is.
+    """
+    names = [name.strip().lower() for header in headers for name in header.split(",")]
+    compressions = tuple(name for name in names if name in _INFLATED)
+    return None if _NOT_INFLATED.intersection(names) or len(compressions) > _MAX_CODINGS else compressions
+
+
+class Inflater:
+    """Inflates gzip (of one member or several), zlib or raw deflate, no further than asked to. Raises zlib.error.
+
+    zlib does, where archives take isal: photographs are compressed already, and few servers compress them again.
+    """
+
+    def __init__(self, codings: tuple[str, ...] = ("gzip",)) -> None:
+        """Inflate what was compressed by one of the codings after the other; the last is undone first."""
+        *before, self._coding = codings
+        self._next = Inflater(tuple(before)) if before else None
+        self._member: zlib._Decompress | None = None
+        self._wbits, self._members_left = zlib.MAX_WBITS | 32, _MAX_MEMBERS
 
     @property
     def complete(self) -> bool:
-        """Whether the end was seen of all that was begun."""
-        return self._member.eof or not self._begun
+        """Whether everything that was begun has been inflated to its end."""
+        return (self._member is None or self._member.eof) and (self._next is None or self._next.complete)
 
     def feed(self, chunk: bytes, most: int) -> bytes:
-        """What a chunk gives, at most so many bytes; with as many, the rest is lost."""
+        """Inflate a chunk to at most `most` bytes; of a chunk that holds as many or more, the rest is lost."""
         body = b""
         while chunk and len(body) < most:
-            if self._member.eof:
-                self._left -= 1
-                if not self._left:
+            if self._member is None:
+                if self._coding == "deflate" and chunk[0] & 0x0F != 8 and chunk[0] != 0x1F:
+                    self._wbits = -zlib.MAX_WBITS  # without zlib's header, as some servers send it
+                self._member = zlib.decompressobj(self._wbits)
+            elif self._member.eof:
+                self._members_left -= 1
+                if not self._members_left:
                     raise zlib.error("too many members")
-                self._member = zlib.decompressobj(zlib.MAX_WBITS | 32)
-            self._begun = True
+                self._member = zlib.decompressobj(self._wbits)
             body += self._member.decompress(chunk, most - len(body))
             chunk = self._member.unused_data
-        return body
+        return body if self._next is None else self._next.feed(body, most)
 
 
 def reason_of_status(status: int) -> str:

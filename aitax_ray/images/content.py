@@ -54,6 +54,13 @@ def photo_format(body: bytes | bytearray) -> str:
     return _brand(bytes(body[:256])) if body[4:8] == b"ftyp" else ""
 
 
+def is_ended(first: bytes, last: bytes, num_bytes: int) -> bool:
+    """Tell from the first and last bytes of a file and its size whether a photograph in it is there to its end."""
+    if first[:4] == b"RIFF":
+        return len(first) >= 8 and num_bytes >= int.from_bytes(first[4:8], "little") + 8
+    return last.endswith((b"\xff\xd9", b"IEND\xaeB`\x82")) or (first[:4] == b"GIF8" and last.endswith(b"\0;"))
+
+
 def recognise(body: bytes | bytearray) -> str:
     """Tell which of REASONS fits bytes that are no photograph."""
     text = _text(bytes(body[:HEAD_BYTES]))

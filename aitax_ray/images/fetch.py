@@ -21,14 +21,15 @@ from yarl import URL
 from aitax_ray import __version__
 from aitax_ray.images import answers
 from aitax_ray.images.addresses import AddressGuard, GuardedResolver, PrivateAddressError
-from aitax_ray.images.answers import Inflater
 from aitax_ray.images.budget import Budget
+from aitax_ray.images.connector import LenientConnector
 from aitax_ray.images.limits import MAX_PAUSE_S
 from aitax_ray.images.turns import HostClosed, Turn, Turns
+from aitax_ray.images.wire import MAX_HEAD_BYTES, MAX_HEADERS
 from aitax_ray.web import retry_after_s
 
 MAX_REDIRECTS = 5
-REDIRECTS = (301, 302, 303, 307, 308)
+REDIRECTS = (300, 301, 302, 303, 307, 308)
 DNS_TTL_S = 300
 ATTEMPTS_AT_TIMEOUT = 2  # a host that lets us wait is asked no more often than that
 READ_BUFFER = 1 << 20  # bytes; aiohttp's 64 KiB mean several pauses and resumptions of the connection a photograph
@@ -85,6 +86,7 @@ class _Answer:
     reason: str = ""
     status: int = 0
     location: str = ""
+    cookies: dict[str, str] = field(default_factory=dict)
     content_type: str = ""
     num_bytes: int = 0
     retry_after_s: float | None = None
@@ -184,8 +186,11 @@ class Fetcher:
             yield _Answer(reason=answers.BAD_URL if url is None else wrong), text.strip()
             return
         seen, seconds, status = [url], 0.0, 0
+        cookies: dict[str, dict[str, str]] = {}  # by host; some redirect until theirs come back
         while True:
-            async with self._ask(url, on_start, first=first or len(seen) > 1) as answer:
+            host = url.host or ""
+            async with self._ask(url, on_start, cookies.get(host, {}), first=first or len(seen) > 1) as answer:
+                cookies[host] = cookies.get(host, {}) | answer.cookies
                 seconds = answer.seconds = seconds + answer.seconds
                 status = answer.status = answer.status or status
                 if not answer.location:
@@ -205,7 +210,9 @@ class Fetcher:
             url = target
 
     @contextlib.asynccontextmanager
-    async def _ask(self, url: URL, on_start: Callable[[], object], *, first: bool) -> AsyncIterator[_Answer]:
+    async def _ask(
+        self, url: URL, on_start: Callable[[], object], cookies: dict[str, str], *, first: bool
+    ) -> AsyncIterator[_Answer]:
         """Send one request when it is its turn. The place at the host ends with the answer."""
         async with contextlib.AsyncExitStack() as held:
             try:
@@ -214,17 +221,20 @@ class Fetcher:
                 answer = _Answer(reason=closed.reason, not_asked=True)
             else:
                 on_start()
-                answer = await self._exchange(url, turn, held)
+                answer = await self._exchange(url, cookies, turn, held)
             yield answer
 
-    async def _exchange(self, url: URL, turn: Turn, held: contextlib.AsyncExitStack) -> _Answer:
+    async def _exchange(
+        self, url: URL, cookies: dict[str, str], turn: Turn, held: contextlib.AsyncExitStack
+    ) -> _Answer:
         """Send one request and read its answer; `held` keeps what the body takes of the memory."""
         loop = asyncio.get_running_loop()
         begin, answer = loop.time(), _Answer()
+        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())} if cookies else None
         try:
             async with (
                 asyncio.timeout(self.settings.timeout_s) as limit,
-                self._open_session().get(url, allow_redirects=False) as response,
+                self._open_session().get(url, headers=headers, allow_redirects=False) as response,
             ):
                 await self._read(response, answer, held, limit)
         except PrivateAddressError:
@@ -259,9 +269,10 @@ class Fetcher:
     ) -> None:
         status, headers = response.status, response.headers
         answer.status, answer.content_type = status, answers.plain_text(headers.get("Content-Type", ""))[:100]
-        if status in REDIRECTS:
+        if status in REDIRECTS and (status != 300 or "Location" in headers):
             answer.location = answers.plain_url(headers.get("Location", ""))
             answer.reason = "" if answer.location else answers.BAD_REDIRECT
+            answer.cookies = {name: cookie.coded_value for name, cookie in response.cookies.items()}
         elif reason := answers.reason_of_status(status):
             wait = headers.get("Retry-After")
             answer.reason, answer.retry_after_s = reason, retry_after_s(wait) if wait else None
@@ -278,33 +289,32 @@ class Fetcher:
         limit: asyncio.Timeout,
     ) -> None:
         most, length = self.settings.max_bytes, response.content_length
-        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-        if encoding not in ("identity", "", "gzip", "x-gzip", "deflate"):
+        codings = answers.codings(response.headers.getall("Content-Encoding", []))
+        if codings is None:
             answer.reason = answers.BAD_ENCODING
             return
         if (length or 0) > most:
             answer.reason = answers.TOO_LARGE
             return
-        plain = encoding in ("identity", "")
         # That we have no room is not the host's fault.
         loop, end = asyncio.get_running_loop(), limit.when() or 0.0
         begin = loop.time()
         limit.reschedule(None)
-        await held.enter_async_context(self._budget.room(length if length and plain else most))
+        await held.enter_async_context(self._budget.room(length if length and not codings else most))
         limit.reschedule(end + loop.time() - begin)
-        inflate = None if plain else Inflater()
+        inflater = answers.Inflater(codings) if codings else None
         body = bytearray()
         async for chunk in response.content.iter_any():
             answer.num_bytes += len(chunk)
             try:
-                body += chunk if inflate is None else inflate.feed(chunk, most + 1 - len(body))
+                body += chunk if inflater is None else inflater.feed(chunk, most + 1 - len(body))
             except zlib.error:
                 answer.reason = answers.BAD_ENCODING
                 return
             if max(len(body), answer.num_bytes) > most:
                 answer.reason = answers.TOO_LARGE
                 return
-        if inflate is not None and not inflate.complete:
+        if inflater is not None and not inflater.complete:
             answer.reason = answers.INCOMPLETE
         elif not body:
             answer.reason = answers.EMPTY
@@ -316,7 +326,7 @@ class Fetcher:
             limits = self.settings
             contact = f" (+{limits.contact})" if limits.contact else ""
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
+                connector=LenientConnector(
                     limit=0,  # ours hold
                     resolver=GuardedResolver(self.guard, aiohttp.ThreadedResolver()),
                     ttl_dns_cache=DNS_TTL_S,
@@ -328,6 +338,9 @@ class Fetcher:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,  # aiohttp's would inflate a bomb before its size is seen
                 read_bufsize=READ_BUFFER,
+                max_line_size=MAX_HEAD_BYTES,
+                max_field_size=MAX_HEAD_BYTES,
+                max_headers=MAX_HEADERS,
                 headers={
                     "User-Agent": f"aitax-ray/{__version__}{contact}",
                     "Accept": "image/*,*/*;q=0.5",

@@ -1,0 +1,226 @@
+"""Rewrite answers that break the rules of HTTP into answers that keep them, so that aiohttp's parser accepts them.
+
+Many old servers and scripts send headers twice, invalid header lines, or bytes after the body. curl and browsers read
+them; aiohttp refuses them. What curl refuses as well (two different lengths, bytes that are not HTTP) still fails in
+aiohttp's parser. Works on bytes alone; `connector` puts it between the socket and aiohttp.
+"""
+
+import re
+from collections.abc import Callable
+
+from aitax_ray.images.content import is_ended
+
+MAX_HEAD_BYTES = 256 << 10  # of status line and headers together; curl takes 300 kB
+MAX_HEADERS = 5000
+MAX_CHUNK_LINE = 8 << 10  # bytes of the line that tells the length of a chunk
+END_BYTES = 16  # bytes of a body's beginning and of its end in which a photograph's end can be recognised
+# The version may be missing a digit or a letter's case, and the reason phrase may be missing.
+_STATUS_LINE = re.compile(rb"(?:HTTP/(\d(?:\.\d)?)|ICY)[ \t]+(\d{3})(?!\d)", re.IGNORECASE)
+_FIRST_BYTES = (b"http/", b"icy ")
+_NAME = re.compile(rb"[0-9A-Za-z!#$%&'*+\-.^_`|~]+")
+_CHUNK_SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})(?![0-9A-Fa-f])")
+_FRAMING = (b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"upgrade", b"trailer")
+_NOT_HTTP = b"?\r\n"  # aiohttp's parser refuses it both as a status line and as the length of a chunk
+
+
+class NotHttpError(ValueError):
+    """Bytes that neither curl nor we read as HTTP."""
+
+
+class AnswerRewriter:
+    """Rewrites one answer. Feed it what comes from the server; pass on to the parser what it returns."""
+
+    def __init__(self) -> None:
+        self.is_done = False
+        """Whether the answer has ended: all further bytes do not belong to it."""
+        self.is_broken = False
+        """Whether it has ended because the bytes are not HTTP."""
+        self.has_surplus = False
+        """Whether bytes have come after its end."""
+        self._step: Callable[[], bytes | None] = self._read_head
+        self._unread, self._position = bytearray(), 0  # bytes that have come, and how many of them have been read
+        self._lines: list[bytes] = []
+        self._line_bytes = 0  # of all lines read since the last body byte
+        self._to_come = 0  # bytes of the body, or of the chunk
+        self._first, self._last, self._body_bytes = b"", b"", 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Rewrite the next bytes."""
+        self._unread += data
+        parts = []
+        try:
+            while not self.is_done and (part := self._step()) is not None:
+                parts.append(part)
+        except NotHttpError:
+            parts.append(_NOT_HTTP)
+            self.is_done = self.is_broken = True
+        del self._unread[: self._position]
+        self._position = 0
+        if self.is_done:
+            # An empty line after the body is usual and harmless.
+            self.has_surplus = self.has_surplus or bool(self._unread.strip(b"\r\n"))
+            self._unread.clear()
+        return b"".join(parts)
+
+    def end(self) -> bytes:
+        """Complete, after the connection has ended, an answer of which only the end marker is missing."""
+        if self.is_done:
+            return b""
+        self.is_done = True
+        if self._step == self._read_head and self._lines:
+            code, _, fields = _parse_head(self._lines)
+            is_redirect = 300 <= code < 400 and any(name.lower() == b"location" for name, _ in fields)
+            return _format_head(code, [*fields, (b"Content-Length", b"0")]) if is_redirect else b""
+        chunked = self._step in (self._read_chunk_line, self._pass_chunk, self._end_chunk, self._read_trailer)
+        seen_last = self._step == self._read_trailer
+        if chunked and (seen_last or is_ended(self._first, self._last, self._body_bytes)):
+            return b"0\r\n\r\n"
+        return b""
+
+    def _read_line(self, max_bytes: int) -> bytes | None:
+        """Take the next line, which may end with LF alone; None until its end has come."""
+        begin, end = self._position, self._unread.find(b"\n", self._position)
+        length = (end if end >= 0 else len(self._unread)) - begin
+        if self._line_bytes + length > max_bytes:
+            raise NotHttpError
+        if end < 0:
+            return None
+        self._line_bytes += length + 1
+        self._position = end + 1
+        return bytes(self._unread[begin:end]).removesuffix(b"\r")
+
+    def _read_head(self) -> bytes | None:
+        if not self._lines:
+            begin = bytes(self._unread[self._position : self._position + 64]).lstrip(b"\r\n")[:5].lower()
+            if not any(word.startswith(begin) or begin.startswith(word) for word in _FIRST_BYTES):
+                raise NotHttpError
+        line = self._read_line(MAX_HEAD_BYTES)
+        if line is None:
+            return None
+        if line:
+            self._lines.append(line)
+            return b""
+        if not self._lines:  # empty lines before the answer
+            return b""
+        lines, self._lines, self._line_bytes = self._lines, [], 0
+        return self._begin_body(*_parse_head(lines))
+
+    def _begin_body(self, code: int, keep_alive: bool, fields: list[tuple[bytes, bytes]]) -> bytes:
+        """Choose how the body is read, and write the head anew."""
+        if code < 200:  # "100 Continue" and the like come before the answer
+            return b""
+        kept = [(name, value) for name, value in fields if name.lower() not in _FRAMING]
+        if not keep_alive:
+            kept.append((b"Connection", b"close"))
+        if code in (204, 304):
+            self.is_done = True
+            kept.append((b"Content-Length", b"0"))
+        elif b"chunked" in _values(fields, b"transfer-encoding"):  # counts more than a Content-Length
+            self._step = self._read_chunk_line
+            kept.append((b"Transfer-Encoding", b"chunked"))
+        elif (length := _content_length(fields)) is None:
+            self._step = self._pass_rest
+        else:
+            self._step, self._to_come, self.is_done = self._pass_body, length, not length
+            kept.append((b"Content-Length", b"%d" % length))
+        return _format_head(code, kept)
+
+    def _take(self) -> bytes:
+        """Take what has come of the counted bytes."""
+        part = bytes(self._unread[self._position : self._position + self._to_come])
+        self._position += len(part)
+        self._to_come -= len(part)
+        return part
+
+    def _pass_rest(self) -> bytes | None:
+        part = bytes(self._unread[self._position :])
+        self._position = len(self._unread)
+        return part or None
+
+    def _pass_body(self) -> bytes | None:
+        part = self._take()
+        self.is_done = not self._to_come
+        return part or None
+
+    def _read_chunk_line(self) -> bytes | None:
+        line = self._read_line(MAX_CHUNK_LINE)
+        if line is None:
+            return None
+        match = _CHUNK_SIZE.match(line)
+        if match is None:
+            raise NotHttpError
+        self._line_bytes, self._to_come = 0, int(match[1], 16)
+        self._step = self._pass_chunk if self._to_come else self._read_trailer
+        return b""
+
+    def _pass_chunk(self) -> bytes | None:
+        """Pass on what has come as a chunk of its own, so that the body can be ended at any time."""
+        part = self._take()
+        if not part:
+            return None
+        self._first = (self._first + part[:END_BYTES])[:END_BYTES]
+        self._last = (self._last + part[-END_BYTES:])[-END_BYTES:]
+        self._body_bytes += len(part)
+        if not self._to_come:
+            self._step = self._end_chunk
+        return b"%x\r\n%b\r\n" % (len(part), part)
+
+    def _end_chunk(self) -> bytes | None:
+        line = self._read_line(MAX_CHUNK_LINE)
+        if line:
+            raise NotHttpError
+        self._step = self._end_chunk if line is None else self._read_chunk_line
+        return line
+
+    def _read_trailer(self) -> bytes | None:
+        line = self._read_line(MAX_HEAD_BYTES)
+        if line is None or line:
+            return None if line is None else b""
+        self.is_done = True
+        return b"0\r\n\r\n"
+
+
+def _parse_head(lines: list[bytes]) -> tuple[int, bool, list[tuple[bytes, bytes]]]:
+    """Read the lines of a head: status, whether the connection can be used again, and the fields.
+
+    A line without a colon or with an invalid name is left out, as browsers do.
+    """
+    match = _STATUS_LINE.match(lines[0])
+    if match is None:
+        raise NotHttpError
+    fields: list[tuple[bytes, bytes]] = []
+    for line in lines[1:]:
+        name, colon, value = line.replace(b"\0", b" ").replace(b"\r", b" ").partition(b":")
+        name = name.rstrip(b" \t")
+        if line[:1] in (b" ", b"\t"):  # the header before goes on
+            if fields:
+                fields[-1] = (fields[-1][0], fields[-1][1] + b" " + line.strip())
+        elif colon and _NAME.fullmatch(name):
+            fields.append((name, value.strip(b" \t")))
+    connection = _values(fields, b"connection")
+    is_new = match[1] not in (None, b"0.9", b"1.0", b"1")
+    keep_alive = b"close" not in connection and (is_new or b"keep-alive" in connection)
+    return int(match[2]), keep_alive, fields
+
+
+def _format_head(code: int, fields: list[tuple[bytes, bytes]]) -> bytes:
+    return b"HTTP/1.1 %d \r\n%b\r\n" % (code, b"".join(b"%b: %b\r\n" % field for field in fields))
+
+
+def _values(fields: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
+    """List the values of a header that may be there several times, and hold several values with commas between."""
+    values = b",".join(value for key, value in fields if key.lower() == name)
+    return [value.strip().lower() for value in values.split(b",") if value.strip()]
+
+
+def _content_length(fields: list[tuple[bytes, bytes]]) -> int | None:
+    """The length of the body; None where no length is told. Several lengths must be one number."""
+    lengths = set(_values(fields, b"content-length"))
+    if not lengths or all(length.startswith(b"-") for length in lengths):
+        return None
+    if not all(re.fullmatch(rb"\+?\d{1,18}", length) for length in lengths):
+        raise NotHttpError
+    (first, *others) = {int(length) for length in lengths}
+    if others:
+        raise NotHttpError
+    return first
