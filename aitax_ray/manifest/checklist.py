@@ -1,4 +1,4 @@
-"""Archives of a checklist (core of taxa): which species, genus or family each of its taxa belongs to."""
+"""Labels the taxa of a checklist (an archive with a core of taxa) by their species, genus or family."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -11,16 +11,16 @@ from aitax_ray.darwin_core.ranks import FAMILY, GENUS, SPECIES, read_rank
 from aitax_ray.darwin_core.relations import RANKS
 from aitax_ray.darwin_core.scientific_names import ScientificName, canonical_name, read_name, read_parts
 
-MAX_DEPTH = 100  # ranks above a taxon; a checklist may go in circles
+MAX_DEPTH = 100  # ancestors per taxon
 _LINKS = ("accepted", "accepted_name", "parent", "parent_name", "vernacular_name")
 _COLUMNS = ("species_key", "name", "scientific_name", "rank", "vernacular_name", *RANKS)
 
 
 @dataclass(frozen=True)
 class _Taxon:
-    """A taxon of the checklist, or one that it only names: then its key is its name.
+    """A taxon of the checklist, or a taxon that other rows name and that has no row: its name is its key.
 
-    `rank` is GBIF's word for it, "" where neither the rank nor the name tells; `parsed` is what the name names.
+    `rank` is GBIF's word for the rank, else the archive's word, else "". `parsed` has the certain parts of the name.
     """
 
     key: str
@@ -36,8 +36,13 @@ class _Taxon:
     lineage: dict[str, str] = field(default_factory=dict)  # names by rank, as RANKS
 
     @property
+    def genus(self) -> str:
+        """The genus that a species or a part of a species belongs to, "" for higher taxa."""
+        return self.parsed.genus if self.parsed.species or self.rank == SPECIES else ""
+
+    @property
     def is_identified(self) -> bool:
-        """Whether the name names a taxon of this rank: of species "Rana sp." does not, and "unknown" of none."""
+        """Whether the name fits the rank: "Rana sp." is the name of no species, "unknown" is the name of no taxon."""
         parsed = self.parsed
         if self.rank == SPECIES and (parsed.genus or parsed.is_doubtful):
             return parsed.species != ""
@@ -45,12 +50,12 @@ class _Taxon:
 
 
 def label_taxa(taxa: pl.DataFrame, rank: str) -> pl.DataFrame:
-    """Label every taxon: by its accepted taxon, or by the ancestor of that one at `rank` ("" for no rank).
+    """Label each taxon by the ancestor of its accepted taxon at `rank`, or by the accepted taxon if `rank` is "".
 
-    Links by id go first, then links by name. An ancestor that the checklist only names is labelled by that name.
+    Links by id go first, then links by name. The key of a taxon that has no row of its own is its name.
 
     INPUT   core_id and TAXON_TERMS, a row per taxon
-    OUTPUT  core_id, species_key ("" where the checklist knows none), name, scientific_name, rank, vernacular_name,
+    OUTPUT  core_id, species_key ("" if there is no such ancestor), name, scientific_name, rank, vernacular_name,
             RANKS
     """
     checklist = _Checklist(_taxon(row) for row in taxa.iter_rows(named=True))
@@ -75,7 +80,7 @@ def _taxon(row: dict[str, str]) -> _Taxon:
 
 
 class _Checklist:
-    """The taxa by id, and by name where ids are not given or lead nowhere."""
+    """The taxa by id and by name, to follow the links between them."""
 
     def __init__(self, taxa: Iterable[_Taxon]) -> None:
         self.taxa = {taxon.key: taxon for taxon in taxa}
@@ -85,13 +90,13 @@ class _Checklist:
         self._genera = {taxon.parsed.genus for taxon in self.taxa.values() if taxon.parsed.species}
 
     def label(self, taxon: _Taxon, rank: str) -> dict[str, str]:
-        """The columns of the label of a taxon, each "" where it has none."""
+        """Return the columns of the label of a taxon, "" in each when it has no label."""
         line = self._line(taxon)
         label = self._at_rank(line, rank) or self._named_at_rank(line, rank)
         return self._row(label) if label and label.is_identified else dict.fromkeys(_COLUMNS, "")
 
     def _line(self, taxon: _Taxon) -> list[_Taxon]:
-        """The accepted taxon and its ancestors, as far as they are known."""
+        """Return the accepted taxon and its ancestors, as far as links lead. Links may form a circle."""
         line: dict[str, _Taxon] = {}
         is_own_name = canonical_name(taxon.accepted_name) == taxon.parsed.canonical
         at: _Taxon | None = self._find(taxon.accepted, "" if is_own_name else taxon.accepted_name) or taxon
@@ -101,7 +106,7 @@ class _Checklist:
         return list(line.values())
 
     def _find(self, key: str, name: str, rank: str = "") -> _Taxon | None:
-        """The taxon with this id; else one with this name and rank, an accepted one first; else the name alone."""
+        """Find a taxon by its id, else by its name and rank (an accepted one first), else make one of the name."""
         if key in self.taxa:
             return self.taxa[key]
         parsed = read_name(name)
@@ -113,7 +118,7 @@ class _Checklist:
         return _Taxon(parsed.canonical, parsed.canonical, clean(name), rank or parsed.rank, parsed)
 
     def _rank(self, taxon: _Taxon) -> str:
-        """The rank of a taxon; where it is not given, a name shows that it is a genus or a family."""
+        """Return the rank of a taxon. Without a rank, a name that species begin with is a genus."""
         if not taxon.rank and taxon.parsed.canonical in self._genera:
             return GENUS
         if not taxon.rank and taxon.parsed.canonical.endswith(("idae", "aceae")):
@@ -124,11 +129,10 @@ class _Checklist:
         return next((taxon for taxon in line if not rank or self._rank(taxon) == rank), None)
 
     def _named_at_rank(self, line: list[_Taxon], rank: str) -> _Taxon | None:
-        """The taxon of a rank that the names in the line tell: the species of a subspecies, the genus of a species."""
+        """Return the taxon at a rank by the names in the line: the species of a subspecies, the genus of a species."""
         for taxon in line:
-            parsed = taxon.parsed
-            shown = {SPECIES: parsed.species, GENUS: parsed.genus if parsed.species else ""}
-            found = self._find("", taxon.lineage.get(rank.lower(), "") or shown.get(rank, ""), rank)
+            parts = {SPECIES: taxon.parsed.species, GENUS: taxon.genus}
+            found = self._find("", taxon.lineage.get(rank.lower(), "") or parts.get(rank, ""), rank)
             if found and found.key in self.taxa:
                 return self._at_rank(self._line(found), rank)
             if found:
@@ -138,7 +142,7 @@ class _Checklist:
 
     def _row(self, taxon: _Taxon) -> dict[str, str]:
         above = {self._rank(t).lower(): t.name for t in reversed(self._line(taxon))}
-        above.setdefault("genus", taxon.parsed.genus if taxon.parsed.species else "")
+        above.setdefault("genus", taxon.genus)
         return {
             "species_key": taxon.key,
             "name": taxon.name,

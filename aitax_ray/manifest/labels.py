@@ -52,9 +52,9 @@ def name_label(
             if identified.is_doubtful or (parts.genus and parts.is_doubtful):
                 key = ""
         case "genus":
-            key = accepted.genus or read_name(genus.capitalize()).genus or _genus(identified, rank)
+            key = accepted.genus or read_name(clean(genus).title()).genus or _genus(identified, rank)
         case "family":
-            key = read_name(family.capitalize()).canonical.partition(" ")[0]
+            key = read_name(clean(family).title()).canonical.partition(" ")[0]
         case "accepted-taxon":
             key = accepted.canonical or identified.canonical or parts.canonical
     given, own = (accepted_name, accepted) if accepted.canonical else (scientific_name, identified)

@@ -49,7 +49,7 @@ def read_taxa(database: duckdb.DuckDBPyConnection) -> pl.DataFrame:
     ).fetchall()
     frame = pl.DataFrame(
         rows, schema=dict.fromkeys(("species_key", *_TEXTS), pl.String) | {"n": pl.Int64}, orient="row"
-    )
+    ).with_columns(pl.col(_TEXTS).str.normalize("NFC"))
     counts = database.execute("SELECT species_key::TEXT, sum(num_images)::BIGINT FROM kept GROUP BY ALL").fetchall()
     images = pl.DataFrame(counts, schema={"species_key": pl.String, "num_images": pl.Int64}, orient="row")
     taxa = frame.group_by("species_key").agg(num_occurrences=pl.col("n").sum()).join(images, on="species_key")

@@ -158,5 +158,11 @@ def test_a_lineage_by_name_gives_the_genus_and_the_family() -> None:
     assert labels([*rows, taxon("f", "Ranidae Batsch", "famille")], "family") == {"s": "f", "t": "", "f": "f"}
 
 
+def test_a_species_in_doubt_still_has_a_genus() -> None:
+    rows = [taxon("c", "Rana cf. alba", "species"), taxon("s", "Rana sp.", "species"), taxon("o", "Anura", "order")]
+    assert labels(rows, "species") == dict.fromkeys("cso", "")
+    assert labels(rows, "genus") == {"c": "Rana", "s": "Rana", "o": ""}
+
+
 def test_what_is_no_name_labels_nothing() -> None:
     assert labels([taxon("u", "unknown", "family"), taxon("t", "Rana alba")], "accepted-taxon") == {"u": "", "t": "t"}

@@ -1,4 +1,5 @@
 from pathlib import Path
+from unicodedata import normalize
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -103,6 +104,12 @@ def test_a_taxon_is_what_most_of_its_occurrences_say() -> None:
         "num_occurrences": 3,
         "num_images": 4,
     }
+
+
+def test_texts_that_look_the_same_in_unicode_are_counted_together() -> None:
+    genera = ["Rana", "Isoëtes", normalize("NFD", "Isoëtes"), "Rana", normalize("NFD", "Isoëtes")]
+    rows = [occurrence(str(i), genus=genus) for i, genus in enumerate(genera)]
+    assert sort_out_download(rows, shots(*"01234")).taxa["genus"].to_list() == ["Isoëtes"]
 
 
 def test_of_texts_that_are_as_frequent_the_first_in_order_wins() -> None:
