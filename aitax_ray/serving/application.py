@@ -1,7 +1,7 @@
-"""The service on Ray Serve: an ingress that speaks HTTP, a classifier that works in batches, a retrieval of images.
+"""The service on Ray Serve: an ingress for HTTP, a classifier that works in batches, a retrieval of similar images.
 
-Each deployment opens the engine when its replica starts, so that nothing heavy happens at import and each machine
-loads only what it needs. `build` is what `serve_config.yaml` names.
+Each deployment opens the engine when its replica starts: importing this module loads nothing, and each machine loads
+only the parts that it uses. `serve_config.yaml` names `build`.
 """
 
 import asyncio
@@ -24,16 +24,16 @@ from aitax_ray.serving.http import Backend, make_app
 from aitax_ray.serving.identifier import Gallery, Identification, assemble, rank
 from aitax_ray.serving.settings import ApplicationArgs
 
-FETCHES = 16  # photographs named in requests that are fetched at a time
-FETCH_TIMEOUT_S = 20.0  # for one of them
-HOST_LIMIT = HostLimit(8, 50.0)  # somebody waits for the answer
+FETCHES = 16  # photographs that are fetched at a time, for requests that name URLs
+FETCH_TIMEOUT_S = 20.0  # per photograph
+HOST_LIMIT = HostLimit(8, 50.0)  # higher than for downloads: a person waits for the answer
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
 class Classifier:
-    """Runs the network on batches that Ray Serve gathers."""
+    """Runs the network on batches of requests, which Ray Serve gathers."""
 
     def __init__(self, args: ApplicationArgs) -> None:
         self._classifier = open_engine(args.engine).classifier(num_threads=max(1, int(args.classifier_cpus)))
@@ -42,7 +42,7 @@ class Classifier:
         batch.set_batch_wait_timeout_s(args.batch_wait_timeout_s)
 
     async def predict(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Embeddings (N, D) and logits (N, K) of the N photographs of one request."""
+        """Compute embeddings (N, D) and logits (N, K) of the N photographs of one request."""
         result: tuple[np.ndarray, np.ndarray] = await self._gathered(pixels)
         return result
 
@@ -51,7 +51,7 @@ class Classifier:
         return await asyncio.to_thread(self.predict_batch, requests)
 
     def predict_batch(self, requests: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Answer several requests, each with photographs of its own, by one run of the network."""
+        """Answer several requests with one run of the network."""
         embeddings, logits = self._classifier.predict(np.concatenate(requests))
         ends = np.cumsum([len(pixels) for pixels in requests])[:-1]
         return list(zip(np.split(embeddings, ends), np.split(logits, ends), strict=True))
@@ -65,12 +65,12 @@ class Retrieval:
         self._gallery = Gallery(engine.rows, engine.searcher())
 
     async def illustrate(self, embeddings: np.ndarray, classes: Sequence[int], per_class: int) -> list[list[Any]]:
-        """The most similar photographs of each class: lists of serving.identifier.Illustration."""
+        """Find the most similar photographs of each class: lists of serving.identifier.Illustration."""
         return await asyncio.to_thread(self._gallery.illustrate, embeddings, classes, per_class)
 
 
 def _make_ingress_app() -> FastAPI:
-    """Ray Serve calls this in the replica, where the ingress can be asked for."""
+    """Make the HTTP application. Ray Serve calls this in the replica, where `_this_ingress` works."""
     return make_app(_this_ingress)
 
 
@@ -80,7 +80,7 @@ def _this_ingress() -> Backend:
 
 
 class Ingress:
-    """Speaks HTTP; the `Backend` of serving.http."""
+    """The `Backend` of serving.http: answers HTTP requests with the help of the other deployments."""
 
     def __init__(
         self, args: ApplicationArgs, classifier: DeploymentHandle[Any], retrieval: DeploymentHandle[Any]
@@ -98,7 +98,7 @@ class Ingress:
                 attempts=2,
                 max_pause_s=2,
                 max_bytes=MAX_BYTES,
-                respect_robots=False,  # whoever names a photograph to identify trains nothing with it
+                respect_robots=False,  # robots.txt is for crawlers; here a person asks about one photograph
                 allow_private=args.allow_private_hosts,
             ),
             Turns(alone(Limits(HOST_LIMIT)), FETCHES),
@@ -117,7 +117,7 @@ class Ingress:
         return assemble(self.info.version, self.taxa, ranked, illustrations)
 
     async def fetch(self, url: str) -> bytes:
-        """Fetch a photograph that a request names."""
+        """Fetch a photograph by the URL in a request. Raises RequestError when it cannot be fetched."""
         try:
             async with asyncio.timeout(FETCH_TIMEOUT_S):
                 fetched = await self._fetcher.fetch(url)
@@ -129,13 +129,13 @@ class Ingress:
 
 
 def build(args: ApplicationArgs) -> Application:
-    """Put the application together; `serve deploy` calls it with the args of its configuration."""
-    # Ray's default of 5 requests at a time would starve the batches.
-    busy = max(64, 2 * args.max_batch_size)
+    """Connect the deployments to an application; `serve deploy` calls this with the args of its configuration."""
+    # Batches would stay small with Ray's default, which is 5 requests at a time.
+    max_ongoing = max(64, 2 * args.max_batch_size)
     light = {"num_cpus": 0.1}
     heavy = {"num_cpus": args.classifier_cpus}
-    classifier = serve.deployment(ray_actor_options=heavy, max_ongoing_requests=busy)(Classifier).bind(args)
-    retrieval = serve.deployment(ray_actor_options=light, max_ongoing_requests=busy)(Retrieval).bind(args)
+    classifier = serve.deployment(ray_actor_options=heavy, max_ongoing_requests=max_ongoing)(Classifier).bind(args)
+    retrieval = serve.deployment(ray_actor_options=light, max_ongoing_requests=max_ongoing)(Retrieval).bind(args)
     http = serve.ingress(_make_ingress_app)(Ingress)
-    ingress = serve.deployment(ray_actor_options=light, max_ongoing_requests=2 * busy)(http)
+    ingress = serve.deployment(ray_actor_options=light, max_ongoing_requests=2 * max_ongoing)(http)
     return ingress.bind(args, classifier, retrieval)

@@ -1,7 +1,7 @@
-"""The wire format `c4c` of the ai-taxonomist web component: the only place where its spellings stand.
+"""The wire format `c4c` of the ai-taxonomist web component. Its spellings are used in this module only.
 
-Beware: `gbif_id` in its answers is the species key (it is linked as gbif.org/species/<id>), and `species_id` in its
-list of taxa is the same number.
+Beware: `gbif_id` in its answers is the species key (the component links to gbif.org/species/<id>), and so is
+`species_id` in its list of taxa.
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ class _CamelWire(_Wire):
 
 
 class C4cImage(_CamelWire):
-    """A similar photograph. No field is ever null: the component would print the word."""
+    """A similar photograph. No field is null: the component would print the word "null"."""
 
     url: str
     license: str
@@ -47,7 +47,7 @@ class C4cResult(_Wire):
 
 
 class C4cAnswer(_Wire):
-    """What /identify answers: results by falling score."""
+    """The answer of /identify: the results with the highest score come first."""
 
     status: str = "ok"
     results: list[C4cResult]
@@ -68,7 +68,7 @@ class C4cTaxon(_Wire):
 
 
 class C4cStatus(_Wire):
-    """What /status answers; the component reads `gbif_doi` alone."""
+    """The answer of /status; the component reads only `gbif_doi`."""
 
     status: str = "ok"
     gbif_doi: str
@@ -79,7 +79,7 @@ class C4cStatus(_Wire):
 
 
 class C4cError(_Wire):
-    """The body of every answer that is no success."""
+    """The body of every error."""
 
     status: str = "error"
     code: int
@@ -96,7 +96,7 @@ class C4cRoute(_Wire):
 
 
 def to_answer(identification: Identification, with_info: bool = True) -> C4cAnswer:
-    """Dress an identification for the wire; without `info`, only names, scores and keys."""
+    """Convert an identification to the wire format; without info it has only names, scores and keys."""
     results = []
     for candidate in identification.candidates:
         taxon = candidate.taxon
@@ -104,12 +104,12 @@ def to_answer(identification: Identification, with_info: bool = True) -> C4cAnsw
             C4cImage(
                 url=web_address(image.url),
                 license=image.license,
-                # Whoever holds the rights; where the archive does not say, whoever took it.
+                # The photographer, where the archive names no holder of the rights.
                 rights_holder=image.rights_holder or image.creator,
                 publisher=image.publisher,
             )
             for image in (candidate.illustrations if with_info else ())
-            # A photograph that is on no web server, such as one of --photos, cannot be shown.
+            # A photograph without an address on the web (--photos) cannot be shown.
             if web_address(image.url)
         ]
         results.append(
@@ -128,7 +128,7 @@ def to_answer(identification: Identification, with_info: bool = True) -> C4cAnsw
 
 
 def to_taxa(taxa: Iterable[Taxon]) -> list[C4cTaxon]:
-    """Dress the list of species for the wire."""
+    """Convert the list of species to the wire format."""
     return [
         C4cTaxon(
             name=taxon.name,

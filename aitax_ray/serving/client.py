@@ -1,4 +1,4 @@
-"""`aitax identify`: ask an engine in this process, or a running service; show the answer as a table or as JSON."""
+"""`aitax identify`: asks an engine in this process, or a running service, and shows a table or JSON."""
 
 import asyncio
 import contextlib
@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from aitax_ray.errors import AitaxError, RequestError, SettingsError
 from aitax_ray.serving.c4c import C4cAnswer, C4cError, to_answer
+from aitax_ray.text import escape_controls
 
 if TYPE_CHECKING:
     from rich.text import Text
 
 TIMEOUT_S = 120
-NUM_SHOWN = 3  # similar photographs in a row of the table
+NUM_SHOWN = 3  # similar photographs per row of the table
 
 
 def identify_files(
@@ -23,9 +24,9 @@ def identify_files(
 ) -> None:
     """Identify each file, or all of them together, and print the answers.
 
-    A file that cannot be used is told on stderr and the others are still answered; AitaxError in the end tells how
-    many there were. What is asked alone, or together, raises its RequestError. Raises SettingsError when not exactly
-    one of `engine` and `url` is given.
+    Among several files, those that cannot be used are named on stderr, the others are answered, and AitaxError at the
+    end says how many failed. A single question raises its RequestError. Raises SettingsError unless exactly one of
+    `engine` and `url` is given.
     """
     if (engine is None) == (url is None):
         raise SettingsError("give either --engine (a folder) or --url (a running service)")
@@ -42,7 +43,7 @@ def identify_files(
                 if len(groups) == 1:
                     raise
                 num_failed += len(group)
-                sys.stderr.write(f"aitax: {error}\n")
+                sys.stderr.write(f"aitax: {escape_controls(str(error))}\n")
     if num_failed:
         raise AitaxError(f"{num_failed} of {len(photos)} photographs could not be identified")
 
@@ -139,7 +140,7 @@ def show(photos: Sequence[Path], answer: C4cAnswer, as_json: bool) -> None:
 
 
 def _text(content: str, style: str = "") -> "Text":
-    """Make text that rich shows as it is: brackets are no markup, and nothing in it controls the terminal."""
+    """Make text for rich in which brackets are no markup and no character controls the terminal."""
     from rich.text import Text
 
-    return Text("".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in content), style)
+    return Text("\n".join(map(escape_controls, content.split("\n"))), style)

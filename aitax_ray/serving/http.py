@@ -1,4 +1,4 @@
-"""The HTTP face: decodes, delegates, encodes. It asks a `Backend` for answers and knows neither Ray nor the engine."""
+"""The HTTP routes: decode requests, ask a `Backend`, encode answers. They know neither Ray nor the engine."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class Backend(Protocol):
-    """What answers: the Ray Serve ingress, or a stand-in."""
+    """Answers questions: the Ray Serve ingress, or a stand-in."""
 
     info: "EngineInfo"
     taxa: "Sequence[Taxon]"
@@ -41,12 +41,12 @@ class Backend(Protocol):
         ...
 
     async def fetch(self, url: str) -> bytes:
-        """Fetch a photograph from elsewhere. Raises RequestError when that is not possible or not allowed."""
+        """Fetch a photograph by its URL. Raises RequestError when that is not possible or not allowed."""
         ...
 
 
 def make_app(get_backend: Callable[[], Backend]) -> FastAPI:
-    """Make the application; `get_backend` is asked anew for each request."""
+    """Make the application. It calls `get_backend` for each request."""
     app = FastAPI(
         title="aitax_ray",
         version=__version__,
@@ -62,7 +62,7 @@ def make_app(get_backend: Callable[[], Backend]) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     BackendOf = Annotated[Backend, Depends(get_backend)]  # noqa: N806  a type
     MaxResults = Annotated[  # noqa: N806
-        int | None, Query(alias="nb-results", ge=1, description="At most so many species.")
+        int | None, Query(alias="nb-results", ge=1, description="Largest number of species in the answer.")
     ]
     Info = Annotated[bool, Query(description="With taxonomy and similar photographs.")]  # noqa: N806
 
@@ -81,7 +81,7 @@ def make_app(get_backend: Callable[[], Backend]) -> FastAPI:
         info: Info = True,
         info_part: Annotated[bool, Form(alias="info", description="The same, as the web component sends it.")] = True,
     ) -> C4cAnswer:
-        """Identify from photographs that are sent, as multipart/form-data."""
+        """Identify uploaded photographs (multipart/form-data)."""
         return await answer(backend, [await part.read() for part in image], nb_results, info and info_part)
 
     @app.get("/identify", tags=["c4c"])
@@ -91,14 +91,14 @@ def make_app(get_backend: Callable[[], Backend]) -> FastAPI:
         nb_results: MaxResults = None,
         info: Info = True,
     ) -> C4cAnswer:
-        """Identify from photographs that lie elsewhere, by their URLs."""
+        """Identify photographs by their URLs."""
         if len(image) > MAX_IMAGES:
             raise RequestError(f"name 1 to {MAX_IMAGES} photographs of one individual, not {len(image)}")
         return await answer(backend, await asyncio.gather(*map(backend.fetch, image)), nb_results, info)
 
     @app.get("/status", tags=["c4c"])
     async def status(backend: BackendOf) -> C4cStatus:
-        """Tell what engine answers and how many queries this copy of the service has answered."""
+        """Describe the engine, and count the queries that this copy of the service has answered."""
         engine = backend.info
         return C4cStatus(
             gbif_doi=engine.doi or "",
@@ -110,7 +110,7 @@ def make_app(get_backend: Callable[[], Backend]) -> FastAPI:
 
     @app.get("/taxa", tags=["c4c"])
     async def taxa(backend: BackendOf) -> list[C4cTaxon]:
-        """List the species that can be named."""
+        """List the species that the engine knows."""
         return to_taxa(backend.taxa)
 
     @app.get("/help", tags=["c4c"])
@@ -142,7 +142,7 @@ def _describe(route: APIRoute) -> C4cRoute:
 
 
 async def _answer_every_error(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """An error nobody foresaw is still an answer, with the headers a browser needs to show it."""
+    """Answer unexpected errors too, with the headers that a browser needs to show them."""
     try:
         return await call_next(request)
     except Exception:
@@ -151,7 +151,7 @@ async def _answer_every_error(request: Request, call_next: Callable[[Request], A
 
 
 def error_response(code: int, message: str) -> JSONResponse:
-    """The body of an answer that is no success."""
+    """Make the answer for an error."""
     return JSONResponse(C4cError(code=code, message=message).model_dump(), status_code=code)
 
 
@@ -179,7 +179,7 @@ def _validation_error(_: Request, error: Exception) -> Response:
 
 
 class PlainPaths:
-    """Take `//identify` for `/identify`: what clients send when they are given an address that ends in a slash."""
+    """Treat `//identify` as `/identify`: clients send it when their address of the service ends in a slash."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -1,7 +1,7 @@
-"""Identification as pure code: pixels go in, an `Identification` comes out. No Ray, no HTTP.
+"""Identification as pure code, from pixels to an `Identification`. No Ray, no HTTP.
 
-`classify`, `rank` and `Gallery.illustrate` are the three steps; `Identifier` runs them in one process, the service
-runs the same ones in several.
+It has three steps: OnnxClassifier.predict, `rank` and Gallery.illustrate. `Identifier` runs them in one process, the
+service in several.
 """
 
 from collections import defaultdict
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
     from aitax_ray.index.searcher import Searcher
 
-MAX_IMAGES = 5  # photographs of one individual, as Pl@ntNet's clients send at most
-NEIGHBORS = 200  # nearest photographs among which those of the named species are picked
+MAX_IMAGES = 5  # photographs of one individual; Pl@ntNet has the same limit
+NEIGHBORS = 200  # nearest photographs that are searched for those of the candidates
 
 
 @dataclass(frozen=True)
 class Illustration:
-    """A similar photograph of a species, with what its licence asks to be said."""
+    """A similar photograph of a species, with the credits that its licence asks for."""
 
     image_id: str
     gbif_id: str
@@ -35,12 +35,12 @@ class Illustration:
     publisher: str
     references: str
     similarity: float | None
-    """Cosine with the photographs asked about; None when it is not among the nearest."""
+    """Cosine with the photographs of the request; None when it is not among the nearest."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A species that may be on the photograph."""
+    """A species that the photograph may show."""
 
     taxon: Taxon
     score: float
@@ -50,7 +50,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Identification:
-    """The answer: candidates, the most probable first."""
+    """The answer: its candidates, the most probable one first."""
 
     candidates: tuple[Candidate, ...]
     engine_version: str
@@ -61,21 +61,22 @@ def rank(
 ) -> list[tuple[int, float]]:
     """Choose the candidates for N photographs (N, K) of one individual: (class_index, score), best first.
 
-    The score is the mean over the photographs of the probabilities at `temperature`. Candidates end when those before
-    have `max_total_score` in all, when the score falls below `min_score`, or at `max_results`; there is always one.
+    The score of a class is its probability at `temperature`, averaged over the photographs. The list ends when the sum
+    of the scores reaches `max_total_score`, when a score is below `min_score`, or after `max_results`. It has at least
+    one candidate.
     """
     scaled = (logits - logits.max(axis=1, keepdims=True)) / temperature
     exponentials = np.exp(scaled)
-    scores = (exponentials / exponentials.sum(axis=1, keepdims=True)).mean(axis=0)
+    scores = np.nan_to_num((exponentials / exponentials.sum(axis=1, keepdims=True)).mean(axis=0))
     order = np.argsort(-scores, kind="stable")
     before = np.cumsum(scores[order]) - scores[order]
-    wanted = (scores[order] >= thresholds.min_score) & (before < thresholds.max_total_score)
-    number = max(1, int(wanted.sum()))
+    is_candidate = (scores[order] >= thresholds.min_score) & (before < thresholds.max_total_score)
+    number = max(1, int(is_candidate.sum()))
     return [(int(i), float(scores[i])) for i in order[: min(number, max_results or number)]]
 
 
 class Gallery:
-    """The indexed photographs: finds the similar ones of given species."""
+    """Finds indexed photographs of given species that are similar to a photograph."""
 
     def __init__(self, rows: Any, searcher: "Searcher") -> None:
         self._rows, self._searcher = rows, searcher
@@ -85,9 +86,9 @@ class Gallery:
             self._of_class[class_index].append(row)
 
     def illustrate(self, embeddings: np.ndarray, classes: Sequence[int], per_class: int) -> list[list[Illustration]]:
-        """For each class the most similar photographs, best first; embeddings (N, D) show one individual.
+        """Find the most similar photographs of each class, best first; embeddings (N, D) show one individual.
 
-        A class with too few among the nearest is filled up with others of its photographs.
+        A class with too few photographs among the nearest gets others of its photographs.
         """
         mean = embeddings.mean(axis=0, keepdims=True)
         mean /= max(float(np.linalg.norm(mean)), 1e-12)
@@ -110,14 +111,14 @@ class Gallery:
 def assemble(
     engine_version: str, taxa: Sequence[Taxon], ranked: list[tuple[int, float]], illustrations: list[list[Illustration]]
 ) -> Identification:
-    """Put an answer together from its parts."""
+    """Assemble an answer from its parts."""
     pairs = zip(ranked, illustrations, strict=True)
     candidates = tuple(Candidate(taxa[index], score, tuple(images)) for (index, score), images in pairs)
     return Identification(candidates, engine_version)
 
 
 class Identifier:
-    """An engine that answers in this process."""
+    """Answers from an engine in this process."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine

@@ -1,4 +1,4 @@
-"""`aitax serve`: start the service on this machine, or on the cluster this process is connected to."""
+"""`aitax serve`: starts the service on this machine, or on the cluster that this process is connected to."""
 
 import contextlib
 import logging
@@ -19,14 +19,14 @@ APPLICATION = "aitax"
 
 @contextlib.contextmanager
 def serving(settings: ServeSettings) -> Iterator[str]:
-    """Run the service; yields its address once it answers, and stops it in the end.
+    """Run the service while the context lasts. Yields its address when it answers.
 
-    Raises EngineError when there is no such engine, AitaxError when the port is taken, ClusterError when the cluster
-    serves already: Ray Serve keeps the address that it was started with, and one application of a name.
+    Raises EngineError when there is no such engine, AitaxError when the port is taken, ClusterError when Ray Serve runs
+    on the cluster already: it keeps the address with which it was started.
     """
     engine = os.path.abspath(settings.engine) if "://" not in settings.engine else settings.engine  # noqa: PTH100
     opened = open_engine(engine)
-    if opened.is_local:  # a bad one is told here and now, not by a replica that fails again and again
+    if opened.is_local:  # report a bad engine here: a replica would fail again and again
         opened.verify()
     port = free_port(settings.host, settings.port)
     connect()
@@ -35,17 +35,17 @@ def serving(settings: ServeSettings) -> Iterator[str]:
 
     if serve.status().proxies:
         raise ClusterError(
-            "Ray Serve runs on this cluster already, at an address of its own: add the engine to what it serves with "
+            "Ray Serve runs on this cluster already, at another address: add the engine to its applications with "
             "`serve deploy` (see serve_config.yaml), or stop it with `serve shutdown`"
         )
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
         _start(settings, engine, port)
-        # Where it listens on every address, people come by this one.
+        # When it listens on all addresses, this one leads to it.
         shown = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
         yield f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
     finally:
-        if not stop():  # a cluster goes on, and others may serve on it by now
+        if not stop():  # the cluster was joined and goes on, and others may use Ray Serve on it
             _leave()
 
 
@@ -61,7 +61,7 @@ def _start(settings: ServeSettings, engine: str, port: int) -> None:
             logging_config={"log_level": "WARNING", "enable_access_log": False},
         )
         serve.run(build(args), name=APPLICATION, route_prefix="/")
-    except Exception as error:  # Ray Serve raises exceptions of its own, which have no base but this
+    except Exception as error:  # the exceptions of Ray Serve have no other common base
         raise ClusterError(
             f"the service does not start ({' '.join(str(error).split())[:300]}): "
             "look into Ray's logs, /tmp/ray/session_latest/logs"
@@ -69,7 +69,7 @@ def _start(settings: ServeSettings, engine: str, port: int) -> None:
 
 
 def _leave() -> None:
-    """Take the service from the cluster, and Ray Serve when nothing else is served."""
+    """Remove the service from the cluster, and stop Ray Serve when it has no other application."""
     from ray import serve
 
     others = serve.status().applications.keys() - {APPLICATION}
@@ -80,23 +80,23 @@ def _leave() -> None:
 
 
 def serve_until_interrupted(settings: ServeSettings) -> None:
-    """Serve until Ctrl-C (or SIGTERM, which the command line turns into the same)."""
+    """Serve until Ctrl-C, or SIGTERM, which the command line treats in the same way."""
     with serving(settings) as address:
         wait_for_ctrl_c(address)
 
 
 def wait_for_ctrl_c(address: str) -> None:
-    """Tell where the service is, and wait."""
+    """Log the address of the service, and wait."""
     log.info("serving %s (API: %s/docs); stop with Ctrl-C", address, address)
     with contextlib.suppress(KeyboardInterrupt):
-        # In steps: a signal that another thread receives is seen by this one only when it wakes.
+        # In steps: this thread notices a signal only when it wakes.
         while not threading.Event().wait(0.5):
             pass
     log.info("stopping")
 
 
 def free_port(host: str, port: int) -> int:
-    """Make sure that the port can be listened on; port 0 becomes a free one. Raises AitaxError."""
+    """Check that a server can listen on the port; port 0 becomes a free one. Raises AitaxError."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

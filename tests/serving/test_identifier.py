@@ -47,6 +47,10 @@ def test_huge_logits_do_not_overflow() -> None:
     assert rank(np.array([[1e5, -1e5]]), 1.0, ALL, None)[0] == (0, pytest.approx(1.0))
 
 
+def test_a_score_that_is_no_number_is_zero() -> None:
+    assert rank(np.array([[np.nan, 1.0]]), 1.0, ALL, 1) == [(0, 0.0)]
+
+
 @pytest.mark.parametrize("key", list(COLOURS))
 def test_photograph_is_named_and_illustrated(identifier: Identifier, key: str) -> None:
     answer = identifier.identify([Image.new("RGB", (40, 30), COLOURS[key])])
