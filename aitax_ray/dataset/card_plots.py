@@ -1,12 +1,11 @@
 """The plots of the data card: facts in, PNG data URLs out. Each one says so when it has nothing to show."""
 
 from collections.abc import Sequence
-from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from aitax_ray.dataset.knows import plain
-from aitax_ray.plots import to_data_url, to_png
+from aitax_ray.plots import to_data_url, to_label, to_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
 
 GREEN, LIGHT, BLUE, ORANGE, GREY = "#2f6f4f", "#a9cdb8", "#3a6ea5", "#d0803a", "#b8b8b8"
 SIDE_COLOURS = {"train": GREEN, "val": ORANGE, "test": BLUE}
-LABEL = 32  # characters of a label
 REASONS = 6  # bars for each step of the funnel, the rest in one
 YEARS = 40  # bars; beyond, they are of decades
 DECADES = 20
@@ -230,24 +228,9 @@ def _nothing(figure: "Figure", axes: "Axes") -> str:
 
 def _labels(axes: "Axes", names: Sequence[str]) -> None:
     """Name the bars, the first on top."""
-    axes.set_yticks(range(len(names)), [_drawable(name) for name in names], size=9)
-    for text in axes.get_yticklabels():
-        text.set_parse_math(False)  # a "$" is no formula
+    axes.set_yticks(range(len(names)), [to_label(name) for name in names], size=9, parse_math=False)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
-
-
-def _drawable(name: str) -> str:
-    """A name of at most LABEL characters, with a stand-in for what the font has no glyph for."""
-    short = name if len(name) <= LABEL else f"{name[: LABEL // 2]}…{name[-LABEL // 2 + 1 :]}"
-    return "".join(char if char.isprintable() and ord(char) in _glyphs() else "□" for char in short)
-
-
-@cache
-def _glyphs() -> frozenset[int]:
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    return frozenset(get_font(findfont(FontProperties())).get_charmap())
 
 
 def _degrees(first: float, last: float, step: int, below: str, above: str) -> tuple[list[int], list[str]]:

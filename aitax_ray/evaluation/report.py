@@ -1,4 +1,4 @@
-"""The evaluation as a page that people look at: one HTML file, its plots inside."""
+"""The evaluation as a page: one HTML file with its plots inside."""
 
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aitax_ray.evaluation.metrics import Evaluation, confusion_among, most_confused
-from aitax_ray.plots import to_data_url, to_png
+from aitax_ray.plots import to_data_url, to_label, to_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,7 +56,8 @@ def _draw_plots(result: Evaluation, rows: list[dict[str, Any]], curves: bytes) -
         plots["Top-1 per species"] = to_data_url(to_png(_plot_species(rows)))
         shown, which = np.arange(len(rows)), ""
     else:
-        shown, which = most_confused(result.pairs, len(rows), MAX_IN_PLOTS), f", {MAX_IN_PLOTS} most confused species"
+        shown = most_confused(result.pairs, len(rows), MAX_IN_PLOTS)
+        which = f", {len(shown)} most confused species"
     if len(shown):
         plots[f"Confusion matrix{which}"] = to_data_url(to_png(_plot_confusion(result, rows, shown)))
     return plots
@@ -79,7 +80,8 @@ def _plot_species(rows: list[dict[str, Any]]) -> "Figure":
     figure, axes = _figure(8, 1 + 0.25 * len(shown))
     places = range(len(shown))
     axes.barh(places, [row["top1"] for row in shown])
-    axes.set_yticks(places, [f"{row['name']} ({row['num_train_images']})" for row in shown], parse_math=False)
+    labels = [f"{to_label(row['name'])} ({row['num_train_images']})" for row in shown]
+    axes.set_yticks(places, labels, parse_math=False)
     axes.set(xlabel="top-1 on the test split (in brackets: training photographs)", xlim=(0, 1))
     axes.margins(y=0.01)
     return figure
@@ -90,7 +92,7 @@ def _plot_confusion(result: Evaluation, rows: list[dict[str, Any]], classes: np.
     figure, axes = _figure(side + 1, side)
     shares = confusion_among(classes, result.pairs) / np.maximum(result.num_test[classes], 1)[:, None]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [rows[index]["name"] for index in classes]
+    names = [to_label(rows[index]["name"]) for index in classes]
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8, parse_math=False)
     axes.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
     axes.set(xlabel="predicted", ylabel="right")

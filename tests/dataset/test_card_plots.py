@@ -117,20 +117,6 @@ def test_plots_are_of_one_width_and_those_without_data_take_little_room(name: st
     assert max(height for height, *_ in shapes) < 3 * card_plots.WIDTH * card_plots.DPI
 
 
-@pytest.mark.parametrize("text", STRANGE)
-def test_what_the_font_cannot_draw_has_a_stand_in(text: str) -> None:
-    drawn = card_plots._drawable(text)
-    assert len(drawn) <= card_plots.LABEL
-    assert all(ord(char) in card_plots._glyphs() for char in drawn)
-
-
-def test_a_long_name_keeps_both_ends() -> None:
-    drawn = card_plots._drawable(LONG)
-    assert drawn.startswith("a-host-with")
-    assert drawn.endswith("example")
-    assert "…" in drawn
-
-
 def test_a_few_strays_do_not_keep_the_rest_small() -> None:
     assert card_plots._middle([10, 11, 12, 150], [50, 50, 50, 1], (-180, 180)) == (7, 16)
     assert card_plots._middle([-90, 89], [1, 1], (-90, 90)) == (-90, 90)

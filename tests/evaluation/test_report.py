@@ -108,7 +108,7 @@ def test_text_in_names_is_text_in_every_plot(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(RendererAgg, "draw_mathtext", lambda *_: pytest.fail("a name was taken for a formula"))
     draw_text = RendererAgg.draw_text
     monkeypatch.setattr(RendererAgg, "draw_text", lambda self, *a, **k: (seen.append(a[3]), draw_text(self, *a, **k)))
-    names = ["Rana $\\alpa$", "Rana $x$", "Rana $", "Rana \\frac{", "蛙 sp.", "Rana\x07alba", "Rana 50 %"]
+    names = ["Rana $\\alpa$", "Rana $x$", "Rana $", "Rana \\frac{", "蛙 sp.", "Rana\x07alba\n", "Rana" * 99]
     page = render(names)
     assert page.count("<img") == 4
     for name in names[:4]:
@@ -123,7 +123,7 @@ def test_many_species_are_listed_and_only_the_most_confused_are_plotted() -> Non
     assert all(f">{name}<" in page for name in names)
     page = render(names, mistakes=[(0, MAX_IN_PLOTS, 1)])
     assert page.count("<img") == 3
-    assert f"Confusion matrix, {MAX_IN_PLOTS} most confused species" in page
+    assert "Confusion matrix, 2 most confused species" in page
 
 
 def test_a_long_table_ends_with_the_number_of_those_that_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
