@@ -1,4 +1,4 @@
-"""The text of a scientific name before GBIF's parser sees it: markup, blanks, capitals and accents."""
+"""Cleans the text of a scientific name before GBIF's parser reads it, and spells the words that the parser finds."""
 
 import html
 import re
@@ -26,7 +26,7 @@ _LATIN_ENDING = (
     r"|[a-z]{2}(?:aria|oria|atus|atum|icus|icum|alis|aris|escens|ifera|iferum|iformis|aceus|acea|stris))\b"
     rf"(?! ?[,&]|{_YEAR}))"
 )
-# Spellings that the parser reads otherwise than they are meant: what to look for, and which group gets small letters.
+# Spellings that the parser misreads. The group of the first ones gets small letters.
 _SMALL = (
     re.compile(r"\b(Var|Subsp|Ssp|Forma|Cf|Aff|Sp|Spp)\."),
     re.compile(rf"^[^\W\d]+ ([A-Z])[a-z]+{_LATIN_ENDING}"),  # "Gardenia Ternifolia"
@@ -51,7 +51,7 @@ _REPLACED = (
 
 
 def clean(text: str) -> str:
-    """Strip a text of markup, of quotes around it and of odd blanks; the rest is in Unicode's form NFKC."""
+    """Remove markup, quotes around the text and odd blanks, and bring the rest into Unicode's form NFKC."""
     for _ in range(MAX_ESCAPES):
         if text == (text := html.unescape(text)):
             break
@@ -68,15 +68,16 @@ def clean(text: str) -> str:
 
 
 def repair(text: str) -> str:
-    """Spell a cleaned name so that GBIF's parser reads it as it is meant: "RANA TEMPORARIA LINNAEUS, 1758".
+    """Mend the spellings that GBIF's parser misreads: "RANA TEMPORARIA LINNAEUS, 1758" gets the usual capitals.
 
-    A single word stays as it is: it may be a code or a word that is no name.
+    A single word stays unchanged, because it may be a code or a word that is no name.
     """
     if " " in text and (text.isupper() or text.islower()) and not _CODE.fullmatch(text):
         text = _AUTHORS.sub(lambda found: found[0].title(), text.capitalize())
     text = _LATE_AUTHOR.sub(lambda found: found[1] + found[2].capitalize(), text)
     for pattern in _SMALL:
-        text = pattern.sub(lambda found: found[0].replace(found[1], found[1].lower(), 1), text)
+        if found := pattern.search(text):
+            text = text[: found.start(1)] + found[1].lower() + text[found.end(1) :]
     for pattern, replacement in _REPLACED:
         text = pattern.sub(replacement, text)
     return text

@@ -109,8 +109,8 @@ class NameLabel(NamedTuple):
 class Labelling:
     """How photographs are labelled: the terms of the label, and who decides where an archive has only names.
 
-    `name_label` takes NAME_TERMS as keywords. `label_taxa` takes core_id
-    and TAXON_TERMS, a row per taxon, and returns core_id, species_key and TAXON_COLUMNS.
+    `name_label` takes NAME_TERMS as keywords. `label_taxa` takes core_id and TAXON_TERMS, a row per taxon, and returns
+    core_id, species_key and TAXON_COLUMNS.
     """
 
     terms: LabelTerms

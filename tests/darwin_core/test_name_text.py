@@ -51,6 +51,7 @@ def test_markup_quotes_and_odd_blanks_are_no_part_of_a_name(text: str, cleaned: 
         ("Rana Nikolskii, 1918", "Rana Nikolskii, 1918"),
         ("Rana Ternatus & Gray", "Rana Ternatus & Gray"),
         ("Rana Temporaria Linnaeus, 1758", "Rana temporaria Linnaeus, 1758"),
+        ("Tricholoma Ternatum Fr.", "Tricholoma ternatum Fr."),
         ("Lecanora Acharius", "Lecanora Acharius"),
         ("Rana Laurenti", "Rana Laurenti"),
         ("Rana Linnaeus (1758)", "Rana Linnaeus (1758)"),
