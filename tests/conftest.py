@@ -48,26 +48,26 @@ def ray_session() -> Iterator[None]:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with serving() as told:
-        yield told
+    with serving() as running:
+        yield running
 
 
 @pytest.fixture
 def other_server() -> Iterator[Server]:
     """Another host, as far as HTTP is concerned."""
-    with serving() as told:
-        yield told
+    with serving() as running:
+        yield running
 
 
 @pytest.fixture
 def gbif(server: Server) -> Gbif:
-    """What the server knows."""
+    """The GBIF that the server answers as."""
     return server.gbif
 
 
 @pytest.fixture
 def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that clients wanted to sleep, also those that the stage makes; none does."""
+    """The seconds that clients would have slept, those of the stage too; none sleeps."""
     found: list[float] = []
     for module in ("tabulate", "estimate"):
         monkeypatch.setattr(f"aitax_ray.manifest.{module}.Client", functools.partial(Client, sleep=found.append))
@@ -82,7 +82,7 @@ def client(naps: list[float]) -> Iterator[Client]:
 
 @pytest.fixture(autouse=True)
 def _no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Whoever runs the tests may have an account at GBIF: it is not theirs."""
+    """The tests do not use the account at GBIF of the person who runs them."""
     for name in ("GBIF_USER", "GBIF_PWD", "GBIF_EMAIL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))

@@ -1,11 +1,11 @@
-"""A small fake of GBIF's API for the tests: what it answers has the shape of what the real one answers.
+"""A small fake of GBIF's API for the tests. Its answers have the shape of the real ones.
 
     gbif.download("0000001-...", archive)      a download, by key and DOI, in any status
     gbif.photographed(...)                     occurrences for the search
     gbif.taxon("11", "Rana alba")              a taxon for the matching of names
     gbif.accounts["ann"] = "secret"            who may ask for downloads
 
-Served by the `server` fixture below every path that has no answer of its own.
+The `server` fixture answers with it on every path that has no answer of its own.
 """
 
 import base64
@@ -25,7 +25,7 @@ Json = dict[str, Any]
 
 
 class Asked(NamedTuple):
-    """A request that the server got; header names in small letters."""
+    """A request that the server received; header names in lower case."""
 
     path: str
     headers: dict[str, str]
@@ -43,7 +43,7 @@ class Asked(NamedTuple):
 
 @dataclass
 class Answer:
-    """What the server says. `stop_after` breaks the connection off after so many bytes of the body."""
+    """An answer of the server. `stop_after` closes the connection after that many bytes of the body."""
 
     body: bytes = b""
     status: int = 200
@@ -68,21 +68,23 @@ def too_many(retry_after: str | None = "3") -> Answer:
 
 @dataclass
 class Gbif:
-    """What this GBIF knows."""
+    """The content of this GBIF."""
 
     url: str
-    downloads: dict[str, Json] = field(default_factory=dict)  # by key; the list of statuses is used up
+    downloads: dict[str, Json] = field(
+        default_factory=dict
+    )  # by key; each status of the list is given once, the last one for ever
     archives: dict[str, bytes] = field(default_factory=dict)  # by key
-    made: bytes = b""  # the archive of what is asked for
+    made: bytes = b""  # the archive of every download that is requested
     accounts: dict[str, str] = field(default_factory=dict)
-    names: dict[str, Json] = field(default_factory=dict)  # name in small letters to the answer of a match
+    names: dict[str, Json] = field(default_factory=dict)  # name in lower case to the answer of a match
     takes_lists: bool = True
     vernacular: dict[str, list[Json]] = field(default_factory=dict)
     occurrences: list[Json] = field(default_factory=list)
-    wall: int = 100_000
+    max_offset: int = 100_000
 
     def download(self, key: str = KEY, archive: bytes = b"", statuses: tuple[str, ...] = (), **more: Any) -> Json:
-        """Have a download, with the record that GBIF keeps of it."""
+        """Add a download, with the record that GBIF keeps of it."""
         request = {
             "predicate": {"type": "equals", "key": "TAXON_KEY", "value": "1", "matchCase": False, "checklistKey": COL},
             "sendNotification": False,
@@ -108,7 +110,7 @@ class Gbif:
         return self.downloads[key]
 
     def taxon(self, key: str, name: str, *, rank: str = "SPECIES", match: str = "EXACT", **more: Any) -> None:
-        """Have a name: `accepted` is the taxon it is a synonym of, `species` the (key, name) in its classification."""
+        """Add a name: `accepted` is the taxon it is a synonym of, `species` the (key, name) in its classification."""
         accepted, species = more.pop("accepted", None), more.pop("species", None)
         usage = {"key": key, "name": f"{name} L.", "canonicalName": name, "authorship": "L.", "rank": rank}
         line = [{"key": "1", "name": "Animalia", "rank": "KINGDOM"}, {"key": "2", "name": "Rana", "rank": "GENUS"}]
@@ -124,7 +126,7 @@ class Gbif:
         }
 
     def photographed(self, number: int, taxon_key: int = 11, name: str = "Rana alba", **more: Any) -> list[Json]:
-        """Have occurrences of a species, each with a photograph."""
+        """Add occurrences of a species, each with a photograph."""
         new = [self._occurrence(len(self.occurrences) + i + 1, taxon_key, name) | more for i in range(number)]
         self.occurrences += new
         return new
@@ -165,7 +167,7 @@ class Gbif:
         }
 
     def answer(self, asked: Asked) -> Answer:
-        """What GBIF says to a request."""
+        """Answer a request as GBIF does."""
         path = urlsplit(asked.path).path
         download = "/v1/occurrence/download/"
         if asked.method == "POST":
@@ -190,7 +192,7 @@ class Gbif:
             return Answer(status=404)
         statuses = found["status"]
         status = statuses.pop(0) if len(statuses) > 1 else statuses[0]
-        # As long as it is being made a download has neither DOI nor size.
+        # While it is prepared a download has neither DOI nor size.
         waiting = {"license": "unspecified", "size": 0} if status in ("PREPARING", "RUNNING") else {}
         return as_json({k: v for k, v in found.items() if k != "doi" or not waiting} | {"status": status} | waiting)
 
@@ -222,8 +224,8 @@ class Gbif:
 
     def _search(self, query: dict[str, list[str]]) -> Answer:
         limit, offset = min(int(query.get("limit", ["20"])[0]), 300), int(query.get("offset", ["0"])[0])
-        if offset + limit > self.wall:
-            return plain(f"Max offset of {self.wall} exceeded: {offset} + {limit}", 400)
+        if offset + limit > self.max_offset:
+            return plain(f"Max offset of {self.max_offset} exceeded: {offset} + {limit}", 400)
         found = [o for o in self.occurrences if self._is_asked_for(o, query)]
         facets = []
         for name in query.get("facet", []):
@@ -233,8 +235,8 @@ class Gbif:
             facets.append({"field": field_name, "counts": [{"name": n, "count": c} for n, c in shown]})
         page = found[offset : offset + limit]
         end = offset + limit >= len(found)
-        told = {"offset": offset, "limit": limit, "endOfRecords": end, "count": len(found)}
-        return as_json(told | {"results": page, "facets": facets})
+        counts = {"offset": offset, "limit": limit, "endOfRecords": end, "count": len(found)}
+        return as_json(counts | {"results": page, "facets": facets})
 
     @staticmethod
     def _is_asked_for(occurrence: Json, query: dict[str, list[str]]) -> bool:

@@ -13,7 +13,7 @@ from tests.fake_gbif import Answer, Asked, Gbif
 
 @dataclass
 class Server:
-    """Answers by path; a list of answers is used up, its last one stays. Other paths are those of a GBIF."""
+    """Answers by path; a list is given in turn, its last answer for ever. Other paths are answered as by GBIF."""
 
     url: str
     gbif: Gbif
@@ -43,8 +43,8 @@ def serving() -> Iterator[Server]:
             headers = {k.lower(): v for k, v in self.headers.items()}
             body = self.rfile.read(int(headers.get("content-length", 0)))
             asked = Asked(self.path, headers, self.command, body)
-            told.requests.append(asked)
-            self._send(told.answer(asked))
+            server.requests.append(asked)
+            self._send(server.answer(asked))
 
         do_POST = do_GET  # noqa: N815
 
@@ -52,9 +52,9 @@ def serving() -> Iterator[Server]:
             body, status, headers = answer.body, answer.status, dict(answer.headers)
             asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
             if asked and answer.ranges and status == 200:
-                begin, whole = int(asked[1]), len(body)
-                body, status = body[begin:], 206 if begin < whole else 416
-                headers["Content-Range"] = f"bytes {begin}-{whole - 1}/{whole}" if body else f"bytes */{whole}"
+                begin, total = int(asked[1]), len(body)
+                body, status = body[begin:], 206 if begin < total else 416
+                headers["Content-Range"] = f"bytes {begin}-{total - 1}/{total}" if body else f"bytes */{total}"
             self.send_response(status)
             for name, value in ({"Content-Length": str(len(body))} | headers).items():
                 if value:
@@ -67,11 +67,11 @@ def serving() -> Iterator[Server]:
 
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     url = f"http://127.0.0.1:{httpd.server_address[1]}"
-    told = Server(url, Gbif(url))
+    server = Server(url, Gbif(url))
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield told
+        yield server
     finally:
         httpd.shutdown()
         thread.join()

@@ -4,6 +4,7 @@ Nothing is ever written under a name that the archive chose: a member called `..
 """
 
 import contextlib
+import errno
 import gzip
 import hashlib
 import lzma
@@ -180,7 +181,7 @@ def _unpacker(
         if sizes[name] > shutil.disk_usage(scratch).free:
             raise ArchiveError(
                 f"{name} in {path} needs {sizes[name]:,} bytes below {scratch}: make room or set TMPDIR to another disk"
-            )
+            ) from OSError(errno.ENOSPC, "no room")  # tells trouble of this machine from a bad archive
         target = scratch / f"{len(list(scratch.iterdir()))}.txt"
         # zipfile and tarfile give no more than the size they told, and zipfile checks the checksum at the end.
         with _readable(path), open_member(name) as source, target.open("wb") as file:

@@ -1,8 +1,8 @@
 """Fetch an archive into a file: resume where it broke off, check it, and only then give it its name.
 
-    archive.part             what has arrived so far; a later run goes on with it
-    archive.part.complete    all of it, not checked yet
-    archive                  complete and checked
+    archive.part             the bytes that have arrived; a later run fetches the rest
+    archive.part.complete    all bytes, not checked yet
+    archive                  all bytes, checked
 
 Size, speed, time and the number of tries are bounded.
 """
@@ -79,7 +79,9 @@ def _fill(client: Client, url: str, part: Path, size: int, max_bytes: int) -> bo
                 status = response.status_code
                 if status == 416 and have == (_total(response, 0) or size):  # nothing is left to send
                     return requests > 1
-                if status == 416 or (status == 206 and not _begins_at(response, have)):  # another file by now
+                if status == 416 or (
+                    status == 206 and not _begins_at(response, have)
+                ):  # the host has another file by now
                     part.unlink()
                     failures += 1
                     continue
@@ -94,7 +96,7 @@ def _fill(client: Client, url: str, part: Path, size: int, max_bytes: int) -> bo
                 log.info(
                     "fetching %s of %s bytes, from byte %s on",
                     shown,
-                    f"{total:,}" if total else "so many",
+                    f"{total:,}" if total else "an unknown number",
                     f"{begin:,}",
                 )
                 end, is_end = _append(response, part, begin, max_bytes, url, until, advance)
@@ -123,7 +125,7 @@ def _append(
     # In chunks as they come: with a chunk size, httpx drops what it has gathered when the connection breaks.
     chunks = response.iter_raw() if begin else _check_head(response.iter_raw(), shown)
     try:
-        first = next(chunks, b"")  # before the file is opened: what is there stays unless an archive comes
+        first = next(chunks, b"")  # before the file is opened: its bytes stay unless an archive comes
         with part.open("r+b" if begin else "wb") as file:
             file.seek(begin)
             file.truncate()
@@ -163,7 +165,7 @@ def _check_head(chunks: Iterator[bytes], shown: str) -> Iterator[bytes]:
 
 
 def _total(response: httpx.Response, begin: int) -> int:
-    """The size of the whole file in bytes, 0 when the answer does not say."""
+    """The size of the file in bytes; 0 when the answer does not say."""
     if found := re.search(r"/(\d+)\s*$", response.headers.get("Content-Range", "")):
         return int(found[1])
     length = response.headers.get("Content-Length", "")
@@ -184,7 +186,8 @@ def _check(complete: Path, url: str, size: int) -> None:
         complete.unlink()
         announced = f", GBIF announced {size:,}" if size else ""
         raise GbifError(
-            f"what {hide_secrets(url)} sent is no whole archive ({have:,} bytes{announced}): run the same command again"
+            f"what {hide_secrets(url)} sent is not a complete archive ({have:,} bytes{announced}): "
+            "run the same command again"
         )
 
 

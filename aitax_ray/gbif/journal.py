@@ -1,4 +1,4 @@
-"""Answers of GBIF, written down as they come: a run that goes on after a kill asks only for what is missing.
+"""Answers of GBIF, written to a file as they come: after a kill, the next run asks only for those that are missing.
 
 Each run appends its answers to a file of its own, a line each, so that a kill can damage only the last line, which the
 next run skips. Object stores cannot append: there a file holds the answers of SAVE_EVERY_S seconds.
@@ -63,7 +63,7 @@ class Journal:
             self._save()
 
     def delete(self) -> None:
-        """Delete what was written down; what is in memory stays."""
+        """Delete the files; the answers in memory stay."""
         self._lines.clear()
         if self._storage:
             self._storage.delete(self._folder)

@@ -62,7 +62,9 @@ def test_the_default_of_netrc_is_no_account_of_gbif(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     "text", ["machine api.gbif.org login ann passwort secret\n", "secret", "machine a \ud800secret"]
 )
-def test_a_bad_netrc_is_told_without_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_the_error_of_a_bad_netrc_does_not_show_its_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
     (tmp_path / "netrc").write_bytes(text.encode(errors="surrogatepass"))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     with pytest.raises(GbifError, match=r"the netrc file cannot be read .*: mend it, or set GBIF_USER") as raised:
@@ -89,7 +91,7 @@ def test_this_machine_may_be_asked_without_https(url: str, monkeypatch: pytest.M
     assert find_account(url) == Account("ann", "secret")
 
 
-def test_an_address_that_is_none_is_told() -> None:
+def test_an_address_that_cannot_be_parsed_is_an_error() -> None:
     with pytest.raises(GbifError, match=r"--gbif-url .* is not an address"):
         find_account("http://[bad")
 

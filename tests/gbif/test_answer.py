@@ -31,7 +31,7 @@ def test_what_is_as_it_should_be_is_given() -> None:
         *((read_objects, value, "a list of objects") for value in ("a", {}, [1], [{}, None])),
     ],
 )
-def test_what_is_of_another_kind_is_told_in_a_sentence(read: Any, value: Any, expected: str) -> None:
+def test_a_value_of_another_type_is_an_error_in_one_sentence(read: Any, value: Any, expected: str) -> None:
     with pytest.raises(GbifError, match=f"GBIF answers with count .*, not {expected}: check --gbif-url, or try later"):
         read({"count": value}, "count")
 

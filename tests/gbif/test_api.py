@@ -184,7 +184,7 @@ def test_waiting_is_bounded(server: Server, gbif: Gbif, client: Client, naps: li
         {"downloadLink": {"href": "x"}},
     ],
 )
-def test_a_record_of_another_shape_is_told_in_a_sentence(
+def test_a_record_of_another_shape_is_an_error_in_one_sentence(
     server: Server, gbif: Gbif, client: Client, change: dict[str, Any]
 ) -> None:
     server.routes[BY_KEY] = as_json(gbif.download() | {"status": "SUCCEEDED"} | change)

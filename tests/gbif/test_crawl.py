@@ -29,7 +29,7 @@ def storage(tmp_path: Path) -> Storage:
 def _small(monkeypatch: pytest.MonkeyPatch, gbif: Gbif) -> None:
     monkeypatch.setattr(crawl_module, "PAGE", 4)
     monkeypatch.setattr(crawl_module, "MAX_RECORDS", 10)
-    gbif.wall = 10
+    gbif.max_offset = 10
 
 
 def crawled(server: Server, client: Client, storage: Storage, *keys: str, **more: Any) -> CrawlPlan:
@@ -49,7 +49,7 @@ def ids(storage: Storage) -> list[int]:
 
 
 def pages(server: Server) -> list[tuple[int, int]]:
-    """Offset and limit of every page that was asked for, counts and facets aside."""
+    """Offset and limit of every page that was asked for, but not the counts and facets."""
     asked = [a.query for a in server.requests if "offset" in a.query]
     return [(int(q["offset"][0]), int(q["limit"][0])) for q in asked]
 
@@ -86,7 +86,7 @@ def test_every_request_says_who_asks_and_for_what(server: Server, gbif: Gbif, cl
         assert "checklistKey" not in asked.query
 
 
-def test_a_query_as_large_as_the_wall_is_not_divided(
+def test_a_query_that_gbif_gives_in_full_is_not_divided(
     server: Server, gbif: Gbif, client: Client, storage: Storage
 ) -> None:
     gbif.photographed(10)
@@ -96,7 +96,7 @@ def test_a_query_as_large_as_the_wall_is_not_divided(
     assert max(offset + limit for offset, limit in pages(server)) == 10
 
 
-def test_more_than_the_wall_is_divided_by_year(server: Server, gbif: Gbif, client: Client, storage: Storage) -> None:
+def test_more_than_gbif_gives_is_divided_by_year(server: Server, gbif: Gbif, client: Client, storage: Storage) -> None:
     gbif.photographed(25)
     found = crawled(server, client, storage)
     assert (found.total, found.unreachable) == (25, 0)
@@ -198,7 +198,7 @@ def kill_at(request: int, server: Server, client: Client, storage: Storage, *key
 def test_a_plan_that_was_killed_asks_only_for_the_answers_that_are_missing(
     server: Server, gbif: Gbif, client: Client, tmp_path: Path, request_: int
 ) -> None:
-    gbif.photographed(18, year=2020)  # more than the wall, also in one year
+    gbif.photographed(18, year=2020)  # more than GBIF gives for one query, also in one year
     gbif.photographed(3, year=2021)
     gbif.photographed(2, 12, "Rana nigra")
     gbif.photographed(15, 13, "Rana rubra")
@@ -295,7 +295,7 @@ def test_only_the_datasets_asked_for_come(server: Server, gbif: Gbif, client: Cl
     assert found.total == 12
     assert ids(storage) == list(range(2, 25, 2))
     crawled(server, client, Storage(f"{storage.root}-2"), datasets=list(DATASETS))
-    assert ids(Storage(f"{storage.root}-2")) == list(range(1, 25))  # more than the wall, and divided
+    assert ids(Storage(f"{storage.root}-2")) == list(range(1, 25))  # more than GBIF gives for one query, and divided
 
 
 def test_values_with_tabs_and_line_ends_stay_in_their_column(
@@ -328,7 +328,7 @@ def test_a_page_that_is_shorter_than_asked_for_loses_nothing(
     assert ids(storage) == list(range(1, 10))
 
 
-def test_fewer_occurrences_than_counted_are_told(
+def test_fewer_occurrences_than_counted_give_a_warning(
     server: Server, gbif: Gbif, client: Client, storage: Storage, caplog: pytest.LogCaptureFixture
 ) -> None:
     gbif.photographed(5)
@@ -361,7 +361,7 @@ def test_an_empty_page_that_is_not_the_end_leaves_its_slice_to_a_later_run(
     assert ids(storage) == list(range(1, 10))
 
 
-def test_a_gbif_whose_pages_do_not_end_is_left_at_the_wall(
+def test_a_gbif_whose_pages_do_not_end_is_left_at_the_limit(
     server: Server, gbif: Gbif, client: Client, storage: Storage
 ) -> None:
     gbif.photographed(4)
@@ -377,8 +377,8 @@ def test_a_long_crawl_warns_and_says_what_is_better(
     monkeypatch.setattr(crawl_module, "LONG_CRAWL_S", 1)
     gbif.photographed(9)
     crawled(server, client, storage)
-    [told] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert "GBIF asks to request a download instead: give an account (GBIF_USER, GBIF_PWD)" in told
+    [warning] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert "GBIF asks to request a download instead: give an account (GBIF_USER, GBIF_PWD)" in warning
 
 
 def test_a_long_count_warns_before_the_first_question(
@@ -404,7 +404,7 @@ def test_the_questions_count_for_how_long_a_crawl_takes(
     assert caplog.text == ""  # nothing is left to ask for
 
 
-def test_taxa_without_photographs_are_told_and_nothing_is_kept(
+def test_taxa_without_photographs_are_an_error_and_nothing_is_kept(
     server: Server, client: Client, storage: Storage
 ) -> None:
     with pytest.raises(DataError, match="GBIF has no photographs of these 2 taxa: check the keys and --checklist"):
@@ -443,7 +443,7 @@ def test_a_refusal_has_gbifs_reason(server: Server, client: Client, storage: Sto
         {"count": 100, "results": [], "facets": [{"counts": [{"name": "a", "count": "3"}]}]},
     ],
 )
-def test_an_answer_of_another_shape_is_told_in_a_sentence(
+def test_an_answer_of_another_shape_is_an_error_in_one_sentence(
     server: Server, client: Client, storage: Storage, body: object
 ) -> None:
     server.routes[SEARCH] = as_json(body)
@@ -451,6 +451,6 @@ def test_an_answer_of_another_shape_is_told_in_a_sentence(
         crawled(server, client, storage)
 
 
-def test_the_fake_has_gbifs_wall(server: Server, gbif: Gbif, client: Client) -> None:
+def test_the_fake_has_gbifs_limit(server: Server, gbif: Gbif, client: Client) -> None:
     with pytest.raises(GbifError, match="Max offset of 10 exceeded"):
         search(client, f"{server.url}{SEARCH}", {"taxonKey": "11"}, limit=4, offset=8)

@@ -31,7 +31,7 @@ def ranges(server: Server) -> list[str]:
     return [asked.headers.get("range", "") for asked in server.requests]
 
 
-def test_an_archive_is_fetched_whole(server: Server, client: Client, body: bytes, target: Path) -> None:
+def test_all_of_an_archive_is_fetched(server: Server, client: Client, body: bytes, target: Path) -> None:
     server.routes["/a"] = Answer(body)
     fetch(client, f"{server.url}/a", target, size=len(body))
     assert target.read_bytes() == body
@@ -96,11 +96,11 @@ def test_a_json_error_instead_of_the_archive_is_shown(server: Server, client: Cl
     assert list(target.parent.iterdir()) == []
 
 
-def test_an_archive_of_another_size_than_told_is_refused(
+def test_an_archive_of_another_size_than_announced_is_refused(
     server: Server, client: Client, body: bytes, target: Path
 ) -> None:
     server.routes["/a"] = Answer(body)
-    with pytest.raises(GbifError, match=r"is no whole archive .* run the same command again"):
+    with pytest.raises(GbifError, match=r"is not a complete archive .* run the same command again"):
         fetch(client, f"{server.url}/a", target, size=len(body) - 1)
     assert not target.exists()
 
@@ -111,12 +111,12 @@ def test_an_archive_that_is_too_large_is_not_fetched(server: Server, client: Cli
         fetch(client, f"{server.url}/a", target, max_bytes=1000)
 
 
-def test_an_address_without_archive_is_told(server: Server, client: Client, target: Path) -> None:
+def test_an_address_without_archive_is_an_error(server: Server, client: Client, target: Path) -> None:
     with pytest.raises(GbifError, match="answers 404"):
         fetch(client, f"{server.url}/nothing", target)
 
 
-def test_what_is_appended_after_a_change_at_the_host_is_fetched_whole(
+def test_an_archive_that_changes_between_two_pieces_is_fetched_from_the_beginning(
     server: Server, client: Client, body: bytes, target: Path
 ) -> None:
     other = body[:100] + bytes(len(body) - 100)
@@ -151,7 +151,9 @@ def test_a_busy_host_is_waited_for(
     assert target.read_bytes() == body
 
 
-def test_a_folder_that_cannot_be_written_is_told(server: Server, client: Client, body: bytes, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(
+    server: Server, client: Client, body: bytes, tmp_path: Path
+) -> None:
     server.routes["/a"] = Answer(body)
     (tmp_path / "file").write_text("not a folder", encoding="utf-8")
     with pytest.raises(StorageError, match=r"cannot be written: .*; make room or choose another --root"):
@@ -177,14 +179,14 @@ def test_a_zip_within_a_part_does_not_make_it_complete(
     with zipfile.ZipFile(outer, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("inner.zip", body)
         archive.writestr("more", b"x" * 1000)
-    whole = outer.read_bytes()
-    server.routes["/a"] = Answer(whole, ranges=True)
+    all_of_it = outer.read_bytes()
+    server.routes["/a"] = Answer(all_of_it, ranges=True)
     target.parent.mkdir()
-    part = whole[: whole.index(body) + len(body)]
+    part = all_of_it[: all_of_it.index(body) + len(body)]
     assert zipfile.is_zipfile(io.BytesIO(part))
     target.with_name("archive.zip.part").write_bytes(part)
     fetch(client, f"{server.url}/a", target)
-    assert target.read_bytes() == whole
+    assert target.read_bytes() == all_of_it
     assert ranges(server) == [f"bytes={len(part)}-"]
 
 

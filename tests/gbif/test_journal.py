@@ -80,7 +80,7 @@ def test_without_a_storage_nothing_is_written() -> None:
         journal.delete()
 
 
-def test_a_disk_that_takes_no_more_is_told(tmp_path: Path) -> None:
+def test_a_disk_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "archive").write_text("no folder", encoding="utf-8")
     with pytest.raises(StorageError, match=r"cannot be written: .*; make room or choose another --root"):
         Journal(Storage(str(tmp_path)), FOLDER).add("a", 1)

@@ -106,7 +106,7 @@ def test_the_checklist_is_sent_with_lists_too(server: Server, frogs: Gbif, clien
         (as_json([{"usage": "11"}]), "with usage '11', not an object"),
     ],
 )
-def test_answers_of_another_kind_are_told_in_a_sentence(
+def test_answers_of_another_type_are_an_error_in_one_sentence(
     server: Server, client: Client, answer: Answer, message: str
 ) -> None:
     server.routes[MATCH] = answer
@@ -114,7 +114,7 @@ def test_answers_of_another_kind_are_told_in_a_sentence(
         match_names(client, server.url, ["Rana alba"], "")
 
 
-def test_a_name_that_gbif_refuses_is_told(server: Server, frogs: Gbif, client: Client) -> None:
+def test_a_name_that_gbif_refuses_is_an_error(server: Server, frogs: Gbif, client: Client) -> None:
     server.routes[MATCH] = lambda asked: Answer(b"", 405) if asked.method == "POST" else plain("no checklist", 400)
     with pytest.raises(GbifError, match=r"400 \(no checklist\) to the name 'Rana alba': check --names and --checklist"):
         match_names(client, server.url, ["Rana alba"], "nonsense")
@@ -182,7 +182,7 @@ def test_a_species_file_that_cannot_be_is_refused(tmp_path: Path, content: bytes
 
 
 @pytest.mark.parametrize("name", ["nothing.txt", "."])
-def test_a_file_that_cannot_be_opened_is_told(tmp_path: Path, name: str) -> None:
+def test_a_file_that_cannot_be_opened_is_an_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(SettingsError, match=r"--names: .* cannot be read"):
         read_lines(tmp_path / name, "--names")
 

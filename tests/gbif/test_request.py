@@ -112,7 +112,7 @@ def test_a_request_gives_the_key_of_a_download(server: Server, gbif: Gbif, clien
 
 
 @pytest.mark.parametrize("account", [ANN, Account("bob", "x"), Account("ann", "wrong")])
-def test_an_account_that_gbif_does_not_know_is_told(server: Server, client: Client, account: Account) -> None:
+def test_an_account_that_gbif_does_not_know_is_an_error(server: Server, client: Client, account: Account) -> None:
     with pytest.raises(GbifError, match=f"does not accept the account of {account.user}: set GBIF_USER") as raised:
         request_download(client, server.url, account, PREDICATE, "")
     assert account.password not in str(raised.value)
@@ -126,7 +126,7 @@ def test_a_refusal_has_gbifs_reason(server: Server, gbif: Gbif, client: Client) 
 
 
 @pytest.mark.parametrize("answer", [too_many(None), plain("Enhance your calm", 420)])
-def test_a_user_with_enough_downloads_is_told_to_wait(server: Server, client: Client, answer: Answer) -> None:
+def test_a_user_with_too_many_downloads_is_asked_to_wait(server: Server, client: Client, answer: Answer) -> None:
     server.routes[PATH] = answer
     with pytest.raises(GbifError, match="no further download for you now: wait until those you asked for are ready"):
         request_download(client, server.url, ANN, PREDICATE, "")
@@ -207,10 +207,10 @@ def test_the_password_is_in_no_log_and_in_no_file(
         caplog.set_level(logging.DEBUG, name)
     request_once(storage, client, server.url, PREDICATE, "")
     coded = server.posts()[0].headers["authorization"].removeprefix("Basic ")
-    told = "\n".join(f"{r.getMessage()} {vars(r)}" for r in caplog.records)
+    logged = "\n".join(f"{r.getMessage()} {vars(r)}" for r in caplog.records)
     files = b"".join(path.read_bytes() for path in Path(storage.root).rglob("*") if path.is_file())
-    assert "asked GBIF for download" in told
+    assert "asked GBIF for download" in logged
     assert files
     for secret in (account.password, coded):
-        assert secret not in told
+        assert secret not in logged
         assert secret.encode() not in files

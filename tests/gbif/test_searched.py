@@ -36,13 +36,13 @@ def test_what_the_checklist_does_not_know_is_not_taken_from_another_one(result: 
     assert row["gbifID"] == "1"
 
 
-def test_the_key_is_the_id_where_no_id_is_told(result: dict[str, Any]) -> None:
+def test_the_key_is_the_id_of_a_result_without_one(result: dict[str, Any]) -> None:
     del result["gbifID"]
     assert make_row(result, "")["gbifID"] == 1
 
 
 @pytest.mark.parametrize("classifications", ["x", {COL: ["x"]}, {COL: {"classification": {"rank": "GENUS"}}}])
-def test_classifications_of_another_shape_are_told(result: dict[str, Any], classifications: object) -> None:
+def test_classifications_of_another_shape_are_an_error(result: dict[str, Any], classifications: object) -> None:
     with pytest.raises(GbifError, match="check --gbif-url, or try later"):
         make_row(result | {"classifications": classifications}, COL)
 
@@ -53,11 +53,11 @@ def test_line_ends_and_tabs_in_a_value_become_blanks() -> None:
 
 
 def test_the_descriptor_names_the_files_of_all_parts() -> None:
-    told = parse_meta(make_meta_xml(["p1", "p2"]).encode(), "x")
-    media = told.extensions[0]
-    assert (told.core.kind, media.kind) == ("occurrence", "multimedia")
-    assert told.core.locations == ("occurrence-p1.txt", "occurrence-p2.txt")
+    descriptor = parse_meta(make_meta_xml(["p1", "p2"]).encode(), "x")
+    media = descriptor.extensions[0]
+    assert (descriptor.core.kind, media.kind) == ("occurrence", "multimedia")
+    assert descriptor.core.locations == ("occurrence-p1.txt", "occurrence-p2.txt")
     assert media.locations == ("multimedia-p1.txt", "multimedia-p2.txt")
-    assert (told.core.delimiter, told.core.quote, told.core.header_lines) == ("\t", "", 0)
-    assert told.core.columns == {term: (i,) for i, term in enumerate(OCCURRENCE_TERMS)}
+    assert (descriptor.core.delimiter, descriptor.core.quote, descriptor.core.header_lines) == ("\t", "", 0)
+    assert descriptor.core.columns == {term: (i,) for i, term in enumerate(OCCURRENCE_TERMS)}
     assert media.columns == {term: (i,) for i, term in enumerate(MEDIA_TERMS)}

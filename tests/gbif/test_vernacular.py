@@ -96,7 +96,7 @@ def kill() -> NoReturn:
 
 
 @pytest.mark.parametrize("body", [["x"], {"results": "x"}, {"results": [1]}, {"results": {"a": 1}}])
-def test_an_answer_of_another_shape_is_told_in_a_sentence(server: Server, client: Client, body: object) -> None:
+def test_an_answer_of_another_shape_is_an_error_in_one_sentence(server: Server, client: Client, body: object) -> None:
     server.routes["/v1/species/11/vernacularNames"] = as_json(body)
     with pytest.raises(GbifError, match="GBIF answers"):
         ask(client, server.url, "11")

@@ -139,7 +139,7 @@ def test_questions_that_overlap_count_an_occurrence_once_and_all_species_of_a_ge
     assert dry_run(species=tmp_path / "species.txt", label="genus").counts["images"] == 6
 
 
-def test_what_an_estimate_leaves_out_is_told(
+def test_the_log_says_what_an_estimate_leaves_out(
     dry_run: DryRun, gbif: Gbif, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -182,7 +182,7 @@ def test_species_are_estimated_from_the_first_page_of_each(
     assert not root.exists()
 
 
-def test_names_are_matched_and_estimated_and_the_unmatched_are_told(
+def test_names_are_matched_and_estimated_and_the_log_names_the_unmatched(
     dry_run: DryRun, gbif: Gbif, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     gbif.taxon("11", "Rana alba")

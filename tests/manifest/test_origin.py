@@ -13,11 +13,11 @@ def test_a_download_is_cited_as_gbif_words_it(created: str, date: str) -> None:
     assert cite("", created) == ""
 
 
-def test_what_gbif_tells_goes_before_what_the_archive_tells() -> None:
-    told = Citation("10.15468/dl.other", "key-2", "2019-01-01", ("The frog list.",))
-    known = Origin(source="x", doi="10.15468/dl.x", download_key="key-1", created="2020-07-16").complete(told)
+def test_what_gbif_says_comes_before_what_the_archive_says() -> None:
+    cited = Citation("10.15468/dl.other", "key-2", "2019-01-01", ("The frog list.",))
+    known = Origin(source="x", doi="10.15468/dl.x", download_key="key-1", created="2020-07-16").complete(cited)
     assert (known.doi, known.download_key, known.created) == ("10.15468/dl.x", "key-1", "2020-07-16")
-    unknown = Origin(source="x").complete(told)
+    unknown = Origin(source="x").complete(cited)
     assert (unknown.doi, unknown.download_key, unknown.created) == ("10.15468/dl.other", "key-2", "2019-01-01")
     assert unknown.dataset_citations == ("The frog list.",)
 

@@ -21,7 +21,7 @@ def test_a_number_below_one_is_refused() -> None:
         "simplecache::https://ann:s3cr3t@example.org/a.zip",
     ],
 )
-def test_a_password_in_an_address_is_refused_and_not_told(name: str, url: str) -> None:
+def test_a_password_in_an_address_is_refused_and_not_shown(name: str, url: str) -> None:
     with pytest.raises(SettingsError, match=f"{flag(name)}: the address holds a user or password") as raised:
         ManifestSettings(root="r", **{name: url})
     assert "s3cr3t" not in f"{raised.value!r} {raised.value.__cause__!r}"

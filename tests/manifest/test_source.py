@@ -113,7 +113,7 @@ def test_an_archive_of_another_download_stays_until_gbif_has_answered(
     assert len(server.paths("request/")) == 1
 
 
-def test_a_download_without_link_is_told(gbif: Gbif, settings: Settings) -> None:
+def test_a_download_without_link_is_an_error(gbif: Gbif, settings: Settings) -> None:
     gbif.download(downloadLink=None)
     with pytest.raises(GbifError, match="GBIF gives no link to the file"):
         manifest(settings(doi=DOI))
@@ -226,11 +226,11 @@ def test_the_password_is_nowhere_but_in_the_request(
     asked = [a for a in server.requests if "authorization" in a.headers]
     assert [a.method for a in asked] == ["POST"]
     coded = asked[0].headers["authorization"].removeprefix("Basic ")
-    told = "\n".join(f"{record.getMessage()} {vars(record)}" for record in caplog.records)
+    logged = "\n".join(f"{record.getMessage()} {vars(record)}" for record in caplog.records)
     files = [path for path in Path(root).rglob("*") if path.is_file()]
     assert len(files) > 6
     for secret in (SECRET, coded):
-        assert secret not in told
+        assert secret not in logged
         assert secret not in report.model_dump_json()
         assert [path for path in files if secret.encode() in path.read_bytes()] == []
 
@@ -285,12 +285,12 @@ def test_a_search_that_was_stopped_goes_on_and_is_kept_for_other_settings(
     assert len(Storage(root).entries("archive/search")) == 1  # what another query left is gone
 
 
-def test_a_search_beyond_the_wall_loses_nothing(
+def test_a_search_for_more_than_gbif_gives_loses_nothing(
     server: Server, gbif: Gbif, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(crawl_module, "MAX_RECORDS", 10)
     monkeypatch.setattr(crawl_module, "PAGE", 4)
-    gbif.wall = 10
+    gbif.max_offset = 10
     gbif.photographed(30)
     assert manifest(settings(species="11")).counts["occurrences"] == 30
 

@@ -7,6 +7,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -235,6 +236,19 @@ def test_trouble_that_is_not_the_archives_leaves_it_there(
     with pytest.raises(type(error)), opened():
         raise error
     assert is_stored(Storage(str(root)), "frogs")
+
+
+def test_a_full_disk_leaves_the_archive_there(
+    server: Server, build: Build, root: Path, tgz: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.routes["/frogs"] = Answer(tgz)
+    with monkeypatch.context() as patch:
+        patch.setattr(unpack.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+        with pytest.raises(ArchiveError, match=r"make room or set TMPDIR to another disk$"):
+            build(archive=f"{server.url}/frogs")
+    assert is_stored(Storage(str(root)), f"{server.url}/frogs")
+    build(archive=f"{server.url}/frogs")
+    assert len(server.paths("frogs")) == 1
 
 
 def test_a_new_signature_does_not_fetch_again(
