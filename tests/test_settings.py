@@ -114,7 +114,7 @@ def test_an_absent_file_has_no_settings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("train: [1\n", "cannot be read as YAML"),
         ("\x01", "cannot be read as YAML"),
@@ -122,9 +122,9 @@ def test_an_absent_file_has_no_settings(tmp_path: Path) -> None:
         ("- train\n", "must hold one section per stage"),
     ],
 )
-def test_a_file_of_another_form_is_refused_in_one_line(tmp_path: Path, text: str, told: str) -> None:
+def test_a_file_of_another_form_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
     path = write(tmp_path, text)
-    with pytest.raises(SettingsError, match=told) as caught:
+    with pytest.raises(SettingsError, match=message) as caught:
         read_config(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)

@@ -32,8 +32,8 @@ HOSTS = {
 
 @pytest.mark.parametrize(("url", "host"), HOSTS.items())
 def test_the_host_is_the_same_in_python_and_in_duckdb(url: str, host: str) -> None:
-    told = duckdb.execute(f"SELECT {host_sql('url')} FROM (SELECT ? AS url)", [url]).fetchall()
-    assert (host_of(url), told) == (host, [(host,)])
+    found = duckdb.execute(f"SELECT {host_sql('url')} FROM (SELECT ? AS url)", [url]).fetchall()
+    assert (host_of(url), found) == (host, [(host,)])
 
 
 @pytest.mark.parametrize(

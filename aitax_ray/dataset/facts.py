@@ -351,13 +351,14 @@ def _public(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings without what is nobody else's business."""
     shown = {name: hide_secrets_in(value) for name, value in settings.items() if name not in PRIVATE}
     return {
-        name: publish_address(value) if isinstance(value, str) and _is_address(value) else value
+        name: publish_address(value) if isinstance(value, str) and _is_place(value) else value
         for name, value in shown.items()
     }
 
 
-def _is_address(text: str) -> bool:
-    return "://" in text or Path(text).is_absolute()
+def _is_place(text: str) -> bool:
+    """Tell whether a text is a path or an address; a DOI has a slash too."""
+    return "/" in text and not text.startswith("10.")
 
 
 def by_number(reasons: dict[str, int]) -> list[tuple[str, int]]:
