@@ -1,8 +1,8 @@
-"""How much faster than comparing with every vector is the search, and what does it miss?
+"""Compares the search with comparing a query with every vector: its speed, and the share of neighbours it finds.
 
-The claim: from MIN_FOR_TREE vectors on, ScaNN's tree answers faster than exact search at a recall of 95 % or more;
-below it exact search is fast enough. Both sides run here, on the same vectors, one query at a time, as a service asks.
-The peer of exact search is numpy: one matrix product and a partial sort.
+The claim: with MIN_FOR_TREE vectors or more, ScaNN's tree is faster than exact search, at a recall of 95 % or more.
+With fewer, exact search is fast enough. Both run here on the same vectors, one query at a time, as in the service.
+The peer for exact search is numpy: one matrix product and a partial sort.
 
     python benchmarks/bench_search.py [--numbers 2000 10000 100000]
 """
@@ -21,14 +21,14 @@ SIZE, NUM_QUERIES, K = 512, 300, 10
 
 
 def vectors(num: int, rng: np.random.Generator) -> np.ndarray:
-    """Unit vectors in clusters, as the embeddings of photographs of species are."""
+    """Draw unit vectors in clusters, as embeddings of photographs of species form them."""
     centres = rng.normal(size=(max(1, num // 50), SIZE))
     points = centres[rng.integers(0, len(centres), num)] + 0.7 * rng.normal(size=(num, SIZE))
     return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
 
 
 def timed(search: Callable[[np.ndarray], np.ndarray], queries: np.ndarray) -> tuple[float, list[set[int]]]:
-    """Seconds a query, and what was found."""
+    """Measure the seconds per query, and return the neighbours found."""
     search(queries[:1])
     begin = time.perf_counter()
     found = [search(query[None]) for query in queries]
@@ -36,7 +36,7 @@ def timed(search: Callable[[np.ndarray], np.ndarray], queries: np.ndarray) -> tu
 
 
 def main() -> None:
-    """Measure each number of vectors and print a line."""
+    """Measure each number of vectors and print a line per number."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--numbers", type=int, nargs="+", default=[2_000, MIN_FOR_TREE, 100_000])
     rng = np.random.default_rng(0)

@@ -1,6 +1,6 @@
 """Writes a Darwin Core Archive in the layout of a GBIF occurrence download.
 
-Tab-separated, unquoted, a header in each file; the columns are a part of GBIF's, in GBIF's order. Terms:
+The files are tab-separated and unquoted, with a header. The columns are some of GBIF's, in GBIF's order. Terms:
 https://dwc.tdwg.org/terms/, https://rs.gbif.org/terms/; layout: https://dwc.tdwg.org/text/.
 """
 
@@ -30,7 +30,7 @@ MULTIMEDIA_TERMS = [
     *(DC + name for name in ("type", "format", "identifier", "references", "title", "description", "source")),
     *(DC + name for name in ("audience", "created", "creator", "contributor", "publisher", "license", "rightsHolder")),
 ]
-Row = dict[str, str]  # column to value; what is absent is empty
+Row = dict[str, str]  # column to value; absent columns are empty
 
 _EML = """<?xml version="1.0" encoding="utf-8"?>
 <eml:eml xmlns:eml="https://eml.ecoinformatics.org/eml-2.2.0" packageId={doi} system="http://gbif.org" scope="system"
@@ -107,7 +107,7 @@ def _meta() -> str:
 
 def _describe(element: str, key: str, row_type: str, file: str, terms: Sequence[str]) -> str:
     fields = "".join(f'    <field index="{index}" term="{term}"/>\n' for index, term in enumerate(terms))
-    if element == "core":  # GBIF gives the datum as a default, not as a column
+    if element == "core":  # GBIF states the datum as a default, not in a column
         fields = f'    <field default="WGS84" term="{DWC}geodeticDatum"/>\n' + fields
     return (
         f'  <{element} encoding="UTF-8" fieldsTerminatedBy="\\t" linesTerminatedBy="\\n" fieldsEnclosedBy="" '

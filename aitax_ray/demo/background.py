@@ -1,4 +1,4 @@
-"""Draws what lies behind the subject, out of focus: grass, leaves, soil or rock, with spots of light."""
+"""Draws the background, out of focus: grass, leaves, soil or rock, with spots of light."""
 
 from typing import Literal, get_args
 
@@ -22,7 +22,7 @@ _COLOURS: dict[Habitat, tuple[Colour, Colour, Colour]] = {  # dark, middle, ligh
 def draw_background(
     habitat: Habitat, hue: float, rng: np.random.Generator, size: tuple[int, int], focus: float
 ) -> Image.Image:
-    """Draw a background of `size`; `hue` in [-1, 1] makes it cooler or warmer, `focus` in [0, 1] how sharp it is."""
+    """Draw a background; `hue` is -1 for cool to 1 for warm colours, `focus` is 0 for blurred to 1 for sharp."""
     dark, middle, light = (_warmed(colour, hue) for colour in _COLOURS[habitat])
     # Little detail survives the blur, so a third of the size is enough to draw on.
     width, height = size[0] // 3, size[1] // 3
@@ -44,7 +44,7 @@ def draw_background(
 def _ground(
     dark: Colour, middle: Colour, light: Colour, rng: np.random.Generator, size: tuple[int, int]
 ) -> Image.Image:
-    """Clouds of three colours: noise at several scales, the coarse ones strongest."""
+    """Draw clouds of three colours: noise at several scales, the coarse ones strongest."""
     clouds = Image.new("F", (1, 1), 0.48)
     for rows, weight in ((3, 0.6), (7, 0.3), (16, 0.16), (45, 0.1)):
         columns = rows * size[0] // size[1]
@@ -100,12 +100,12 @@ def _stones(
             (1.0, 0.0, colour),
             (0.6, -0.12, shade(colour, 1.1)),
         )  # shadow, stone, light
-        for size, aside, paint in layers:
-            draw.polygon((stone * size + middle + aside * radius).ravel().tolist(), paint)
+        for size, offset, paint in layers:
+            draw.polygon((stone * size + middle + offset * radius).ravel().tolist(), paint)
 
 
 def _bokeh(image: Image.Image, light: Colour, rng: np.random.Generator) -> Image.Image:
-    """Discs of light that shines through the leaves, as a lens draws points out of focus."""
+    """Draw discs of light between the leaves, as a lens does with points out of focus."""
     glow = image.copy()
     draw = ImageDraw.Draw(glow)
     for _ in range(rng.integers(0, 14)):

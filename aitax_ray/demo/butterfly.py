@@ -35,7 +35,7 @@ _HIND: dict[WingShape, list[tuple[float, float]]] = {
 
 
 def draw_butterfly(canvas: Canvas, traits: ButterflyTraits, individual: np.random.Generator, opening: float) -> None:
-    """Draw a butterfly of wing length about 1; `individual` decides all that differs between two of a species.
+    """Draw a butterfly of wing length about 1; `individual` draws the differences between individuals.
 
     `opening` is 1 for wings spread flat and less for wings half raised.
     """
@@ -53,7 +53,7 @@ def draw_butterfly(canvas: Canvas, traits: ButterflyTraits, individual: np.rando
 
 
 def _wing(canvas: Canvas, traits: ButterflyTraits, wing: Points, reach: Points, base: Colour, margin: Colour) -> None:
-    """Paint from the margin inwards: each layer is the wing drawn smaller about its root."""
+    """Paint from the margin inwards: each layer is the wing again, smaller, with the same root."""
     inner = 1 - traits.margin_width
     canvas.fill(wing * reach, shade(margin, 0.75))
     canvas.fill(wing * 0.98 * reach, margin)
@@ -79,7 +79,7 @@ def _veins(canvas: Canvas, wing: Points, reach: Points, base: Colour) -> None:
 
 
 def _spots(canvas: Canvas, traits: ButterflyTraits, wing: Points, reach: Points) -> None:
-    """Eyes in a row along the margin: a ring, a dark pupil, a glint."""
+    """Paint eyes in a row along the margin: a ring, a dark pupil, a glint."""
     places = np.linspace(0.36, 0.68, traits.num_spots) if traits.num_spots > 1 else [0.5] * traits.num_spots
     for place in places:
         x, y = wing[int(place * len(wing))] * (0.86 - traits.spot_size) * reach

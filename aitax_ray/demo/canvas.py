@@ -1,7 +1,7 @@
 """A transparent sheet in the plane of the subject, seen in perspective by the camera.
 
-What is drawn is given in the subject's own units (a flower's or a wing's radius is about 1) and lands, rotated, tilted
-and scaled, on a sheet of twice the photograph's size, which is reduced in the end: that is the antialiasing.
+Shapes are given in the subject's units (a flower's or a wing's radius is about 1). They are rotated, tilted and scaled,
+and drawn on a sheet of twice the photograph's size. Reducing the sheet at the end smooths the edges.
 """
 
 import math
@@ -17,7 +17,7 @@ from aitax_ray.demo.species import Colour
 Points = npt.NDArray[np.float64]  # (n, 2), y upwards
 
 OVERSAMPLING = 2
-DISTANCE = 5.0  # of the camera to the subject, in its own radii: how strong the perspective is
+DISTANCE = 5.0  # of the camera to the subject, in the subject's radii; a smaller one makes a stronger perspective
 _CIRCLE = np.linspace(0.0, 2 * np.pi, 20, endpoint=False)
 
 
@@ -33,7 +33,7 @@ class Pose:
 
     @cached_property
     def _matrices(self) -> tuple[Points, Points, Points]:
-        """Plane to the tilt axis and away from it; each point's depth; then to pixels, y downwards."""
+        """The matrices that map the plane to pixels (y downwards) and to depth, and the centre."""
         to_axis = _rotation(self.rotation - self.tilt_axis)
         squeeze = np.diag([1.0, math.cos(self.tilt)])
         depth = to_axis @ np.array([0.0, math.sin(self.tilt) / DISTANCE])
@@ -41,7 +41,7 @@ class Pose:
         return to_axis @ squeeze @ to_pixels, depth, np.array(self.centre)
 
     def project(self, points: Points) -> Points:
-        """Subject's plane to pixels of the sheet, y downwards."""
+        """Map the subject's plane to pixels of the sheet, y downwards."""
         plane, depth, centre = self._matrices
         return np.asarray((points @ plane) / (1 + points @ depth)[:, None] + centre)
 
@@ -52,7 +52,7 @@ class Canvas:
     def __init__(self, size: tuple[int, int], pose: Pose) -> None:
         """`size` is the photograph's, in pixels."""
         self.pose = pose
-        # RGBa has its colours multiplied by the opacity, which is what reducing needs.
+        # RGBa holds colours multiplied by the opacity, which can be averaged.
         self.sheet = Image.new("RGBa", (size[0] * OVERSAMPLING, size[1] * OVERSAMPLING), (0, 0, 0, 0))
         self._draw = ImageDraw.Draw(self.sheet)
 
@@ -71,24 +71,24 @@ class Canvas:
         self.fill(np.stack([x, y], axis=1), colour)
 
     def finish(self) -> Image.Image:
-        """The sheet at the photograph's size, RGBA."""
+        """Reduce the sheet to the photograph's size, RGBA."""
         return self.sheet.reduce(OVERSAMPLING).convert("RGBA")
 
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """The colour `share` of the way from the first to the second."""
+    """Mix two colours: `share` of the second, the rest of the first."""
     a, b, c = (round(x + (y - x) * share) for x, y in zip(first, second, strict=True))
     return a, b, c
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """The colour, lighter (factor above 1) or darker."""
+    """Make a colour lighter (factor above 1) or darker."""
     a, b, c = (min(255, max(0, round(x * factor))) for x in colour)
     return a, b, c
 
 
 def smooth(corners: Points, per_corner: int = 6) -> Points:
-    """A closed curve through the corners (Catmull-Rom)."""
+    """Draw a closed curve through the corners (Catmull-Rom)."""
     around = np.concatenate([corners[-1:], corners, corners[:2]])
     before, after, beyond = around[:-3], around[2:-1], around[3:]
     t = (np.arange(per_corner) / per_corner)[:, None, None]
@@ -102,7 +102,7 @@ def smooth(corners: Points, per_corner: int = 6) -> Points:
 
 
 def turned(points: Points, angle: float) -> Points:
-    """The points, turned counter-clockwise about the origin."""
+    """Turn points counter-clockwise about the origin."""
     return points @ _rotation(angle)
 
 

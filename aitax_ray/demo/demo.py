@@ -1,7 +1,7 @@
-"""`aitax demo`: the whole way, for people who have no archive at hand.
+"""`aitax demo`: runs all steps, for people without an archive.
 
-Generates a small GBIF, serves it on loopback, and then does what a user would do with the real one: build, serve,
-identify. Nothing below this module knows that it is a demo.
+It generates a small GBIF, serves it on loopback, and does what a user does with the real one: build, serve, identify.
+The stages do not know that it is a demo.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from aitax_ray.storage import Storage
 
 log = logging.getLogger(__name__)
 
-# What suits 14 species, some 870 small photographs and two cores without a GPU: a small network, from scratch.
+# For 14 species, some 870 small photographs and two cores without a GPU: a small network, trained from scratch.
 SETTINGS: dict[str, Any] = {
     "image_size": 160,
     "arch": "shufflenet_v2_x1_0",
@@ -35,28 +35,28 @@ SETTINGS: dict[str, Any] = {
     "epochs": 22,
     "lr": 3e-3,
     "concurrency": 16,
-    "host_limits": ["127.0.0.1=16/1000"],  # there is but one host, and it is ours
+    "host_limits": ["127.0.0.1=16/1000"],  # the only host is the demo's own
 }
 UNSEEN_SPECIES, UNSEEN_SEED = 3, 20260101
 WORLD = "world"
-MARK = f"{WORLD}/demo.json"  # the port that the addresses in the archive have, and whether all is drawn
+MARK = f"{WORLD}/demo.json"  # the port in the addresses of the archive, and whether all photographs are drawn
 
 
 def run_demo(root: Path, *, once: bool, port: int) -> None:
-    """Build an engine from a generated world below `root`, identify, serve on; what is there already is not done again.
+    """Build an engine from a generated world below `root`, identify a photograph, and serve.
 
-    With `once` it ends after the identification. Raises AitaxError as the stages do.
+    Complete steps are not repeated. With `once` it ends after the identification. Raises the errors of the stages.
     """
     begin = time.monotonic()
     served = {"port": port, "allow_private_hosts": True}
-    # Told now rather than after the build.
+    # A taken port ends the demo now, not after the build.
     free_port("127.0.0.1", build_settings(ServeSettings, {"engine": "", **served}).port)
     storage = Storage(str(root))
     with contextlib.ExitStack() as stack:
         address = stack.enter_context(served_world(storage))
         flags = {"root": str(root), "doi": DOI, "gbif_url": address, "allow_private_hosts": True, **SETTINGS}
         log.info(
-            "a small GBIF answers at %s; now, as long as it does, the same as with the real one:\n\n    %s\n",
+            "a small GBIF answers at %s; the next step is the same command as with the real one:\n\n    %s\n",
             address,
             _as_command(flags),
         )
@@ -82,9 +82,10 @@ def run_demo(root: Path, *, once: bool, port: int) -> None:
 
 @contextlib.contextmanager
 def served_world(storage: Storage) -> Iterator[str]:
-    """Serve the world below a root, drawn if it is not there; it keeps its address, since its archive holds it.
+    """Serve the world below a root, and draw it first if it is not there.
 
-    Raises StorageError when the root cannot be written, or has files there that the demo did not make.
+    The world keeps its address, since its archive contains it. Raises StorageError when the root cannot be written, or
+    when it holds other files in that place.
     """
     folder = Path(storage.full(WORLD))
     mark = storage.read_json(MARK) if storage.exists(MARK) else None

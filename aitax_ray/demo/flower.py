@@ -29,9 +29,9 @@ _LEAVES: dict[LeafShape, list[tuple[float, float]]] = {
 def draw_flower(
     canvas: Canvas, traits: FlowerTraits, individual: np.random.Generator, sun: float, stem_towards: float
 ) -> None:
-    """Draw a flower of radius 1; `individual` decides all that differs between two flowers of a species.
+    """Draw a flower of radius 1; `individual` draws the differences between individuals.
 
-    `sun` is where the light comes from and `stem_towards` where the stem leaves to, both in radians on the photograph.
+    `sun` is the direction of the light and `stem_towards` that of the stem, both in radians on the photograph.
     """
     green = shade(mix(LEAF_GREEN, (140, 150, 60), individual.uniform(0, 0.5)), individual.uniform(0.75, 1.1))
     _stem_and_leaves(canvas, traits, individual, green, stem_towards - canvas.pose.rotation)
@@ -43,7 +43,7 @@ def draw_flower(
 
 
 def draw_perch(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Draw a leaf or two to sit on, larger than what sits on it."""
+    """Draw two leaves on which a butterfly sits, larger than the butterfly."""
     below_and_above: tuple[tuple[LeafShape, float], ...] = (("lance", 0.75), ("oval", 0.95))
     for shape, light in below_and_above:
         angle, length = rng.uniform(0, 2 * np.pi), rng.uniform(2.6, 3.6)
@@ -136,7 +136,7 @@ def _leaf(
 
 
 def _outline(half: list[tuple[float, float]], length: float, half_width: float) -> Points:
-    """A closed outline along the x axis; its tip is at the index in the middle."""
+    """Make a closed outline along the x axis; the tip is at the middle index."""
     upper = np.array(half) * [length, half_width]
     tip = np.array([[length, 0.0]])
     base = np.array([[0.0, 0.0]])

@@ -1,7 +1,7 @@
-"""What is written of an observation: who saw it, when, where, under which licence, in GBIF's words.
+"""The rows of an observation in GBIF's terms: who saw it, when, where, under which licence.
 
-The people are invented, and their names say so. Each has one licence for all their photographs, as on the platforms
-GBIF gathers from; the licence of the occurrence is one of the three GBIF admits and may differ.
+The people are invented, and their names say so. Each chose one licence for all their photographs, as on the platforms
+that publish at GBIF. The licence of the occurrence may differ: it is one of the three that GBIF admits.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ FIRST_DAY = date(2018, 3, 1)
 NUM_DAYS = 7 * 365
 HOME_RANGE = 1.2  # degrees, standard deviation
 
-LICENCES = (  # as multimedia.txt spells it, as occurrence.txt does, share of the observers
+LICENCES = (  # spelling in multimedia.txt, spelling in occurrence.txt, share of the observers
     ("http://creativecommons.org/publicdomain/zero/1.0/", "CC0_1_0", 0.25),
     ("http://creativecommons.org/licenses/by/4.0/", "CC_BY_4_0", 0.35),
     ("http://creativecommons.org/licenses/by-nc/4.0/", "CC_BY_NC_4_0", 0.3),
@@ -63,7 +63,7 @@ OBSERVERS = _observers()
 
 @dataclass(frozen=True)
 class Observation:
-    """One occurrence; its rows are `occurrence_row()` and a `media_row()` a photograph."""
+    """One occurrence: it has one `occurrence_row()`, and one `media_row()` per photograph."""
 
     gbif_id: str
     species: DemoSpecies

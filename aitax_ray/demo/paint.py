@@ -1,7 +1,7 @@
 """Paints the "photographs" of the demo world.
 
-An `Encounter` is what an observer met: one individual, in one place, in one light. `photograph` takes a picture of it:
-another pose, distance and focus each time. `paint` does both, for whoever needs a single photograph of a species.
+An `Encounter` is one individual in one place and one light. `photograph` takes a picture of it, each time with another
+pose, distance and focus. `paint` does both, for a single photograph of a species.
 """
 
 import math
@@ -24,10 +24,10 @@ WARMTH = 0.12  # by how much the warmest light lifts the reds
 
 @dataclass(frozen=True)
 class Encounter:
-    """An individual and its surroundings: what the photographs of one occurrence have in common."""
+    """An individual and its surroundings, which the photographs of one occurrence share."""
 
     species: DemoSpecies
-    individual: int  # seed of all that differs between two individuals
+    individual: int  # seed of the differences between individuals
     habitat: Habitat
     hue: float  # of the habitat, -1 cool to 1 warm
     exposure: float
@@ -57,7 +57,7 @@ def paint(species: DemoSpecies, rng: np.random.Generator, width: int, height: in
 
 
 def photograph(encounter: Encounter, rng: np.random.Generator, width: int, height: int) -> Image.Image:
-    """Take a picture of what was met; RGB, the same for the same encounter and state of `rng`."""
+    """Take a picture of an encounter; RGB, the same for the same encounter and state of `rng`."""
     focus = float(rng.beta(1.3, 2.0))
     picture = draw_background(encounter.habitat, encounter.hue, rng, (width, height), focus)
     subject = _subject(encounter, rng, width, height)
@@ -71,7 +71,7 @@ def photograph(encounter: Encounter, rng: np.random.Generator, width: int, heigh
 
 
 def _subject(encounter: Encounter, rng: np.random.Generator, width: int, height: int) -> Image.Image:
-    """The flower or butterfly on a transparent sheet of the photograph's size."""
+    """Draw the flower or butterfly on a transparent sheet of the photograph's size."""
     traits, individual = encounter.species.traits, np.random.default_rng(encounter.individual)
     flower = isinstance(traits, FlowerTraits)
     radius = height * rng.uniform(0.31, 0.46) * (1.0 if flower else 0.95)
@@ -111,7 +111,7 @@ def _cast_shadow(picture: Image.Image, subject: Image.Image, sun: float, strengt
 
 
 def _grow_blade(picture: Image.Image, rng: np.random.Generator) -> None:
-    """A blade of grass between the lens and the subject."""
+    """Draw a blade of grass between the lens and the subject."""
     width, height = picture.size
     mask = Image.new("L", (width // 2, height // 2))
     foot, tip, half = rng.uniform(0, width / 2), rng.uniform(0, width / 2), height * rng.uniform(0.006, 0.018)
@@ -126,7 +126,7 @@ def _grow_blade(picture: Image.Image, rng: np.random.Generator) -> None:
 
 
 def _expose(picture: Image.Image, encounter: Encounter, rng: np.random.Generator) -> Image.Image:
-    """What light and sensor add: brightness, tint, a darker rim, a brighter side, noise."""
+    """Add the effects of light and sensor: brightness, tint, a darker rim, a brighter side, noise."""
     width, height = picture.size
     x, y, rim = _grid(width, height)
     side = 0.12 * rng.random() * (x * math.cos(encounter.sun) - y * math.sin(encounter.sun))

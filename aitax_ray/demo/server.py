@@ -1,13 +1,12 @@
 """Serves a demo world on loopback: the routes of GBIF's API that a download needs, and the photographs.
 
-    GET /v1/occurrence/download/{key}                   what GBIF says of the download
+    GET /v1/occurrence/download/{key}                   GBIF's description of the download
     GET /v1/occurrence/download/{prefix}/{suffix}       the same, by DOI
     GET /v1/occurrence/download/request/{key}.zip       the archive, ranges too
     GET /photos/{name}.jpg                              a photograph
-    GET /occurrence/{gbif_id}                           a page for people, where the archive's links lead
+    GET /occurrence/{gbif_id}                           the page to which the archive links
 
-The files are read when they are asked for: the address is known, and the server answers, before there is a world, so
-that the world can be built with the address in it.
+Files are read per request: the server starts before the world is built, because the archive contains its address.
 """
 
 import asyncio
@@ -25,14 +24,14 @@ from aiohttp import web
 from aitax_ray.errors import AitaxError
 
 HOST = "127.0.0.1"  # the world is for this machine alone
-PATIENCE_S = 1.0  # with clients that hold a connection when the server stops
+SHUTDOWN_TIMEOUT_S = 1.0  # longest wait for open connections when the server stops
 
 
 @contextlib.contextmanager
 def serve_world(folder: Path, port: int = 0) -> Iterator[str]:
-    """Serve the world in `folder` while the context lasts; yields its address, such as http://127.0.0.1:40123.
+    """Serve the world in `folder` while the context lasts. Yields its address, such as http://127.0.0.1:40123.
 
-    Port 0 takes a free one. Raises AitaxError when the port is taken.
+    Port 0 chooses a free one. Raises AitaxError when the port is taken.
     """
     try:
         listener = socket.create_server((HOST, port))
@@ -57,7 +56,7 @@ def serve_world(folder: Path, port: int = 0) -> Iterator[str]:
 async def _serve(
     folder: Path, listener: socket.socket, started: "Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]"
 ) -> None:
-    runner = web.AppRunner(make_app(folder), access_log=None, shutdown_timeout=PATIENCE_S)
+    runner = web.AppRunner(make_app(folder), access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     stop = asyncio.Event()
     try:
         await runner.setup()
@@ -72,7 +71,7 @@ async def _serve(
 
 
 def make_app(folder: Path) -> web.Application:
-    """The routes, over the files of `folder`."""
+    """Make the routes for the files of `folder`."""
 
     def read_record() -> dict[str, Any] | None:
         try:
@@ -85,7 +84,7 @@ def make_app(folder: Path) -> web.Application:
     async def download(request: web.Request) -> web.StreamResponse:
         record = await asyncio.to_thread(read_record)
         asked = "/".join(request.match_info.values())
-        if record is None or asked.lower() not in (record["key"], record["doi"]):  # DOIs know no case
+        if record is None or asked.lower() not in (record["key"], record["doi"]):  # DOIs ignore case
             raise web.HTTPNotFound(text=f"no download {asked}")
         link = f"http://{request.host}/v1/occurrence/download/request/{record['key']}.zip"
         return web.json_response(record | {"downloadLink": link})

@@ -1,7 +1,7 @@
 """The invented species of the demo world: their names, where they live, and what they look like.
 
-They come in pairs of one genus that differ in few traits (the number of petals, the place of a band), as real
-species do: telling the pairs apart is the task. Any likeness of a name to a real one is by accident.
+They come in pairs of one genus that differ in few traits, such as the number of petals, as real species do: the
+classifier must tell the pairs apart. A name that resembles a real one does so by accident.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class FlowerTraits:
 
 @dataclass(frozen=True)
 class ButterflyTraits:
-    """What a butterfly looks like from above; places are shares of the way from the wing's root to its margin."""
+    """What a butterfly looks like from above; a place is a share of the way from the wing's root to its margin."""
 
     wing_shape: WingShape
     base_colour: Colour

@@ -1,12 +1,12 @@
 """Builds the demo world: photographs of invented species, and the archive that lists them as a GBIF download does.
 
-    folder/photos/*.jpg     the photographs, 1 to 4 an occurrence
-    folder/archive.zip      Darwin Core Archive: a row of multimedia.txt a photograph
-    folder/download.json    what GBIF's API says of the download; `server.py` answers with it
+    folder/photos/*.jpg     the photographs, 1 to 4 per occurrence
+    folder/archive.zip      Darwin Core Archive: one row of multimedia.txt per photograph
+    folder/download.json    GBIF's description of the download, with which `server.py` answers
 
-A few rows more than there are photographs misbehave as rows of real archives do (see `Flaw`), so that the user meets
-the reasons with which rows are left out. Everything follows from the seed: each photograph from a hash of (seed,
-species, occurrence, photograph), so that a larger world holds the photographs of a smaller one.
+A few additional rows have the flaws of rows in real archives (see `Flaw`), so that the user sees the reasons for which
+rows are left out. Everything follows from the seed. Each photograph follows from a hash of (seed, species, occurrence,
+photograph), so a larger world contains the photographs of a smaller one.
 """
 
 import hashlib
@@ -30,15 +30,15 @@ DOWNLOAD_KEY = "0000000-260101000000000"
 LICENSE = "http://creativecommons.org/licenses/by-nc/4.0/legalcode"
 BACKBONE = "d7dddbf4-2cf0-4f39-9b2a-bb099caae36c"  # GBIF's checklist with numeric keys
 FIRST_GBIF_ID = 9_900_000_000  # far above the real ones: a demo key leads to no real occurrence
-OCCURRENCES_A_SPECIES = 10_000  # room for keys
+KEYS_PER_SPECIES = 10_000  # of occurrences
 
 WIDTH, HEIGHT, QUALITY = 360, 270, 90
 GROUP_SIZES = (0.58, 0.24, 0.12, 0.06)  # share of occurrences with 1, 2, 3, 4 photographs
-FLAWED_SHARE = 0.015  # of the rows
+FLAWED_SHARE = 0.015  # flawed rows per row
 
 
 class Flaw(Enum):
-    """How a row misbehaves, and what must become of it."""
+    """The flaw of a row, and how the pipeline must treat it."""
 
     DEAD_LINK = "the photograph is no longer at its address: 404 when it is fetched"
     SOUND = "a recording, type Sound: no photograph to fetch"
@@ -48,7 +48,7 @@ class Flaw(Enum):
 
 @dataclass(frozen=True)
 class World:
-    """What was built. Flawed rows count neither among images nor among occurrences, but stand in the archive."""
+    """A world that was built. The archive also holds flawed rows, which do not count as images or occurrences."""
 
     folder: Path
     doi: str
@@ -59,12 +59,12 @@ class World:
 
 
 def photo_counts(num_species: int, fewest: int, most: int) -> list[int]:
-    """Photographs per species: a long tail, from `most` down to `fewest` by a constant factor."""
+    """Count the photographs of each species: from `most` down to `fewest` by a constant factor, as a long tail."""
     return [round(x) for x in np.geomspace(most, fewest, num_species)]
 
 
 def num_photos(num_species: int | None = None, fewest: int = 30, most: int = 110) -> int:
-    """How many photographs a world has: the sum of what `build_world` reports to `advance`."""
+    """Count the photographs of a world: the sum of what `build_world` reports to `advance`."""
     return sum(photo_counts(len(SPECIES) if num_species is None else num_species, fewest, most))
 
 
@@ -78,10 +78,10 @@ def build_world(
     base_url: str,
     advance: Callable[[int], object] | None = None,
 ) -> World:
-    """Draw the photographs and write the archive; the addresses in it are below `base_url`.
+    """Draw the photographs and write the archive, with addresses below `base_url`.
 
-    `num_species` takes the first of `SPECIES`. `advance` is called with 1 for each photograph drawn.
-    Raises ValueError when there are not so many species, or fewest is above most.
+    The world has the first `num_species` of `SPECIES`. `advance` is called with 1 per photograph.
+    Raises ValueError for more species than there are, or when `fewest` is above `most`.
     """
     num_species = len(SPECIES) if num_species is None else num_species
     if not 1 <= num_species <= len(SPECIES) or not 1 <= fewest <= most:
@@ -107,7 +107,7 @@ def build_world(
             observations.append(observation)
             occurrences.append(observation.occurrence_row(base_url, size))
     world = World(folder, DOI, DOWNLOAD_KEY, len(media), len(occurrences), species)
-    _misbehave(photos, base_url, seed, observations, occurrences, media)
+    _add_flaws(photos, base_url, seed, observations, occurrences, media)
     _write(world, occurrences, media)
     return world
 
@@ -118,7 +118,7 @@ def unseen_photo(species: DemoSpecies, seed: int) -> bytes:
 
 
 def _group_sizes(species: DemoSpecies, count: int, seed: int) -> Iterator[int]:
-    """How many photographs each occurrence has: `count` in all."""
+    """Draw the number of photographs of each occurrence; their sum is `count`."""
     rng = _rng(seed, species, "groups")
     while count > 0:
         size = min(count, 1 + int(rng.choice(len(GROUP_SIZES), p=GROUP_SIZES)))
@@ -126,14 +126,14 @@ def _group_sizes(species: DemoSpecies, count: int, seed: int) -> Iterator[int]:
         count -= size
 
 
-def _misbehave(
+def _add_flaws(
     photos: Path, base_url: str, seed: int, observations: list[Observation], occurrences: list[Row], media: list[Row]
 ) -> None:
-    """Add the flawed rows, at least one of each kind, to occurrences here and there."""
+    """Add flawed rows to some occurrences, at least one of each kind."""
     flaws = list(Flaw)
     for turn in range(max(len(flaws), round(FLAWED_SHARE * len(media)))):
         observation = observations[turn * 37 % len(observations)]
-        # No occurrence has a photograph of such a number: its address stays free.
+        # No occurrence has so many photographs, so nothing is at this address.
         row = observation.media_row(f"{base_url}/photos/{observation.gbif_id}-{90 + turn}.jpg")
         match flaws[turn % len(flaws)]:
             case Flaw.DEAD_LINK:
@@ -148,7 +148,7 @@ def _misbehave(
                 row |= {"identifier": "", "references": ""}
             case Flaw.NO_SPECIES:
                 kind = observation.species
-                genus = replace(observation, gbif_id=_gbif_id(kind, OCCURRENCES_A_SPECIES - 1 - turn))
+                genus = replace(observation, gbif_id=_gbif_id(kind, KEYS_PER_SPECIES - 1 - turn))
                 occurrences.append(genus.occurrence_row(base_url, 1) | _to_genus(kind))
                 name = f"{genus.gbif_id}-1.jpg"
                 (photos / name).write_bytes(_jpeg(paint(kind, _rng(seed, kind, "genus", turn), WIDTH, HEIGHT)))
@@ -157,7 +157,7 @@ def _misbehave(
 
 
 def _to_genus(species: DemoSpecies) -> Row:
-    """What occurrence.txt says of a plant or animal known to its genus only."""
+    """The columns of occurrence.txt for an organism that is identified to its genus only."""
     below = ("specificEpithet", "vernacularName", "speciesKey", "species")
     genus_key = species.species_key[:-2] + "00"
     names = ("scientificName", "acceptedScientificName", "verbatimScientificName")
@@ -202,7 +202,7 @@ def _write(world: World, occurrences: list[Row], media: list[Row]) -> None:
 
 
 def _gbif_id(species: DemoSpecies, number: int) -> str:
-    return str(FIRST_GBIF_ID + SPECIES.index(species) * OCCURRENCES_A_SPECIES + number)
+    return str(FIRST_GBIF_ID + SPECIES.index(species) * KEYS_PER_SPECIES + number)
 
 
 def _rng(seed: int, species: DemoSpecies, *place: int | str) -> np.random.Generator:

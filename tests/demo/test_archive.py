@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import pytest
 
 from aitax_ray.demo.archive import MULTIMEDIA_TERMS, OCCURRENCE_TERMS, write_archive
-from tests.gbif_server import rows
+from tests.demo.conftest import rows
 
 DWC_TEXT = "{http://rs.tdwg.org/dwc/text/}"
 

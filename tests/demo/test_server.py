@@ -9,7 +9,7 @@ from PIL import Image
 from aitax_ray.demo.server import serve_world
 from aitax_ray.demo.world import DOI, DOWNLOAD_KEY
 from aitax_ray.errors import AitaxError
-from tests.gbif_server import rows
+from tests.demo.conftest import rows
 
 DOWNLOAD = "/v1/occurrence/download"
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from aitax_ray.demo.species import SPECIES
 from aitax_ray.demo.world import build_world, num_photos, photo_counts, unseen_photo
-from tests.gbif_server import SMALL, rows
+from tests.demo.conftest import SMALL, rows
 
 BASE_URL = "http://127.0.0.1:9"
 
