@@ -12,6 +12,7 @@ import httpx
 
 from aitax_ray import __version__
 from aitax_ray.errors import GbifError
+from aitax_ray.gbif.deadline import Deadline
 from aitax_ray.web import retry_after_s
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,7 @@ FIRST_WAIT_S = 1.0  # then 2, 4, 8, 16
 MAX_WAIT_S = 120.0  # after a longer Retry-After the run ends
 MAX_BYTES = 64 * 2**20  # of an answer that is read into memory; a page of 300 occurrences takes a few MB
 MAX_READ_S = 300.0  # for reading it: a host that sends a byte a minute never reaches the timeout
+MAX_HEAD_S = 150.0  # until an answer begins
 MAX_REDIRECTS = 10
 LATER = frozenset({408, 425, 429, 500, 502, 503, 504})  # statuses after which the same request may succeed
 NOT_TAKEN = frozenset({425, 429, 503})  # with a Retry-After these say that the host has done nothing yet
@@ -37,6 +39,7 @@ class Client:
         headers = {"User-Agent": agent, "Accept-Encoding": "identity"}
         self.sleep = sleep
         self.http = httpx.Client(headers=headers, timeout=timeout_s)
+        self._deadline = Deadline(MAX_HEAD_S)
 
     def __enter__(self) -> "Client":
         return self
@@ -94,13 +97,21 @@ class Client:
         self, url: str, headers: Mapping[str, str] | None, post: Any, auth: tuple[str, str] | None
     ) -> httpx.Response:
         """Send a request once and follow redirects, without reading the bodies that come with them."""
-        request = self.http.build_request("GET" if post is None else "POST", url, headers=headers, json=post)
-        response = self.http.send(request, stream=True, auth=auth)
+        request = self.http.build_request(
+            "GET" if post is None else "POST",
+            url,
+            headers=headers,
+            json=post,
+            extensions={"trace": self._deadline.trace},
+        )
+        with self._deadline.running():
+            response = self.http.send(request, stream=True, auth=auth)
         for _ in range(MAX_REDIRECTS):
             if response.next_request is None:
                 return response
             response.close()
-            response = self.http.send(response.next_request, stream=True)
+            with self._deadline.running():
+                response = self.http.send(response.next_request, stream=True)
         response.close()
         raise httpx.TooManyRedirects(f"more than {MAX_REDIRECTS} redirects")
 
