@@ -11,9 +11,9 @@ _HOST = r"(?i)^\s*https?://(?:[^/?#@]*@)*(\[[^\]/?#]*\]|[^/?#:@\[\]]+)"
 
 HIDDEN = "***"
 # A user, before "@". A password that is not escaped may hold "/", "?" and "#"; a port holds digits only. One slash is
-# what is left of two in a path.
+# what is left of two in a path. Lengths are bounded, so that hostile text takes linear time.
 _USER = re.compile(
-    r"""(?i)([a-z][a-z0-9+.-]{0,20})(:/{1,2})([^/?#\s"]*|[^/?#\s"@:]*:(?!\d+(?:[/?#]|$))[^\s"@]*)@(?=\S)"""
+    r"""(?i)([a-z][a-z0-9+.-]{0,20})(:/{1,2})([^/?#\s"]{0,2048}|[^/?#\s"@:]{0,99}:(?!\d+(?:[/?#]|$))[^\s"@]{0,2048})@(?=\S)"""
 )
 # Where a user without a password is a key. Elsewhere it may be a container (abfss://) or a login (ssh://).
 _USER_IS_KEY = {"http", "https", "s3", "s3a", "s3n", "gs", "gcs"}
