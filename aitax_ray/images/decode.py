@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from PIL import AvifImagePlugin, Image
 
-from aitax_ray.images import colour
+from aitax_ray.images import colour, repair
 from aitax_ray.images.content import photo_format, recognise
 from aitax_ray.images.fingerprint import fingerprint
 
@@ -24,7 +24,7 @@ OUT_OF_MEMORY = "out_of_memory"
 
 # Every reason with its meaning, beside those of content.py.
 REASONS = {
-    TRUNCATED: "cut short, or damaged",
+    TRUNCATED: "cut short, or damaged: pixels are missing",
     TOO_SMALL: "shorter side below 16 px, or a strip",
     ONE_PIXEL: "a single pixel, which stands for a photograph that is not there",
     DECOMPRESSION_BOMB: "more pixels than the limit, going by its header",
@@ -88,6 +88,20 @@ def open_photo(
     if name not in _formats():
         return Refusal(recognise(body))
     _silence_pillow()
+    image = _try_open(body, name, max_pixels, image_size)
+    if image != Refusal(TRUNCATED):
+        return image
+    # Every pixel may be there nevertheless.
+    first: Image.Image | Refusal | None = None
+    for variant in repair.variants(body, name):
+        image = _try_open(variant, name, max_pixels, image_size)
+        if isinstance(image, Refusal) or (isinstance(first, Image.Image) and image.tobytes() != first.tobytes()):
+            return Refusal(TRUNCATED)
+        first = image
+    return first or Refusal(TRUNCATED)
+
+
+def _try_open(body: bytes | bytearray, name: str, max_pixels: int, image_size: int | None) -> Image.Image | Refusal:
     try:
         return _open(io.BytesIO(body), name, max_pixels, image_size)
     except Image.DecompressionBombError:

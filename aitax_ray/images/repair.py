@@ -1,0 +1,112 @@
+"""Files that Pillow refuses although every pixel is there: the end marker is missing, or metadata are damaged.
+
+`variants` writes such a file anew, without what is damaged or with the end that is missing. If it returns several
+files, the pixels are all there only if all of them show the same picture.
+"""
+
+import re
+import zlib
+
+# Chunks from which pixels and their colours come (https://www.w3.org/TR/png-3/#11Chunks); the rest is metadata.
+PNG_PIXELS = frozenset({b"IHDR", b"PLTE", b"IDAT"})
+PNG_COLOURS = frozenset({b"tRNS", b"iCCP", b"eXIf"})  # EXIF says which side is up
+PNG_MAX_PROFILE_BYTES = 1 << 20  # Pillow refuses to inflate more
+WEBP_PIXELS = frozenset({b"VP8X", b"ICCP", b"ALPH", b"VP8 ", b"VP8L"})
+WEBP_METADATA_FLAGS = 0b0000_1110  # of VP8X: EXIF, XMP, animation
+
+_NEXT_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")  # in JPEG's coded data, where FF 00 is a byte FF
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SCAN, _END = 0xDA, 0xD9
+_RESTARTS = range(0xD0, 0xD8)
+# What a decoder would read as the next pixels, were any missing: nothing, which it takes for zeros, or a pattern.
+_FILLINGS = (b"", b"\xaa" * 64, b"\x35\xc9" * 64)
+
+
+def variants(body: bytes | bytearray, name: str) -> list[bytes]:
+    """Write a file of a format (Pillow's name) anew; [] where there is nothing to be done."""
+    match name:
+        case "JPEG":
+            return _end_jpeg(bytes(body))
+        case "PNG":
+            return [_strip_png(bytes(body))]
+        case "WEBP":
+            return [_strip_webp(bytes(body))]
+    return []
+
+
+def _end_jpeg(body: bytes) -> list[bytes]:
+    """Add the end marker, after different fillings: what is missing would be decoded from them, and look different.
+
+    A filling comes again after each of the eight marks at which decoders start anew, the next one first.
+    """
+    body = body.rstrip(b"\xff")  # may be half of the end marker
+    if not _has_all_scans(body):
+        return []
+    scan = body.rfind(bytes([0xFF, _SCAN]))
+    _, mark = max((body.rfind(bytes([0xFF, mark]), scan), mark) for mark in _RESTARTS)
+    marks = [bytes([0xFF, 0xD0 + (mark + number) % 8]) for number in range(1, 9)]
+    return [body + filling.join([b"", *marks, bytes([0xFF, _END])]) for filling in _FILLINGS]
+
+
+def _has_all_scans(body: bytes) -> bool:
+    """Whether every coefficient of every component is coded to its last bit, and no end marker follows."""
+    components, needed, seen = b"", 0, dict[int, set[int]]()
+    position = 2
+    while match := _NEXT_MARKER.search(body, position):
+        marker, begin = match[1][0], match.end()
+        end = begin + int.from_bytes(body[begin : begin + 2], "big")
+        segment, position = body[begin + 2 : end], max(end, begin + 2)
+        if marker == _END:
+            return False
+        if marker in _FRAMES and len(segment) > 6:
+            components, needed = segment[6::3], 64 if marker in _PROGRESSIVE else 1
+        if marker == _SCAN and segment and len(segment) >= 2 * segment[0] + 4:
+            first, last, bits = segment[-3:]
+            if bits & 0x0F == 0:  # down to the last bit
+                for component in segment[1 : 1 + 2 * segment[0] : 2]:
+                    seen.setdefault(component, set()).update(range(first, last + 1))
+    return bool(components) and all(len(seen.get(component, ())) >= needed for component in components)
+
+
+def _strip_png(body: bytes) -> bytes:
+    """Keep the signature, and the chunks that pixels come from."""
+    parts, position = [body[:8]], 8
+    while position + 8 <= len(body):
+        length, kind = int.from_bytes(body[position : position + 4], "big"), body[position + 4 : position + 8]
+        data, checksum = body[position + 8 :][:length], body[position + 8 + length :][:4]
+        is_right = int.from_bytes(checksum, "big") == zlib.crc32(kind + data)
+        if kind in PNG_PIXELS:
+            if not is_right and kind != b"IDAT":  # whose pixels have a checksum of their own
+                return b""
+            parts.append(_png_chunk(kind, data))
+        elif kind in PNG_COLOURS and is_right and (kind != b"iCCP" or _can_be_inflated(data)):
+            parts.append(_png_chunk(kind, data))
+        position += 12 + length
+    return b"".join([*parts, _png_chunk(b"IEND", b"")])
+
+
+def _png_chunk(kind: bytes, data: bytes) -> bytes:
+    return b"%b%b%b%b" % (len(data).to_bytes(4, "big"), kind, data, zlib.crc32(kind + data).to_bytes(4, "big"))
+
+
+def _can_be_inflated(profile: bytes) -> bool:
+    try:
+        inflated = zlib.decompressobj().decompress(profile.partition(b"\0")[2][1:], PNG_MAX_PROFILE_BYTES)
+    except zlib.error:
+        return False
+    return len(inflated) < PNG_MAX_PROFILE_BYTES
+
+
+def _strip_webp(body: bytes) -> bytes:
+    """Keep the chunks of the first picture that are there to their end, and correct the size that the file names."""
+    parts, position = [b"WEBP"], 12
+    while position + 8 <= len(body):
+        kind, length = body[position : position + 4], int.from_bytes(body[position + 4 : position + 8], "little")
+        data = body[position + 8 :][:length]
+        if kind in WEBP_PIXELS and len(data) == length:
+            data = bytes([data[0] & ~WEBP_METADATA_FLAGS]) + data[1:] if kind == b"VP8X" and data else data
+            parts.append(b"%b%b%b%b" % (kind, length.to_bytes(4, "little"), data, b"\0" * (length % 2)))
+        position += 8 + length + length % 2
+    content = b"".join(parts)
+    return b"RIFF" + len(content).to_bytes(4, "little") + content
