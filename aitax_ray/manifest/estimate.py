@@ -14,9 +14,11 @@ from aitax_ray.gbif.answer import read_objects
 from aitax_ray.gbif.client import Client
 from aitax_ray.gbif.request import build_search
 from aitax_ray.gbif.searched import make_row
-from aitax_ray.licenses import Policy, is_admitted, normalise
+from aitax_ray.licenses import is_admitted, normalise
 from aitax_ray.manifest import source
 from aitax_ray.manifest.labels import LABELS
+from aitax_ray.manifest.media import NO_LABEL_KEY, NOT_A_PHOTOGRAPH
+from aitax_ray.manifest.settle import LICENSE_NOT_ADMITTED
 from aitax_ray.manifest.stored import is_stored
 from aitax_ray.manifest.tabulate import find_taxon_keys, open_rows
 from aitax_ray.storage import Storage
@@ -158,22 +160,28 @@ def _estimate_search(
     address, label = f"{settings.gbif_url.rstrip('/')}/v1/occurrence/search", LABELS[settings.label].key
     images, occurrences = 0.0, 0.0
     hosts: dict[str, float] = {}
+    reasons: dict[str, float] = {}
     seen, labels = set(), set()
     for query in queries:
         page = crawl.search(client, address, query, limit=crawl.PAGE, offset=0)
-        count, results = page["count"], page["results"]
-        for result in results:
+        for result in page["results"]:
             row = make_row(result, checklist)
-            media = [m for m in read_objects(result, "media") if _is_counted(m, settings.license)]
-            if not media or not row.get(label) or row["gbifID"] in seen:
+            if row["gbifID"] in seen:
                 continue
             seen.add(row["gbifID"])
-            labels.add(row[label])
-            share = count / len(results)
-            occurrences += share
-            images += share * len(media)
-            for host in filter(None, (host_of(str(m.get("identifier") or "")) for m in media)):
-                hosts[host] = hosts.get(host, 0.0) + share
+            share = page["count"] / len(page["results"])
+            urls = []
+            for media in read_objects(result, "media"):
+                if reason := _find_reason(media, row.get(label), settings):
+                    reasons[reason] = reasons.get(reason, 0.0) + share
+                else:
+                    urls.append(str(media.get("identifier") or ""))
+            if urls:
+                labels.add(row[label])
+                occurrences += share
+                images += share * len(urls)
+                for host in filter(None, map(host_of, urls)):
+                    hosts[host] = hosts.get(host, 0.0) + share
     log.info(
         "estimated from GBIF's counts and at most %s occurrences for each of %s questions: species and hosts are those "
         "seen there, and photographs that several occurrences share are counted for each",
@@ -184,9 +192,19 @@ def _estimate_search(
         log.info(
             "--number is not taken into account: at most %s photographs of each species will be kept", settings.number
         )
-    ranked = sorted(hosts.items(), key=lambda item: (-item[1], item[0]))
-    return Estimate(round(images), len(labels), round(occurrences), {host: round(n) for host, n in ranked}, {})
+    return Estimate(round(images), len(labels), round(occurrences), _rank(hosts), _rank(reasons))
 
 
-def _is_counted(media: Mapping[str, Any], policy: Policy) -> bool:
-    return media.get("type") == "StillImage" and is_admitted(normalise(str(media.get("license") or "")), policy)
+def _find_reason(media: Mapping[str, Any], label: object, settings: "ManifestSettings") -> str:
+    """Find why the stage would drop a media row of the search; "" when it would keep it."""
+    if media.get("type") != "StillImage":
+        return NOT_A_PHOTOGRAPH
+    if not label:
+        return NO_LABEL_KEY.format(settings.label.replace("-", "_"))
+    is_kept = is_admitted(normalise(str(media.get("license") or "")), settings.license)
+    return "" if is_kept else LICENSE_NOT_ADMITTED
+
+
+def _rank(numbers: Mapping[str, float]) -> dict[str, int]:
+    """Round the numbers, and put the largest first."""
+    return {name: round(n) for name, n in sorted(numbers.items(), key=lambda item: (-item[1], item[0]))}

@@ -103,10 +103,10 @@ def _fetch(storage: Storage, client: Client, source: str, path: Path, link: Link
         if not other.name.startswith(part.name):
             other.unlink()
     fetch(client, link.url, path, part=part, size=link.size)
-    origin = replace(origin, sha256=unpack.digest(path))
-    storage.write_json(QUERY, asdict(origin))
     if not _is_local(storage):
         storage.upload(path.parent, ARCHIVE)
+    origin = replace(origin, sha256=unpack.digest(path))
+    storage.write_json(QUERY, asdict(origin))
     return origin
 
 

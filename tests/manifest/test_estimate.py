@@ -123,8 +123,23 @@ def test_only_photographs_whose_licence_is_asked_for_are_estimated(dry_run: DryR
     gbif.photographed(2)
     gbif.photographed(1)[0]["media"][0]["license"] = "http://creativecommons.org/licenses/by-nc/4.0/"
     (tmp_path / "species.txt").write_text("11\n", encoding="utf-8")
-    assert dry_run(species=tmp_path / "species.txt", license="open").counts["images"] == 2
-    assert dry_run(species=tmp_path / "species.txt", license="non-commercial").counts["images"] == 3
+    report = dry_run(species=tmp_path / "species.txt", license="open")
+    assert (report.counts["images"], report.reasons) == (2, {"license_not_admitted": 1})
+    report = dry_run(species=tmp_path / "species.txt", license="non-commercial")
+    assert (report.counts["images"], report.reasons) == (3, {})
+
+
+def test_an_estimate_says_what_is_left_out(dry_run: DryRun, gbif: Gbif, tmp_path: Path) -> None:
+    for frog in gbif.photographed(600):
+        frog["media"] = [*frog["media"], {"type": "Sound", "identifier": "http://a.org/1.mp3"}]
+    gbif.photographed(3, 12, "Rana nigra", speciesKey=None)
+    (tmp_path / "species.txt").write_text("11\n2\n", encoding="utf-8")  # a species, and its genus
+    report = dry_run(species=tmp_path / "species.txt")
+    assert report.counts["images"] == 600
+    assert report.reasons == {"not_a_photograph": 600}
+    (tmp_path / "species.txt").write_text("12\n", encoding="utf-8")
+    report = dry_run(species=tmp_path / "species.txt")
+    assert (report.counts["images"], report.reasons) == (0, {"no_species_key": 3})
 
 
 def test_questions_that_overlap_count_an_occurrence_once_and_all_species_of_a_genus(

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -139,6 +139,25 @@ def test_killed_at_any_step_the_next_run_fetches_only_what_is_missing(
     assert read_archive() == archive
     assert len(server.paths(".zip")) - asked == (0 if is_complete else 1)
     assert sorted(path.name for path in (root / "archive").iterdir()) == ["archive.zip", "query.json"]
+
+
+def test_killed_while_it_hashes_the_next_run_fetches_nothing_from_an_object_store_either(
+    server: Server, client: Client, archive: bytes, tmp_path: Path
+) -> None:
+    server.routes["/frogs.zip"] = Answer(archive)
+    storage = Storage(f"memory://{tmp_path}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unpack, "digest", lambda path: kill())
+        with pytest.raises(KilledError), open_url(storage, client, f"{server.url}/frogs.zip"):
+            pass
+    with open_url(storage, client, f"{server.url}/frogs.zip") as (path, origin):
+        assert path.read_bytes() == archive
+        assert origin.sha256 == hashlib.sha256(archive).hexdigest()
+    assert len(server.requests) == 1
+
+
+def kill() -> NoReturn:
+    raise KilledError
 
 
 def damaged(kind: str, archive: bytes, tgz: bytes, files: dict[str, str | bytes], folder: Path) -> Answer:
