@@ -53,7 +53,7 @@ class DownloadSettings(StageSettings):
     allow_private_hosts: Annotated[bool, HOW] = False
     """Fetch from loopback and private addresses too."""
     contact: Annotated[str, HOW] = Field("", pattern=r"^[\x20-\x7e]*$")
-    """Mail address or web page by which GBIF and the hosts of photographs can reach you; goes into the User-Agent."""
+    """Mail address or web page where GBIF and the hosts of photographs can reach you; it goes into the User-Agent."""
 
     @field_validator("host_limits")
     @classmethod

@@ -37,7 +37,7 @@ class TrainSettings(StageSettings):
     crop_size: Annotated[int, Field(ge=32)] | None = None
     """Side in px of the square that the network sees; by default the size of the architecture's published weights."""
     seed: int = 0
-    """Seed of all that is drawn: which photographs --number keeps, the split, the training run."""
+    """Seed of all random choices: which photographs --number keeps, the split, the training run."""
     num_workers: Annotated[int, HOW, Field(ge=1)] = 2
     """Number of Ray Train workers: one per GPU, or several on a machine without GPUs."""
     use_gpu: Annotated[bool | None, HOW] = None
