@@ -1,7 +1,12 @@
-"""Processes that decode photographs, so that a native decoder that crashes on one costs that one and nothing else.
+"""Processes that decode photographs, so that a decoder that crashes or hangs costs one photograph and nothing else.
 
-Each of the pool's threads has a process of its own and waits for it without the interpreter's lock: neither decoding
-nor handing over holds up an event loop.
+Each thread of the pool has its own process and waits for it without holding the interpreter's lock. So neither
+decoding nor passing bytes blocks the event loop.
+
+The library `pebble` offers pools with time limits, too, and is as fast. This module stays for two reasons. A process
+that hangs here ends by itself, even after the program that started it was killed; in pebble only that program ends
+it. And pebble starts processes with `multiprocessing`, which imports the main module of the program in each of them:
+below Ray that is Ray itself, 26 MB and as much start time again.
 """
 
 import asyncio
@@ -29,10 +34,11 @@ REASONS = {
     DECODER_CRASHED: "decoding it made the decoder crash",
     DECODER_TIMEOUT: "decoding it took too long",
 }
-PIPE_BYTES = 1 << 20  # most that Linux gives without privileges; a photograph goes through at one go
+PIPE_BYTES = 1 << 20  # the most that Linux gives without privileges: most photographs fit
 MAX_ADDRESS_SPACE = 4 << 30  # bytes
-START_TIMEOUT_S = 120.0  # a decoder begins within a second, unless the machine is at its end
-GRACE_S = 5.0  # how long after `timeout_s` a decoder ends by itself that nobody ended
+MAX_PHOTOS = 5000  # after so many a process is replaced, so that memory which a decoder leaks does not add up
+START_TIMEOUT_S = 120.0  # a decoder starts within a second, unless the machine is overloaded
+GRACE_S = 5.0  # a decoder that nobody stopped stops itself so long after `timeout_s`
 _READY = b"ready"
 _REQUEST = struct.Struct("<Q")  # bytes of the body
 # sha256 of the body; width (0 for a refusal), height, perceptual hash, contrast; bytes of what follows: JPEG or reason
@@ -41,52 +47,57 @@ _REPLY = struct.Struct(f"<32sII{PHASH_BYTES}sdQ")
 
 @dataclass(frozen=True)
 class Decoded:
-    """What came of a body."""
+    """The result for one file."""
 
     photo: Photo | Refusal
     sha256: str  # of the body, in hex
 
 
 class DecoderPool:
-    """Decodes in processes of its own, as `normalize` does."""
+    """Calls `normalize` in separate processes, which are replaced when they crash or hang, and now and then."""
 
     def __init__(
         self, num_decoders: int, image_size: int, max_pixels: int = MAX_PIXELS, timeout_s: float = 60.0
     ) -> None:
-        self._arguments, self._timeout_s = [str(image_size), str(max_pixels), str(timeout_s + GRACE_S)], timeout_s
+        """`timeout_s` is for one photograph. Processes start when the first photographs come."""
+        self.timeout_s = timeout_s
+        self._arguments = [str(image_size), str(max_pixels), str(timeout_s + GRACE_S)]
         self._processes: set[subprocess.Popen[bytes]] = set()
         self._local = threading.local()
         self._threads = ThreadPoolExecutor(num_decoders, thread_name_prefix="decode")
 
     async def decode(self, body: bytes | bytearray) -> Decoded:
-        """Bring a photograph to its one form. Raises ClusterError when no decoder can be started."""
+        """Normalize a photograph. Raises ClusterError when no process can be started."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._decode, body)
 
     def close(self) -> None:
-        """Stop the processes. What is being decoded is refused, what waits for its turn is cancelled."""
+        """Stop the processes. Photographs that are being decoded are refused; those that wait are cancelled."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         for process in list(self._processes):
             process.kill()
-        self._threads.shutdown()  # the pipes may be closed only when no thread waits for them
+        self._threads.shutdown()  # pipes may be closed only when no thread waits for them
         self._stop_all()
 
     def __del__(self) -> None:
-        self._stop_all()  # nothing is being decoded, or its thread would hold the pool
+        self._stop_all()  # nothing is being decoded now: a thread that decodes refers to the pool
 
     def _decode(self, body: bytes | bytearray) -> Decoded:
-        process = self._process()
+        process = self._get_process()
         try:
-            return _exchange(process, body, self._timeout_s)
+            decoded = _exchange(process, body, self.timeout_s)
+            self._local.num_photos += 1
+            if self._local.num_photos < MAX_PHOTOS:
+                return decoded
         except TimeoutError:
-            reason = DECODER_TIMEOUT
+            decoded = Decoded(Refusal(DECODER_TIMEOUT), hashlib.sha256(body).hexdigest())
         except (OSError, EOFError):
-            reason = DECODER_CRASHED
+            decoded = Decoded(Refusal(DECODER_CRASHED), hashlib.sha256(body).hexdigest())
         self._local.process = None
         self._stop(process)
-        return Decoded(Refusal(reason), hashlib.sha256(body).hexdigest())
+        return decoded
 
-    def _process(self) -> subprocess.Popen[bytes]:
-        """This thread's process; a new one where there is none, or where it was ended while it had nothing to do."""
+    def _get_process(self) -> subprocess.Popen[bytes]:
+        """Return this thread's process; start one if there is none or if it ended while it was idle."""
         process: subprocess.Popen[bytes] | None = getattr(self._local, "process", None)
         if process is not None and process.poll() is not None:
             self._stop(process)
@@ -102,11 +113,13 @@ class DecoderPool:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,
-                # NumPy would start a thread for each core, where every core has a decoder of its own.
+                # NumPy would start a thread per core, but every core already has a decoder.
                 env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             )
         except OSError as error:
-            raise ClusterError(f"no process for decoding can be started ({error}): make room for one") from error
+            raise ClusterError(
+                f"no process for decoding can be started ({error}): free some memory or allow more processes"
+            ) from error
         self._processes.add(process)
         assert process.stdin is not None
         assert process.stdout is not None
@@ -117,8 +130,8 @@ class DecoderPool:
             _read(process.stdout.fileno(), len(_READY), START_TIMEOUT_S)
         except (OSError, EOFError) as error:
             self._stop(process)
-            raise ClusterError("a process for decoding ended as it began: see above what it said") from error
-        self._local.process = process
+            raise ClusterError("a process for decoding ended when it started: see its message above") from error
+        self._local.process, self._local.num_photos = process, 0
         return process
 
     def _stop_all(self) -> None:
@@ -136,9 +149,9 @@ class DecoderPool:
 
 
 def serve() -> None:
-    """Answer one body after the other until the input ends; the program of a decoder's process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that gives the work
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # when that one is gone, end without a word
+    """Decode one file after the other from standard input until it ends: the program of a decoder's process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program that started this one
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # when that program is gone, end silently
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
@@ -146,34 +159,34 @@ def serve() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MAX_ADDRESS_SPACE, MAX_ADDRESS_SPACE))
     image_size, max_pixels, limit_s = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     source, target = sys.stdin.buffer, os.fdopen(os.dup(1), "wb", buffering=PIPE_BYTES)
-    os.dup2(2, 1)  # what a library prints must not look like an answer
+    os.dup2(2, 1)  # output of a library must not be mistaken for an answer
     target.write(_READY)
     target.flush()
     while len(header := source.read(_REQUEST.size)) == _REQUEST.size:
         (length,) = _REQUEST.unpack(header)
         body = source.read(length)
-        # Whoever gave the work ends what takes too long, unless it was ended itself; then this does.
+        # The program that started this one stops what takes too long. The alarm is for when that program is gone.
         signal.setitimer(signal.ITIMER_REAL, limit_s)
         photo = normalize(body, image_size, max_pixels)
         signal.setitimer(signal.ITIMER_REAL, 0)
         if isinstance(photo, Photo):
-            told, rest = (photo.width, photo.height, photo.phash, photo.contrast), photo.jpeg
+            fields, rest = (photo.width, photo.height, photo.phash, photo.contrast), photo.jpeg
         else:
-            told, rest = (0, 0, b"", 0.0), photo.reason.encode()
-        target.write(_REPLY.pack(hashlib.sha256(body).digest(), *told, len(rest)) + rest)
+            fields, rest = (0, 0, b"", 0.0), photo.reason.encode()
+        target.write(_REPLY.pack(hashlib.sha256(body).digest(), *fields, len(rest)) + rest)
         target.flush()
 
 
 def _exchange(process: subprocess.Popen[bytes], body: bytes | bytearray, timeout_s: float) -> Decoded:
-    """Send a body and read the answer. Raises TimeoutError, and OSError or EOFError when the process is gone."""
+    """Send a file and read the answer. Raises TimeoutError, and OSError or EOFError when the process has ended."""
     assert process.stdin is not None
     assert process.stdout is not None
     into, out = process.stdin.fileno(), process.stdout.fileno()
     for part in (_REQUEST.pack(len(body)), body):
-        left = memoryview(part)
-        while left:
+        unsent = memoryview(part)
+        while unsent:
             _wait(into, select.POLLOUT, timeout_s)  # a process that hangs reads nothing
-            left = left[os.write(into, left) :]
+            unsent = unsent[os.write(into, unsent) :]
     digest, width, height, phash, contrast, length = _REPLY.unpack(_read(out, _REPLY.size, timeout_s))
     rest = _read(out, length, timeout_s)
     photo = Photo(rest, width, height, phash, contrast) if width else Refusal(rest.decode())

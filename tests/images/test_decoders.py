@@ -38,11 +38,9 @@ input()
 
 
 @contextlib.asynccontextmanager
-async def decoding(
-    num_decoders: int = 1, image_size: int = SIZE, timeout_s: float = 60.0
-) -> AsyncIterator[DecoderPool]:
+async def decoding(num_decoders: int = 1, image_size: int = SIZE) -> AsyncIterator[DecoderPool]:
     """A pool all of whose processes run."""
-    pool = DecoderPool(num_decoders, image_size, timeout_s=timeout_s)
+    pool = DecoderPool(num_decoders, image_size)
     try:
         while len(children()) < num_decoders:
             found = await asyncio.gather(*(pool.decode(photo("jpeg", "first")) for _ in range(num_decoders)))
@@ -166,12 +164,25 @@ async def test_a_decoder_that_dies_while_it_has_nothing_to_do_costs_nothing() ->
 
 @pytest.mark.parametrize("body", [photo("jpeg", "a"), large_photo()], ids=["small", "large"])
 async def test_a_decoder_that_hangs_costs_one_body(body: bytes) -> None:
-    async with decoding(timeout_s=3.0) as pool:
+    async with decoding() as pool:
         pid = child()
         await suspend(pid)
+        pool.timeout_s = 0.05
         assert (await pool.decode(body)).photo == Refusal("decoder_timeout")
         assert is_gone(pid)
+        pool.timeout_s = 60.0
         assert isinstance((await pool.decode(photo("jpeg"))).photo, Photo)
+
+
+async def test_a_decoder_is_replaced_after_so_many_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders, "MAX_PHOTOS", 3)
+    async with decoding() as pool:  # which decodes the first
+        pid = child()
+        for name in "bc":
+            assert child() == pid
+            assert (await pool.decode(photo("jpeg", name))).photo == normalize(photo("jpeg", name), SIZE)
+        assert is_gone(pid)
+        assert isinstance((await pool.decode(photo("jpeg", "d"))).photo, Photo)
 
 
 async def test_a_decoder_ends_by_itself_what_nobody_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,8 +205,8 @@ async def test_what_needs_too_much_memory_is_refused_and_not_fatal() -> None:
 
 
 async def test_the_event_loop_goes_on_meanwhile() -> None:
-    body = encoded(picture("a", (8000, 6000)), quality=95)
-    async with decoding(image_size=4000) as pool:
+    body = encoded(picture("a", (5000, 4000)), quality=95)
+    async with decoding(image_size=2500) as pool:
         task = asyncio.create_task(pool.decode(body))
         ticks = 0
         while not task.done():
@@ -263,7 +274,7 @@ async def test_decoders_that_cannot_be_started_are_an_error(tmp_path: Path, monk
     with monkeypatch.context() as patch:
         patch.syspath_prepend(tmp_path)
         pool = DecoderPool(1, SIZE)
-        with pytest.raises(ClusterError, match="ended as it began"):
+        with pytest.raises(ClusterError, match="ended when it started"):
             await pool.decode(photo("jpeg"))
     with monkeypatch.context() as patch:
         patch.setattr(sys, "executable", str(tmp_path / "none"))
