@@ -63,7 +63,7 @@ def open_stored(
         try:
             yield path, origin
         except ArchiveError as error:
-            if isinstance(error.__cause__, OSError) and error.__cause__.errno:
+            if _is_of_this_machine(error):
                 raise
             storage.delete(STORED)
             raise ArchiveError(f"{error} (the archive was deleted: the same command fetches it again)") from error
@@ -118,6 +118,12 @@ def _read_origin(storage: Storage, source: str) -> Origin | None:
     origin = Origin(**{name: known[name] for name in Origin.__dataclass_fields__ if name in known})
     is_same = (origin.source_digest or digest_address(origin.source)) == digest_address(source)
     return origin if is_same and origin.archive == STORED else None
+
+
+def _is_of_this_machine(error: ArchiveError) -> bool:
+    """Tell whether an archive was not read for a reason that lies not in it, such as a full disk."""
+    has_errno = isinstance(error.__cause__, OSError) and error.__cause__.errno is not None
+    return has_errno or "make room" in str(error)  # as darwin_core.unpack says it
 
 
 def _is_local(storage: Storage) -> bool:
