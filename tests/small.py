@@ -7,6 +7,7 @@ does, `write_model` writes one that has learned nothing.
 import contextlib
 import copy
 import io
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -179,7 +180,7 @@ def learn(ws: Workspace) -> None:
     with one_thread():
         run_epochs(
             config,
-            Place(rank=0, world=1, local_world=1, device=torch.device("cpu")),
+            Place(rank=0, world=1, local_world=os.cpu_count() or 1, device=torch.device("cpu")),
             FromMemory(pixels, settings.batch_size, 0, 1, settings.seed),
             FromMemory(val_pixels, settings.batch_size, 0, 1, settings.seed),
             None,

@@ -38,7 +38,7 @@ def test_all_licences_are_given_in_about_their_share_and_names_are_unique():
     assert len({observer.name for observer in OBSERVERS}) == len(OBSERVERS)
 
 
-def test_observers_keep_one_licence_and_gbif_is_told_one_it_admits():
+def test_observers_keep_one_licence_and_occurrences_have_one_that_gbif_admits():
     admitted = {"CC0_1_0", "CC_BY_4_0", "CC_BY_NC_4_0"}
     assert {observer.occurrence_license for observer in OBSERVERS} == admitted
     reserved = [o for o in OBSERVERS if o.media_license == "all rights reserved"]

@@ -48,10 +48,10 @@ def test_the_archive_behind_the_link_is_the_one_that_was_built(served_world, cli
 
 
 def test_a_part_of_the_archive_can_be_asked_for(served_world, client):
-    whole = (served_world[0].folder / "archive.zip").read_bytes()
+    archive = (served_world[0].folder / "archive.zip").read_bytes()
     part = client.get(f"{DOWNLOAD}/request/{DOWNLOAD_KEY}.zip", headers={"Range": "bytes=100-"})
     assert part.status_code == 206
-    assert part.content == whole[100:]
+    assert part.content == archive[100:]
 
 
 def test_every_photograph_of_a_clean_row_is_a_jpeg_and_every_dead_link_is_404(served_world, client):
@@ -108,7 +108,7 @@ def test_a_port_can_be_chosen_and_taken_again_after_the_server_stopped(tmp_path)
 def test_a_port_that_is_taken_is_refused_in_one_line(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        told = rf"port {port}, .* cannot be used \(.*\): stop what uses it, or give another --root"
-        with pytest.raises(AitaxError, match=told) as caught, serve_world(tmp_path, port):
+        message = rf"port {port}, .* cannot be used \(.*\): stop what uses it, or give another --root"
+        with pytest.raises(AitaxError, match=message) as caught, serve_world(tmp_path, port):
             pass
     assert caught.value.exit_status == 1

@@ -68,7 +68,7 @@ def test_occurrences_say_where_and_when_within_the_home_of_their_species(served_
             assert row["license"] in ("CC0_1_0", "CC_BY_4_0", "CC_BY_NC_4_0")
 
 
-def test_each_kind_of_flaw_occurs_and_can_be_told_from_the_row(served_world):
+def test_each_kind_of_flaw_occurs_and_can_be_seen_in_the_row(served_world):
     world, _ = served_world
     media = rows(world.folder, "multimedia.txt")
     occurrences = {row["gbifID"]: row for row in rows(world.folder, "occurrence.txt")}
@@ -102,7 +102,7 @@ def test_a_larger_world_holds_the_photographs_of_a_smaller_one(tmp_path: Path):
     assert drawn.items() <= large.items()
 
 
-def test_advance_is_told_of_every_photograph(tmp_path: Path):
+def test_advance_is_called_for_every_photograph(tmp_path: Path):
     steps: list[int] = []
     world = build_world(tmp_path, base_url=BASE_URL, num_species=2, fewest=1, most=2, advance=steps.append)
     assert sum(steps) == world.num_images == num_photos(2, 1, 2) == 3

@@ -74,7 +74,7 @@ def test_altered_file_is_refused_at_load(folder: Path, name: str) -> None:
         loads.get(name, engine.searcher)()
 
 
-def test_verify_finds_what_nobody_has_loaded_yet(folder: Path) -> None:
+def test_verify_checks_files_that_are_not_loaded_yet(folder: Path) -> None:
     engine = bundle.open_engine(str(folder))
     engine.verify()
     (folder / bundle.ROWS).write_bytes(b"")
@@ -102,6 +102,6 @@ def test_broken_engine_json_is_one_clear_error(folder: Path, content: str) -> No
         bundle.open_engine(str(folder))
 
 
-def test_folder_without_engine_says_what_is_looked_for(tmp_path: Path) -> None:
+def test_a_folder_without_an_engine_is_an_error_that_names_engine_json(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"engine\.json"):
         bundle.open_engine(str(tmp_path))

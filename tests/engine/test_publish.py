@@ -44,6 +44,12 @@ def ws(tmp_path: Path) -> Workspace:
     return ws
 
 
+@pytest.fixture
+def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Export to ONNX takes a second, and matters to some of the tests only."""
+    monkeypatch.setattr("aitax_ray.training.onnx.export_onnx", lambda *_: b"ONNX")
+
+
 def rewrite(ws: Workspace, path: str, column: str, change: Callable[[list[str]], list[str]]) -> None:
     """Change a column of a stored table."""
     table = ws.storage.read_table(path)
@@ -99,12 +105,14 @@ def test_engine_holds_no_path_of_the_machine_that_made_it(ws: Workspace, tmp_pat
             assert secret.encode() not in content, f"{path.name} holds {secret}"
 
 
+@pytest.mark.usefixtures("no_export")
 def test_a_species_that_is_listed_twice_is_an_error(ws: Workspace) -> None:
     rewrite(ws, workspace.TAXA, "species_key", lambda old: [KEYS[0]] * len(old))
     with pytest.raises(DataError, match=rf"taxa\.parquet has 3 rows with the species_key '{KEYS[0]}'"):
         publish(PublishSettings(root=ws.root))
 
 
+@pytest.mark.usefixtures("no_export")
 def test_publishing_again_adds_a_version_and_swaps_current(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(PublishSettings(root=ws.root))
     first = open_engine(ws.root).info
@@ -119,6 +127,7 @@ def test_publishing_again_adds_a_version_and_swaps_current(ws: Workspace, monkey
     assert open_engine(f"{ws.root}/engines/{first.version}").info == first  # one can go back
 
 
+@pytest.mark.usefixtures("no_export")
 def test_half_an_engine_of_a_run_that_was_killed_is_cleared_away(ws: Workspace) -> None:
     ws.storage.write_bytes(f"{workspace.ENGINES}/20200101-000000-deadbeef/{ONNX}", b"half")
     ws.storage.write_bytes(f"{workspace.ENGINES}/steam/drawing.svg", b"a user's own")

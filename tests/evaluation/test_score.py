@@ -25,7 +25,7 @@ def predicted(logits: np.ndarray, target: list[int]) -> pa.Table:
     )
 
 
-def test_of_many_classes_the_best_are_kept_best_first_and_the_first_of_equals() -> None:
+def test_of_many_classes_the_best_five_are_kept_and_of_equals_the_first() -> None:
     logits = np.array([[0, 1, 2, 3, 4, 5, 6], [0, 9, 9, 0, 1, 0, 2]])
     scored = score(predicted(logits, [6, 2]))
     assert as_matrix(scored["top"]).tolist() == [[6, 5, 4, 3, 2], [1, 2, 6, 4, 0]]

@@ -35,15 +35,15 @@ def test_every_training_photograph_is_indexed_once_with_what_is_known_of_it(
 
     embeddings = ws.storage.read_table(workspace.EMBEDDINGS).sort_by("image_id")
     split = {r["image_id"]: r for r in ws.storage.read_table(workspace.SPLIT).to_pylist()}
-    wanted = sorted(key for key, row in split.items() if row["split"] == "train")
-    assert embeddings["image_id"].to_pylist() == wanted
+    expected = sorted(key for key, row in split.items() if row["split"] == "train")
+    assert embeddings["image_id"].to_pylist() == expected
     vectors = as_matrix(embeddings["embedding"])
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
     table = ws.storage.read_table(workspace.INDEX_ROWS)
     assert table.schema.equals(schemas.INDEX_ROWS)
     rows = table.to_pylist()
-    assert [(r["row"], r["image_id"]) for r in rows] == list(enumerate(wanted))
+    assert [(r["row"], r["image_id"]) for r in rows] == list(enumerate(expected))
     media = {r["image_id"]: r for r in ws.storage.read_table(workspace.MEDIA).to_pylist()}
     for row in rows:
         key = row["image_id"]
@@ -83,7 +83,7 @@ def test_a_photograph_without_exactly_one_row_in_the_manifest_is_an_error(tmp_pa
         _rows(ws, media["image_id"])
 
 
-def test_no_photograph_is_no_index_and_the_remedy_is_told(tmp_path: Path) -> None:
+def test_without_photographs_there_is_no_index_and_the_error_names_the_remedy(tmp_path: Path) -> None:
     write_model(write_root(tmp_path, {"7K3": ["val", "test"], "A12": ["val"], "Z9": ["test"]}))
     with pytest.raises(DataError, match="nothing to index: run `aitax split` again"):
         index(IndexSettings(root=str(tmp_path)))

@@ -33,10 +33,10 @@ def test_few_vectors_are_searched_exactly(num: int, tmp_path: Path) -> None:
     vectors, queries = random_vectors(num), random_vectors(5, seed=9)
     build_index(vectors, tmp_path / "scann")
     neighbors, similarities = Searcher(tmp_path / "scann", num).search(queries, 12)
-    wanted, cosine = nearest(vectors, queries, 12)
+    expected, cosine = nearest(vectors, queries, 12)
     assert neighbors.shape == similarities.shape == (5, min(12, num))
     assert (neighbors.dtype, similarities.dtype) == (np.int64, np.float32)
-    np.testing.assert_array_equal(neighbors, wanted)
+    np.testing.assert_array_equal(neighbors, expected)
     np.testing.assert_allclose(similarities, cosine, atol=1e-5)
 
 
@@ -54,8 +54,8 @@ def test_many_vectors_are_searched_through_a_tree_that_finds_most(tmp_path: Path
     build_index(vectors, tmp_path)
     searcher = Searcher(tmp_path, len(vectors))
     neighbors, similarities = searcher.search(queries, 10)
-    wanted, _ = nearest(vectors, queries, 10)
-    recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(neighbors.tolist(), wanted.tolist(), strict=True)])
+    expected, _ = nearest(vectors, queries, 10)
+    recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(neighbors.tolist(), expected.tolist(), strict=True)])
     assert recall >= 0.9
     # The best are measured exactly, and come in order.
     np.testing.assert_allclose(similarities, np.einsum("nd,nkd->nk", queries, vectors[neighbors]), atol=1e-3)
@@ -66,19 +66,19 @@ def test_many_vectors_are_searched_through_a_tree_that_finds_most(tmp_path: Path
 
 def test_looking_at_more_of_the_tree_finds_more(tmp_path: Path) -> None:
     vectors, queries = random_vectors(MIN_FOR_TREE), random_vectors(50, seed=4)
-    wanted, _ = nearest(vectors, queries, 10)
+    expected, _ = nearest(vectors, queries, 10)
     found = []
     for share in (0.02, 1.0):
         folder = tmp_path / str(share)
         build_index(vectors, folder, leaves_to_search=share)
         neighbors, _ = Searcher(folder, len(vectors)).search(queries, 10)
-        found.append(sum(len(set(a) & set(b)) for a, b in zip(neighbors.tolist(), wanted.tolist(), strict=True)))
+        found.append(sum(len(set(a) & set(b)) for a, b in zip(neighbors.tolist(), expected.tolist(), strict=True)))
     assert found[0] < found[1]
     assert found[1] > 450
 
 
 @pytest.mark.parametrize("few", [{"reorder": 50}, {"leaves_to_search": 0.001}])
-def test_what_is_not_found_is_no_photograph(few: dict[str, float], tmp_path: Path) -> None:
+def test_neighbours_that_are_not_found_are_marked(few: dict[str, float], tmp_path: Path) -> None:
     vectors = random_vectors(MIN_FOR_TREE)
     build_index(vectors, tmp_path, **few)  # type: ignore[arg-type]
     neighbors, similarities = Searcher(tmp_path, len(vectors)).search(vectors[:20], 200)
@@ -102,12 +102,12 @@ def test_an_index_can_be_moved(num: int, tmp_path: Path) -> None:
     np.testing.assert_array_equal(after[0], before[0])
 
 
-def test_a_missing_index_is_the_engines_fault(tmp_path: Path) -> None:
+def test_a_missing_index_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"nowhere cannot be loaded.*publish the engine again"):
         Searcher(tmp_path / "nowhere", 3)
 
 
-def test_an_index_that_lacks_a_file_is_the_engines_fault(tmp_path: Path) -> None:
+def test_an_index_that_lacks_a_file_is_an_error(tmp_path: Path) -> None:
     build_index(random_vectors(17), tmp_path)
     (tmp_path / "scann_config.pb").unlink()
     with pytest.raises(EngineError, match="cannot be loaded"):

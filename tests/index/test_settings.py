@@ -6,6 +6,6 @@ from aitax_ray.settings import build_settings
 
 
 @pytest.mark.parametrize("wrong", [{"leaves_to_search": 0}, {"leaves_to_search": 1.1}, {"reorder": 0}])
-def test_settings_that_cannot_be_are_refused_by_name(wrong: dict[str, object]) -> None:
+def test_invalid_settings_are_refused_by_name(wrong: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match="--" + next(iter(wrong)).replace("_", "-")):
         build_settings(IndexSettings, {"root": "r", **wrong})

@@ -73,7 +73,7 @@ def test_text_in_the_table_is_text_and_neither_markup_nor_a_command_to_the_termi
     assert "\x1b[2J" not in out
 
 
-def test_a_file_that_kills_its_decoder_is_told_and_the_others_are_answered(
+def test_a_file_that_kills_its_decoder_is_named_and_the_others_are_answered(
     engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_fragile_decoder(tmp_path, monkeypatch)
@@ -93,7 +93,7 @@ def test_a_file_of_too_many_bytes_is_not_read(engine: str, tmp_path: Path) -> No
             ask([tmp_path / "huge.jpg"], **client)  # type: ignore[arg-type]
 
 
-def test_bad_file_is_told_and_the_others_are_answered(
+def test_a_bad_file_is_named_and_the_others_are_answered(
     engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "note.txt").write_text("no photograph")
@@ -106,7 +106,7 @@ def test_bad_file_is_told_and_the_others_are_answered(
 
 
 @pytest.mark.parametrize("together", [False, True])
-def test_a_single_question_that_cannot_be_answered_is_told_once(
+def test_a_single_question_that_cannot_be_answered_is_one_error(
     engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], together: bool
 ) -> None:
     (tmp_path / "note.txt").write_text("no photograph")
@@ -116,7 +116,7 @@ def test_a_single_question_that_cannot_be_answered_is_told_once(
     assert capsys.readouterr() == ("", "")
 
 
-def test_service_that_is_not_there_is_told_with_the_remedy(tmp_path: Path) -> None:
+def test_a_missing_service_is_an_error_that_names_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(AitaxError, match=r"no answer from http://127\.0\.0\.1:9 .*`aitax serve` starts one"):
         ask(files(tmp_path, "11"), None, url="http://127.0.0.1:9/")
 
@@ -127,6 +127,6 @@ def test_engine_or_url_must_be_given_and_not_both(tmp_path: Path) -> None:
             ask([tmp_path / "a.jpg"], engine, url)
 
 
-def test_something_else_at_the_address_is_told(tmp_path: Path, web: Web) -> None:
+def test_another_service_at_the_address_is_an_error(tmp_path: Path, web: Web) -> None:
     with pytest.raises(AitaxError, match="but not as `aitax serve` does: check --url"):
         ask(files(tmp_path, "11"), None, url=web.url(""))

@@ -113,7 +113,7 @@ def test_info_false_leaves_the_images_out_in_the_address_and_in_the_form(client:
         ([photo((1, 2, 3), (13, 17))], 415, "too small"),
     ],
 )
-def test_bad_request_is_told_what_is_wrong(
+def test_the_answer_to_a_bad_request_says_what_is_wrong(
     client: httpx.Client, bodies: list[bytes], status: int, message: str
 ) -> None:
     answer = post(client, *bodies)
@@ -143,7 +143,7 @@ def test_a_service_that_cannot_start_a_decoder_says_so(client: httpx.Client, mon
     assert "try again later" in answer.json()["message"]
 
 
-def test_url_that_cannot_be_fetched_is_told(client: httpx.Client) -> None:
+def test_a_url_that_cannot_be_fetched_is_an_error_with_the_reason(client: httpx.Client) -> None:
     answer = client.get("/identify", params={"image": "https://photos.example/no.jpg"})
     assert (answer.status_code, answer.json()["message"]) == (
         400,
@@ -167,7 +167,7 @@ def test_every_answer_can_be_read_by_a_page_elsewhere(client: httpx.Client, path
     assert answer.headers["access-control-allow-origin"] == "*"
 
 
-def test_unforeseen_failure_is_an_answer_too(
+def test_an_unexpected_failure_is_answered_too(
     client: httpx.Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: object) -> Identification:
@@ -181,7 +181,7 @@ def test_unforeseen_failure_is_an_answer_too(
     assert "unforeseen" not in answer.text
 
 
-def test_status_tells_the_doi_without_scheme(client: httpx.Client) -> None:
+def test_status_has_the_doi_without_scheme(client: httpx.Client) -> None:
     assert client.get("/status").json() == {
         "status": "ok",
         "gbif_doi": "10.15468/dl.colour",

@@ -1,4 +1,4 @@
-"""serving.serve: what is told before Ray is started, and a service on a cluster that was joined.
+"""serving.serve: errors before Ray starts, and a service on a cluster that was joined.
 
 The service of a process of its own is asked in test_pipeline.py.
 """
@@ -29,13 +29,13 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_ray")
-def test_missing_engine_is_told_before_ray_starts(tmp_path: Path) -> None:
+def test_a_missing_engine_is_an_error_before_ray_starts(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="no engine in"), serving(ServeSettings(engine=str(tmp_path))):
         pass
 
 
 @pytest.mark.usefixtures("no_ray")
-def test_port_in_use_is_told_before_ray_starts(tmp_path: Path) -> None:
+def test_a_port_in_use_is_an_error_before_ray_starts(tmp_path: Path) -> None:
     engine = write_small_engine(tmp_path / "colours-1")
     with socket.create_server(("127.0.0.1", 0)) as other:
         settings = ServeSettings(engine=str(engine), port=other.getsockname()[1])
@@ -44,7 +44,7 @@ def test_port_in_use_is_told_before_ray_starts(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_ray")
-def test_address_of_another_machine_is_told(tmp_path: Path) -> None:
+def test_the_address_of_another_machine_is_an_error(tmp_path: Path) -> None:
     engine = write_small_engine(tmp_path / "colours-1")
     with (
         pytest.raises(AitaxError, match=r"cannot listen on 192\.0\.2\.1:"),
@@ -95,7 +95,7 @@ def test_a_start_that_is_interrupted_takes_the_service_from_the_cluster(
 
 
 @pytest.mark.parametrize("error", [RuntimeError, TimeoutError, RayServeException])
-def test_a_service_that_does_not_start_is_told_with_where_to_look(
+def test_a_service_that_does_not_start_is_an_error_that_says_where_to_look(
     monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     def fail(**_: object) -> None:

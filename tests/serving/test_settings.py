@@ -19,12 +19,12 @@ def test_an_engine_is_all_that_must_be_given() -> None:
         {"classifier_cpus": 0}, {"engin": "f"}, {"port": 8000},
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_refused_when_it_is_read(wrong: dict[str, object]) -> None:
+def test_invalid_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         ApplicationArgs.model_validate({"engine": "e", **wrong})
 
 
-def test_the_command_line_knows_all_of_them_and_the_address_besides() -> None:
+def test_the_command_line_has_the_same_settings_and_the_address() -> None:
     shared, served = ApplicationArgs.model_fields, ServeSettings.model_fields
     assert served.keys() - shared.keys() == {"host", "port", "request_timeout_s"}
     assert {name: served[name].description for name in shared} == {n: f.description for n, f in shared.items()}

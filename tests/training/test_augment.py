@@ -35,7 +35,7 @@ def test_boxes_stay_inside(size: tuple[int, int]) -> None:
     assert (bottom > top).all()
 
 
-def test_boxes_have_the_wanted_area_and_aspect() -> None:
+def test_boxes_have_the_area_and_aspect_that_are_asked_for() -> None:
     rng = np.random.default_rng(0)
     left, top, right, bottom = np.array([random_box(rng, 100, 100, 0.2) for _ in range(500)]).T
     area, aspect = (right - left) * (bottom - top) / 100**2, (right - left) / (bottom - top)

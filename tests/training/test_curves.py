@@ -38,7 +38,7 @@ def test_curves_show_the_epochs() -> None:
     assert not np.array_equal(one, five)
 
 
-def test_curves_do_without_validation_figures() -> None:
+def test_curves_can_be_drawn_without_validation_figures() -> None:
     nothing = dict.fromkeys(("loss", "top1", "top5", "macro_top1"))
     assert not np.array_equal(drawn(history(3, **nothing)), drawn(history(3)))
 
@@ -58,7 +58,7 @@ def test_each_epoch_is_logged_once_and_drawn(tmp_path: Path, caplog: pytest.LogC
     assert ws.storage.read_bytes("model/curves.png") == draw_curves(history(2, top1=None))
 
 
-def test_a_run_that_fails_or_is_stopped_shows_what_it_came_to(tmp_path: Path) -> None:
+def test_a_run_that_fails_or_is_stopped_shows_its_epochs(tmp_path: Path) -> None:
     ws = Workspace(str(tmp_path))
 
     def stop(*epochs: int) -> None:
@@ -75,7 +75,7 @@ def test_a_run_that_fails_or_is_stopped_shows_what_it_came_to(tmp_path: Path) ->
     assert ws.storage.read_bytes("model/curves.png") == draw_curves(history(3))
 
 
-def test_curves_are_drawn_now_and_then_and_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_curves_are_drawn_at_intervals_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(curves, "time", clock)
     monkeypatch.setattr(curves, "draw_curves", lambda rows: f"curves of {len(rows)}".encode())
@@ -89,7 +89,7 @@ def test_curves_are_drawn_now_and_then_and_in_the_end(tmp_path: Path, monkeypatc
     assert shown == [1, 1, 3, 3, 5]
 
 
-def test_within_an_epoch_each_new_word_of_its_steps_is_logged_once(
+def test_each_stored_step_of_an_epoch_is_logged_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = Clock()

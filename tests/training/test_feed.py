@@ -114,14 +114,14 @@ def test_labels_of_an_empty_side_know_nothing() -> None:
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_the_feed_has_every_wanted_photograph_once_with_its_class(tmp_path: Path) -> None:
+def test_the_feed_has_each_labelled_photograph_once_with_its_class(tmp_path: Path) -> None:
     ws = write_root(tmp_path)
     labels = read_labels(ws, "val", "test")
     rows = photographs(ws, labels).take_all()
-    wanted = [r for r in ws.storage.read_table("split/split.parquet").to_pylist() if r["split"] != "train"]
-    assert len(labels) == len(wanted) == 3 * sum(side != "train" for side in SIDES)
+    expected = [r for r in ws.storage.read_table("split/split.parquet").to_pylist() if r["split"] != "train"]
+    assert len(labels) == len(expected) == 3 * sum(side != "train" for side in SIDES)
     given = sorted((r["image_id"], r["class_index"], r["split"]) for r in rows)
-    assert given == sorted((r["image_id"], r["class_index"], r["split"]) for r in wanted)
+    assert given == sorted((r["image_id"], r["class_index"], r["split"]) for r in expected)
     stored = {r["image_id"]: r["jpeg"] for r in ws.storage.read_table("images").to_pylist()}
     assert all(r["jpeg"] == stored[r["image_id"]] for r in rows)
 
@@ -132,17 +132,17 @@ def decoded(row: dict[str, object]) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("size", "wanted"), [((80, 60), (40, 30)), ((60, 80), (30, 40)), ((20, 15), (40, 30)), ((300, 60), (60, 30))]
+    ("size", "expected"), [((80, 60), (40, 30)), ((60, 80), (30, 40)), ((20, 15), (40, 30)), ((300, 60), (60, 30))]
 )
-def test_decoding_keeps_the_aspect_and_crops_only_panoramas(size: tuple[int, int], wanted: tuple[int, int]) -> None:
+def test_decoding_keeps_the_aspect_and_crops_only_panoramas(size: tuple[int, int], expected: tuple[int, int]) -> None:
     image = photo("7K3", 2, size)
     (row,) = decode_for_training(pa.table({"image_id": ["a"], "jpeg": [jpeg(image)]}), 30).to_pylist()
-    assert (row["width"], row["height"]) == wanted
+    assert (row["width"], row["height"]) == expected
     assert set(row) == {"image_id", "width", "height", "pixels"}
     assert np.abs(decoded(row).mean(axis=(0, 1)) - np.asarray(image).mean(axis=(0, 1))).max() < 6
 
 
-def test_large_photographs_decode_to_what_they_show() -> None:
+def test_large_photographs_keep_their_content_when_decoded_smaller() -> None:
     image = Image.new("RGB", (800, 600), (20, 160, 60))
     image.paste((220, 40, 40), (0, 0, 400, 600))
     (row,) = decode_for_training(pa.table({"jpeg": [jpeg(image)]}), 60).to_pylist()
@@ -164,7 +164,7 @@ def test_a_gray_photograph_has_three_channels() -> None:
     assert np.abs(decoded(row).astype(int) - 77).max() <= 1
 
 
-def test_what_is_evaluated_is_what_the_transform_gives() -> None:
+def test_photographs_are_evaluated_as_the_transform_prepares_them() -> None:
     images = [photo("Z9", n, (40 + n, 30)) for n in range(3)]
     table = decode_for_evaluation(pa.table({"jpeg": [jpeg(image) for image in images]}), TRANSFORM)
     pixels = stack(table, TRANSFORM.crop_size)
@@ -184,7 +184,7 @@ def evaluation_batch(num: int) -> dict[str, np.ndarray]:
     }
 
 
-def test_what_was_prepared_is_normalized_in_its_order() -> None:
+def test_prepared_photographs_are_normalized_in_their_order() -> None:
     batch = evaluation_batch(3)
     tensors = collate_evaluation(batch, TRANSFORM)
     assert tensors["class_index"].tolist() == [0, 1, 2]

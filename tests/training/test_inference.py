@@ -15,7 +15,7 @@ SIDES = ("train", "val", "test", "test")
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_every_wanted_photograph_is_predicted_once_whichever_copy_does_it(
+def test_each_labelled_photograph_is_predicted_once_by_one_of_the_copies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed, "ROWS_PER_BLOCK", 2)  # else all of them would be one copy's work

@@ -153,8 +153,8 @@ def test_a_loaded_classifier_says_what_the_saved_one_said(
     loaded = load_classifier(info_of(classifier, arch, 64, 4), classifier.state_dict())
     assert not loaded.training
     with torch.no_grad():
-        for given, wanted in zip(loaded(pixels), classifier(pixels), strict=True):
-            torch.testing.assert_close(given, wanted, rtol=0, atol=0)
+        for given, expected in zip(loaded(pixels), classifier(pixels), strict=True):
+            torch.testing.assert_close(given, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("arch", ["efficientnet_b0", "inception_v3", "swin_v2_t", "vgg11"])

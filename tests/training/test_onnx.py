@@ -38,11 +38,11 @@ def test_torch_and_onnxruntime_agree(exported: tuple[torch.nn.Module, onnxruntim
     pixels = np.random.default_rng(num).normal(size=(num, 3, 32, 32)).astype(np.float32)
     embedding, logits = session.run(["embedding", "logits"], {"pixels": pixels})
     with torch.no_grad():
-        wanted_embedding, wanted_logits = classifier(torch.from_numpy(pixels))
+        expected_embedding, expected_logits = classifier(torch.from_numpy(pixels))
     assert embedding.shape == (num, 512)
     assert logits.shape == (num, 5)
-    np.testing.assert_allclose(embedding, wanted_embedding, atol=1e-4)
-    np.testing.assert_allclose(logits, wanted_logits, atol=1e-4)
+    np.testing.assert_allclose(embedding, expected_embedding, atol=1e-4)
+    np.testing.assert_allclose(logits, expected_logits, atol=1e-4)
 
 
 def test_the_model_says_what_goes_in_and_what_comes_out(

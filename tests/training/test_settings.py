@@ -12,7 +12,7 @@ def test_an_unknown_architecture_is_refused_before_any_work() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"lr": -1.0}, {"crop_size": 8}, {"num_workers": 0}])
-def test_settings_that_cannot_be_are_refused_by_name(wrong: dict[str, object]) -> None:
+def test_invalid_settings_are_refused_by_name(wrong: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match="--" + next(iter(wrong)).replace("_", "-")):
         build_settings(TrainSettings, {"root": "r", **wrong})
 

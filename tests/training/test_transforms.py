@@ -57,9 +57,9 @@ def test_normalization_uses_mean_and_deviation_of_each_channel() -> None:
     assert transform.normalize(pixels[:0]).shape == (0, 3, 1, 1)
 
 
-@pytest.mark.parametrize(("size", "wanted"), [((56, 44), (28, 22)), ((44, 56), (22, 28)), ((11, 30), (22, 60))])
-def test_resizing_keeps_the_aspect(size: tuple[int, int], wanted: tuple[int, int]) -> None:
-    assert resize_shorter_side(photo("Z9", 0, size), 22).size == wanted
+@pytest.mark.parametrize(("size", "expected"), [((56, 44), (28, 22)), ((44, 56), (22, 28)), ((11, 30), (22, 60))])
+def test_resizing_keeps_the_aspect(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert resize_shorter_side(photo("Z9", 0, size), 22).size == expected
 
 
 def test_a_sliver_keeps_a_shorter_side_that_a_crop_fits_in() -> None:

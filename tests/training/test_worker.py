@@ -1,6 +1,7 @@
 import copy
 import json
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def run(root: Path, *, val: bool = True, state: dict[str, Any] | None = None, **
     def report(state: dict[str, Any], row: dict[str, Any]) -> None:
         reported.append((copy.deepcopy(state), row))
 
-    place = Place(rank=0, world=1, local_world=1, device=torch.device("cpu"))
+    place = Place(rank=0, world=1, local_world=os.cpu_count() or 1, device=torch.device("cpu"))
     run_epochs(config, place, train_source, val_source, state, report, lambda classifier: classifier)
     return reported
 
@@ -87,10 +88,10 @@ def test_without_validation_photographs_the_last_epoch_is_the_best(tmp_path: Pat
 
 
 def test_a_run_continues_after_the_epoch_of_its_state(tmp_path: Path) -> None:
-    whole = run(tmp_path)
-    rest = run(tmp_path, state=whole[0][0])
+    full_run = run(tmp_path)
+    rest = run(tmp_path, state=full_run[0][0])
     assert [row["epoch"] for _, row in rest] == [2, 3]
-    for (_, row), (_, expected) in zip(rest, whole[1:], strict=True):
+    for (_, row), (_, expected) in zip(rest, full_run[1:], strict=True):
         assert row == pytest.approx(expected, rel=1e-4)
 
 
