@@ -79,10 +79,8 @@ def _fill(client: Client, url: str, part: Path, size: int, max_bytes: int) -> bo
                 status = response.status_code
                 if status == 416 and have == (_total(response, 0) or size):  # nothing is left to send
                     return requests > 1
-                if status == 416 or (
-                    status == 206 and not _begins_at(response, have)
-                ):  # the host has another file by now
-                    part.unlink()
+                if status == 416 or (status == 206 and not _begins_at(response, have)):
+                    part.unlink()  # it is of an earlier file
                     failures += 1
                     continue
                 if status not in (200, 206):
