@@ -126,7 +126,13 @@ class Engine:
         """Author, licence and address of each indexed photograph (schemas.INDEX_ROWS), in the order of the index."""
         import pyarrow.parquet as pq
 
-        return pq.read_table(self._checked(ROWS))
+        rows = pq.read_table(self._checked(ROWS))
+        if rows.num_rows != self.info.num_indexed:
+            raise EngineError(
+                f"{self.folder / ROWS} has {rows.num_rows:,} rows for {self.info.num_indexed:,} indexed photographs: "
+                "publish the engine again"
+            )
+        return rows
 
     def searcher(self) -> "Searcher":
         """Load the index."""

@@ -119,7 +119,7 @@ def selection(row: Row) -> float:
     """
     if row["top1"] is None:
         return float(row["epoch"])
-    if row["loss"] is None:
+    if row["loss"] is None or not math.isfinite(row["loss"]):
         return float(row["top1"]) - 1
     return float(row["top1"]) + 1e-6 / (1 + float(row["loss"]))
 

@@ -74,6 +74,13 @@ def test_altered_file_is_refused_at_load(folder: Path, name: str) -> None:
         loads.get(name, engine.searcher)()
 
 
+def test_rows_that_are_not_those_of_the_index_are_refused(folder: Path) -> None:
+    content = json.loads((folder / bundle.INFO).read_text())
+    (folder / bundle.INFO).write_text(json.dumps(content | {"num_indexed": content["num_indexed"] + 1}))
+    with pytest.raises(EngineError, match=r"has 12 rows for 13 indexed photographs: publish the engine again"):
+        _ = bundle.open_engine(str(folder)).rows
+
+
 def test_verify_checks_files_that_are_not_loaded_yet(folder: Path) -> None:
     engine = bundle.open_engine(str(folder))
     engine.verify()

@@ -137,6 +137,14 @@ def test_half_an_engine_of_a_run_that_was_killed_is_cleared_away(ws: Workspace) 
     assert VERSION.fullmatch(open_engine(ws.root).info.version)
 
 
+@pytest.mark.usefixtures("no_export")
+def test_a_figure_that_is_no_number_is_left_out(ws: Workspace) -> None:
+    figures = ws.storage.read_json(workspace.EVALUATION)
+    ws.storage.write_json(workspace.EVALUATION, figures | {"ece": None})
+    publish(PublishSettings(root=ws.root))
+    assert open_engine(ws.root).info.metrics == dict.fromkeys(("top1", "top5", "macro_top1"), 0.5)
+
+
 def test_publish_needs_an_evaluated_model(tmp_path: Path) -> None:
     ws = write_root(tmp_path, ["train"])
     write_model(ws)

@@ -109,8 +109,9 @@ def test_a_validation_loss_that_is_no_number_ends_nothing(
     assert sorted([1, 2, 3], key=lambda epoch: selection(history[epoch - 1])) == [2, 1, 3]
 
 
-def test_an_epoch_without_a_validation_loss_comes_after_all_others() -> None:
-    row = {"epoch": 4, "top1": 1.0, "loss": None}
+@pytest.mark.parametrize("loss", [None, math.nan, math.inf])
+def test_an_epoch_without_a_validation_loss_comes_after_all_others(loss: float | None) -> None:
+    row = {"epoch": 4, "top1": 1.0, "loss": loss}
     assert selection(row) < selection({"epoch": 1, "top1": 0.01, "loss": 900.0})
     assert selection(row) > selection({**row, "top1": 0.5})
 
