@@ -135,8 +135,17 @@ class Inflater:
 
     @property
     def complete(self) -> bool:
-        """Whether everything that was begun has been inflated to its end."""
-        return (self._member is None or self._member.eof) and (self._next is None or self._next.complete)
+        """Whether everything that was begun has been inflated to its end. The checksum behind it may be missing."""
+        return self._has_ended() and (self._next is None or self._next.complete)
+
+    def _has_ended(self) -> bool:
+        if self._member is None or self._member.eof:
+            return True
+        try:  # zlib looks at a checksum only after the last byte has been inflated
+            self._member.copy().decompress(b"\xff" * 8, 1)
+        except zlib.error as error:
+            return "data check" in str(error) or "length check" in str(error)
+        return False
 
     def feed(self, chunk: bytes, most: int) -> bytes:
         """Inflate a chunk to at most `most` bytes; of a chunk that holds as many or more, the rest is lost."""
@@ -147,6 +156,8 @@ class Inflater:
                     self._wbits = -zlib.MAX_WBITS  # without zlib's header, as some servers send it
                 self._member = zlib.decompressobj(self._wbits)
             elif self._member.eof:
+                if chunk[0] != 0x1F:
+                    break  # not gzip: browsers do not look at it
                 self._members_left -= 1
                 if not self._members_left:
                     raise zlib.error("too many members")

@@ -18,8 +18,20 @@ END_BYTES = 16  # bytes of a body's beginning and of its end in which a photogra
 _STATUS_LINE = re.compile(rb"(?:HTTP/(\d(?:\.\d)?)|ICY)[ \t]+(\d{3})(?!\d)", re.IGNORECASE)
 _FIRST_BYTES = (b"http/", b"icy ")
 _NAME = re.compile(rb"[0-9A-Za-z!#$%&'*+\-.^_`|~]+")
-_CHUNK_SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})(?![0-9A-Fa-f])")
-_FRAMING = (b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"upgrade", b"trailer")
+_CHUNK_SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})(?![0-9A-Za-z])")
+_LENGTH = re.compile(rb"\+?(\d{1,18})(?!\d)")
+# Headers that say how the answer is sent, and one of an old protocol that aiohttp refuses.
+_FRAMING = frozenset(
+    {
+        b"content-length",
+        b"transfer-encoding",
+        b"connection",
+        b"keep-alive",
+        b"upgrade",
+        b"trailer",
+        b"sec-websocket-key1",
+    }
+)
 _NOT_HTTP = b"?\r\n"  # aiohttp's parser refuses it both as a status line and as the length of a chunk
 
 
@@ -87,7 +99,7 @@ class AnswerRewriter:
             return None
         self._line_bytes += length + 1
         self._position = end + 1
-        return bytes(self._unread[begin:end]).removesuffix(b"\r")
+        return bytes(self._unread[begin:end]).rstrip(b"\r")
 
     def _read_head(self) -> bytes | None:
         if not self._lines:
@@ -115,8 +127,10 @@ class AnswerRewriter:
         if code in (204, 304):
             self.is_done = True
             kept.append((b"Content-Length", b"0"))
-        elif b"chunked" in _values(fields, b"transfer-encoding"):  # counts more than a Content-Length
+        elif b"chunked" in (codings := _values(fields, b"transfer-encoding")):  # counts more than a Content-Length
             self._step = self._read_chunk_line
+            # What was compressed on the way is read as if it had been stored so.
+            kept += [(b"Content-Encoding", coding) for coding in codings if coding in (b"gzip", b"x-gzip", b"deflate")]
             kept.append((b"Transfer-Encoding", b"chunked"))
         elif (length := _content_length(fields)) is None:
             self._step = self._pass_rest
@@ -214,13 +228,12 @@ def _values(fields: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
 
 
 def _content_length(fields: list[tuple[bytes, bytes]]) -> int | None:
-    """The length of the body; None where no length is told. Several lengths must be one number."""
-    lengths = set(_values(fields, b"content-length"))
-    if not lengths or all(length.startswith(b"-") for length in lengths):
+    """The length of the body; None where no sensible one is told. Several lengths must be one number."""
+    lengths = {length for length in _values(fields, b"content-length") if not re.match(rb"-|\+?\d{19}", length)}
+    if not lengths:
         return None
-    if not all(re.fullmatch(rb"\+?\d{1,18}", length) for length in lengths):
+    matches = [_LENGTH.match(length) for length in lengths]
+    numbers = {int(match[1]) for match in matches if match}  # "100 bytes" counts as 100
+    if len(numbers) != 1 or None in matches:
         raise NotHttpError
-    (first, *others) = {int(length) for length in lengths}
-    if others:
-        raise NotHttpError
-    return first
+    return numbers.pop()

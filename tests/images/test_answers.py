@@ -41,6 +41,7 @@ def test_every_reason_has_a_meaning() -> None:
         ("  http://a.example/1.jpg\t", "http://a.example/1.jpg"),
         ("http://a.example/a photo é.jpg", "http://a.example/a%20photo%20%C3%A9.jpg"),
         ("http://a.example/100%.jpg", "http://a.example/100%25.jpg"),
+        ("http://a.example\\b\\1.jpg?a\\b", "http://a.example/b/1.jpg?a%5Cb"),
     ],
 )
 def test_a_url_is_sent_as_it_stands_and_quoted_where_it_must_be(text: str, sent: str) -> None:
@@ -139,9 +140,51 @@ def test_what_is_inflated_is_what_was_compressed_however_it_comes(kind: str, ste
     inflater = Inflater()
     assert b"".join(inflater.feed(packed[n : n + step], 10_000) for n in range(0, len(packed), step)) == text
     assert inflater.complete
-    cut = Inflater()
-    assert text.startswith(cut.feed(packed[:-1], 10_000))
+    checksum = 8 if kind == "gzip" else 4
+    for missing in (1, checksum - 1, checksum, checksum + 1, 20):
+        cut = Inflater()
+        inflated = cut.feed(packed[:-missing], 10_000)
+        assert text.startswith(inflated)
+        assert cut.complete == (inflated == text and missing <= checksum)
+
+
+def test_raw_deflate_and_two_codings_are_inflated() -> None:
+    text = os.urandom(1000) + bytes(1000)
+    assert Inflater(("deflate",)).feed(zlib.compress(text)[2:-4], 10_000) == text
+    assert Inflater(("deflate",)).feed(zlib.compress(text), 10_000) == text
+    assert Inflater(("deflate",)).feed(gzip.compress(text), 10_000) == text
+    twice = Inflater(("deflate", "gzip"))
+    packed = gzip.compress(zlib.compress(text))
+    assert twice.feed(packed[:500], 10_000) + twice.feed(packed[500:], 10_000) == text
+    assert twice.complete
+    cut = Inflater(("deflate", "gzip"))
+    cut.feed(gzip.compress(zlib.compress(text)[:-20]), 10_000)
     assert not cut.complete
+
+
+def test_what_follows_a_compressed_body_is_left_out() -> None:
+    for packed in (gzip.compress(b"text"), zlib.compress(b"text")):
+        inflater = Inflater()
+        assert inflater.feed(packed + b"\0\0garbage", 100) + inflater.feed(b"more", 100) == b"text"
+        assert inflater.complete
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([], ()),
+        (["UTF-8"], ()),
+        (["identity, identity"], ()),
+        ([""], ()),
+        (["GZIP"], ("gzip",)),
+        (["deflate", "aws-chunked, x-gzip"], ("deflate", "x-gzip")),
+        (["br"], None),
+        (["gzip, zstd"], None),
+        (["gzip, gzip, gzip"], None),
+    ],
+)
+def test_a_content_encoding_that_names_no_coding_is_none(headers: list[str], expected: tuple[str, ...] | None) -> None:
+    assert answers.codings(headers) == expected
 
 
 def test_no_more_is_inflated_than_asked_for() -> None:

@@ -45,6 +45,10 @@ def answer(*headers: bytes, body: bytes = b"", status: int = 200) -> bytes:
         (OK + b"Content-Length: 01\r\nContent-Length: 1\r\n\r\na", answer(b"Content-Length: 1", body=b"a")),
         (OK + b"Content-Length: -1\r\n\r\nabc", answer(body=b"abc")),
         (OK + b"Content-Length:\r\n\r\nabc", answer(body=b"abc")),
+        (OK + b"Content-Length: 3 bytes\r\n\r\nabc", answer(b"Content-Length: 3", body=b"abc")),
+        (OK + b"Content-Length: 99999999999999999999\r\n\r\nabc", answer(body=b"abc")),
+        (OK.replace(b"\r", b"\r\r") + b"Content-Length: 1\r\r\n\r\r\na", answer(b"Content-Length: 1", body=b"a")),
+        (OK + b"Sec-WebSocket-Key1: x\r\nUpgrade: h2c\r\n\r\n", answer()),
         (OK + b"Content-Length: 1\r\n\r\nabc", answer(b"Content-Length: 1", body=b"a")),
         (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", answer(b"Content-Length: 0", status=304)),
         # before the answer
@@ -109,11 +113,18 @@ def test_chunks_are_read_as_curl_does(chunks: bytes, body: bytes, is_whole: bool
     assert unchunked(rewrite(came, step)) == (body, is_whole)
 
 
-@pytest.mark.parametrize("chunks", [b"some\r\n", b"-1\r\n", b"f" * 17 + b"\r\n", b"1\r\nabc\r\n", b"\r\n"])
+@pytest.mark.parametrize(
+    "chunks", [b"some\r\n", b"-1\r\n", b"0x1\r\na\r\n", b"f" * 17 + b"\r\n", b"1\r\nabc\r\n", b"\r\n"]
+)
 def test_chunks_that_make_no_sense_end_in_what_no_parser_takes(chunks: bytes) -> None:
     rewriter = AnswerRewriter()
     assert rewriter.feed(OK + b"Transfer-Encoding: chunked\r\n\r\n" + chunks).endswith(NOT_HTTP)
     assert rewriter.is_broken
+
+
+def test_a_body_that_was_compressed_on_the_way_says_so() -> None:
+    head = rewrite(OK + b"Content-Encoding: deflate\r\nTransfer-Encoding: gzip, chunked\r\n\r\n")
+    assert head == answer(b"Content-Encoding: deflate", b"Content-Encoding: gzip", b"Transfer-Encoding: chunked")
 
 
 def test_what_comes_after_the_end_is_seen() -> None:
