@@ -23,7 +23,7 @@ COLOURS = {"11": (220, 30, 30), "22": (30, 220, 30), "33": (30, 30, 220)}
 NAMES = {"11": "Ruber primus", "22": "Viridis secundus", "33": "Caeruleus tertius"}
 TRANSFORM = EvalTransform(crop_size=8, resize_size=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 IMAGES_PER_SPECIES = 4
-SIZE = 16  # as which its photographs are decoded, px
+SIZE = 16  # shorter side of decoded photographs, px
 
 
 def photo(colour: tuple[int, int, int], size: tuple[int, int] = (40, 30), form: str = "PNG") -> bytes:
@@ -52,7 +52,7 @@ def colour_classifier() -> bytes:
 
 
 def write_small_engine(folder: Path) -> Path:
-    """Write the engine into `folder`, which is returned."""
+    """Write the engine into `folder`, and return the folder."""
     taxa = [
         blank_row(schemas.TAXA)
         | {
@@ -88,7 +88,7 @@ def write_small_engine(folder: Path) -> Path:
                     "publisher": "Colour Society",
                 }
             )
-            # Each further one is a little grayer, hence less similar to the pure colour.
+            # Each next photograph is a little grayer, so less similar to the pure colour.
             shade = np.array(colour, np.float32) / 127.5 - 1 + 0.2 * number
             embeddings.append(shade / np.linalg.norm(shade))
     index = folder.parent / "index-of-engine"

@@ -54,8 +54,10 @@ def jpeg(image: Image.Image) -> bytes:
 
 
 def write_root(root: Path, sides: Sequence[str] | dict[str, Sequence[str]] = SIDES) -> Workspace:
-    """Write what manifest, download and split leave; `sides` holds one for each photograph, the same for all species
-    or by species_key. The rows of every table stand in another order."""
+    """Write the artifacts of manifest, download and split, with the rows of each table in another order.
+
+    `sides` holds a side per photograph, for all species or by species_key.
+    """
     ws = Workspace(str(root))
     rng = np.random.default_rng(0)
     rows = [
@@ -112,7 +114,7 @@ def complete(ws: Workspace, stage: str, work: Callable[[], None]) -> None:
 
 
 def write_model(ws: Workspace, arch: str = ARCH, crop_size: int = CROP, seed: int = 0) -> Any:
-    """Write a model that has learned nothing; gives its classifier."""
+    """Write a model that has learned nothing; returns its classifier."""
     import torch
 
     from aitax_ray.training import train
@@ -134,7 +136,7 @@ def write_model(ws: Workspace, arch: str = ARCH, crop_size: int = CROP, seed: in
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch compute in one thread: with tensors as small as the tests', more of them wait for each other."""
+    """Let torch compute in one thread: with tensors as small as those of the tests, several are slower."""
     import torch
 
     before = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""engine.bundle: what is written can be moved, opened and trusted."""
+"""engine.bundle: engines can be written, moved, opened and checked."""
 
 import json
 import shutil
@@ -55,7 +55,7 @@ def test_engine_on_another_storage_is_copied_here(folder: Path) -> None:
 
     fsspec.filesystem("memory").put(str(folder), "/there/engine", recursive=True)
     engine = bundle.open_engine("memory://there/engine")
-    assert list(engine.folder.iterdir()) == []  # nothing before it is needed
+    assert list(engine.folder.iterdir()) == []  # nothing is copied before it is needed
     assert len(engine.taxa) == 3
     assert [path.name for path in engine.folder.iterdir()] == [bundle.TAXA]
     assert engine.searcher().search(np.eye(3, dtype=np.float32), 1)[0].shape == (3, 1)

@@ -1,4 +1,4 @@
-"""engine.publish: what production gets, and what it does not."""
+"""engine.publish: what an engine holds, and what it must not hold."""
 
 import sys
 from collections.abc import Callable
@@ -117,7 +117,7 @@ def test_publishing_again_adds_a_version_and_swaps_current(ws: Workspace, monkey
     publish(PublishSettings(root=ws.root))
     first = open_engine(ws.root).info
     publish(PublishSettings(root=ws.root))
-    assert versions(ws) == [first.version]  # the same again is nothing new
+    assert versions(ws) == [first.version]  # publishing the same again adds nothing
     later: Any = type("Later", (), {"now": staticmethod(lambda zone: first.created.replace(year=2031))})
     monkeypatch.setattr("aitax_ray.engine.publish.datetime", later)
     publish(PublishSettings(root=ws.root, min_score=0.1))

@@ -80,7 +80,7 @@ def test_200000_species_need_little_memory() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_figures_that_are_no_numbers_are_none_and_spoil_no_others(bad: float) -> None:
+def test_figures_that_are_no_numbers_are_none_and_do_not_affect_others(bad: float) -> None:
     good = predictions([0, 1, 1], [[0], [1], [0]], best_at=40)
     nll, max_probability = good.nll.copy(), good.max_probability.copy()
     nll[0], max_probability[0] = bad, np.nan

@@ -1,4 +1,4 @@
-"""evaluation.score: the few numbers that are kept of a prediction."""
+"""evaluation.score: the few numbers per photograph that evaluation keeps."""
 
 from pathlib import Path
 

@@ -54,7 +54,7 @@ def test_every_training_photograph_is_indexed_once_with_what_is_known_of_it(
     neighbors, similarities = Searcher(root / workspace.SCANN, num).search(vectors, 4)
     assert neighbors[:, 0].tolist() == list(range(num))
     np.testing.assert_allclose(similarities[:, 0], 1, atol=1e-4)
-    # What looks alike is of one species, mostly: the model was trained to tell them apart.
+    # Most neighbours are of the same species: the model was trained to tell species apart.
     classes = table["class_index"].to_numpy()
     assert (classes[neighbors] == classes[:, None]).mean() > 0.7
     assert index(IndexSettings(root=str(root), num_classifiers=2)) == report

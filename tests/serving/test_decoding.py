@@ -1,4 +1,4 @@
-"""serving.decoding: what strangers send costs them their answer, and nobody else anything."""
+"""serving.decoding: a bad photograph is refused, and does not disturb other requests."""
 
 import asyncio
 import re
@@ -32,7 +32,7 @@ async def decoder(info: EngineInfo) -> AsyncIterator[PhotoDecoder]:
 
 
 async def refusal(decoder: PhotoDecoder, body: bytes) -> tuple[int, str]:
-    """The status and the message with which a body is refused."""
+    """Decode a body that is refused; returns the status and the message."""
     with pytest.raises(RequestError) as caught:
         await decoder.decode(body, "photograph 2")
     return caught.value.status, str(caught.value)

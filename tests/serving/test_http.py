@@ -52,7 +52,7 @@ def serve(backend: LocalBackend) -> Iterator[httpx.Client]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(make_app(lambda: backend), log_level="critical"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()  # the listener is open already: what is asked before the server is up waits
+        thread.start()  # the listener is open already: early requests wait for the server
         with httpx.Client(
             base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", follow_redirects=True, timeout=30
         ) as client:

@@ -1,4 +1,4 @@
-"""serving.settings: what `aitax serve` and serve_config.yaml may say alike."""
+"""serving.settings: the settings that `aitax serve` and serve_config.yaml share."""
 
 import pytest
 from pydantic import ValidationError

@@ -32,7 +32,7 @@ def key(name: str) -> str:
 
 
 def split(**sides: str) -> pa.Table:
-    """Photographs by name, with their side; class_index is their place in the alphabet."""
+    """A split of photographs by name; the class_index is the place of the name in the alphabet."""
     rows = [
         {"image_id": key(n), "gbif_id": "", "species_key": n, "class_index": ord(n) - ord("a"), "split": side}
         for n, side in sides.items()

@@ -26,7 +26,7 @@ class Tiny(nn.Module):
 
 
 class Given(nn.Module):
-    """Takes the photographs themselves for the logits."""
+    """Returns the photographs as logits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ def _seeded() -> Iterator[None]:
 
 
 def colours(numbers: list[int], spread: float = 0.3) -> tuple[Tensor, Tensor]:
-    """So many photographs of each class: the channel of its number is brighter."""
+    """Draw `numbers` photographs per class; the channel with the number of the class is brighter."""
     target = torch.tensor([index for index, num in enumerate(numbers) for _ in range(num)])
     pixels = spread * torch.randn(len(target), 3, 4, 4)
     pixels[torch.arange(len(target)), target] += 1.0
@@ -133,7 +133,7 @@ def test_logits_that_are_no_numbers_are_no_hits() -> None:
 
 
 def test_the_figures_of_a_batch_are_summed_where_the_batch_is() -> None:
-    # "meta" stands for a GPU: what is mixed with tensors of the CPU fails there as well.
+    # "meta" stands for a GPU: mixing its tensors with those of the CPU fails too.
     figures = loop._figures(*(torch.zeros(shape, device="meta") for shape in ((), (3, 2), (3,))))
     assert (figures.device.type, figures.shape) == ("meta", (3,))
 
@@ -219,13 +219,13 @@ def test_batches_are_unpacked_for_convolutions() -> None:
 
 
 def validate_as_one_of_two(rank: int, folder: Path) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Do what a worker does, the first one without photographs."""
+    """Validate as a worker does; the first worker has no photographs."""
     store = f"file://{folder}/store"
     torch.distributed.init_process_group("gloo", store, timeout=timedelta(seconds=60), rank=rank, world_size=2)
     try:
         torch.manual_seed(rank)
         model = nn.parallel.DistributedDataParallel(Tiny(3))
-        model.train()(colours([2, 2, 2])[0])[1].sum().backward()  # each has seen other photographs
+        model.train()(colours([2, 2, 2])[0])[1].sum().backward()  # each worker has trained on other photographs
         pixels, target = validation_photographs()
         batches = [(pixels[:3], target[:3]), (pixels[3:], target[3:])] if rank else []
         return validate(model, batches, 3), model.module.state_dict()

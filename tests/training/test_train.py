@@ -52,7 +52,7 @@ train(train_settings(sys.argv[1], num_workers=1))
 
 
 def read_lines(process: subprocess.Popen[str], seconds: float) -> Iterator[str]:
-    """Read what a process writes, for at most so long."""
+    """Read the lines that a process writes, for at most `seconds`."""
     deadline = threading.Timer(seconds, process.kill)
     deadline.start()
     assert process.stdout
@@ -148,7 +148,7 @@ def test_the_tiny_root_can_be_learned(root: Path) -> None:
 
 def test_a_second_run_does_nothing(root: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (root / "model").rglob("*")}
-    # How the work is done makes nothing stale.
+    # Settings of resources do not make the stage stale.
     again = train(train_settings(root, num_workers=1, max_failures=0))
     assert again == Workspace(str(root)).report("train")
     assert {path: path.stat().st_mtime_ns for path in (root / "model").rglob("*")} == before
