@@ -16,8 +16,8 @@ from aitax_ray.darwin_core import relations
 from aitax_ray.darwin_core.archive import open_archive
 from aitax_ray.database import open_database
 from aitax_ray.manifest import media, taxa
+from aitax_ray.manifest.decide import Rules, decide_rows
 from aitax_ray.manifest.labels import Label, labelling
-from aitax_ray.manifest.settle import Rules, settle
 from tests.gbif_download import Row, archive_files, write_zip
 
 DWC = "http://rs.tdwg.org/dwc/terms/"
@@ -112,7 +112,7 @@ class Sorted:
 def sort_out(
     files: Files, *, label: Label = "species", datasets: Sequence[str] = (), rules: Rules | None = None
 ) -> Sorted:
-    """Read an archive from a zip as the stage does, and settle its rows."""
+    """Read an archive from a zip as the stage does, and decide which rows are kept."""
     with tempfile.TemporaryDirectory() as top:
         path = write_zip(Path(top, "a.zip"), files)
         folder = Path(top, "work")
@@ -120,7 +120,7 @@ def sort_out(
         with open_database(folder) as database, open_archive(path) as archive:
             num_rows = relations.tie(archive, database, labelling(label))
             media.candidates(database, label, datasets)
-            counts = settle(database, rules or Rules(), num_rows, folder)
+            counts = decide_rows(database, rules or Rules(), num_rows, folder)
             taxa.write_occurrences(database, folder / "occurrences.parquet")
             return Sorted(
                 num_rows,

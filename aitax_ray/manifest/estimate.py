@@ -16,9 +16,9 @@ from aitax_ray.gbif.request import build_search
 from aitax_ray.gbif.searched import make_row
 from aitax_ray.licenses import is_admitted, normalise
 from aitax_ray.manifest import source
+from aitax_ray.manifest.decide import LICENSE_NOT_ADMITTED
 from aitax_ray.manifest.labels import LABELS
 from aitax_ray.manifest.media import NO_LABEL_KEY, NOT_A_PHOTOGRAPH
-from aitax_ray.manifest.settle import LICENSE_NOT_ADMITTED
 from aitax_ray.manifest.stored import is_stored
 from aitax_ray.manifest.tabulate import find_taxon_keys, open_rows
 from aitax_ray.storage import Storage

@@ -6,7 +6,7 @@ import duckdb
 
 from aitax_ray.database import literal
 
-# Why a row is dropped; the first that holds counts, in this order. `settle` goes on with the rest.
+# Why a row is dropped; the first that holds counts, in this order. `decide_rows` goes on with the rest.
 NOT_A_PHOTOGRAPH = "not_a_photograph"
 NO_URL = "no_url"
 BAD_URL_SCHEME = "bad_url_scheme"

@@ -22,9 +22,9 @@ from aitax_ray.gbif import api, matching
 from aitax_ray.gbif.client import Client
 from aitax_ray.gbif.vernacular import ask_vernacular_names
 from aitax_ray.manifest import media, photos, source, stored, taxa
+from aitax_ray.manifest.decide import Rules, decide_rows
 from aitax_ray.manifest.labels import labelling
 from aitax_ray.manifest.origin import Origin
-from aitax_ray.manifest.settle import Rules, settle
 from aitax_ray.manifest.source import TaxonQuery
 from aitax_ray.storage import Storage
 from aitax_ray.web import hide_secrets, host_sql
@@ -45,7 +45,7 @@ VERNACULAR_NAMES_MISSING = "vernacular_names_missing"  # species for which it di
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a source, each kept or dropped: in the database as settle.settle leaves them, media in `folder`."""
+    """The rows of a source, each kept or dropped: in the database as decide_rows leaves them, media in `folder`."""
 
     database: duckdb.DuckDBPyConnection
     folder: Path
@@ -127,7 +127,7 @@ def open_rows(storage: Storage, client: Client, settings: "ManifestSettings") ->
             if not num_rows:
                 raise ArchiveError(f"{path} lists no media at all, so none of its occurrences has a photograph: {ASK}")
             media.candidates(database, settings.label, settings.dataset_keys)
-        counts = settle(database, rules, num_rows, folder)
+        counts = decide_rows(database, rules, num_rows, folder)
         if not counts[""]:
             reasons = ", ".join(f"{n:,} {reason}" for reason, n in counts.most_common())
             raise DataError(

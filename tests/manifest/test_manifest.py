@@ -200,7 +200,7 @@ def test_a_finished_manifest_is_done_again_only_when_its_input_changed(root: str
 def test_the_media_table_comes_in_parts_that_follow_each_other(
     root: str, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aitax_ray.manifest.settle.ROWS_PER_BUCKET", 1)
+    monkeypatch.setattr("aitax_ray.manifest.decide.ROWS_PER_BUCKET", 1)
     manifest(ManifestSettings(root=root, archive=str(archive)))
     parts = [f.path.rsplit("/", 1)[-1] for f in Storage(root).files(workspace.MEDIA)]
     assert parts == [f"part-{number:05}.parquet" for number in range(len(parts))]

@@ -13,7 +13,7 @@ from aitax_ray import schemas
 from aitax_ray.database import open_database
 from aitax_ray.errors import DataError
 from aitax_ray.manifest import photos, taxa
-from aitax_ray.manifest.settle import DUPLICATE_URL, URL_UNDER_SEVERAL_SPECIES, Rules, settle
+from aitax_ray.manifest.decide import DUPLICATE_URL, URL_UNDER_SEVERAL_SPECIES, Rules, decide_rows
 from aitax_ray.schemas import image_id
 from tests.gbif_download import write_folder
 
@@ -45,7 +45,7 @@ def sort_out(folder: Path, rules: Rules | None = None) -> Found:
     work.mkdir()
     with open_database(work) as database:
         num_rows = photos.read_folder(folder, database)
-        counts = settle(database, rules or Rules(), num_rows, work)
+        counts = decide_rows(database, rules or Rules(), num_rows, work)
         assert counts.total() == num_rows
         taxa.write_occurrences(database, work / "occurrences.parquet")
         return Found(

@@ -231,7 +231,7 @@ def test_folders_that_are_named_by_key_have_vernacular_names(
 def test_every_table_has_exactly_its_schema_in_every_part(
     settings: Settings, root: str, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aitax_ray.manifest.settle.ROWS_PER_BUCKET", 1)
+    monkeypatch.setattr("aitax_ray.manifest.decide.ROWS_PER_BUCKET", 1)
     manifest(settings(archive=str(archive), number=1))
     for name in (workspace.OCCURRENCES, workspace.TAXA, workspace.DROPPED):
         schema = getattr(schemas, Path(name).stem.upper())

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from aitax_ray import schemas
 from aitax_ray.database import open_database
 from aitax_ray.licenses import Policy
-from aitax_ray.manifest import settle as module
-from aitax_ray.manifest.settle import Rules, settle
+from aitax_ray.manifest import decide as module
+from aitax_ray.manifest.decide import Rules, decide_rows
 from tests.archives import Sorted, sort_out, sort_out_download
 from tests.gbif_download import MEDIA_TERMS, Row, archive_files, occurrence, photo, table_text
 
@@ -160,7 +160,7 @@ def test_a_row_that_is_lost_is_an_error(tmp_path: Path) -> None:
             f"'s' AS species_key, false AS url_from_references, '' AS reason, {columns}"
         )
         with pytest.raises(RuntimeError, match="of 2 media rows 1 were kept or dropped"):
-            settle(database, Rules(), 2, tmp_path)
+            decide_rows(database, Rules(), 2, tmp_path)
 
 
 # Text with what makes readers stumble, and ids and URLs that go wrong in every way.

@@ -1,7 +1,7 @@
-"""Which candidates become photographs: every media row is kept or dropped with a reason, once.
+"""Decide which candidates become photographs: each media row is kept, or dropped with a reason, once.
 
-The rows are dealt into buckets by image_id, which is a hash of the URL: all that is said of a URL is in one bucket,
-the buckets are of one size, and each fits into memory, however large the archive.
+The rows are divided into buckets by image_id, which is a hash of the URL. So all rows of a URL are in one bucket, the
+buckets have about the same size, and each fits into memory, however large the archive is.
 """
 
 import logging
@@ -38,32 +38,33 @@ class Rules:
     seed: int = 0
 
 
-def settle(database: duckdb.DuckDBPyConnection, rules: Rules, num_rows: int, folder: Path) -> Counter[str]:
-    """Part `candidate` into photographs and dropped rows, and count each reason's, "" being what is kept.
+def decide_rows(database: duckdb.DuckDBPyConnection, rules: Rules, num_rows: int, folder: Path) -> Counter[str]:
+    """Divide `candidate` into photographs and dropped rows; count the rows by reason, "" for those that are kept.
 
     INPUT   `candidate`, as media.candidates makes it, of `num_rows` rows
     OUTPUT  `folder`/media/*.parquet (schemas.MEDIA, sorted by image_id over all files), `dropped` (schemas.DROPPED)
             and `kept` (occurrence_row, species_key, num_images)
 
-    A URL under several species tells nothing of any of them: all go. Of a URL's rows in one species the first by
-    (gbif_id, row) stays, among those whose licence the policy admits. Of more than `number` photographs of a species
-    those stay whose hash of (seed, image_id) is least, whatever else there is. Raises RuntimeError when a row is lost.
+    A URL that has several species is dropped with all its rows. Of a URL's rows in one species the first by (gbif_id,
+    row) is kept, among those whose licence the policy admits. Of more than `number` photographs of a species those with
+    the least hash of (seed, image_id) are kept, so that a larger archive changes no draw. Raises RuntimeError when a
+    row is lost.
     """
-    buckets = _deal(database, min(MAX_BUCKETS, -(-num_rows // ROWS_PER_BUCKET)) or 1, folder / "buckets")
+    buckets = _write_buckets(database, min(MAX_BUCKETS, -(-num_rows // ROWS_PER_BUCKET)) or 1, folder / "buckets")
     _name_licenses(database, rules.policy)
     database.execute("DROP VIEW candidate")
-    database.execute("DROP TABLE IF EXISTS tied")  # its room is needed
-    _limit(database, rules, buckets)
-    # Files, not tables of the database: what it holds leaves less room to work in.
+    database.execute("DROP TABLE IF EXISTS tied")  # frees memory
+    _limit_species(database, rules, buckets)
+    # Files, not tables of the database, which would take memory.
     for name in ("media", "dropped", "kept"):
         (folder / name).mkdir()
     counts: Counter[str] = Counter()
     with progress("sorting out", num_rows, "media rows") as advance:
         for part, bucket in enumerate(buckets):
-            # Narrow: the wide rows are then read once, as they are written.
-            database.execute(f"CREATE OR REPLACE TABLE decided AS {_decided(bucket, rules)}")
+            # With few columns: the other columns are read once, when they are written.
+            database.execute(f"CREATE OR REPLACE TABLE decided AS {_decision_sql(bucket, rules)}")
             database.execute(
-                "CREATE OR REPLACE VIEW settled AS "
+                "CREATE OR REPLACE VIEW decided_rows AS "
                 "SELECT b.* EXCLUDE (reason), TRY(d.license_id) AS license_id, d.reason "
                 f"FROM {parquet(bucket)} AS b JOIN decided AS d USING (row)"
             )
@@ -71,14 +72,14 @@ def settle(database: duckdb.DuckDBPyConnection, rules: Rules, num_rows: int, fol
             counts.update(found)
             media, dropped = (", ".join(f'"{name}"' for name in schema.names) for schema in (MEDIA, DROPPED))
             for name, query in {
-                "media": f"SELECT {media} FROM settled WHERE reason = '' ORDER BY image_id",
-                "dropped": nullable(f"SELECT {dropped} FROM settled WHERE reason <> ''"),
-                "kept": "SELECT occurrence_row, species_key, count(*) AS num_images FROM settled WHERE reason = '' "
-                "GROUP BY ALL",
+                "media": f"SELECT {media} FROM decided_rows WHERE reason = '' ORDER BY image_id",
+                "dropped": nullable(f"SELECT {dropped} FROM decided_rows WHERE reason <> ''"),
+                "kept": "SELECT occurrence_row, species_key, count(*) AS num_images FROM decided_rows "
+                "WHERE reason = '' GROUP BY ALL",
             }.items():
                 write(database, query, folder / name / f"part-{part:05}.parquet")
             advance(sum(found.values()), f"{counts['']:,} kept")
-    database.execute("DROP VIEW settled")
+    database.execute("DROP VIEW decided_rows")
     database.execute("DROP TABLE decided")
     for name in ("dropped", "kept"):
         database.execute(f"CREATE VIEW {name} AS FROM {parquet(folder / name / '*.parquet')}")
@@ -87,10 +88,10 @@ def settle(database: duckdb.DuckDBPyConnection, rules: Rules, num_rows: int, fol
     return counts
 
 
-def _deal(database: duckdb.DuckDBPyConnection, num_buckets: int, folder: Path) -> list[Path]:
+def _write_buckets(database: duckdb.DuckDBPyConnection, num_buckets: int, folder: Path) -> list[Path]:
     """Write the candidates into a folder of Parquet files for each range of image_id; the folders in their order.
 
-    By hand: the partitioned writing of DuckDB 2.0 takes three to four times as long in as much memory.
+    Not with the partitioned writing of DuckDB 2.0, which takes three to four times as long in as much memory.
     """
     folders = [folder / f"{bucket:02}" for bucket in range(num_buckets)]
     for path in folders:
@@ -104,7 +105,7 @@ def _deal(database: duckdb.DuckDBPyConnection, num_buckets: int, folder: Path) -
 
 
 def _name_licenses(database: duckdb.DuckDBPyConnection, policy: Policy) -> None:
-    """Make `rights`: every text of a licence with the name of the licence, and whether the policy admits it."""
+    """Make `rights`: each text of a licence with the name of the licence, and whether the policy admits it."""
     texts = [text for (text,) in database.execute("SELECT DISTINCT license FROM candidate").fetchall()]
     names = [normalise(text) for text in texts]
     rows = {"license": texts, "license_id": names, "admitted": [is_admitted(name, policy) for name in names]}
@@ -113,15 +114,16 @@ def _name_licenses(database: duckdb.DuckDBPyConnection, policy: Policy) -> None:
     database.execute("CREATE TABLE rights AS FROM rights_frame")
 
 
-def _limit(database: duckdb.DuckDBPyConnection, rules: Rules, buckets: list[Path]) -> None:
-    """Make `allowance`: of each species with more than `number` photographs the greatest hash that stays."""
+def _limit_species(database: duckdb.DuckDBPyConnection, rules: Rules, buckets: list[Path]) -> None:
+    """Make `allowance`: for each species with more than `number` photographs the greatest hash that is kept."""
     database.execute("CREATE TABLE allowance (species_key TEXT, draw TEXT)")
     if rules.number is None:
         return
     database.execute("CREATE TABLE drawn (species_key TEXT, draw TEXT)")
     for bucket in buckets:
+        decisions = _decision_sql(bucket, rules)
         database.execute(
-            f"INSERT INTO drawn SELECT species_key, {_draw(rules)} FROM ({_decided(bucket, rules)}) WHERE reason = ''"
+            f"INSERT INTO drawn SELECT species_key, {_draw_sql(rules)} FROM ({decisions}) WHERE reason = ''"
         )
     database.execute(
         "INSERT INTO allowance FROM drawn QUALIFY "
@@ -129,12 +131,12 @@ def _limit(database: duckdb.DuckDBPyConnection, rules: Rules, buckets: list[Path
     )
 
 
-def _draw(rules: Rules) -> str:
+def _draw_sql(rules: Rules) -> str:
     return f"sha1('{rules.seed}/' || image_id)"
 
 
-def _decided(bucket: Path, rules: Rules) -> str:
-    """The query for row, image_id, species_key, license_id and the final reason of a bucket's rows."""
+def _decision_sql(bucket: Path, rules: Rules) -> str:
+    """Return the query for row, image_id, species_key, license_id and the final reason of a bucket's rows."""
     return f"""
         WITH licensed AS (FROM {parquet(bucket)} JOIN rights USING (license)),
         repeated AS (SELECT image_id FROM licensed WHERE reason = '' GROUP BY image_id HAVING count(*) > 1),
@@ -147,6 +149,6 @@ def _decided(bucket: Path, rules: Rules) -> str:
                  WHEN several THEN '{URL_UNDER_SEVERAL_SPECIES}'
                  WHEN NOT admitted THEN '{LICENSE_NOT_ADMITTED}'
                  WHEN place > 1 THEN '{DUPLICATE_URL}'
-                 WHEN draw IS NOT NULL AND {_draw(rules)} > draw THEN '{OVER_NUMBER}'
+                 WHEN draw IS NOT NULL AND {_draw_sql(rules)} > draw THEN '{OVER_NUMBER}'
                  ELSE '' END AS reason
         FROM licensed LEFT JOIN by_url USING (row) LEFT JOIN allowance USING (species_key)"""
