@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aitax_ray.darwin_core import relations
-from aitax_ray.darwin_core.archive import open_archive
+from aitax_ray.darwin_core.archive import MALFORMED_COLUMN, open_archive
 from aitax_ray.database import open_database
 from aitax_ray.manifest import media, taxa
 from aitax_ray.manifest.decide import Rules, decide_rows
@@ -141,7 +141,11 @@ def sort_out_download(occurrences: list[Row], photographs: list[Row], **more: An
 def read_media(path: Path, *terms: str) -> list[tuple[Any, ...]]:
     """row, core_id and these terms of the first table of media."""
     with open_archive(path) as archive:
-        return pl.read_parquet(archive.read(archive.media[0], {term: (term,) for term in terms})).rows()
+        return (
+            pl.read_parquet(archive.read(archive.media[0], {term: (term,) for term in terms}))
+            .drop(MALFORMED_COLUMN)
+            .rows()
+        )
 
 
 def mark_as_encrypted(path: Path, name: str) -> None:

@@ -45,7 +45,8 @@ def test_columns_come_by_name_and_missing_ones_are_empty(tmp_path: Path) -> None
     terms = {"country": ("countryCode",), "key": ("speciesKey",), "none": ("noSuchTerm",), "nothing": ()}
     with open_archive(path) as archive:
         found = pl.read_parquet(archive.read(archive.core, terms))
-    assert found.columns == ["row", "core_id", "country", "key", "none", "nothing"]
+    assert found.columns == ["row", "core_id", "country", "key", "none", "nothing", "is_malformed"]
+    found = found.drop("is_malformed")
     assert found.rows() == [(0, "1", "", "11", "", ""), (1, "2", "NA", "12", "", "")]
     assert read_media(path, "identifier") == [(0, "1", "http://x.org/1.jpg"), (1, "2", "http://x.org/2.jpg")]
 
@@ -184,10 +185,49 @@ def test_other_encodings_are_read(tmp_path: Path, encoding: str) -> None:
 
 
 @pytest.mark.parametrize("quote", ["", "&quot;"])
-def test_bad_bytes_lose_no_row(tmp_path: Path, quote: str) -> None:
+def test_bytes_that_are_no_utf8_are_windows_1252_with_a_warning(
+    tmp_path: Path, quote: str, caplog: pytest.LogCaptureFixture
+) -> None:
     text = table_text(MEDIA_TERMS, [photo("1", "u", title="Ménétriés"), photo("2", "u", title="b")])
-    files = archive_files([], [], meta__xml=meta_xml(quote=quote), multimedia__txt=text.encode("windows-1252"))
-    assert titles_of(tmp_path, files) == [(0, "1", "M�n�tri�s"), (1, "2", "b")]
+    mixed = text.encode("windows-1252") + table_text(MEDIA_TERMS, [photo("3", "u", title="Łódź\ufffd")], False).encode()
+    files = archive_files([], [], meta__xml=meta_xml(quote=quote), multimedia__txt=mixed)
+    assert titles_of(tmp_path, files) == [(0, "1", "Ménétriés"), (1, "2", "b"), (2, "3", "Łódź\ufffd")]
+    assert "multimedia.txt is not all in utf-8: 1 lines have bytes of another encoding" in caplog.text
+
+
+def test_a_character_that_the_publisher_lost_is_no_foreign_byte(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = archive_files([], [photo("1", "u", title="M\ufffdn\ufffdtri\ufffds")])
+    assert titles_of(tmp_path, files) == [(0, "1", "M\ufffdn\ufffdtri\ufffds")]
+    assert caplog.text == ""
+
+
+def test_utf16_that_is_declared_as_utf8_is_known_by_its_mark(tmp_path: Path) -> None:
+    text = table_text(MEDIA_TERMS, [photo("1", "u", title="Ménétriés")]).encode("utf-16")
+    files = archive_files([], [], meta__xml=meta_xml(quote="&quot;"), multimedia__txt=text)
+    assert titles_of(tmp_path, files) == [(0, "1", "Ménétriés")]
+
+
+PUBLISHED = [{"gbifID": str(number), "title": "a frog", "rightsHolder": "Ann"} for number in range(1, 6)]
+
+
+def malformed(tmp_path: Path, text: str, quote: str = "", delimiter: str = "\t") -> list[str]:
+    """The core_id of the rows that fit in no way, in a publisher's archive, whose core has no gbifID."""
+    media = Part("multimedia", " ".join(["", *MEDIA_TERMS[1:]]).strip(), delimiter=delimiter, quote=quote)
+    files = publisher_files(Part("occurrence", "scientificName", rows=["1"]), media) | {media.file: text.encode()}
+    with open_archive(write_zip(tmp_path / "b.zip", files)) as archive:
+        rows = pl.read_parquet(archive.read(archive.media[0], {"title": ("title",)}))
+    return list(rows.filter("is_malformed")["core_id"])
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_a_row_with_a_delimiter_too_many_is_malformed_and_said(
+    tmp_path: Path, quote: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = table_text(MEDIA_TERMS, PUBLISHED).replace("3\t", "3\tone\tmore\t")
+    assert malformed(tmp_path, text, quote) == ["3"]
+    assert "1 rows have more or fewer columns than the table" in caplog.text
 
 
 def test_defaults_of_meta_xml_fill_what_is_empty(tmp_path: Path) -> None:
@@ -325,7 +365,7 @@ ASKED = ": on gbif.org, download the occurrences .* Darwin Core Archive"
         (written("cat.jpg", b"\xff\xd8\xff" * 9), "cat.jpg is no archive: give the zip of a GBIF download"),
         (written("a.zip", b""), "a.zip is no archive: give the zip of a GBIF download"),
         (written("a.csv", b"gbifID\n"), f"a.csv is a single table, without media{ASKED}"),
-        (lambda top: breaking(top, flip), f"a.zip cannot be read .*: {AGAIN}"),
+        (lambda top: breaking(top, flip), f"a.zip is damaged .*: {AGAIN}"),
         (lambda top: breaking(top, truncate), rf"a.zip is damaged \(a zip that breaks off\): {AGAIN}"),
         (encrypted, "a.zip is encrypted: unpack it and give the folder"),
         (of_files({"a.txt": "", "b.txt": ""}), f"has no meta.xml, so it is no Darwin Core Archive{ASKED}"),

@@ -1,11 +1,13 @@
-import gzip
 import hashlib
+import random
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from aitax_ray.darwin_core import unpack
 from aitax_ray.darwin_core.unpack import digest, open_files
 from aitax_ray.errors import ArchiveError
 from tests.archives import mark_as_encrypted
@@ -88,14 +90,13 @@ def test_a_file_that_is_no_archive_is_told(tmp_path: Path, scratch: Path) -> Non
         pass
 
 
-@pytest.mark.parametrize("method", ["get", "stream"])
-def test_an_encrypted_member_is_told(tmp_path: Path, scratch: Path, method: str) -> None:
+def test_an_encrypted_member_is_told(tmp_path: Path, scratch: Path) -> None:
     path = write_zip(tmp_path / "a.zip", {"meta.xml": "<a/>", "occurrence.txt": "x" * 100})
     mark_as_encrypted(path, "occurrence.txt")
     with open_files(path, scratch) as files:
         assert files.get("meta.xml").read_text() == "<a/>"
         with pytest.raises(ArchiveError, match=r"a\.zip is encrypted: unpack it and give the folder"):
-            getattr(files, method)("occurrence.txt")
+            files.get("occurrence.txt")
 
 
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
@@ -111,21 +112,58 @@ def test_an_archive_that_breaks_off_is_told(tmp_path: Path, scratch: Path, part:
             files.get("sub/x.txt")
 
 
-def test_a_member_is_streamed_as_gzip_of_the_same_bytes(tmp_path: Path, scratch: Path) -> None:
-    content = "".join(map(str, range(5000)))
-    path = write_zip(tmp_path / "a.zip", {"é/first.txt": "1", "occurrence.txt": content, "empty.txt": ""})
+@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_member_of_a_zip_is_unpacked_however_it_is_packed(tmp_path: Path, scratch: Path, packing: int) -> None:
+    members = {"é/first.txt": "1", "occurrence.txt": "".join(map(str, range(400_000))), "empty.txt": ""}
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", packing) as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+    with open_files(tmp_path / "a.zip", scratch) as files:
+        assert {name: files.get(name).read_text() for name in members} == members
+
+
+def test_a_zip_that_unpacks_to_far_more_than_it_says_is_told(tmp_path: Path, scratch: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", {"occurrence.txt": "x" * 5_000_000})
+    data = path.read_bytes()
+    path.write_bytes(data.replace((5_000_000).to_bytes(4, "little"), (5_000).to_bytes(4, "little")))
+    with open_files(path, scratch) as files, pytest.raises(ArchiveError, match=r"is damaged .*: download it again"):
+        files.get("occurrence.txt")
+    assert sum(file.stat().st_size for file in scratch.iterdir()) < 2 * 2**20
+
+
+@pytest.fixture
+def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounds that a small file exceeds."""
+    monkeypatch.setattr(unpack, "FREE_BYTES", 100_000)
+    monkeypatch.setattr(unpack, "MAX_LINE", 1_500_000)
+
+
+@pytest.mark.usefixtures("small_bounds")
+@pytest.mark.parametrize("kind", ["a.zip", "a.tgz", "a.tar.bz2", "a.tar.xz"])
+def test_what_unpacks_to_far_more_than_its_bytes_is_refused(tmp_path: Path, scratch: Path, kind: str) -> None:
+    folder = write_folder(tmp_path / "in", {"occurrence.txt": "x\n" * 3_000_000})
+    if kind == "a.zip":
+        write_zip(tmp_path / kind, {"occurrence.txt": "x\n" * 3_000_000})
+    else:
+        mode: Any = {"a.tgz": "w:gz", "a.tar.bz2": "w:bz2", "a.tar.xz": "w:xz"}[kind]
+        with tarfile.open(tmp_path / kind, mode) as tar:
+            tar.add(folder, arcname=".")
+    with (
+        pytest.raises(ArchiveError, match="unpacks to more than 300 times its bytes: refused"),
+        open_files(tmp_path / kind, scratch) as files,
+    ):
+        files.get("occurrence.txt")
+
+
+@pytest.mark.usefixtures("small_bounds")
+@pytest.mark.parametrize("pack", [write_zip, write_folder])
+def test_an_endless_line_is_refused_and_long_ones_are_not(tmp_path: Path, scratch: Path, pack: Any) -> None:
+    noise = random.Random(0).randbytes(1_400_000).hex()[:1_400_000]  # which does not pack to next to nothing
+    path = pack(tmp_path / "a", {"long.txt": f"{noise}\n{noise}\r{noise}\n", "endless.txt": f"a\n{noise}{noise}"})
     with open_files(path, scratch) as files:
-        for name, text in {"occurrence.txt": content, "empty.txt": "", "é/first.txt": "1"}.items():
-            with gzip.open(files.stream(name)) as stream:
-                assert stream.read().decode() == text
-
-
-def test_what_is_not_deflated_is_streamed_as_it_is(tmp_path: Path, scratch: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_BZIP2) as archive:
-        archive.writestr("sub/x.txt", "x")
-    for path in (tmp_path / "a.zip", make_tar(tmp_path), tmp_path / "in"):
-        with open_files(path, scratch) as files:
-            assert files.stream("sub/x.txt").read_text() == "x"
+        assert files.get("long.txt").stat().st_size == 3 * 1_400_001
+        with pytest.raises(ArchiveError, match=r"endless\.txt in .* has a line of more than 1,500,000 bytes"):
+            files.get("endless.txt")
 
 
 def test_a_header_that_is_not_where_the_directory_says_is_told(tmp_path: Path, scratch: Path) -> None:
@@ -133,10 +171,8 @@ def test_a_header_that_is_not_where_the_directory_says_is_told(tmp_path: Path, s
     data = path.read_bytes()
     second = data.index(b"PK\3\4", 4)
     path.write_bytes(data[:second] + b"PK\0\0" + data[second + 4 :])
-    with open_files(path, scratch) as files:
-        for method in (files.get, files.stream):
-            with pytest.raises(ArchiveError, match=r"is damaged .*: download it again"):
-                method("b.txt")
+    with open_files(path, scratch) as files, pytest.raises(ArchiveError, match=r"is damaged .*: download it again"):
+        files.get("b.txt")
 
 
 def test_an_error_of_the_reader_stays_what_it_is(tmp_path: Path, scratch: Path) -> None:
