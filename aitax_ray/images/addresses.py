@@ -1,7 +1,7 @@
-"""Which addresses a photograph may be fetched from. An archive's URLs are strangers' input: none may reach inside.
+"""Decide which addresses a photograph may be fetched from. URLs of archives must not reach the private network.
 
-The check is made on what is connected to, with no gap between: names are resolved through `GuardedResolver`, whose
-answer is what aiohttp connects to, and hosts written as numbers, for which no resolver is asked, by `check`.
+The address that is checked is the address that is connected to. aiohttp resolves names through `GuardedResolver` and
+connects to its answer. Hosts in numbers are not resolved: `check` looks at them.
 """
 
 import ipaddress
@@ -13,39 +13,39 @@ from yarl import URL
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# What `allow_private` opens: loopback, and the ranges that are for use inside (RFC 1918, RFC 4193).
+# Addresses that `allow_private` admits: loopback and private networks (RFC 1918, RFC 4193).
 PRIVATE = tuple(
     ipaddress.ip_network(n)
     for n in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
 )
-# Where clouds hand out credentials to whoever asks from inside: AWS (IPv6), Azure, Alibaba, Oracle. Those not named
-# here use 169.254.169.254, which is link-local.
+# Clouds give credentials to any program on their machines at these addresses: AWS (IPv6), Azure, Alibaba, Oracle.
+# Other clouds use 169.254.169.254, which is link-local.
 METADATA = frozenset(
     ipaddress.ip_address(a) for a in ("fd00:ec2::254", "168.63.129.16", "100.100.100.200", "192.0.0.192")
 )
-PUBLIC_V6 = ipaddress.IPv6Network("2000::/3")  # all that is handed out so far (RFC 3513)
+PUBLIC_V6 = ipaddress.IPv6Network("2000::/3")  # all public addresses so far (RFC 3513)
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class PrivateAddressError(Exception):
-    """A name that leads, in whole or in part, to an address that may not be asked."""
+    """A name has an address that may not be connected to."""
 
 
 @dataclass(frozen=True)
 class AddressGuard:
-    """Says which addresses may be asked; `allow_private` admits those of this machine and of its own network.
+    """Decides which addresses may be connected to. `allow_private` admits this machine and private networks.
 
-    Link-local, multicast, unspecified and the clouds' metadata addresses are never admitted.
+    Link-local, multicast and unspecified addresses and the metadata addresses of clouds are never admitted.
     """
 
     allow_private: bool = False
 
     def check(self, url: URL) -> str:
-        """Tell what is wrong with a URL as it is written: `bad_url`, `private_address`, or "" when nothing is."""
+        """Check a URL without resolving it: returns `bad_url`, `private_address`, or "" if nothing is wrong."""
         if url.scheme not in ("http", "https") or not (host := url.host):
             return "bad_url"
-        # aiohttp takes a host for an address, and asks no resolver, by this very rule. The short and the decimal
-        # forms of IPv4 (127.1, 2130706433) pass it too, but nobody who means well writes them.
+        # By the same rule aiohttp takes a host for an address and does not resolve it. It includes the short and the
+        # decimal forms of IPv4 (127.1, 2130706433), which only attackers write.
         if ":" not in host and not host.replace(".", "").isdigit():
             return ""
         try:
@@ -55,8 +55,8 @@ class AddressGuard:
         return "" if self.admits(host) else "private_address"
 
     def admits(self, address: str) -> bool:
-        """Tell whether an address in numbers may be connected to."""
-        ip = _stands_for(ipaddress.ip_address(address.partition("%")[0]))
+        """Tell whether an address may be connected to."""
+        ip = _embedded_ipv4(ipaddress.ip_address(address.partition("%")[0]))
         if ip in METADATA or ip.is_link_local or ip.is_multicast or ip.is_unspecified:
             return False
         if any(ip in network for network in PRIVATE):
@@ -65,7 +65,7 @@ class AddressGuard:
 
 
 class GuardedResolver(AbstractResolver):
-    """Resolves names through another resolver; refuses a name of whose addresses even one is not admitted."""
+    """Resolves names through another resolver. Refuses a name if any of its addresses is not admitted."""
 
     def __init__(self, guard: AddressGuard, resolver: AbstractResolver) -> None:
         self.guard, self.resolver = guard, resolver
@@ -73,19 +73,19 @@ class GuardedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Resolve a name. Raises PrivateAddressError, and OSError where the name is not known."""
+        """Resolve a name. Raises PrivateAddressError, and OSError if the name is unknown."""
         found = await self.resolver.resolve(host, port, family)
         refused = [r["host"] for r in found if not self.guard.admits(r["host"])]
         if refused:
-            raise PrivateAddressError(f"{host} leads to {', '.join(refused)}")
+            raise PrivateAddressError(f"{host} has the address {', '.join(refused)}")
         return found
 
     async def close(self) -> None:
         await self.resolver.close()
 
 
-def _stands_for(ip: Address) -> Address:
-    """The IPv4 address that an IPv6 address is another way to write, or is translated to on its way."""
+def _embedded_ipv4(ip: Address) -> Address:
+    """Return the IPv4 address that an IPv6 address contains or is translated to; else the address itself."""
     if isinstance(ip, ipaddress.IPv4Address):
         return ip
     if ip in NAT64:

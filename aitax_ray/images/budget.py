@@ -1,4 +1,4 @@
-"""A budget of memory: who needs some waits until there is room, in the order of coming."""
+"""A budget of memory. Tasks wait until enough of it is free, first come, first served."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 
 class Budget:
-    """Gives out `total` bytes. More than that at once is given when all the rest is free. For one event loop."""
+    """Lends `total` bytes to the tasks of one event loop. Whoever wants more than `total` waits until all is free."""
 
     def __init__(self, total: int) -> None:
         self.total = self.free = total
@@ -15,7 +15,7 @@ class Budget:
 
     @contextlib.asynccontextmanager
     async def room(self, num_bytes: int) -> AsyncIterator[None]:
-        """Hold `num_bytes`, as soon as they are free."""
+        """Wait until `num_bytes` are free, and reserve them."""
         num_bytes = min(num_bytes, self.total)
         if self._waiting or num_bytes > self.free:
             waiter = asyncio.get_running_loop().create_future()
@@ -23,7 +23,7 @@ class Budget:
             try:
                 await waiter
             except asyncio.CancelledError:
-                # Those behind may have room now.
+                # The tasks behind it may have room now.
                 self._give_back(num_bytes if waiter.done() and not waiter.cancelled() else 0)
                 raise
         else:
@@ -36,10 +36,10 @@ class Budget:
     def _give_back(self, num_bytes: int) -> None:
         self.free += num_bytes
         while self._waiting:
-            wanted, waiter = self._waiting[0]
+            size, waiter = self._waiting[0]
             if not waiter.done():
-                if wanted > self.free:
+                if size > self.free:
                     return
-                self.free -= wanted
+                self.free -= size
                 waiter.set_result(None)
             self._waiting.popleft()

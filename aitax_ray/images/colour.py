@@ -1,6 +1,6 @@
-"""Colours as they were meant, in sRGB: profiles, inks, depths, palettes, transparency.
+"""Convert any colours to sRGB: ICC profiles, CMYK, 16 bits, palettes, transparency.
 
-In two steps, so that what costs time is done on the shrunk image: `plain` before shrinking, `to_srgb` after it.
+There are two steps, `plain` before the image is shrunk and `to_srgb` after it, so that the slow one has fewer pixels.
 """
 
 import io
@@ -8,20 +8,20 @@ from functools import lru_cache
 
 from PIL import Image, ImageChops, ImageCms
 
-MAX_PROFILE_BYTES = 4 << 20  # the largest that printers use have 3 MB
-CACHED_TRANSFORMS = 32  # cameras and programs come with few; a large one takes some megabytes
-SAME = 2  # of 255: two ways to write sRGB differ by no more than that
+MAX_PROFILE_BYTES = 4 << 20  # the largest, of printers, have 3 MB
+CACHED_TRANSFORMS = 32  # cameras and programs use few profiles; a large one takes some megabytes
+SAME = 2  # of 255; different profiles for sRGB differ by at most that
 PHOTOMETRIC_INTERPRETATION = 262  # TIFF tag
-MODES = {"RGB": "RGB", "CMYK": "CMYK", "GRAY": "L"}  # colour space of a profile -> mode of the pixels that it describes
+MODES = {"RGB": "RGB", "CMYK": "CMYK", "GRAY": "L"}  # colour space of a profile -> mode of its pixels
 
 
 def plain(image: Image.Image) -> Image.Image:
-    """Convert to a mode that can be shrunk: L, RGB, CMYK, LAB, or La or RGBa for what is transparent in places."""
+    """Convert to a mode that can be shrunk: L, RGB, CMYK, LAB; La or RGBa if there is transparency."""
     mode = image.mode
     if mode.startswith(("I", "F")):
         return _eight_bits(image)
     if image.has_transparency_data:
-        # Multiplied by alpha, or what does not show would shine through at the edges.
+        # Colours are multiplied by alpha. Else the colours of transparent pixels would show at edges.
         return image.convert("LA").convert("La") if mode in ("1", "L", "LA") else image.convert("RGBA").convert("RGBa")
     if mode in ("L", "RGB", "CMYK", "LAB"):
         return image
@@ -29,7 +29,7 @@ def plain(image: Image.Image) -> Image.Image:
 
 
 def to_srgb(image: Image.Image, profile: object = None) -> Image.Image:
-    """Convert what `plain` gave to RGB, on white, by the file's ICC profile if it has one that can be used."""
+    """Convert the result of `plain` to RGB on white. The file's ICC profile is used if it is valid."""
     if image.mode in ("La", "RGBa"):
         image = image.convert(image.mode.upper())
         white = Image.new("RGB", image.size, "white")
@@ -46,9 +46,9 @@ def to_srgb(image: Image.Image, profile: object = None) -> Image.Image:
 
 @lru_cache(CACHED_TRANSFORMS)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """What leads from a profile to sRGB; None if it changes nothing, does not fit the pixels, or is damaged.
+    """Return the transform from a profile to sRGB; None if it has no effect, does not fit the pixels or is damaged.
 
-    Threads may share it: Little CMS works on it without changing it.
+    Threads may share it: Little CMS does not change it.
     """
     try:
         if mode == "LAB":
@@ -56,7 +56,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         else:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             described = MODES.get(source.profile.xcolor_space.strip(), "")
-            if described != mode and (described, mode) != ("RGB", "L"):  # grey pixels often have a profile of colours
+            if described != mode and (described, mode) != ("RGB", "L"):  # grey pixels often have an RGB profile
                 return None
             mode = described
         transform = ImageCms.ImageCmsTransform(
@@ -68,7 +68,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
-    """Look what becomes of the greys and of colours all over the cube."""
+    """Try a transform on all greys and on colours from the whole RGB cube."""
     levels = range(0, 256, 17)
     colours = bytes(v for red in levels for green in levels for blue in levels for v in (red, green, blue))
     greys = bytes(v for grey in range(256) for v in (grey, grey, grey))
@@ -78,14 +78,14 @@ def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale deep grey to 0..255. Converting alone would clip: all that is not nearly black becomes white."""
-    # Of a TIFF, Pillow minds it where there are 8 bits only.
+    """Scale grey of 16 or more bits to 0..255. Pillow's conversion would clip: all but nearly black becomes white."""
+    # Pillow inverts such a TIFF only if it has 8 bits.
     zero_is_white = getattr(image, "tag_v2", {}).get(PHOTOMETRIC_INTERPRETATION) == 0
-    # The depth says little of the range in use, which may be that of 8 bits, or of a sensor with 12: the smallest usual
-    # one that holds the brightest pixel.
+    # The range in use may be smaller than the depth: 8 bits, or 12 of a sensor. It is the smallest usual range that
+    # includes the brightest pixel.
     ranges = (255.0, 4095.0, 65535.0) if image.mode.startswith("I;16") else (1.0, 255.0, 65535.0)
     image = image.convert("I") if image.mode.startswith("I;16") else image
-    brightest = float(image.getextrema()[1])  # type: ignore[arg-type]  # of one channel: two numbers
+    brightest = float(image.getextrema()[1])  # type: ignore[arg-type]  # two numbers, as there is one channel
     full = next((top for top in ranges if brightest <= top), brightest)
     grey = image.point(lambda value: value * (255.0 / full)).convert("L")
     return ImageChops.invert(grey) if zero_is_white else grey

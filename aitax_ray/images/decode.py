@@ -1,6 +1,6 @@
-"""Bring any photograph to one form: upright, RGB, of bounded size, a plain JPEG. Never raises, whatever the bytes.
+"""Convert any photograph to a plain RGB JPEG that is upright and of bounded size. Never raises, whatever the bytes are.
 
-What a file is, is seen from its bytes, never from what a server says of it.
+The format is recognised from the bytes, never from what a server says.
 """
 
 import contextlib
@@ -26,13 +26,13 @@ OUT_OF_MEMORY = "out_of_memory"
 REASONS = {
     TRUNCATED: "cut short, or damaged: pixels are missing",
     TOO_SMALL: "shorter side below 16 px, or a strip",
-    ONE_PIXEL: "a single pixel, which stands for a photograph that is not there",
-    DECOMPRESSION_BOMB: "more pixels than the limit, going by its header",
-    OUT_OF_MEMORY: "decoding it takes more memory than there is",
+    ONE_PIXEL: "a single pixel in place of a photograph that no longer exists",
+    DECOMPRESSION_BOMB: "more pixels than the limit, according to its header",
+    OUT_OF_MEMORY: "decoding it takes more memory than is available",
 }
 
 FORMATS = frozenset({"JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "HEIF"})
-MAX_PIXELS = 100_000_000  # Pillow itself refuses what has more than 179 million
+MAX_PIXELS = 100_000_000  # Pillow itself refuses more than 179 million
 MIN_SIDE = 16  # px
 MAX_ELONGATION = 4  # the longer side may be this many times `image_size`
 QUALITY = 90
@@ -50,7 +50,7 @@ UPRIGHT = {
 
 @dataclass(frozen=True)
 class Photo:
-    """A photograph in its one form."""
+    """A photograph as it is stored."""
 
     jpeg: bytes
     width: int  # px
@@ -61,16 +61,16 @@ class Photo:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why bytes are no photograph: one of REASONS, or of those of content.py."""
+    """The reason why bytes are not a usable photograph: a key of REASONS here or in content.py."""
 
     reason: str
 
 
 def normalize(body: bytes | bytearray, image_size: int, max_pixels: int = MAX_PIXELS) -> Photo | Refusal:
-    """Decode, turn upright, shrink and encode anew, without metadata.
+    """Decode a photograph, turn it upright, shrink it and encode it again, without metadata.
 
-    The shorter side becomes `image_size` px; photographs are never enlarged, keep their aspect, and very long ones are
-    shrunk until the longer side is MAX_ELONGATION times that.
+    The shorter side becomes `image_size` px, but the longer side at most MAX_ELONGATION times that. The aspect ratio
+    stays. Photographs are never enlarged.
     """
     image = open_photo(body, max_pixels, image_size)
     if isinstance(image, Refusal):
@@ -83,7 +83,7 @@ def normalize(body: bytes | bytearray, image_size: int, max_pixels: int = MAX_PI
 def open_photo(
     body: bytes | bytearray, max_pixels: int = MAX_PIXELS, image_size: int | None = None
 ) -> Image.Image | Refusal:
-    """Decode a photograph to an upright RGB image, shrunk to `image_size` where that is given (see `normalize`)."""
+    """Decode a photograph to an upright RGB image, shrunk as in `normalize` if `image_size` is given."""
     name = photo_format(body)
     if name not in _formats():
         return Refusal(recognise(body))
@@ -91,7 +91,7 @@ def open_photo(
     image = _try_open(body, name, max_pixels, image_size)
     if image != Refusal(TRUNCATED):
         return image
-    # Every pixel may be there nevertheless.
+    # Every pixel may be there although Pillow refuses the file: see repair.py.
     first: Image.Image | Refusal | None = None
     for variant in repair.variants(body, name):
         image = _try_open(variant, name, max_pixels, image_size)
@@ -109,11 +109,11 @@ def _try_open(body: bytes | bytearray, name: str, max_pixels: int, image_size: i
     except MemoryError:
         return Refusal(OUT_OF_MEMORY)
     except Exception:
-        return Refusal(TRUNCATED)  # the parsers of eight formats fail in more ways than anybody has listed
+        return Refusal(TRUNCATED)  # parsers of eight formats raise more kinds of errors than anybody has listed
 
 
 def _open(file: io.BytesIO, name: str, max_pixels: int, image_size: int | None) -> Image.Image | Refusal:
-    image: Image.Image = Image.open(file, formats=[name])  # reads no more than the header
+    image: Image.Image = Image.open(file, formats=[name])  # reads only the header
     if image.width * image.height > max_pixels:
         return Refusal(DECOMPRESSION_BOMB)
     if image.size == (1, 1):
@@ -121,17 +121,17 @@ def _open(file: io.BytesIO, name: str, max_pixels: int, image_size: int | None) 
     target = _fit(image.size, image_size)
     if min(image.size) < MIN_SIDE or min(target) < MIN_SIDE:
         return Refusal(TOO_SMALL)
-    # JPEG is decoded at an eighth, a quarter or half of its size, when that is still enough: much faster.
+    # JPEGs are decoded at an eighth, a quarter or half of their size if that is enough, which is much faster.
     image.draft(None, target)
     image.load()
-    # Only now: Pillow turns a TIFF upright by itself while it loads, and then says no more of its orientation.
+    # Pillow turns TIFF and HEIF images upright while it loads them, and drops their orientation.
     if name in ("TIFF", "HEIF"):
         target = _fit(image.size, image_size)
     orientation, profile = _orientation(image), image.info.get("icc_profile")
     image = colour.plain(image).resize(target, Image.Resampling.HAMMING, reducing_gap=3.0)
     image = colour.to_srgb(image, profile)
     image = image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
-    image.info = {}  # Pillow would copy a comment and more into the file it writes
+    image.info = {}  # Pillow would copy comments and more into the file that it writes
     return image
 
 
@@ -146,14 +146,14 @@ def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(ORIENTATION, 1))
     except Exception:
-        return 1  # damaged metadata do not spoil a photograph
+        return 1  # the metadata are damaged, not the photograph
 
 
 @functools.cache
 def _formats() -> frozenset[str]:
-    """The formats that can be decoded here. Loads Pillow's plugins, and the one for HEIC if it is installed."""
+    """List the formats that can be decoded. Loads Pillow's plugins, and the one for HEIC if it is installed."""
     Image.init()
-    # A thread for each core and image, as is usual, would be too many where every core has a decoder of its own.
+    # The default is a thread per core for each image. That is too many: every core has a decoder already.
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     with contextlib.suppress(ImportError):
         import pillow_heif
@@ -162,13 +162,12 @@ def _formats() -> frozenset[str]:
     return FORMATS & Image.OPEN.keys()
 
 
-# Categories and modules of warnings that tell of a photograph and not of our code: odd metadata, many pixels.
+# Filters for warnings about a photograph, not about our code: odd metadata, many pixels.
 _NOISE = [("ignore", None, category, re.compile(r"PIL\."), 0) for category in (UserWarning, RuntimeWarning)]
 
 
 def _silence_pillow() -> None:
-    # warnings.catch_warnings swaps the filters of the whole process and is not safe in threads, where decoding is
-    # done; adding two filters once is.
+    # Adding two filters once is safe in threads. warnings.catch_warnings is not: it replaces all filters.
     for noise in _NOISE:
         if noise not in warnings.filters:
             warnings.filterwarnings("ignore", category=noise[2], module=r"PIL\.")

@@ -31,8 +31,8 @@ from aitax_ray.images.fingerprint import PHASH_BYTES
 DECODER_CRASHED = "decoder_crashed"
 DECODER_TIMEOUT = "decoder_timeout"
 REASONS = {
-    DECODER_CRASHED: "decoding it made the decoder crash",
-    DECODER_TIMEOUT: "decoding it took too long",
+    DECODER_CRASHED: "the decoder crashed",
+    DECODER_TIMEOUT: "decoding took too long",
 }
 PIPE_BYTES = 1 << 20  # the most that Linux gives without privileges: most photographs fit
 MAX_ADDRESS_SPACE = 4 << 30  # bytes

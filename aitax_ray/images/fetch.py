@@ -1,6 +1,7 @@
-"""Fetch a photograph as a guest does: when it is one's turn, bounded in time and size, patient when asked to wait.
+"""Fetch photographs over HTTP, politely: within the limits of each host, and later when a host asks to wait.
 
-A URL that cannot be fetched is an answer with a reason, never an exception. Nothing here knows of Ray.
+Time and size of each request are bounded. A URL that cannot be fetched gives a reason, never an exception. This module
+does not use Ray.
 """
 
 import asyncio
@@ -31,44 +32,44 @@ from aitax_ray.web import retry_after_s
 MAX_REDIRECTS = 5
 REDIRECTS = (300, 301, 302, 303, 307, 308)
 DNS_TTL_S = 300
-ATTEMPTS_AT_TIMEOUT = 2  # a host that lets us wait is asked no more often than that
-READ_BUFFER = 1 << 20  # bytes; aiohttp's 64 KiB mean several pauses and resumptions of the connection a photograph
+ATTEMPTS_AT_TIMEOUT = 2  # attempts for a URL that times out: each takes long
+READ_BUFFER = 1 << 20  # bytes; with aiohttp's 64 KiB, reading pauses and resumes several times per photograph
 
 
 @dataclass(frozen=True)
 class FetchSettings:
-    """How to fetch."""
+    """Limits and manners of a `Fetcher`."""
 
-    timeout_s: float = 60.0  # for one request in all
+    timeout_s: float = 60.0  # for one request from beginning to end
     connect_timeout_s: float = 10.0
-    read_timeout_s: float = 20.0  # between two parts of an answer
+    read_timeout_s: float = 20.0  # between two pieces of an answer
     max_bytes: int = 50_000_000
-    max_memory: int = 1_000_000_000  # bytes of bodies that are in use at a time
+    max_memory: int = 1_000_000_000  # bytes of all bodies in memory together
     attempts: int = 4
-    backoff_s: float = 0.5  # after the first failure; twice as long after each further one
-    max_pause_s: float = MAX_PAUSE_S  # whoever asks for a longer one is left to a later run
+    backoff_s: float = 0.5  # pause after the first failure; it doubles with each further one
+    max_pause_s: float = MAX_PAUSE_S  # a host that asks for a longer pause is left to a later run
     respect_robots: bool = True
     allow_private: bool = False
-    local_folder: str = ""  # file:// URLs are read below it and nowhere else; "" for none
-    contact: str = ""  # URL or e-mail address that the User-Agent names
+    local_folder: str = ""  # the only folder below which file:// URLs are read; "" for none
+    contact: str = ""  # URL or e-mail address in the User-Agent
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One request with its redirects, and what came of it."""
+    """One request, with its redirects, and its outcome."""
 
-    url: str  # the last one that was asked for
+    url: str  # of the last request
     reason: str  # "" when there is a body
-    http_status: int = 0  # the last one seen, 0 when none was
+    http_status: int = 0  # the last one; 0 when no answer came
     num_bytes: int = 0
-    content_type: str = ""  # as the server says
+    content_type: str = ""  # as the server states it
     seconds: float = 0.0
-    at: datetime = field(default_factory=lambda: datetime.now(UTC))  # when it was over
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))  # when it ended
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What came of a URL: a body, or the reason why there is none; and every attempt."""
+    """The outcome for a URL: a body, or the reason why there is none; and all attempts."""
 
     body: bytes | bytearray | None
     attempts: list[Attempt]
@@ -80,7 +81,7 @@ class Fetched:
 
 @dataclass
 class _Answer:
-    """What came of one request."""
+    """The outcome of one request."""
 
     body: bytes | bytearray | None = None
     reason: str = ""
@@ -91,11 +92,11 @@ class _Answer:
     num_bytes: int = 0
     retry_after_s: float | None = None
     seconds: float = 0.0
-    not_asked: bool = False  # the host is closed for now
+    was_sent: bool = True  # no request is sent to a host that is closed for now
 
 
 class Fetcher:
-    """Fetches URLs within its settings' limits. Made anywhere, used and closed in one event loop."""
+    """Fetches URLs within the limits of its settings. Use it and close it in one event loop."""
 
     def __init__(self, settings: FetchSettings, turns: Turns) -> None:
         self.settings, self.turns = settings, turns
@@ -104,16 +105,16 @@ class Fetcher:
         self._session: aiohttp.ClientSession | None = None
 
     async def fetch(self, url: str) -> Fetched:
-        """Fetch a URL. Never raises for what the URL or its host does."""
+        """Fetch a URL. Raises nothing, whatever the URL is or its host does."""
         async with self.fetched(url) as fetched:
             return fetched
 
     @contextlib.asynccontextmanager
     async def fetched(self, url: str, on_start: Callable[[], object] = lambda: None) -> AsyncIterator[Fetched]:
-        """Fetch a URL and keep one of the worker's places until the caller is done with the body.
+        """Fetch a URL and occupy one of the worker's places until the caller has finished with the body.
 
-        So a caller that decodes slowly slows the fetching down, instead of filling the memory with bodies. `on_start`
-        is called whenever a request is sent.
+        A caller that decodes slowly therefore slows down fetching, instead of filling the memory with bodies.
+        `on_start` is called whenever a request is sent.
         """
         attempts: list[Attempt] = []
         if url.strip().lower().startswith("file:"):
@@ -126,7 +127,7 @@ class Fetcher:
             return
         while True:
             async with self._follow(url, on_start, first=bool(attempts)) as (answer, final):
-                if not (attempts and answer.not_asked):  # what was seen of this URL says more
+                if answer.was_sent or not attempts:  # an earlier attempt says more
                     attempts.append(
                         Attempt(
                             final,
@@ -137,14 +138,14 @@ class Fetcher:
                             answer.seconds,
                         )
                     )
-                pause_s = None if answer.not_asked else self._pause_s(answer, len(attempts))
+                pause_s = self._choose_pause_s(answer, len(attempts)) if answer.was_sent else None
                 if pause_s is None:
                     yield Fetched(answer.body, attempts)
                     return
             await asyncio.sleep(pause_s)
 
     async def close(self) -> None:
-        """Close the connections, and give back what was lent."""
+        """Close the connections and give back the places at hosts."""
         await self.turns.close()
         if self._session is not None:
             await self._session.close()
@@ -158,21 +159,21 @@ class Fetcher:
         await self.close()
 
     def __del__(self) -> None:
-        # An actor ends without a last word from its event loop. aiohttp would complain of what was left open, and has
-        # no public way to close it from here.
+        # The event loop of a Ray actor ends without notice. aiohttp would warn of open connections, and it has no
+        # public way to close them here.
         session = self.__dict__.get("_session")
         if session is not None and not session.closed:
             session.connector._close()
             session.detach()
 
-    def _pause_s(self, answer: _Answer, attempt: int) -> float | None:
-        """How long to wait before the next attempt; None when there shall be none."""
+    def _choose_pause_s(self, answer: _Answer, attempt: int) -> float | None:
+        """Choose how long to wait before the next attempt; None if there is none."""
         limits = self.settings
-        most = min(limits.attempts, ATTEMPTS_AT_TIMEOUT) if answer.reason == answers.TIMEOUT else limits.attempts
-        if answer.reason not in answers.PASSING or attempt >= most:
+        attempts = min(limits.attempts, ATTEMPTS_AT_TIMEOUT) if answer.reason == answers.TIMEOUT else limits.attempts
+        if answer.reason not in answers.PASSING or attempt >= attempts:
             return None
         if answer.retry_after_s is not None:
-            # The whole host pauses: see HostLimits.
+            # The whole host pauses (see limits.py).
             return max(answer.retry_after_s, limits.backoff_s) if answer.retry_after_s <= limits.max_pause_s else None
         return limits.backoff_s * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5)
 
@@ -180,13 +181,13 @@ class Fetcher:
     async def _follow(
         self, text: str, on_start: Callable[[], object], *, first: bool
     ) -> AsyncIterator[tuple[_Answer, str]]:
-        """Ask for a URL and for those it redirects to, each of them checked anew."""
+        """Request a URL and follow its redirects. The address of each is checked."""
         url = answers.parse_url(text)
         if url is None or (wrong := self.guard.check(url)):
             yield _Answer(reason=answers.BAD_URL if url is None else wrong), text.strip()
             return
         seen, seconds, status = [url], 0.0, 0
-        cookies: dict[str, dict[str, str]] = {}  # by host; some redirect until theirs come back
+        cookies: dict[str, dict[str, str]] = {}  # by host; some hosts redirect until their cookie comes back
         while True:
             host = url.host or ""
             async with self._ask(url, on_start, cookies.get(host, {}), first=first or len(seen) > 1) as answer:
@@ -201,7 +202,7 @@ class Fetcher:
             if wrong or target is None:
                 answer.reason = answers.BAD_REDIRECT if wrong == answers.BAD_URL else wrong
             elif len(seen) > MAX_REDIRECTS:
-                # A server may well redirect to the same address once or twice, until its photograph is ready.
+                # Some servers redirect to the same address once or twice, until the photograph is ready.
                 answer.reason = answers.REDIRECT_LOOP if target in seen else answers.TOO_MANY_REDIRECTS
             if answer.reason or target is None:
                 yield answer, str(url)
@@ -213,21 +214,21 @@ class Fetcher:
     async def _ask(
         self, url: URL, on_start: Callable[[], object], cookies: dict[str, str], *, first: bool
     ) -> AsyncIterator[_Answer]:
-        """Send one request when it is its turn. The place at the host ends with the answer."""
-        async with contextlib.AsyncExitStack() as held:
+        """Send one request when it is its turn. The host's place and the body's memory are free afterwards."""
+        async with contextlib.AsyncExitStack() as reserved:
             try:
-                turn = await held.enter_async_context(self.turns.turn((url.host or "").rstrip("."), first=first))
+                turn = await reserved.enter_async_context(self.turns.turn((url.host or "").rstrip("."), first=first))
             except HostClosed as closed:
-                answer = _Answer(reason=closed.reason, not_asked=True)
+                answer = _Answer(reason=closed.reason, was_sent=False)
             else:
                 on_start()
-                answer = await self._exchange(url, cookies, turn, held)
+                answer = await self._exchange(url, cookies, turn, reserved)
             yield answer
 
     async def _exchange(
-        self, url: URL, cookies: dict[str, str], turn: Turn, held: contextlib.AsyncExitStack
+        self, url: URL, cookies: dict[str, str], turn: Turn, reserved: contextlib.AsyncExitStack
     ) -> _Answer:
-        """Send one request and read its answer; `held` keeps what the body takes of the memory."""
+        """Send one request and read its answer. The body's memory is reserved in `reserved`."""
         loop = asyncio.get_running_loop()
         begin, answer = loop.time(), _Answer()
         headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())} if cookies else None
@@ -236,7 +237,7 @@ class Fetcher:
                 asyncio.timeout(self.settings.timeout_s) as limit,
                 self._open_session().get(url, headers=headers, allow_redirects=False) as response,
             ):
-                await self._read(response, answer, held, limit)
+                await self._read(response, answer, reserved, limit)
         except PrivateAddressError:
             answer.reason = answers.PRIVATE_ADDRESS
         except TimeoutError:
@@ -247,16 +248,16 @@ class Fetcher:
             answer.reason = answers.NO_SUCH_HOST
         except (aiohttp.ClientSSLError, ssl.SSLError):
             answer.reason = answers.TLS_FAILED
-        except ValueError:  # of which aiohttp.InvalidURL is one
+        except ValueError:  # includes aiohttp.InvalidURL
             answer.reason = answers.BAD_URL
         except Exception:
-            # Whatever a stranger's server makes aiohttp or a codec raise costs its own row, not its batch.
+            # Any server may make aiohttp or a codec raise anything. Only this row fails, not its batch.
             answer.reason = answers.CONNECTION_FAILED
         answer.seconds = loop.time() - begin
-        # No fault of the host's: it was not asked.
-        ours = answer.reason in (answers.PRIVATE_ADDRESS, answers.BAD_URL)
-        # One that begins to answer and then hangs is as good as dead.
-        status = 0 if answer.reason == answers.TIMEOUT else answer.status or int(ours)
+        # A host that was not asked is not to blame. Status 0 counts as no answer: a host that begins to answer and
+        # then hangs is as good as dead.
+        is_refused_by_us = answer.reason in (answers.PRIVATE_ADDRESS, answers.BAD_URL)
+        status = 0 if answer.reason == answers.TIMEOUT else answer.status or int(is_refused_by_us)
         turn.answered(status, answer.num_bytes, answer.seconds, answer.retry_after_s)
         return answer
 
@@ -264,7 +265,7 @@ class Fetcher:
         self,
         response: aiohttp.ClientResponse,
         answer: _Answer,
-        held: contextlib.AsyncExitStack,
+        reserved: contextlib.AsyncExitStack,
         limit: asyncio.Timeout,
     ) -> None:
         status, headers = response.status, response.headers
@@ -280,39 +281,39 @@ class Fetcher:
         elif self.settings.respect_robots and answers.forbids_ai(headers.getall("X-Robots-Tag", [])):
             answer.reason = answers.NO_AI
         else:
-            await self._read_body(response, answer, held, limit)
+            await self._read_body(response, answer, reserved, limit)
 
     async def _read_body(
         self,
         response: aiohttp.ClientResponse,
         answer: _Answer,
-        held: contextlib.AsyncExitStack,
+        reserved: contextlib.AsyncExitStack,
         limit: asyncio.Timeout,
     ) -> None:
-        most, length = self.settings.max_bytes, response.content_length
+        max_bytes, length = self.settings.max_bytes, response.content_length
         codings = answers.codings(response.headers.getall("Content-Encoding", []))
         if codings is None:
             answer.reason = answers.BAD_ENCODING
             return
-        if (length or 0) > most:
+        if (length or 0) > max_bytes:
             answer.reason = answers.TOO_LARGE
             return
-        # That we have no room is not the host's fault.
+        # Waiting for memory does not count as the host's time.
         loop, end = asyncio.get_running_loop(), limit.when() or 0.0
         begin = loop.time()
         limit.reschedule(None)
-        await held.enter_async_context(self._budget.room(length if length and not codings else most))
+        await reserved.enter_async_context(self._budget.room(length if length and not codings else max_bytes))
         limit.reschedule(end + loop.time() - begin)
         inflater = answers.Inflater(codings) if codings else None
         body = bytearray()
         async for chunk in response.content.iter_any():
             answer.num_bytes += len(chunk)
             try:
-                body += chunk if inflater is None else inflater.feed(chunk, most + 1 - len(body))
+                body += chunk if inflater is None else inflater.feed(chunk, max_bytes + 1 - len(body))
             except zlib.error:
                 answer.reason = answers.BAD_ENCODING
                 return
-            if max(len(body), answer.num_bytes) > most:
+            if max(len(body), answer.num_bytes) > max_bytes:
                 answer.reason = answers.TOO_LARGE
                 return
         if inflater is not None and not inflater.complete:
@@ -328,7 +329,7 @@ class Fetcher:
             contact = f" (+{limits.contact})" if limits.contact else ""
             self._session = aiohttp.ClientSession(
                 connector=LenientConnector(
-                    limit=0,  # ours hold
+                    limit=0,  # Turns limits them
                     resolver=GuardedResolver(self.guard, aiohttp.ThreadedResolver()),
                     ttl_dns_cache=DNS_TTL_S,
                     family=socket.AF_UNSPEC,
@@ -337,7 +338,7 @@ class Fetcher:
                     total=None, connect=limits.connect_timeout_s, sock_read=limits.read_timeout_s
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,  # aiohttp's would inflate a bomb before its size is seen
+                auto_decompress=False,  # aiohttp would inflate a bomb before we see its size
                 read_bufsize=READ_BUFFER,
                 max_line_size=MAX_HEAD_BYTES,
                 max_field_size=MAX_HEAD_BYTES,
@@ -348,6 +349,6 @@ class Fetcher:
                     "Accept-Encoding": "identity",  # photographs are compressed already
                 },
             )
-            # aiohttp would ask once more by itself when a server hangs up: beyond the host's limits, and unseen.
+            # Else aiohttp repeats a request when a server hangs up: beyond the host's limits, and without our notice.
             self._session._retry_connection = False
         return self._session

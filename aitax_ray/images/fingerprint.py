@@ -1,11 +1,11 @@
-"""What tells that two photographs look the same, taken while their pixels are at hand.
+"""Describe a photograph by a perceptual hash, which is nearly the same for photographs that look the same.
 
 The perceptual hash is pHash (C. Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions, 2010) of
-256 bits: the brightness, shrunk to 64 x 64, goes through a discrete cosine transform; each of the 16 x 16 lowest
-frequencies, without the constant ones, is a bit that tells whether it is above their median. With 64 bits thousands
-of photographs of different butterflies on one backdrop were taken for the same; of 256 bits, half differ between
-photographs that have nothing to do with each other, and a few when one is a smaller or a worse copy.
-`benchmarks/bench_duplicates.py` measures both. Turned, mirrored and strongly cropped copies are not recognised.
+256 bits. The brightness, shrunk to 64 x 64, goes through a discrete cosine transform. Each of the 16 x 16 lowest
+frequencies, without the constant ones, gives one bit: whether it is above their median. A hash of 64 bits took
+thousands of photographs of different butterflies on the same background for one. With 256 bits, half of the bits
+differ between unrelated photographs, and few between a photograph and a smaller or worse copy.
+`benchmarks/bench_duplicates.py` measures both. Rotated, mirrored and strongly cropped copies are not recognised.
 """
 
 import functools
@@ -13,13 +13,13 @@ import functools
 import numpy as np
 from PIL import Image
 
-SIDE = 64  # px that the transform sees
-FREQUENCIES = 16  # in each direction, a bit each
+SIDE = 64  # px of the image that is transformed
+FREQUENCIES = 16  # in each direction; each pair gives a bit
 PHASH_BYTES = FREQUENCIES**2 // 8
 
 
 def fingerprint(image: Image.Image) -> tuple[bytes, float]:
-    """The perceptual hash (32 bytes) and the contrast of an RGB image.
+    """Compute the perceptual hash (32 bytes) and the contrast of an RGB image.
 
     Contrast is the standard deviation of the brightness, 0 (one colour) to 127.5 (black and white).
     """
@@ -34,7 +34,7 @@ def fingerprint(image: Image.Image) -> tuple[bytes, float]:
 
 @functools.cache
 def _waves() -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    """The DCT-II of 64 values, without the constant: 16 x 64."""
+    """Compute the matrix (16, 64) of the DCT-II of 64 values, without its constant row."""
     positions, frequencies = 2 * np.arange(SIDE) + 1, np.arange(1, FREQUENCIES + 1)
     waves: np.ndarray[tuple[int, int], np.dtype[np.float32]] = np.cos(
         np.pi * frequencies[:, None] * positions / (2 * SIDE)

@@ -1,6 +1,6 @@
-"""Where else a photograph may be had: a smaller copy that the host keeps, or GBIF's image cache.
+"""Find other places of a photograph: a smaller copy at the same host, or GBIF's image cache.
 
-A photograph of twelve megapixels costs its host and us forty times what the copy costs that is large enough.
+A photograph of twelve megapixels costs the host and us forty times as much as a copy that is large enough.
 """
 
 import hashlib
@@ -10,15 +10,15 @@ from urllib.parse import quote
 
 ORIGINAL, SIZED_COPY, IMAGE_CACHE = "original", "sized_copy", "image_cache"
 SMALL_COPY = "small_copy"
-REASONS = {SMALL_COPY: "a copy that is smaller than the wanted size allows: a larger one was asked for"}
+REASONS = {SMALL_COPY: "a copy that is too small for the requested size: a larger one was requested"}
 
 
 @dataclass(frozen=True)
 class SizedCopies:
-    """Copies that a kind of hosts keeps. `url` matches an original's URL; its group `size` names the size."""
+    """Sizes in which a host keeps its photographs. `url` matches an original; its group `size` names the size."""
 
     url: re.Pattern[str]
-    sizes: dict[str, int]  # what stands in place of the group -> longer side in px, the smallest first
+    sizes: dict[str, int]  # name of a size -> longer side in px, the smallest first
 
 
 # Add hosts here. iNaturalist: "Photos" in https://github.com/inaturalist/inaturalist-open-data
@@ -32,22 +32,22 @@ TABLE = (
         {"medium": 500, "large": 1024},
     ),
 )
-ASPECT = 1.5  # longer to shorter side of most photographs; for the others the copy's own size decides
+ASPECT = 1.5  # longer to shorter side of most photographs; for others the size of the fetched copy decides
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A URL at which to ask for a photograph."""
+    """One URL of a photograph."""
 
     url: str
     source: str  # ORIGINAL, SIZED_COPY or IMAGE_CACHE
-    longer_side: int = 0  # px, to which larger photographs were shrunk; 0 for not at all
+    longer_side: int = 0  # px, to which larger photographs were shrunk; 0: not shrunk
 
     def covers(self, width: int, height: int, image_size: int, max_elongation: int) -> bool:
-        """Tell whether a photograph stored from this copy is as large as one from the original would be.
+        """Tell whether a photograph stored from this copy is as large as one stored from the original.
 
-        `width` and `height` are as stored: the shorter side at most `image_size`, the longer at most `max_elongation`
-        times that.
+        `width` and `height` are those of the stored photograph, whose shorter side is at most `image_size` and whose
+        longer side is at most `max_elongation` times that.
         """
         shorter, longer = sorted((width, height))
         shrunk = longer >= self.longer_side > 0
@@ -55,7 +55,7 @@ class Copy:
 
 
 def copies(url: str, image_size: int, table: tuple[SizedCopies, ...] = TABLE) -> list[Copy]:
-    """The copies to ask for one after the other, until one is there and is large enough; the original is the last."""
+    """List the copies to try, one after the other, until one exists and is large enough. The original is the last."""
     for kind in table:
         if match := kind.url.fullmatch(url.strip()):
             begin, end = match.span("size")
@@ -69,7 +69,7 @@ def copies(url: str, image_size: int, table: tuple[SizedCopies, ...] = TABLE) ->
 
 
 def cached_copy(gbif_url: str, gbif_id: str, url: str) -> Copy:
-    """The copy that GBIF's image cache may have of an occurrence's photograph, at most 1200 px wide and high.
+    """Return the copy in GBIF's image cache of an occurrence's photograph, at most 1200 px wide and high.
 
     https://techdocs.gbif.org/en/openapi/images
     """

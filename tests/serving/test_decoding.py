@@ -82,7 +82,7 @@ async def test_a_body_that_kills_or_hangs_its_decoder_is_refused_and_the_next_on
         decoder.close()
     assert killed[0] == hung[0] == 415  # type: ignore[index]
     assert "decoder crashed" in killed[1]  # type: ignore[index]
-    assert "decoder timeout (decoding it took too long)" in hung[1]  # type: ignore[index]
+    assert "decoder timeout (decoding took too long)" in hung[1]  # type: ignore[index]
     assert first.size == second.size  # type: ignore[union-attr]
 
 
