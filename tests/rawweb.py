@@ -83,6 +83,7 @@ KINDS = {
     "without a length": Kind(OK + b"\r\n" + BODY),
     "without a length, half closed": Kind(OK + b"\r\n" + BODY, HALF_CLOSE),
     "ready at last": Kind(b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + declared(len(BODY)) + BODY, WAIT),
+    "before it is asked": Kind(declared(len(BODY)) + BODY, WAIT, reads=False),
     "more than one body": Kind(declared(len(BODY)) + BODY + b"<br />\n<b>Warning</b>: on line 3<br />\n", WAIT),
     "length twice": Kind(headed(b"Content-Length: %d\r\n" % len(BODY)), WAIT),
     "length and chunks": Kind(CHUNKED[:-2] + b"Content-Length: 9\r\n\r\n" + CHUNK + b"0\r\n\r\n", WAIT),

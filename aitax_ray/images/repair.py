@@ -1,30 +1,30 @@
-"""Files that Pillow refuses although every pixel is there: the end marker is missing, or metadata are damaged.
+"""Repair files that Pillow refuses although no pixel is missing: without an end marker, or with damaged metadata.
 
-`variants` writes such a file anew, without what is damaged or with the end that is missing. If it returns several
-files, the pixels are all there only if all of them show the same picture.
+`variants` returns such a file without the damaged metadata, or with an end. If it returns several files, no pixel is
+missing only if all of them show the same picture.
 """
 
 import re
 import zlib
 
-# Chunks from which pixels and their colours come (https://www.w3.org/TR/png-3/#11Chunks); the rest is metadata.
+# Chunks that pixels and colours depend on (https://www.w3.org/TR/png-3/#11Chunks). Others are dropped.
 PNG_PIXELS = frozenset({b"IHDR", b"PLTE", b"IDAT"})
-PNG_COLOURS = frozenset({b"tRNS", b"iCCP", b"eXIf"})  # EXIF says which side is up
+PNG_COLOURS = frozenset({b"tRNS", b"iCCP", b"eXIf"})  # EXIF contains the orientation
 PNG_MAX_PROFILE_BYTES = 1 << 20  # Pillow refuses to inflate more
 WEBP_PIXELS = frozenset({b"VP8X", b"ICCP", b"ALPH", b"VP8 ", b"VP8L"})
 WEBP_METADATA_FLAGS = 0b0000_1110  # of VP8X: EXIF, XMP, animation
 
-_NEXT_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")  # in JPEG's coded data, where FF 00 is a byte FF
+_NEXT_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")  # FF 00 in JPEG's coded data is not a marker
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SCAN, _END = 0xDA, 0xD9
 _RESTARTS = range(0xD0, 0xD8)
-# What a decoder would read as the next pixels, were any missing: nothing, which it takes for zeros, or a pattern.
+# Bytes that a decoder reads in place of missing pixels: none, which it takes for zeros, and two patterns.
 _FILLINGS = (b"", b"\xaa" * 64, b"\x35\xc9" * 64)
 
 
 def variants(body: bytes | bytearray, name: str) -> list[bytes]:
-    """Write a file of a format (Pillow's name) anew; [] where there is nothing to be done."""
+    """Repair a file whose format has this name in Pillow. Returns [] if it cannot be repaired."""
     match name:
         case "JPEG":
             return _end_jpeg(bytes(body))
@@ -36,11 +36,11 @@ def variants(body: bytes | bytearray, name: str) -> list[bytes]:
 
 
 def _end_jpeg(body: bytes) -> list[bytes]:
-    """Add the end marker, after different fillings: what is missing would be decoded from them, and look different.
+    """Add different fillings and the end marker. Missing pixels would be decoded from the fillings and so differ.
 
-    A filling comes again after each of the eight marks at which decoders start anew, the next one first.
+    The filling is repeated after each of the eight restart markers, beginning with the one that is due.
     """
-    body = body.rstrip(b"\xff")  # may be half of the end marker
+    body = body.rstrip(b"\xff")  # half of an end marker
     if not _has_all_scans(body):
         return []
     scan = body.rfind(bytes([0xFF, _SCAN]))
@@ -50,7 +50,7 @@ def _end_jpeg(body: bytes) -> list[bytes]:
 
 
 def _has_all_scans(body: bytes) -> bool:
-    """Whether every coefficient of every component is coded to its last bit, and no end marker follows."""
+    """Whether the scans contain all bits of all coefficients of all components, and there is no end marker."""
     components, needed, seen = b"", 0, dict[int, set[int]]()
     position = 2
     while match := _NEXT_MARKER.search(body, position):
@@ -63,21 +63,21 @@ def _has_all_scans(body: bytes) -> bool:
             components, needed = segment[6::3], 64 if marker in _PROGRESSIVE else 1
         if marker == _SCAN and segment and len(segment) >= 2 * segment[0] + 4:
             first, last, bits = segment[-3:]
-            if bits & 0x0F == 0:  # down to the last bit
+            if bits & 0x0F == 0:  # includes the last bit
                 for component in segment[1 : 1 + 2 * segment[0] : 2]:
                     seen.setdefault(component, set()).update(range(first, last + 1))
     return bool(components) and all(len(seen.get(component, ())) >= needed for component in components)
 
 
 def _strip_png(body: bytes) -> bytes:
-    """Keep the signature, and the chunks that pixels come from."""
+    """Keep the signature and the chunks that pixels and colours depend on."""
     parts, position = [body[:8]], 8
     while position + 8 <= len(body):
         length, kind = int.from_bytes(body[position : position + 4], "big"), body[position + 4 : position + 8]
         data, checksum = body[position + 8 :][:length], body[position + 8 + length :][:4]
         is_right = int.from_bytes(checksum, "big") == zlib.crc32(kind + data)
         if kind in PNG_PIXELS:
-            if not is_right and kind != b"IDAT":  # whose pixels have a checksum of their own
+            if not is_right and kind != b"IDAT":  # IDAT contains a second checksum of its pixels
                 return b""
             parts.append(_png_chunk(kind, data))
         elif kind in PNG_COLOURS and is_right and (kind != b"iCCP" or _can_be_inflated(data)):
@@ -99,7 +99,7 @@ def _can_be_inflated(profile: bytes) -> bool:
 
 
 def _strip_webp(body: bytes) -> bytes:
-    """Keep the chunks of the first picture that are there to their end, and correct the size that the file names."""
+    """Keep the complete chunks of the first picture, and correct the size of the file."""
     parts, position = [b"WEBP"], 12
     while position + 8 <= len(body):
         kind, length = body[position : position + 4], int.from_bytes(body[position + 4 : position + 8], "little")

@@ -1,8 +1,8 @@
-"""Rewrite answers that break the rules of HTTP into answers that keep them, so that aiohttp's parser accepts them.
+"""Rewrite answers that break rules of HTTP, so that aiohttp's parser accepts them.
 
-Many old servers and scripts send headers twice, invalid header lines, or bytes after the body. curl and browsers read
-them; aiohttp refuses them. What curl refuses as well (two different lengths, bytes that are not HTTP) still fails in
-aiohttp's parser. Works on bytes alone; `connector` puts it between the socket and aiohttp.
+Many old servers and scripts send headers twice, invalid header lines, or bytes after the body. curl and browsers
+accept such answers; aiohttp refuses them. Answers that curl refuses, too (two different lengths, bytes that are not
+HTTP), still fail in aiohttp's parser. This module works on bytes alone: `connector` passes them to it.
 """
 
 import re
@@ -12,15 +12,15 @@ from aitax_ray.images.content import is_ended
 
 MAX_HEAD_BYTES = 256 << 10  # of status line and headers together; curl takes 300 kB
 MAX_HEADERS = 5000
-MAX_CHUNK_LINE = 8 << 10  # bytes of the line that tells the length of a chunk
-END_BYTES = 16  # bytes of a body's beginning and of its end in which a photograph's end can be recognised
-# The version may be missing a digit or a letter's case, and the reason phrase may be missing.
+MAX_CHUNK_LINE = 8 << 10  # bytes of the line with the length of a chunk
+END_BYTES = 16  # bytes kept of a body's beginning and end, to recognise a complete photograph
+# The reason phrase and a part of the version may be missing. ICY is what radio servers answer.
 _STATUS_LINE = re.compile(rb"(?:HTTP/(\d(?:\.\d)?)|ICY)[ \t]+(\d{3})(?!\d)", re.IGNORECASE)
 _FIRST_BYTES = (b"http/", b"icy ")
 _NAME = re.compile(rb"[0-9A-Za-z!#$%&'*+\-.^_`|~]+")
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})(?![0-9A-Za-z])")
 _LENGTH = re.compile(rb"\+?(\d{1,18})(?!\d)")
-# Headers that say how the answer is sent, and one of an old protocol that aiohttp refuses.
+# Headers about the transfer, which are written anew, and one of an old protocol that aiohttp refuses.
 _FRAMING = frozenset(
     {
         b"content-length",
@@ -32,34 +32,34 @@ _FRAMING = frozenset(
         b"sec-websocket-key1",
     }
 )
-_NOT_HTTP = b"?\r\n"  # aiohttp's parser refuses it both as a status line and as the length of a chunk
+_NOT_HTTP = b"?\r\n"  # aiohttp's parser refuses this as a status line and as the length of a chunk
 
 
 class NotHttpError(ValueError):
-    """Bytes that neither curl nor we read as HTTP."""
+    """Bytes are not HTTP, not even by curl's loose rules."""
 
 
 class AnswerRewriter:
-    """Rewrites one answer. Feed it what comes from the server; pass on to the parser what it returns."""
+    """Rewrites one answer. Feed it the bytes from the server, and give the bytes that it returns to the parser."""
 
     def __init__(self) -> None:
         self.is_done = False
-        """Whether the answer has ended: all further bytes do not belong to it."""
+        """Whether the answer has ended. Further bytes do not belong to it."""
         self.is_broken = False
-        """Whether it has ended because the bytes are not HTTP."""
+        """Whether the answer has ended because its bytes are not HTTP."""
         self.has_surplus = False
-        """Whether bytes have come after its end."""
+        """Whether more bytes came after the end."""
         self._step: Callable[[], bytes | None] = self._read_head
-        self._unread, self._position = bytearray(), 0  # bytes that have come, and how many of them have been read
+        self._unread, self._position = bytearray(), 0  # received bytes; how many of them were read
         self._lines: list[bytes] = []
-        self._line_bytes = 0  # of all lines read since the last body byte
-        self._to_come = 0  # bytes of the body, or of the chunk
+        self._line_bytes = 0  # of all lines since the last byte of a body
+        self._missing = 0  # bytes of the body or chunk that have not come yet
         self._first, self._last, self._body_bytes = b"", b"", 0
 
     def feed(self, data: bytes) -> bytes:
         """Rewrite the next bytes."""
-        if self._step == self._pass_body and len(data) < self._to_come:  # most bytes come here: they are not copied
-            self._to_come -= len(data)
+        if self._step == self._pass_body and len(data) < self._missing:  # most bytes: not copied
+            self._missing -= len(data)
             return data
         self._unread += data
         parts = []
@@ -78,7 +78,7 @@ class AnswerRewriter:
         return b"".join(parts)
 
     def end(self) -> bytes:
-        """Complete, after the connection has ended, an answer of which only the end marker is missing."""
+        """Return what completes the answer if only its end marker is missing. Call it when the connection has ended."""
         if self.is_done:
             return b""
         self.is_done = True
@@ -93,7 +93,7 @@ class AnswerRewriter:
         return b""
 
     def _read_line(self, max_bytes: int) -> bytes | None:
-        """Take the next line, which may end with LF alone; None until its end has come."""
+        """Read the next line, which may end with LF alone. Returns None if its end has not come yet."""
         begin, end = self._position, self._unread.find(b"\n", self._position)
         length = (end if end >= 0 else len(self._unread)) - begin
         if self._line_bytes + length > max_bytes:
@@ -115,14 +115,14 @@ class AnswerRewriter:
         if line:
             self._lines.append(line)
             return b""
-        if not self._lines:  # empty lines before the answer
+        if not self._lines:  # an empty line before the answer
             return b""
         lines, self._lines, self._line_bytes = self._lines, [], 0
         return self._begin_body(*_parse_head(lines))
 
     def _begin_body(self, code: int, keep_alive: bool, fields: list[tuple[bytes, bytes]]) -> bytes:
-        """Choose how the body is read, and write the head anew."""
-        if code < 200:  # "100 Continue" and the like come before the answer
+        """Choose how to read the body, and write the head."""
+        if code < 200:  # "100 Continue" and the like precede the answer
             return b""
         kept = [(name, value) for name, value in fields if name.lower() not in _FRAMING]
         if not keep_alive:
@@ -130,23 +130,23 @@ class AnswerRewriter:
         if code in (204, 304):
             self.is_done = True
             kept.append((b"Content-Length", b"0"))
-        elif b"chunked" in (codings := _values(fields, b"transfer-encoding")):  # counts more than a Content-Length
+        elif b"chunked" in (codings := _values(fields, b"transfer-encoding")):  # takes precedence over Content-Length
             self._step = self._read_chunk_line
-            # What was compressed on the way is read as if it had been stored so.
+            # A body compressed for the transfer is treated like one that is stored compressed.
             kept += [(b"Content-Encoding", coding) for coding in codings if coding in (b"gzip", b"x-gzip", b"deflate")]
             kept.append((b"Transfer-Encoding", b"chunked"))
         elif (length := _content_length(fields)) is None:
             self._step = self._pass_rest
         else:
-            self._step, self._to_come, self.is_done = self._pass_body, length, not length
+            self._step, self._missing, self.is_done = self._pass_body, length, not length
             kept.append((b"Content-Length", b"%d" % length))
         return _format_head(code, kept)
 
     def _take(self) -> bytes:
-        """Take what has come of the counted bytes."""
-        part = bytes(self._unread[self._position : self._position + self._to_come])
+        """Read what has come of the missing bytes."""
+        part = bytes(self._unread[self._position : self._position + self._missing])
         self._position += len(part)
-        self._to_come -= len(part)
+        self._missing -= len(part)
         return part
 
     def _pass_rest(self) -> bytes | None:
@@ -156,7 +156,7 @@ class AnswerRewriter:
 
     def _pass_body(self) -> bytes | None:
         part = self._take()
-        self.is_done = not self._to_come
+        self.is_done = not self._missing
         return part or None
 
     def _read_chunk_line(self) -> bytes | None:
@@ -166,19 +166,19 @@ class AnswerRewriter:
         match = _CHUNK_SIZE.match(line)
         if match is None:
             raise NotHttpError
-        self._line_bytes, self._to_come = 0, int(match[1], 16)
-        self._step = self._pass_chunk if self._to_come else self._read_trailer
+        self._line_bytes, self._missing = 0, int(match[1], 16)
+        self._step = self._pass_chunk if self._missing else self._read_trailer
         return b""
 
     def _pass_chunk(self) -> bytes | None:
-        """Pass on what has come as a chunk of its own, so that the body can be ended at any time."""
+        """Pass on the bytes that have come as a separate chunk, so that the body can end after any byte."""
         part = self._take()
         if not part:
             return None
         self._first = (self._first + part[:END_BYTES])[:END_BYTES]
         self._last = (self._last + part[-END_BYTES:])[-END_BYTES:]
         self._body_bytes += len(part)
-        if not self._to_come:
+        if not self._missing:
             self._step = self._end_chunk
         return b"%x\r\n%b\r\n" % (len(part), part)
 
@@ -198,9 +198,9 @@ class AnswerRewriter:
 
 
 def _parse_head(lines: list[bytes]) -> tuple[int, bool, list[tuple[bytes, bytes]]]:
-    """Read the lines of a head: status, whether the connection can be used again, and the fields.
+    """Parse a head into the status, whether the connection can be used again, and the headers.
 
-    A line without a colon or with an invalid name is left out, as browsers do.
+    Lines without a colon or with an invalid name are ignored, as in browsers.
     """
     match = _STATUS_LINE.match(lines[0])
     if match is None:
@@ -209,7 +209,7 @@ def _parse_head(lines: list[bytes]) -> tuple[int, bool, list[tuple[bytes, bytes]
     for line in lines[1:]:
         name, colon, value = line.replace(b"\0", b" ").replace(b"\r", b" ").partition(b":")
         name = name.rstrip(b" \t")
-        if line[:1] in (b" ", b"\t"):  # the header before goes on
+        if line[:1] in (b" ", b"\t"):  # continues the header before it
             if fields:
                 fields[-1] = (fields[-1][0], fields[-1][1] + b" " + line.strip())
         elif colon and _NAME.fullmatch(name):
@@ -225,13 +225,13 @@ def _format_head(code: int, fields: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def _values(fields: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
-    """List the values of a header that may be there several times, and hold several values with commas between."""
+    """List the values of a header. It may occur several times, with several values separated by commas."""
     values = b",".join(value for key, value in fields if key.lower() == name)
     return [value.strip().lower() for value in values.split(b",") if value.strip()]
 
 
 def _content_length(fields: list[tuple[bytes, bytes]]) -> int | None:
-    """The length of the body; None where no sensible one is told. Several lengths must be one number."""
+    """Return the length of the body; None if none is given that makes sense. Several lengths must be equal."""
     lengths = {length for length in _values(fields, b"content-length") if not re.match(rb"-|\+?\d{19}", length)}
     if not lengths:
         return None

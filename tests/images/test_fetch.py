@@ -251,6 +251,7 @@ async def test_a_port_that_speaks_no_tls_is_no_secure_connection(web: Web) -> No
         ("without a length", BODY),
         ("without a length, half closed", BODY),
         ("ready at last", BODY),
+        ("before it is asked", BODY),
         ("more than one body", BODY),
         ("longer than declared", HALF),
         ("length twice", BODY),
