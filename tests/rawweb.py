@@ -1,6 +1,6 @@
-"""Servers on loopback that break the rules of HTTP as no library would: they hang up, reset, and talk without end.
+"""Servers on loopback that break rules of HTTP as no library does: they hang up, reset, and send without end.
 
-Each kind has a port of its own, since some do not even wait for a request. `Web.raw` gives their URLs.
+Each kind has its own port, because some do not wait for a request. `Web.raw` returns their URLs.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ CLOSE, HALF_CLOSE, RESET, WAIT = "close", "half close", "reset", "wait"
 
 @dataclass(frozen=True)
 class Kind:
-    """What a server does: read the request, send something, repeat something without end, and end."""
+    """What a server does: read the request, send bytes, repeat bytes without end, then close or wait."""
 
     sends: bytes = b""
     then: str = CLOSE
@@ -31,12 +31,12 @@ class Kind:
 
 
 def declared(length: int) -> bytes:
-    """The head of an answer whose body is said to have so many bytes."""
+    """The head of an answer that declares so many bytes."""
     return OK + b"Content-Length: %d\r\n\r\n" % length
 
 
 def headed(lines: bytes) -> bytes:
-    """An answer whose head has lines more than usual."""
+    """An answer with additional lines in its head."""
     return OK + lines + declared(len(BODY)).removeprefix(OK) + BODY
 
 
@@ -73,12 +73,12 @@ KINDS = {
     "chunks, silent": Kind(CHUNKED + CHUNK, WAIT),
     "chunks without end": Kind(CHUNKED, repeats=CHUNK * 100),
     "chunks that drip": Kind(CHUNKED, repeats=b"1\r\nx\r\n", every_s=0.05),
-    # gzip whose header names a file, and goes on with the name: nothing to inflate, however much comes
+    # the file name in gzip's header has no end, so nothing can be inflated
     "gzip without end": Kind(OK + GZIP_NAME, repeats=b"x" * 65536),
     "chunk of no length": Kind(CHUNKED + CHUNK + b"some\r\n", WAIT),
     "chunk of a large length": Kind(CHUNKED + b"ffffffffffffffffff\r\n", WAIT),
     "trailer without end": Kind(CHUNKED + CHUNK + b"0\r\n", repeats=b"X-More: of the same\r\n"),
-    # with a body nevertheless
+    # with a body that curl reads
     "longer than declared": Kind(declared(len(HALF)) + BODY, WAIT),
     "without a length": Kind(OK + b"\r\n" + BODY),
     "without a length, half closed": Kind(OK + b"\r\n" + BODY, HALF_CLOSE),
@@ -93,7 +93,7 @@ KINDS = {
     "lines that are no headers": Kind(headed(b"X-A : b\r\nno header\r\n: x\r\nX B: c\r\n"), WAIT),
     "reset after the body": Kind(declared(len(BODY)) + BODY, RESET),
     "chunks without their end": Kind(CHUNKED + b"%x\n%b\n" % (len(BODY) + 2, BODY + b"\xff\xd9")),
-    # bytes that are no text
+    # bytes that are not text
     "type in bytes": Kind(declared(len(BODY)).replace(b"jpeg", b"jp\xe9g\xff") + BODY, WAIT),
     "redirect in bytes": Kind(b"HTTP/1.1 302 Found\r\nLocation: /caf\xe9.jpg\r\n\r\n"),
     "redirect without an empty line": Kind(b"HTTP/1.1 301 Moved\r\nLocation: /z.jpg\r\n"),
@@ -101,7 +101,7 @@ KINDS = {
 
 
 class RawWeb:
-    """The servers, each started when first asked for. To be used in the loop of `Web`."""
+    """The servers. Each starts when its port is first asked for. Use it in the event loop of `Web`."""
 
     def __init__(self) -> None:
         self.connections: Counter[str] = Counter()
@@ -110,7 +110,7 @@ class RawWeb:
         self._full: list[socket.socket] = []
 
     async def port(self, kind: str) -> int:
-        """The port of a kind."""
+        """Return the port of a kind."""
         if kind not in self._servers:
 
             async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -120,7 +120,7 @@ class RawWeb:
         return int(self._servers[kind].sockets[0].getsockname()[1])
 
     def full_port(self) -> int:
-        """A port that lets those who connect wait: as many have connected already as it takes, and nobody accepts."""
+        """Return a port that accepts no connection because its queue is full."""
         server = socket.create_server(("127.0.0.1", 0), backlog=0)
         self._full.append(server)
         for _ in range(8):
@@ -132,7 +132,7 @@ class RawWeb:
         return int(server.getsockname()[1])
 
     async def close(self) -> None:
-        """Stop all servers, and hang up."""
+        """Stop all servers and close all connections."""
         for server in self._servers.values():
             server.close()
         for each in self._full:
@@ -156,7 +156,7 @@ class RawWeb:
                 await writer.drain()
                 await asyncio.sleep(kind.every_s)
             if kind.then == RESET:
-                # Without the pause the reset would overtake what was sent.
+                # Without the pause the reset would overtake the bytes.
                 await asyncio.sleep(0.05 if kind.sends else 0)
                 linger = struct.pack("ii", 1, 0)
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -165,7 +165,7 @@ class RawWeb:
             if kind.then in (HALF_CLOSE, WAIT):
                 await reader.read()  # until the client hangs up
         except (OSError, asyncio.IncompleteReadError):
-            pass  # the client had enough
+            pass  # the client closed the connection
         finally:
             writer.close()
             del self._connected[writer]

@@ -1,4 +1,4 @@
-"""A web server on loopback that serves photographs the way the world does: well, slowly, wrongly, or not at all.
+"""A web server on loopback that serves photographs as real servers do: well, slowly, wrongly, or not at all.
 
     with Web() as web:
         web.url("/photo/a")              http://127.0.0.1:PORT/photo/a
@@ -52,14 +52,14 @@ def picture(name: str = "", size: tuple[int, int] = (WIDTH, HEIGHT)) -> Image.Im
 
 
 def encoded(image: Image.Image, form: str = "JPEG", **options: object) -> bytes:
-    """A picture's file."""
+    """Encode a picture to a file."""
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
     return buffer.getvalue()
 
 
 def photo(kind: str, name: str = "") -> bytes:
-    """A photograph's file, of a kind that archives hold: jpeg, png, webp, gif, cmyk, gray16, exif6, bomb, ..."""
+    """Make a photograph's file of some kind: jpeg, png, webp, gif, cmyk, gray16, exif6, bomb, ..."""
     image = picture(name)
     match kind:
         case "png":
@@ -73,7 +73,7 @@ def photo(kind: str, name: str = "") -> bytes:
             exif = Image.Exif()
             exif[0x0112] = 6
             return encoded(image.transpose(Image.Transpose.ROTATE_90), exif=exif.tobytes())
-        case "bomb":  # 3.6 gigapixels, says its header
+        case "bomb":  # 3.6 gigapixels according to its header
             header = struct.pack(">IIBBBBB", 60_000, 60_000, 1, 0, 0, 0, 0)
             chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(10_000_000))), (b"IEND", b""))
             return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -86,16 +86,16 @@ def photo(kind: str, name: str = "") -> bytes:
 
 @functools.cache
 def gzip_bomb(megabytes: int) -> bytes:
-    """So many megabytes of zeros, compressed."""
+    """Compress so many megabytes of zeros."""
     packer = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
     return b"".join(packer.compress(bytes(1_000_000)) for _ in range(megabytes)) + packer.flush()
 
 
 @dataclass
 class Host:
-    """What one host was asked."""
+    """The requests that one host got."""
 
-    times: list[float] = field(default_factory=list)  # of time.monotonic(), when a request came
+    times: list[float] = field(default_factory=list)  # time.monotonic() of each request
     now: int = 0
     peak: int = 0  # most requests at a time
 
@@ -110,7 +110,7 @@ class Host:
 
 
 class Web:
-    """The server. It counts, and can hold requests back until `release`."""
+    """The server. It counts requests, and can delay its answers until `release`."""
 
     def __init__(self) -> None:
         self.requests: Counter[str] = Counter()
@@ -133,7 +133,7 @@ class Web:
         return f"{scheme}://127.0.0.1:{port}{path}"
 
     def full(self) -> str:
-        """The URL of a server with which no connection comes about."""
+        """The URL of a server that accepts no connection."""
         return f"http://127.0.0.1:{self._raw.full_port()}/a"
 
     @property
@@ -147,16 +147,16 @@ class Web:
         return max((sum(begin <= t < begin + 1 for t in times) for begin in times), default=0)
 
     def hold(self, *paths: str) -> None:
-        """Answer nothing on these paths until `release`."""
+        """Delay the answers on these paths until `release`."""
         self.held = set(paths)
 
     def release(self) -> None:
-        """Answer all that was held back."""
+        """Answer all delayed requests."""
         self.held = set()
         self._loop.call_soon_threadsafe(self._open.set)
 
     def wait_until(self, condition: Callable[["Web"], bool], timeout_s: float = 60.0) -> bool:
-        """Wait until something is true of this server; looked at whenever a request begins or ends."""
+        """Wait until a condition is true. It is checked whenever a request begins or ends."""
         with self._changed:
             return self._changed.wait_for(lambda: condition(self), timeout_s)
 
@@ -239,7 +239,7 @@ class Web:
                 return _image(gzip.compress(gzip.compress(jpeg)), {"Content-Encoding": "gzip, gzip"})
             case "half-gzip":
                 return _image(gzip.compress(jpeg)[:-100], {"Content-Encoding": "gzip"})
-            case "encoded":  # /encoded/CODING/NAME: says that it is, and is not
+            case "encoded":  # /encoded/CODING/NAME: not compressed, whatever the header says
                 return _image(jpeg, {"Content-Encoding": rest.split("/")[0]})
             case "status":  # /status/404/NAME
                 return web.Response(status=int(rest.split("/")[0]), text="no")
@@ -261,7 +261,7 @@ class Web:
                 return _image(b"")
             case "short" | "endless" | "drip":
                 return await self._badly(request, kind, jpeg)
-            case "declared":  # says that it is too long, and never sends it
+            case "declared":  # declares too many bytes, and never sends them
                 response = web.StreamResponse(headers={"Content-Length": "4000000000"})
                 await response.prepare(request)
                 await asyncio.sleep(3600)
@@ -303,7 +303,7 @@ class Web:
                 await response.write(b"\xff" * (65536 if kind == "endless" else 1))
                 if kind == "drip":
                     await asyncio.sleep(0.05)
-        except ConnectionError:  # the client had enough
+        except ConnectionError:  # the client closed the connection
             return response
 
     async def _in_chunks(self, request: web.Request, number: int) -> web.StreamResponse:

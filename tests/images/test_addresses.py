@@ -76,7 +76,7 @@ class Names(AbstractResolver):
 
 
 @pytest.mark.parametrize("address", NEVER)
-def test_addresses_that_nobody_should_be_sent_to_are_never_admitted(address: str) -> None:
+def test_dangerous_addresses_are_never_admitted(address: str) -> None:
     assert not AddressGuard(allow_private=False).admits(address)
     assert not AddressGuard(allow_private=True).admits(address)
 
@@ -122,7 +122,7 @@ def test_public_addresses_are_admitted(address: str) -> None:
         ("http://localhost/", ""),
     ],
 )
-def test_a_url_is_judged_as_it_is_written(url: str, reason: str) -> None:
+def test_a_url_is_checked_without_resolving_it(url: str, reason: str) -> None:
     assert AddressGuard().check(URL(url)) == reason
 
 
@@ -137,7 +137,7 @@ async def test_a_name_is_refused_when_one_of_its_addresses_is_private(addresses:
         await GuardedResolver(AddressGuard(), Names(*addresses)).resolve("example.org")
 
 
-def test_no_address_is_let_through_that_aiohttp_connects_to_without_asking_the_resolver() -> None:
+def test_addresses_that_aiohttp_does_not_resolve_are_checked() -> None:
     for host in ("127.0.0.1", "127.1", "0", "2130706433", "127.0.0.1.", "１２７.1", "[::1]", "[::ffff:7f00:1]",
                  "[fe80::1%25lo]", "0177.1", "²"):  # fmt: skip
         try:
@@ -147,7 +147,7 @@ def test_no_address_is_let_through_that_aiohttp_connects_to_without_asking_the_r
         assert not is_ip_address(url.raw_host) or AddressGuard().check(url), host
 
 
-async def test_what_the_resolver_does_not_know_stays_its_own_error() -> None:
+async def test_an_unknown_name_raises_the_error_of_the_resolver() -> None:
     class Unknown(Names):
         async def resolve(self, *_: object) -> list[ResolveResult]:
             raise socket.gaierror(socket.EAI_NONAME, "no such name")

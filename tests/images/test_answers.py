@@ -44,16 +44,16 @@ def test_every_reason_has_a_meaning() -> None:
         ("http://a.example\\b\\1.jpg?a\\b", "http://a.example/b/1.jpg?a%5Cb"),
     ],
 )
-def test_a_url_is_sent_as_it_stands_and_quoted_where_it_must_be(text: str, sent: str) -> None:
+def test_a_url_is_sent_unchanged_and_quoted_only_where_necessary(text: str, sent: str) -> None:
     assert str(parse_url(text)) == sent
 
 
 @pytest.mark.parametrize("text", ["", "photo.jpg", "/photo.jpg", "http://", "http://[1", "http://a.example/\x00.jpg"])
-def test_what_is_no_url_is_none(text: str) -> None:
+def test_a_text_that_is_not_a_url_gives_none(text: str) -> None:
     assert parse_url(text) is None
 
 
-def test_a_redirect_is_seen_from_where_it_was_met() -> None:
+def test_a_redirect_is_relative_to_the_url_that_redirects() -> None:
     base = URL("https://a.example/photos/1.jpg")
     assert str(parse_url("2.jpg", base)) == "https://a.example/photos/2.jpg"
     assert str(parse_url("//b.example/2.jpg", base)) == "https://b.example/2.jpg"
@@ -93,7 +93,7 @@ def test_a_local_photograph_is_read_only_from_its_folder(tmp_path: Path) -> None
     assert read(f"{base}/%00.jpg") == (None, BAD_URL)
 
 
-def test_what_is_no_file_is_no_photograph(tmp_path: Path) -> None:
+def test_only_a_file_is_read_as_a_photograph(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")  # who opens it waits for ever
     (tmp_path / "circle").symlink_to("circle")
     for name in ("pipe", "circle", ""):
@@ -133,7 +133,7 @@ def test_a_host_may_ask_not_to_be_used_for_ai(headers: list[str], forbidden: boo
 
 @pytest.mark.parametrize("kind", ["gzip", "zlib"])
 @pytest.mark.parametrize("step", [1, 7, 10_000])
-def test_what_is_inflated_is_what_was_compressed_however_it_comes(kind: str, step: int) -> None:
+def test_compressed_data_are_inflated_in_pieces_of_any_size(kind: str, step: int) -> None:
     text = bytes(range(256)) * 4
     # Several members one behind the other are one body, as with `cat a.gz b.gz`.
     packed = gzip.compress(text[:500]) + gzip.compress(text[500:]) if kind == "gzip" else zlib.compress(text)
@@ -162,7 +162,7 @@ def test_raw_deflate_and_two_codings_are_inflated() -> None:
     assert not cut.complete
 
 
-def test_what_follows_a_compressed_body_is_left_out() -> None:
+def test_bytes_after_compressed_data_are_ignored() -> None:
     for packed in (gzip.compress(b"text"), zlib.compress(b"text")):
         inflater = Inflater()
         assert inflater.feed(packed + b"\0\0garbage", 100) + inflater.feed(b"more", 100) == b"text"
@@ -183,7 +183,9 @@ def test_what_follows_a_compressed_body_is_left_out() -> None:
         (["gzip, gzip, gzip"], None),
     ],
 )
-def test_a_content_encoding_that_names_no_coding_is_none(headers: list[str], expected: tuple[str, ...] | None) -> None:
+def test_a_content_encoding_that_is_not_a_coding_is_ignored(
+    headers: list[str], expected: tuple[str, ...] | None
+) -> None:
     assert answers.codings(headers) == expected
 
 
@@ -200,7 +202,7 @@ def test_a_body_of_many_members_is_refused_however_little_is_in_them() -> None:
         Inflater().feed(gzip.compress(b"") * 17, 1000)
 
 
-def test_bytes_in_headers_that_are_no_text_stay_what_they_are() -> None:
+def test_bytes_in_headers_that_are_not_text_can_be_stored_and_followed() -> None:
     header = "image/caf\udce9"  # as aiohttp passes on b"image/caf\xe9"
     assert plain_text(header) == "image/caf\ufffd"
     assert plain_url("/caf\udce9?a=%20b c") == "/caf%E9?a=%20b c"

@@ -25,32 +25,32 @@ class Holder:
         await self.task
 
 
-async def settle() -> None:
+async def let_tasks_run() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
 
 
-async def test_who_comes_when_there_is_no_room_waits_in_the_order_of_coming() -> None:
+async def test_tasks_wait_for_room_in_the_order_of_coming() -> None:
     budget = Budget(10)
     holders = [Holder(budget, size) for size in (6, 6, 3)]
-    await settle()
+    await let_tasks_run()
     # The third would fit, but goes behind the second: else many small ones would keep a large one waiting for ever.
     assert [holder.holds for holder in holders] == [True, False, False]
     await holders[0].leave()
-    await settle()
+    await let_tasks_run()
     assert [holder.holds for holder in holders] == [False, True, True]
     for holder in holders[1:]:
         await holder.leave()
     assert budget.free == 10
 
 
-async def test_what_is_larger_than_all_gets_all() -> None:
+async def test_a_request_for_more_than_the_total_gets_the_total() -> None:
     budget = Budget(10)
     small, large = Holder(budget, 1), Holder(budget, 99)
-    await settle()
+    await let_tasks_run()
     assert not large.holds
     await small.leave()
-    await settle()
+    await let_tasks_run()
     assert large.holds
     assert budget.free == 0
     await large.leave()
@@ -58,17 +58,17 @@ async def test_what_is_larger_than_all_gets_all() -> None:
 
 
 @pytest.mark.parametrize("granted", [False, True])
-async def test_who_gives_up_waiting_loses_no_room(granted: bool) -> None:
+async def test_a_cancelled_wait_loses_no_room(granted: bool) -> None:
     budget = Budget(10)
     first, second, third = (Holder(budget, 10) for _ in range(3))
-    await settle()
+    await let_tasks_run()
     if granted:  # the room comes, and in the same moment it is given up
         first.go.set()
         await asyncio.sleep(0)
     second.task.cancel()
-    await settle()
+    await let_tasks_run()
     first.go.set()
-    await settle()
+    await let_tasks_run()
     assert third.holds
     await third.leave()
     assert budget.free == 10
@@ -82,7 +82,7 @@ async def test_an_error_gives_the_room_back() -> None:
     assert budget.free == 10
 
 
-async def test_never_more_is_held_than_there_is_whoever_gives_up_at_whatever_moment() -> None:
+async def test_never_more_than_the_total_is_reserved_whatever_is_cancelled() -> None:
     chance, budget = random.Random(0), Budget(100)
     held, peak = 0, 0
 
@@ -112,13 +112,13 @@ async def test_never_more_is_held_than_there_is_whoever_gives_up_at_whatever_mom
     assert (budget.free, held) == (100, 0)
 
 
-async def test_who_waits_behind_one_that_gives_up_goes_on_at_once() -> None:
+async def test_a_task_behind_a_cancelled_one_goes_on_at_once() -> None:
     budget = Budget(10)
     first, second, third = (Holder(budget, size) for size in (6, 7, 3))
-    await settle()
+    await let_tasks_run()
     assert not third.holds
     second.task.cancel()
-    await settle()
+    await let_tasks_run()
     assert third.holds
     await first.leave()
     await third.leave()

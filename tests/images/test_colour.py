@@ -232,7 +232,7 @@ def ycck(image: Image.Image) -> bytes:
 
 
 @pytest.mark.parametrize("inks", INKS)
-def test_inks_without_a_profile_are_plain_colours(inks: Colour) -> None:
+def test_cmyk_without_a_profile_is_converted_by_pillow(inks: Colour) -> None:
     image = patch(inks, "CMYK")
     bodies = [
         encoded(image, quality=100),
@@ -246,7 +246,7 @@ def test_inks_without_a_profile_are_plain_colours(inks: Colour) -> None:
 
 
 @pytest.mark.parametrize("inks", INKS)
-def test_inks_with_a_profile_look_as_printed(inks: Colour) -> None:
+def test_cmyk_with_a_profile_looks_as_printed(inks: Colour) -> None:
     icc, image = cmyk_profile(), patch(inks, "CMYK")
     expected = middle(by_cms(image, icc))
     for body in (encoded(image, quality=100, icc_profile=icc), encoded(image, "TIFF", icc_profile=icc)):
@@ -313,19 +313,19 @@ def test_sixteen_bits_are_scaled_to_eight() -> None:
 
 
 @pytest.mark.parametrize("depth", [8, 12])
-def test_of_sixteen_bits_a_camera_may_use_fewer(depth: int) -> None:
+def test_grey_of_sixteen_bits_may_use_a_smaller_range(depth: int) -> None:
     gray = np.repeat(np.repeat(np.random.default_rng(3).integers(0, 2**depth, (5, 6, 1)), 8, 0), 8, 1)
     gray[0] = 2**depth - 1
     for body in (png(gray, 0), tiff(gray, 1)):
         assert far(opened(body), np.repeat(gray * 255 / (2**depth - 1), 3, 2)) <= 1
 
 
-def test_eight_bits_of_which_none_is_white_are_not_inverted_twice() -> None:
+def test_a_tiff_of_eight_bits_where_zero_is_white_is_not_inverted_twice() -> None:
     gray = Image.linear_gradient("L").resize((64, 64))
     assert far(opened(encoded(gray, "TIFF", tiffinfo={262: 0})), gray.convert("RGB")) <= 1
 
 
-def test_what_does_not_show_leaves_no_fringe() -> None:
+def test_transparent_pixels_leave_no_fringe() -> None:
     image = Image.new("RGBA", (200, 200), (255, 0, 0, 0))
     image.paste((0, 200, 0, 255), (0, 0, 97, 200))
     pixels = np.asarray(opened(encoded(image, "PNG"), 50), float)

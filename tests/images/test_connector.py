@@ -39,7 +39,7 @@ async def test_a_body_that_is_cut_or_broken_is_an_error_and_not_waited_for(web: 
         await read(web.raw(kind))
 
 
-async def test_a_connection_is_used_again_unless_it_brought_too_much(web: Web) -> None:
+async def test_a_connection_is_used_again_unless_surplus_bytes_came(web: Web) -> None:
     with warnings.catch_warnings(record=True) as warned:
         async with aiohttp.ClientSession(connector=LenientConnector()) as session, asyncio.timeout(20):
             for path in ("/photo/a", "/chunks/1341/a", "/photo/b"):

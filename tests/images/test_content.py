@@ -121,7 +121,7 @@ def test_pdf_is_known_where_readers_look_for_it(body: bytes) -> None:
         b"FUJIFILMCCD-RAW 0201",
     ],
 )
-def test_all_else_is_no_image(body: bytes) -> None:
+def test_anything_else_is_not_an_image(body: bytes) -> None:
     assert photo_format(body) == ""
     assert recognise(body) == "not_an_image"
     assert recognise(bytearray(body)) == "not_an_image"
@@ -145,7 +145,7 @@ def test_photographs_are_known_by_their_signature(kind: str) -> None:
         (b"qt  \0\0\0\0", ""),
     ],
 )
-def test_brands_part_photographs_from_videos(brands: bytes, expected: str) -> None:
+def test_brands_distinguish_photographs_from_videos(brands: bytes, expected: str) -> None:
     assert photo_format((len(brands) + 8).to_bytes(4, "big") + b"ftyp" + brands + b"avifheic") == expected
 
 

@@ -101,7 +101,7 @@ def test_the_shorter_side_becomes_the_size_asked_for(
     assert_looks_like(image, picture("a", size).resize(stored))
 
 
-def test_modes_that_are_rare_come_out_right() -> None:
+def test_rare_modes_are_converted_correctly() -> None:
     gray = Image.linear_gradient("L").resize((64, 64))
     deep = gray.convert("I").point(lambda v: v * 257)
     expected = gray.convert("RGB")
@@ -158,7 +158,7 @@ def test_nothing_but_pixels_is_kept() -> None:
         (encoded(Image.new("1", (11000, 10000)), "PNG"), "decompression_bomb"),
     ],
 )
-def test_what_is_no_photograph_has_a_reason(body: bytes, reason: str) -> None:
+def test_a_file_that_is_not_a_photograph_has_a_reason(body: bytes, reason: str) -> None:
     assert normalize(body, 64) == normalize(bytearray(body), 64) == Refusal(reason)
     assert reason in ALL_REASONS
 
@@ -205,7 +205,7 @@ def test_the_first_of_several_pictures_is_taken(form: str) -> None:
     assert_looks_like(decoded(normalize(body, 512)), picture("a"))
 
 
-def test_an_upload_is_decoded_upright_and_whole() -> None:
+def test_a_photograph_is_decoded_upright_in_its_full_size() -> None:
     image = open_photo(photo("exif6", "a"))
     assert isinstance(image, Image.Image)
     assert_looks_like(image, picture("a"))

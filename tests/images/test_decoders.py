@@ -68,7 +68,7 @@ def child() -> int:
 
 def is_gone(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE  # nobody has to bury an orphan
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE  # an orphan may stay a zombie
     except psutil.NoSuchProcess:
         return True
 
@@ -185,14 +185,14 @@ async def test_a_decoder_is_replaced_after_so_many_photographs(monkeypatch: pyte
         assert isinstance((await pool.decode(photo("jpeg", "d"))).photo, Photo)
 
 
-async def test_a_decoder_ends_by_itself_what_nobody_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_decoder_that_nobody_stops_stops_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoders, "GRACE_S", 0.01 - 60.0)
     pool = DecoderPool(1, 3000, timeout_s=60.0)
     assert (await pool.decode(encoded(picture("a", (6000, 4000))))).photo == Refusal("decoder_crashed")
     pool.close()
 
 
-async def test_what_needs_too_much_memory_is_refused_and_not_fatal() -> None:
+async def test_a_photograph_that_needs_too_much_memory_is_refused() -> None:
     body = encoded(Image.new("L", (9000, 9000)), "PNG", compress_level=1)
     async with decoding() as pool:
         pid = child()
@@ -252,7 +252,7 @@ def test_decoders_end_when_the_one_that_started_them_is_killed() -> None:
         asyncio.run(until(lambda: is_gone(pid)))
 
 
-async def test_what_a_library_prints_is_not_taken_for_an_answer(
+async def test_output_of_a_library_is_not_mistaken_for_an_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     # Python runs this file as it starts; with every body that is decoded, something is printed.

@@ -1,4 +1,4 @@
-"""images.fetch against servers that behave as the world's do. What is expected to fail in time has little of it."""
+"""images.fetch, against servers that misbehave as real ones do. Tests of time limits use short ones."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ A, B = HOSTS[0], HOSTS[1]
 
 @pytest.fixture(autouse=True)
 def _without_delay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Get the first turn at a host at once; elsewhere several hosts are told of in one call."""
+    """Get the first turn at a host at once. Otherwise a worker waits a moment, to ask for several hosts in one call."""
     monkeypatch.setattr(turns, "HURRY_S", 0.001)
 
 
@@ -119,7 +119,7 @@ class AdmitsA(AddressGuard):
         return address == A or super().admits(address)
 
 
-async def test_a_photograph_comes_as_it_is_with_what_is_told_of_it(web: Web) -> None:
+async def test_a_photograph_comes_unchanged_with_its_attempt(web: Web) -> None:
     fetched = await fetch(web.url("/photo/a"))
     assert (fetched.body, fetched.reason) == (photo("jpeg", "a"), "")
     (attempt,) = fetched.attempts
@@ -202,7 +202,7 @@ async def test_a_server_that_breaks_the_rules_has_its_reason(
 
 
 @pytest.mark.parametrize("kind", ["chunk of no length", "chunk of a large length", "trailer without end"])
-async def test_what_is_wrong_within_a_body_may_spoil_the_head_that_came_with_it(web: Web, kind: str) -> None:
+async def test_an_error_in_a_body_may_hide_the_head_that_came_with_it(web: Web, kind: str) -> None:
     found = await fates(web.raw(kind))
     assert len(found) == 3
     assert set(found) <= {("incomplete", 200), ("connection_failed", 0)}
@@ -214,7 +214,7 @@ async def test_a_server_that_does_not_answer_is_given_up_after_two_attempts(web:
     assert found == [[("timeout", 0)] * 2] * len(urls)
 
 
-async def test_a_body_that_does_not_end_is_ended_by_the_limit_on_the_whole(web: Web) -> None:
+async def test_a_body_without_end_is_stopped_by_the_time_limit_of_the_request(web: Web) -> None:
     urls = [web.url("/drip/a"), *map(web.raw, ("half a body, silent", "chunks, silent", "chunks that drip"))]
     found = await asyncio.gather(*(fates(url, timeout_s=1.0, attempts=1) for url in urls))
     assert found == [[("timeout", 200)]] * len(urls)
@@ -222,19 +222,19 @@ async def test_a_body_that_does_not_end_is_ended_by_the_limit_on_the_whole(web: 
 
 async def test_a_host_that_begins_to_answer_and_then_hangs_is_dead(web: Web) -> None:
     url = web.raw("half a body, silent")
-    async with fetching(timeout_s=0.2, attempts=1) as fetcher:
+    async with fetching(timeout_s=0.1, attempts=1) as fetcher:
         found = [(await fetcher.fetch(f"{url}?{number}")).reason for number in range(DEAD_AFTER + 5)]
     assert found[:DEAD_AFTER] == ["timeout"] * DEAD_AFTER
     assert found[-1] == "host_unreachable"
 
 
-async def test_silence_is_ended_by_the_limit_between_reads(web: Web) -> None:
+async def test_silence_is_stopped_by_the_time_limit_between_reads(web: Web) -> None:
     urls = [web.url("/hang/a"), *map(web.raw, ("silent", "half a body, silent", "chunks, silent"))]
     found = await asyncio.gather(*(fates(url, read_timeout_s=0.2) for url in urls))
     assert [[reason for reason, _ in each] for each in found] == [["timeout"] * 2] * len(urls)
 
 
-async def test_a_connection_that_does_not_come_about_is_ended_by_the_limit_to_connect(web: Web) -> None:
+async def test_a_connection_that_is_not_accepted_is_stopped_by_the_time_limit_to_connect(web: Web) -> None:
     urls = [web.full(), web.raw("silent", scheme="https")]
     found = await asyncio.gather(*(fates(url, connect_timeout_s=0.2) for url in urls))
     assert found == [[("timeout", 0)] * 2] * len(urls)
@@ -264,19 +264,19 @@ async def test_a_port_that_speaks_no_tls_is_no_secure_connection(web: Web) -> No
         ("chunks without their end", BODY + b"\xff\xd9"),
     ],
 )
-async def test_a_body_is_taken_where_the_rules_are_but_bent(web: Web, kind: str, body: bytes) -> None:
+async def test_a_body_is_read_although_the_answer_breaks_rules(web: Web, kind: str, body: bytes) -> None:
     fetched = await fetch(web.raw(kind))
     assert (fetched.body, len(fetched.attempts)) == (body, 1)
 
 
-async def test_of_a_body_longer_than_declared_nothing_is_taken_for_another_answer(web: Web) -> None:
+async def test_surplus_bytes_after_a_body_are_not_read_as_the_next_answer(web: Web) -> None:
     async with fetching() as fetcher:
         for kind, body in (("longer than declared", HALF), ("more than one body", BODY)) * 2:
             fetched = await fetcher.fetch(web.raw(kind))
             assert (fetched.body, len(fetched.attempts)) == (body, 1)
 
 
-async def test_a_type_that_is_no_text_can_be_stored_nevertheless(web: Web) -> None:
+async def test_a_content_type_that_is_not_text_can_be_stored(web: Web) -> None:
     fetched = await fetch(web.raw("type in bytes"))
     assert fetched.body == BODY
     assert fetched.attempts[0].content_type.encode().startswith(b"image/jp")
@@ -314,7 +314,7 @@ async def test_a_body_as_large_as_the_limit_is_read(web: Web) -> None:
         assert len((await fetch(web.url(path))).body or b"") == 1_000_000
 
 
-async def test_what_inflates_to_nothing_counts_as_well(web: Web) -> None:
+async def test_compressed_bytes_that_inflate_to_nothing_count_as_well(web: Web) -> None:
     fetched = await fetch(web.raw("gzip without end"), timeout_s=20, attempts=1)
     assert fetched.reason == "too_large"
     assert fetched.attempts[0].num_bytes > 1_000_000
@@ -344,7 +344,9 @@ async def test_a_bomb_is_left_before_it_fills_the_memory(web: Web) -> None:
         ("noindex", False),
     ],
 )
-async def test_a_host_that_wants_no_ai_is_left_alone_unless_told_otherwise(web: Web, tag: str, forbids: bool) -> None:
+async def test_a_host_that_forbids_ai_is_respected_unless_a_setting_says_otherwise(
+    web: Web, tag: str, forbids: bool
+) -> None:
     url = web.url(f"/robots/{tag}/a")
     assert await fates(url) == [("no_ai" if forbids else "", 200)]
     assert await fates(url, respect_robots=False) == [("", 200)]
@@ -373,7 +375,7 @@ async def test_private_hosts_are_refused_by_number_and_by_name(web: Web, host: s
 
 
 @pytest.mark.parametrize("answer", [["8.8.8.8", A], ["2606:4700::1111", "::1"], ["8.8.8.8", "10.0.0.1"], [METADATA]])
-async def test_a_name_of_whose_addresses_one_is_private_is_refused(
+async def test_a_name_with_one_private_address_is_refused(
     web: Web, monkeypatch: pytest.MonkeyPatch, answer: list[str]
 ) -> None:
     use_names(monkeypatch, mixed_example=[answer])
@@ -394,7 +396,7 @@ async def test_a_redirect_to_a_private_address_is_not_followed(
     assert web.hosts.keys() == {A}
 
 
-async def test_a_name_that_changes_its_address_leads_where_the_check_looked(
+async def test_the_address_that_was_checked_is_connected_to_even_if_the_name_changes(
     web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = use_names(monkeypatch, changing_example=[[A], [METADATA]])
@@ -437,7 +439,7 @@ async def test_a_name_that_nobody_knows_is_tried_again_and_then_given_up(monkeyp
 
 
 @pytest.mark.parametrize("path", ["/redirect/a", "/again/a", "/chain/5/a"])
-async def test_redirects_are_followed_and_the_last_url_is_told(web: Web, path: str) -> None:
+async def test_redirects_are_followed_and_the_last_url_is_recorded(web: Web, path: str) -> None:
     fetched = await fetch(web.url(path))
     assert fetched.body == photo("jpeg", "a")
     final = web.url(path if path == "/again/a" else "/photo/a")
@@ -469,7 +471,7 @@ async def test_a_redirect_whose_head_does_not_end_is_followed(web: Web) -> None:
     assert fetched.reason == "redirect_loop"
 
 
-async def test_a_redirect_in_bytes_that_are_no_text_leads_where_a_browser_goes(web: Web) -> None:
+async def test_a_redirect_to_bytes_that_are_not_text_is_followed_as_in_browsers(web: Web) -> None:
     fetched = await fetch(web.raw("redirect in bytes"))
     assert [a.url.rpartition("/")[2] for a in fetched.attempts] == ["caf%E9.jpg"]
 
@@ -493,7 +495,7 @@ async def test_a_host_is_waited_for_as_long_as_it_asks(web: Web) -> None:
     assert datetime.now(UTC) >= until
 
 
-async def test_a_pause_that_one_url_was_asked_for_is_the_whole_hosts(web: Web) -> None:
+async def test_a_pause_that_one_answer_asks_for_applies_to_the_host(web: Web) -> None:
     async with fetching(attempts=1) as fetcher:
         assert (await fetcher.fetch(web.url("/busy/1/a"))).reason == "too_many_requests"
         fetched = await asyncio.gather(*(fetcher.fetch(web.url(f"/photo/{n}")) for n in range(3)))
@@ -515,7 +517,7 @@ async def test_a_host_that_pauses_holds_up_no_other_host(web: Web) -> None:
     assert web.hosts[A].requests == 1
 
 
-async def test_a_host_that_asks_for_too_long_is_left_alone(web: Web) -> None:
+async def test_a_host_that_asks_for_too_long_a_pause_is_not_asked_again(web: Web) -> None:
     async with fetching() as fetcher:
         fetched = await fetcher.fetch(web.url("/busy/3600/a"))
         assert [(a.reason, a.http_status) for a in fetched.attempts] == [("too_many_requests", 429)]
@@ -571,7 +573,7 @@ async def test_the_host_is_free_while_a_body_is_in_use(web: Web) -> None:
             assert (await fetcher.fetch(web.url("/photo/b"))).body
 
 
-async def test_who_gives_up_or_fails_gives_all_back(web: Web) -> None:
+async def test_places_and_memory_are_free_after_a_cancellation_or_an_error(web: Web) -> None:
     async with fetching(Limits(HostLimit(1, 10_000.0)), concurrency=1, max_memory=1_000_000) as fetcher:
         for path in ("/hang/a", "/drip/a", "/busy/100/a"):
             task = asyncio.create_task(fetcher.fetch(web.url(path, B)))
@@ -634,7 +636,9 @@ async def test_a_name_that_is_gone_costs_a_few_lookups(monkeypatch: pytest.Monke
     assert reasons["host_unreachable"] == 300 - reasons["no_such_host"]
 
 
-async def test_a_host_that_closes_does_not_hide_what_a_url_has_seen(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_reason_of_an_earlier_attempt_stays_when_the_host_is_closed(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(turns, "SYNC_S", 0.02)
     asked = 0
 
@@ -656,9 +660,9 @@ async def test_a_host_that_closes_does_not_hide_what_a_url_has_seen(web: Web, mo
 
 
 @pytest.mark.parametrize("path", ["/bytes/300000", "/chunks/300000", "/gzip"])
-async def test_no_more_memory_is_in_bodies_at_a_time_than_allowed(web: Web, path: str) -> None:
+async def test_bodies_take_no_more_memory_than_allowed(web: Web, path: str) -> None:
     held = most = most_at_a_time = at_a_time = 0
-    # Of a body that does not tell its length, as much is set aside as it may have.
+    # For a body of unknown length, as much is reserved as it may have.
     reserved = 300_000 if path.startswith("/bytes") else 500_000
     async with fetching(max_bytes=500_000, max_memory=1_000_000) as fetcher:
 
@@ -712,13 +716,13 @@ async def test_no_redirect_leads_to_a_file(web: Web, tmp_path: Path) -> None:
     assert await fates(url, local_folder=str(tmp_path)) == [("bad_redirect", 302)]
 
 
-async def test_the_wait_for_memory_is_not_held_against_the_host(web: Web) -> None:
+async def test_waiting_for_memory_does_not_count_as_the_hosts_time(web: Web) -> None:
     # More than the connection takes in before anybody reads it.
-    async with fetching(max_bytes=4_000_000, max_memory=4_000_000, timeout_s=1.5, attempts=1) as fetcher:
+    async with fetching(max_bytes=4_000_000, max_memory=4_000_000, timeout_s=1.0, attempts=1) as fetcher:
         async with fetcher.fetched(web.url("/bytes/4000000/a")) as first:
             assert first.body
             other = asyncio.create_task(fetcher.fetch(web.url("/bytes/4000000/b")))
-            await asyncio.wait([other], timeout=2)
+            await asyncio.wait([other], timeout=1.2)
         assert (await other).reason == ""
 
 

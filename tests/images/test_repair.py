@@ -1,4 +1,4 @@
-"""images.repair: what is taken for a whole photograph, and what is not."""
+"""images.repair: files without an end marker or with damaged metadata are decoded; files without pixels are not."""
 
 import io
 import random
@@ -82,7 +82,7 @@ def test_a_progressive_jpeg_without_its_last_scan_is_truncated() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff\xd8\xff", b"\xff\xd8\xff\xda\0", b"\xff\xd8\xff\xc0\0\x0b\x08\0\x10"])
-def test_what_is_hardly_a_jpeg_is_left_alone(body: bytes) -> None:
+def test_the_beginning_of_a_jpeg_cannot_be_repaired(body: bytes) -> None:
     assert variants(body, "JPEG") == []
 
 
@@ -110,7 +110,7 @@ DAMAGED = {
 
 @pytest.mark.parametrize("damaged", DAMAGED.values(), ids=DAMAGED)
 @pytest.mark.parametrize("after", [b"IHDR", b"IDAT"])
-def test_damaged_metadata_spoil_no_png(damaged: bytes, after: bytes) -> None:
+def test_a_png_with_damaged_metadata_is_decoded(damaged: bytes, after: bytes) -> None:
     body = encoded(picture("a", SIZE), "PNG")
     end = body.index(after) + 8 + int.from_bytes(body[body.index(after) - 4 : body.index(after)], "big")
     expected = pixels(body)
@@ -159,5 +159,5 @@ def test_a_gif_without_its_end_is_whole() -> None:
     assert pixels(body[:-30]) == TRUNCATED
 
 
-def test_other_formats_are_not_written_anew() -> None:
+def test_other_formats_cannot_be_repaired() -> None:
     assert variants(encoded(NOISE, "BMP")[:-1], "BMP") == []

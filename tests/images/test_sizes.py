@@ -37,7 +37,7 @@ def test_the_copies_that_are_large_enough_are_asked_for_and_the_original_last(
         "not a URL",
     ],
 )
-def test_of_other_photographs_there_is_the_original_only(url: str) -> None:
+def test_other_photographs_have_only_the_original(url: str) -> None:
     assert copies(url, 224) == [Copy(url, ORIGINAL)]
 
 
@@ -52,7 +52,7 @@ def test_of_other_photographs_there_is_the_original_only(url: str) -> None:
         ((200, 100), 0, True),
     ],
 )
-def test_a_copy_is_enough_when_the_original_would_give_no_more(
+def test_a_copy_is_enough_when_the_original_would_be_stored_no_larger(
     stored: tuple[int, int], longer_side: int, enough: bool
 ) -> None:
     assert Copy("", SIZED_COPY, longer_side).covers(*stored, image_size=300, max_elongation=4) is enough

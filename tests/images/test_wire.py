@@ -68,7 +68,7 @@ def answer(*headers: bytes, body: bytes = b"", status: int = 200) -> bytes:
         (OK + b"Content-Length: many\r\n\r\nab", NOT_HTTP),
     ],
 )  # fmt: skip
-def test_an_answer_is_passed_on_as_the_rules_want_it(came: bytes, passed: bytes, step: int) -> None:
+def test_an_answer_is_rewritten_by_the_rules(came: bytes, passed: bytes, step: int) -> None:
     assert rewrite(came, step) == passed
 
 
@@ -116,7 +116,7 @@ def test_chunks_are_read_as_curl_does(chunks: bytes, body: bytes, is_whole: bool
 @pytest.mark.parametrize(
     "chunks", [b"some\r\n", b"-1\r\n", b"0x1\r\na\r\n", b"f" * 17 + b"\r\n", b"1\r\nabc\r\n", b"\r\n"]
 )
-def test_chunks_that_make_no_sense_end_in_what_no_parser_takes(chunks: bytes) -> None:
+def test_invalid_chunks_make_the_parser_fail(chunks: bytes) -> None:
     rewriter = AnswerRewriter()
     assert rewriter.feed(OK + b"Transfer-Encoding: chunked\r\n\r\n" + chunks).endswith(NOT_HTTP)
     assert rewriter.is_broken
@@ -127,7 +127,7 @@ def test_a_body_that_was_compressed_on_the_way_says_so() -> None:
     assert head == answer(b"Content-Encoding: deflate", b"Content-Encoding: gzip", b"Transfer-Encoding: chunked")
 
 
-def test_what_comes_after_the_end_is_seen() -> None:
+def test_bytes_after_the_end_are_noticed() -> None:
     for surplus, seen in ((b"", False), (b"\r\n", False), (b"<br />", True)):
         rewriter = AnswerRewriter()
         rewriter.feed(OK + b"Content-Length: 1\r\n\r\na" + surplus)
@@ -146,7 +146,7 @@ def test_what_comes_after_the_end_is_seen() -> None:
         (OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X: y\r\n", MAX_HEAD_BYTES),
     ],
 )
-def test_what_has_no_end_is_read_up_to_a_limit(begin: bytes, repeated: bytes, limit: int) -> None:
+def test_an_answer_without_end_is_read_up_to_a_limit(begin: bytes, repeated: bytes, limit: int) -> None:
     rewriter = AnswerRewriter()
     rewriter.feed(begin)
     part = repeated * 100
