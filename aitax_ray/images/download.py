@@ -28,6 +28,7 @@ def download(settings: DownloadSettings) -> StageReport:
     ledger is fetched again only if it failed for a reason that may have passed. Raises SettingsError when what is there
     has another size, DataError when not one photograph could be stored.
     """
+    from aitax_ray.images.inventory import find_changes
     from aitax_ray.images.shards import stored_image_size
 
     workspace = Workspace(settings.root)
@@ -46,25 +47,26 @@ def download(settings: DownloadSettings) -> StageReport:
         failed = sorted(reason for reason in earlier.reasons if retry is None or reason in retry)
         again += [f"{', '.join(failed)} may have passed"] if failed else []
         again += ["asked to --prune"] if settings.prune and earlier.counts.get("vanished") else []
+        again += [str(find_changes(storage))]
     return workspace.run(
         "download",
         settings,
         ("manifest",),
         lambda: _work(settings, storage, str(manifest.settings.get("photos") or ""), retry),
         incremental=True,
-        again=", ".join(again),
+        again=", ".join(filter(None, again)),
     )
 
 
 def _retried(settings: DownloadSettings, then: dict[str, Any]) -> frozenset[str] | None:
     """The reasons of failures that are tried again; None for all. `then` are the settings of the last complete run."""
-    from aitax_ray.images import answers
+    from aitax_ray.images import answers, shards
     from aitax_ray.images.batch import DEAD
     from aitax_ray.images.decode import DECOMPRESSION_BOMB
 
     if settings.retry_failed:
         return None
-    retry = set(answers.MAY_PASS)
+    retry = {*answers.MAY_PASS, shards.FILE_MISSING}
     if settings.allow_private_hosts and not then.get("allow_private_hosts"):
         retry.add(answers.PRIVATE_ADDRESS)
     if not settings.respect_robots and then.get("respect_robots", True):
@@ -79,18 +81,22 @@ def _retried(settings: DownloadSettings, then: dict[str, Any]) -> frozenset[str]
 
 
 def _work(settings: DownloadSettings, storage: "Storage", photos: str, retry: frozenset[str] | None) -> Outcome:
-    from aitax_ray.images.ledger import new_run, read_ledger, settle
+    from aitax_ray.images.compact import compact
+    from aitax_ray.images.ledger import new_run, read_ledger
+    from aitax_ray.images.reconcile import reconcile
     from aitax_ray.images.shards import TODO
 
     # Before looking at what is there: by the time Ray runs, the actors of a run that was killed are surely gone.
     connect()
     run = new_run(storage)
-    settle(storage, run, settings.image_size, prune=settings.prune)
+    reconcile(storage, run, settings.image_size, prune=settings.prune)
     try:
         _go_round(settings, storage, photos, run, retry)
     finally:
         storage.delete(TODO)
-    settle(storage, run, settings.image_size)
+    # Names of later runs: their rows of the ledger come after those of all workers, whatever the workers' clocks say.
+    reconcile(storage, new_run(storage), settings.image_size)
+    compact(storage, new_run(storage), settings.image_size, settings.shard_size)
     with read_ledger(storage) as ledger:
         outcome = ledger.outcome()
     if not outcome.counts["ok"]:

@@ -7,25 +7,27 @@ does not fit.
 import contextlib
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 
 from aitax_ray.database import literal, open_database
+from aitax_ray.errors import DataError
 from aitax_ray.fates import fates_sql
 from aitax_ray.images import shards
 from aitax_ray.images.limits import Limits
 from aitax_ray.images.shards import TODO, TODO_SCHEMA
+from aitax_ray.schemas import IMAGES as IMAGES_SCHEMA
 from aitax_ray.schemas import LEDGER as LEDGER_SCHEMA
 from aitax_ray.schemas import MEDIA as MEDIA_SCHEMA
 from aitax_ray.storage import Storage
 from aitax_ray.web import host_sql
-from aitax_ray.workspace import MEDIA, Outcome
+from aitax_ray.workspace import IMAGES, MEDIA, Outcome
 
 if TYPE_CHECKING:
     import duckdb
@@ -62,6 +64,7 @@ class Ledger:
         database.register("shard_names", names)
         database.execute("CREATE TABLE shard_file AS FROM shard_names")
         database.execute(f"CREATE TABLE fate AS {fates_sql(['run', 'status', 'reason', 'num_bytes', 'shard'])}")
+        self.read_held([])
 
     def _register(self, name: str, paths: list[str], schema: pa.Schema) -> None:
         if paths:
@@ -71,24 +74,90 @@ class Ledger:
             table = schema.empty_table()
         self.database.register(name, table)
 
-    def named_shards(self) -> list[str]:
-        """The files of photographs that the ledger names."""
-        return self._column("SELECT DISTINCT shard FROM ledger WHERE status = 'ok' AND shard <> ''")
+    def check_manifest(self) -> None:
+        """Raise DataError when the manifest lists a photograph more than once: each join here expects one row."""
+        twice = self._column("SELECT image_id FROM media GROUP BY image_id HAVING count(*) > 1 LIMIT 1")
+        if twice:
+            raise DataError(f"{MEDIA} lists the photograph {twice[0]} more than once: run `aitax manifest --force`")
 
-    def twins(self) -> dict[str, list[str]]:
-        """Photographs that stand in two files: file -> those that it should not hold."""
+    def read_held(self, names: Collection[str]) -> None:
+        """Read which photographs some files really hold.
+
+        Makes the tables `read_file(shard)` of these files, `held(image_id, url, shard)` with one row for each of their
+        photographs, and `home(image_id, shard)`: the file that holds a photograph according to the ledger and, where it
+        was read, to the file itself. A photograph has at most one home.
+        """
+        self.database.execute("DROP TABLE IF EXISTS home; DROP TABLE IF EXISTS held; DROP TABLE IF EXISTS read_file")
+        self.database.register("read_names", pa.table({"shard": pa.array(sorted(names), pa.string())}))
+        self.database.execute("CREATE TABLE read_file AS FROM read_names")
+        columns = ["image_id", "url", "__filename"]
+        paths = [self.storage.full(f"{IMAGES}/{name}") for name in sorted(names)]
+        if paths:
+            files = ds.dataset(paths, schema=IMAGES_SCHEMA, format="parquet", filesystem=self.storage.fs)
+            self.database.register("rows_held", files.scanner(columns=columns, batch_size=BATCH_ROWS).to_reader())
+        else:
+            self.database.register("rows_held", pa.table({name: pa.array([], pa.string()) for name in columns}))
+        self.database.execute(
+            """CREATE TABLE held AS SELECT image_id, parse_filename(__filename) AS shard, min(url) AS url
+            FROM rows_held GROUP BY ALL"""
+        )
+        self.database.execute(
+            """CREATE TABLE home AS SELECT image_id, shard FROM fate SEMI JOIN shard_file ON shard = name
+            WHERE status IN ('ok', 'vanished', 'pruned')
+                  AND (shard NOT IN (FROM read_file) OR (image_id, shard) IN (SELECT (image_id, shard) FROM held))"""
+        )
+
+    def copies(self) -> dict[str, list[str]]:
+        """Photographs that another file holds too: file -> those that it should not hold."""
         rows = self.database.execute(
-            """WITH pruned AS (
-                SELECT image_id, max(run) AS until FROM ledger WHERE status = 'pruned' GROUP BY image_id),
-            stored AS (
-                SELECT DISTINCT image_id, shard, name FROM ledger LEFT JOIN shard_file ON shard = name
-                LEFT JOIN pruned USING (image_id)
-                WHERE status = 'ok' AND shard <> '' AND run >= coalesce(until, '')),
-            twin AS (SELECT image_id, min(name) AS kept FROM stored GROUP BY image_id
-                     HAVING count(*) > 1 AND kept IS NOT NULL)
-            SELECT shard, list(image_id) FROM stored JOIN twin USING (image_id) WHERE shard <> kept GROUP BY shard"""
+            """SELECT shard, list(image_id) FROM (
+                SELECT image_id, held.shard, home.shard AS kept,
+                       row_number() OVER (PARTITION BY image_id ORDER BY held.shard) AS number
+                FROM held LEFT JOIN home USING (image_id))  -- one home for each photograph
+            WHERE shard <> kept OR kept IS NULL AND number > 1 GROUP BY shard ORDER BY shard"""
         ).fetchall()
         return dict(rows)
+
+    def incomplete_shards(self) -> list[str]:
+        """The files that were read and lack a photograph that the ledger says they hold."""
+        return self._column(
+            """SELECT DISTINCT shard FROM fate SEMI JOIN read_file USING (shard) SEMI JOIN shard_file ON shard = name
+            ANTI JOIN held USING (image_id, shard) WHERE status IN ('ok', 'vanished') ORDER BY shard"""
+        )
+
+    def count_missing(self) -> tuple[int, int]:
+        """Count the photographs of the manifest whose file is not there, and these files."""
+        rows = self.database.execute(
+            """SELECT count(*), count(DISTINCT shard) FROM fate SEMI JOIN media USING (image_id)
+            ANTI JOIN shard_file ON shard = name WHERE status = 'ok'"""
+        ).fetchall()
+        return rows[0][0], rows[0][1]
+
+    def add_unknown(self, run: str, image_size: int) -> int:
+        """Enter photographs that a file holds and the ledger does not place anywhere; returns how many.
+
+        A row takes what the ledger knows of an earlier attempt that stored the photograph. Otherwise the columns that
+        describe the request are empty.
+        """
+        self.database.execute("CREATE OR REPLACE TABLE unknown AS FROM held ANTI JOIN home USING (image_id)")
+        (number,) = self._column("SELECT count(*) FROM unknown")
+        if not number:
+            return 0
+        new = {
+            "image_id": "image_id", "url": "url", "run": literal(run), "status": "'ok'", "reason": "''",
+            "fetched_at": f"{literal(datetime.now(UTC).isoformat())}::TIMESTAMPTZ", "shard": "unknown.shard",
+        }  # fmt: skip
+        rest = [name for name in LEDGER_SCHEMA.names if name not in new]
+        empty = {name: "''" if pa.types.is_string(LEDGER_SCHEMA.field(name).type) else "0" for name in rest}
+        new |= {name: f"coalesce(known.{name}, {empty[name]})" for name in rest}
+        earlier = "(FROM ledger WHERE status = 'ok' AND image_id IN (SELECT image_id FROM unknown))"
+        self._write_fates(
+            f"SELECT {', '.join(f'{new[name]} AS {name}' for name in LEDGER_SCHEMA.names)} FROM unknown "
+            f"LEFT JOIN ({fates_sql(rest, earlier)}) AS known USING (image_id)",  # one row for each photograph
+            run,
+            image_size,
+        )
+        return int(number)
 
     def mark(self, run: str, image_size: int) -> None:
         """Tell in the ledger which URLs the manifest has no more, and which it has again."""
@@ -102,6 +171,26 @@ class Ledger:
     def mark_pruned(self, run: str, image_size: int) -> None:
         """Tell in the ledger that the photographs that the manifest has no more are to be deleted."""
         self._add_fates("status = 'vanished' AND shard <> ''", "pruned", run, image_size, datetime.now(UTC))
+
+    def shard_sizes(self) -> dict[str, int]:
+        """The files of photographs, and how many photographs each holds."""
+        rows = self.database.execute(
+            """SELECT shard, count(*) FROM fate SEMI JOIN shard_file ON shard = name
+            WHERE status IN ('ok', 'vanished') GROUP BY shard"""
+        ).fetchall()
+        return dict(rows)
+
+    def mark_moved(self, targets: Mapping[str, str], run: str, image_size: int) -> None:
+        """Tell in the ledger that the photographs of some files are in other files now: old file -> new file."""
+        columns = {"shard": pa.array(targets, pa.string()), "target": pa.array(targets.values(), pa.string())}
+        self.database.register("moved", pa.table(columns))
+        names = [name for name in LEDGER_SCHEMA.names if name not in ("image_id", "shard")]
+        self._write_fates(
+            f"SELECT last.* REPLACE (moved.target AS shard, {literal(run)} AS run) "
+            f"FROM ({fates_sql([*names, 'shard'])}) AS last JOIN moved USING (shard)",  # one target for each file
+            run,
+            image_size,
+        )
 
     def pruned(self) -> dict[str, list[str]]:
         """Photographs that are to be deleted: file -> photographs."""
@@ -156,10 +245,15 @@ class Ledger:
     def outcome(self) -> Outcome:
         """Count the fates of the manifest's URLs, and what else is stored."""
         rows = self.database.execute(
-            "SELECT status, reason, count(*), sum(num_bytes)::BIGINT FROM fate SEMI JOIN media USING (image_id) "
-            "GROUP BY ALL ORDER BY 3 DESC, 2"
+            f"""SELECT CASE WHEN status = 'ok' AND name IS NULL THEN 'failed' ELSE status END AS seen,
+                   CASE WHEN status = 'ok' AND name IS NULL THEN {literal(shards.FILE_MISSING)} ELSE reason END AS why,
+                   count(*), sum(num_bytes)::BIGINT
+            FROM fate SEMI JOIN media USING (image_id) LEFT JOIN shard_file ON shard = name
+            GROUP BY ALL ORDER BY 3 DESC, 2"""
         ).fetchall()
-        gone = self.database.execute("SELECT count(*) FROM fate WHERE status = 'vanished' AND shard <> ''").fetchall()
+        gone = self.database.execute(
+            "SELECT count(*) FROM fate JOIN shard_file ON shard = name WHERE status = 'vanished'"
+        ).fetchall()
         ok = sum(number for status, _, number, _ in rows if status == "ok")
         urls = sum(number for _, _, number, _ in rows)
         return Outcome(
@@ -181,25 +275,26 @@ class Ledger:
         if shard is not None:
             changed += f", {literal(shard)} AS shard"
         attempts = f"(FROM ledger WHERE image_id IN (SELECT image_id FROM fate WHERE {which}))"
-        self.database.execute(
-            f"CREATE OR REPLACE TABLE changed AS SELECT * REPLACE ({changed}) FROM ("
-            f"{fates_sql([name for name in LEDGER_SCHEMA.names if name != 'image_id'], attempts)})"
-        )
+        last = fates_sql([name for name in LEDGER_SCHEMA.names if name != "image_id"], attempts)
+        self._write_fates(f"SELECT * REPLACE ({changed}) FROM ({last})", run, image_size)
+
+    def _write_fates(self, query: str, run: str, image_size: int) -> None:
+        """Add the rows of a query to the ledger, and follow them in `fate`."""
+        self.database.execute(f"CREATE OR REPLACE TABLE changed AS {query}")
         for table in self._tables(f"SELECT {', '.join(LEDGER_SCHEMA.names)} FROM changed", LEDGER_SCHEMA, BATCH_ROWS):
             shards.write_fates(self.storage, f"{run}-{uuid.uuid4().hex}", table, image_size)
-        # So that what follows sees it.
         self.database.execute(
-            "UPDATE fate SET status = changed.status, run = changed.run, shard = changed.shard "
-            "FROM changed WHERE fate.image_id = changed.image_id"
+            """DELETE FROM fate WHERE image_id IN (SELECT image_id FROM changed);
+            INSERT INTO fate BY NAME SELECT image_id, run, status, reason, num_bytes, shard FROM changed;
+            DROP TABLE changed"""
         )
-        self.database.execute("DROP TABLE changed")
 
     def _tables(self, query: str, schema: pa.Schema, num_rows: int) -> Iterator[pa.Table]:
         """The rows of a query in tables of at most so many rows."""
         for batch in self.database.sql(query).to_arrow_reader(num_rows):
             yield pa.Table.from_batches([batch]).cast(schema)
 
-    def _column(self, query: str) -> list[str]:
+    def _column(self, query: str) -> list[Any]:
         return [value for (value,) in self.database.execute(query).fetchall()]
 
 
@@ -218,23 +313,3 @@ def new_run(storage: Storage) -> str:
             then = datetime.strptime(PurePosixPath(path).stem.partition("-")[0], RUN_TIME).replace(tzinfo=UTC)
             now = max(now, then + timedelta(microseconds=1))
     return f"{now:{RUN_TIME}}-{uuid.uuid4().hex[:8]}"
-
-
-def settle(storage: Storage, run: str, image_size: int, *, prune: bool = False) -> None:
-    """Bring images, ledger and manifest into agreement, whatever an earlier run left and however the manifest changed.
-
-    Deletes files that nothing names, and photographs that are there twice; marks those that the manifest has no more,
-    and deletes them if `prune`.
-    """
-    with read_ledger(storage) as ledger:
-        shards.drop_leftovers(storage, ledger.named_shards())
-        twins = ledger.twins()
-    for shard, image_ids in twins.items():
-        shards.drop_twins(storage, shard, image_ids)
-    with read_ledger(storage) as ledger:  # anew: Arrow does not see that a file that it has read was rewritten
-        ledger.mark(run, image_size)
-        if prune:
-            ledger.mark_pruned(run, image_size)
-        for shard, image_ids in ledger.pruned().items():
-            shards.drop_photographs(storage, shard, image_ids)
-        ledger.mark_deleted(run, image_size)

@@ -1,11 +1,13 @@
 """Photographs and their fates on storage, in pairs of files: nothing twice, nothing lost, whatever is killed.
 
-Photographs become a file of `images/` and then their fates one of `ledger/`, whose rows name the file of images. The
-ledger is what counts: a file of images that no ledger names does not exist, and is deleted when seen. Files of the
-ledger are added and never changed, but for the one case of a photograph that is there twice (`drop_twins`).
+A worker writes photographs to a file of `images/`, and then their fates to one of `ledger/`, whose rows name the file
+of images. Files of the ledger are added and never changed. Photographs in a file that no row names come from a killed
+run; the next run enters them in the ledger (`reconcile`).
 """
 
-from collections.abc import Iterable
+import contextlib
+import logging
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 import pyarrow as pa
@@ -13,17 +15,18 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from aitax_ray.fates import RETRIED
 from aitax_ray.schemas import LEDGER as LEDGER_SCHEMA
 from aitax_ray.schemas import MEDIA as MEDIA_SCHEMA
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import IMAGES, LEDGER
 
+log = logging.getLogger(__name__)
+
 TODO = f"{LEDGER}/.todo"
 TODO_SCHEMA = pa.schema([MEDIA_SCHEMA.field(name) for name in ("image_id", "url", "gbif_id", "species_key")])
 IMAGE_SIZE = b"image_size"  # in the metadata of a ledger file: the setting that its photographs were shrunk by
-STORED_TWICE = "stored_twice"
-REASONS = {STORED_TWICE: "two workers fetched the photograph, and the other's is kept"}
+FILE_MISSING = "file_missing"
+REASONS = {FILE_MISSING: "it was stored, and its file in `images/` is no longer there, or damaged"}
 LATELY = timedelta(hours=1)  # longer than any batch takes
 
 
@@ -31,23 +34,32 @@ def write_shard(storage: Storage, name: str, photographs: pa.Table, fates: pa.Ta
     """Write photographs (schema IMAGES), then their fates (LEDGER, `shard` not yet known), each to a file `name`."""
     file = f"{name}.parquet" if photographs.num_rows else ""
     if file:
-        storage.write_table(f"{IMAGES}/{file}", photographs, plain=["jpeg"])
+        write_photographs(storage, file, photographs, image_size)
     write_fates(storage, name, set_where(fates, pc.equal(fates["status"], "ok"), shard=file), image_size)
 
 
-def write_fates(storage: Storage, name: str, fates: pa.Table, image_size: int) -> None:
+def write_photographs(storage: Storage, file: str, photographs: pa.Table, image_size: int) -> None:
+    """Write a file of photographs."""
+    table = photographs.replace_schema_metadata({IMAGE_SIZE: str(image_size)})
+    storage.write_table(f"{IMAGES}/{file}", table, plain=["jpeg"])
+
+
+def write_fates(
+    storage: Storage, name: str, fates: pa.Table, image_size: int, metadata: Mapping[bytes, bytes] | None = None
+) -> None:
     """Write a file of the ledger."""
-    table = fates.cast(LEDGER_SCHEMA).replace_schema_metadata({IMAGE_SIZE: str(image_size)})
-    storage.write_table(f"{LEDGER}/{name}.parquet", table)
+    known = {IMAGE_SIZE: str(image_size).encode(), **(metadata or {})}
+    storage.write_table(f"{LEDGER}/{name}.parquet", fates.cast(LEDGER_SCHEMA).replace_schema_metadata(known))
 
 
 def stored_image_size(storage: Storage) -> int | None:
-    """The `image_size` of what is stored; None when nothing is."""
-    paths = ledger_paths(storage)
-    if not paths:
-        return None
-    with storage.fs.open_input_file(storage.full(paths[0])) as file:
-        return int((pq.read_schema(file).metadata or {})[IMAGE_SIZE])
+    """The `image_size` of what is stored; None when nothing is, or when no file tells."""
+    for path in [*ledger_paths(storage), *(f"{IMAGES}/{name}" for name in shard_names(storage))]:
+        with contextlib.suppress(OSError, pa.ArrowException), storage.fs.open_input_file(storage.full(path)) as file:
+            size = (pq.read_schema(file).metadata or {}).get(IMAGE_SIZE)
+            if size is not None:
+                return int(size)
+    return None
 
 
 def ledger_paths(storage: Storage) -> list[str]:
@@ -55,9 +67,10 @@ def ledger_paths(storage: Storage) -> list[str]:
     return [file.path for file in storage.files(LEDGER, ".parquet")]
 
 
-def shard_names(storage: Storage) -> list[str]:
+def shard_names(storage: Storage, prefix: str = "") -> list[str]:
     """The files of photographs, by their names in the ledger."""
-    return [file.path.rsplit("/", 1)[-1] for file in storage.files(IMAGES, ".parquet")]
+    names = (file.path.rsplit("/", 1)[-1] for file in storage.files(IMAGES, ".parquet"))
+    return [name for name in names if name.startswith(prefix)]
 
 
 def stored_lately(storage: Storage, run: str) -> frozenset[str]:
@@ -74,14 +87,18 @@ def stored_lately(storage: Storage, run: str) -> frozenset[str]:
     return frozenset(key for path in paths for key in storage.read_table(path, ["image_id"])["image_id"].to_pylist())
 
 
-def drop_leftovers(storage: Storage, named: Iterable[str]) -> None:
-    """Delete the files of photographs that the ledger does not name, and files that were being written in a crash."""
-    for name in set(shard_names(storage)) - set(named):
-        storage.delete(f"{IMAGES}/{name}")
-    for folder in (IMAGES, LEDGER):
-        for path in storage.entries(folder):
-            if path.rsplit("/", 1)[-1].startswith(".") and ".parquet." in path:
-                storage.delete(path)
+def delete_unfinished_files(storage: Storage) -> None:
+    """Delete the list of what was left to do, and files that a killed run had begun to write."""
+    unfinished = [
+        path
+        for folder in (IMAGES, LEDGER)
+        for path in storage.entries(folder)
+        if path.rsplit("/", 1)[-1].startswith(".") and ".parquet." in path
+    ]
+    for path in unfinished:
+        storage.delete(path)
+    if unfinished:
+        log.info("deleted %d files that an earlier run had not finished writing", len(unfinished))
     storage.delete(TODO)
 
 
@@ -96,17 +113,6 @@ def drop_photographs(storage: Storage, shard: str, image_ids: Iterable[str]) -> 
         storage.write_table(path, rest, plain=["jpeg"])
     else:
         storage.delete(path)
-
-
-def drop_twins(storage: Storage, shard: str, image_ids: Iterable[str]) -> None:
-    """Take photographs that are in another file as well out of this one, and say so in its ledger."""
-    drop_photographs(storage, shard, image_ids)
-    path = f"{LEDGER}/{shard}"  # a pair of files has one name
-    fates = storage.read_table(path)
-    twins = pc.and_(_is_in(fates["image_id"], image_ids), pc.equal(fates["status"], "ok"))
-    size = int(fates.schema.metadata[IMAGE_SIZE])
-    told = set_where(fates, twins, status=RETRIED, reason=STORED_TWICE, shard="")
-    write_fates(storage, shard.removesuffix(".parquet"), told, size)
 
 
 def set_where(table: pa.Table, rows: pa.ChunkedArray, **values: str) -> pa.Table:

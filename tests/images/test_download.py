@@ -6,9 +6,11 @@ Ray needs seconds for each run, so what does not depend on it is tested with the
 import asyncio
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -220,6 +222,62 @@ def test_what_a_killed_run_was_asked_to_try_again_the_next_one_tries(
                 download(settings(tmp_path, respect_robots=False))
     assert download(settings(tmp_path, respect_robots=False)).reasons == {}
     assert web.requests["/photo/a"] == 1
+
+
+LOSSES: dict[str, Callable[[Path], object]] = {
+    "a file of photographs": lambda root: next((root / "images").glob("*.parquet")).unlink(),
+    "half a file of photographs": lambda root: os.truncate(next((root / "images").glob("*.parquet")), 700),
+    "an empty file of photographs": lambda root: next((root / "images").glob("*.parquet")).write_bytes(b""),
+}
+
+
+@pytest.mark.usefixtures("without_ray")
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_complete_download_notices_lost_photographs_and_fetches_them(web: Web, tmp_path: Path, loss: str) -> None:
+    urls = [web.url(f"/photo/{n}") for n in range(12)]
+    write_manifest(tmp_path, urls)
+    assert download(settings(tmp_path)).counts["ok"] == 12
+    LOSSES[loss](tmp_path)
+    report = download(settings(tmp_path))
+    assert report.counts["ok"] == 12
+    assert stored(tmp_path) == Counter(urls)
+    assert sorted(web.requests.values()) == [1] * 8 + [2] * 4
+    assert download(settings(tmp_path)) == report
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_photographs_that_are_lost_for_good_are_counted_as_lost(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    originals = [folder / f"{number}.jpg" for number in range(12)]
+    for path in originals:
+        path.write_bytes(photo("jpeg", path.name))
+    write_manifest(tmp_path, [path.as_uri() for path in originals], photos=str(folder))
+    download(settings(tmp_path))
+    LOSSES["a file of photographs"](tmp_path)
+    for path in originals:
+        path.unlink()
+    report = download(settings(tmp_path))
+    assert (report.counts["ok"], report.counts["failed"]) == (8, 4)
+    assert report.reasons == {"not_found": 4}
+    assert stored(tmp_path).total() == 8
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_without_its_ledger_a_download_keeps_all_photographs(
+    web: Web, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    urls = [web.url(f"/photo/{n}") for n in range(12)]
+    write_manifest(tmp_path, urls)
+    download(settings(tmp_path))
+    before = {path: path.read_bytes() for path in (tmp_path / "images").glob("*.parquet")}
+    shutil.rmtree(tmp_path / "ledger")
+    with pytest.raises(SettingsError, match="--image-size 64"):
+        download(settings(tmp_path, image_size=32))
+    assert download(settings(tmp_path)).counts["ok"] == 12
+    assert {path: path.read_bytes() for path in (tmp_path / "images").glob("*.parquet")} == before
+    assert set(web.requests.values()) == {1}
+    assert "12 photographs were in images/ and not in the ledger" in caplog.text
 
 
 @pytest.mark.usefixtures("without_ray")

@@ -5,7 +5,7 @@ matter; `r1`, `r2`, ... are runs, one after the other.
 import itertools
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ from yarl import URL
 from aitax_ray.database import open_database
 from aitax_ray.images import ledger as module
 from aitax_ray.images import shards
-from aitax_ray.images.ledger import new_run, read_ledger, settle
+from aitax_ray.images.ledger import new_run, read_ledger
 from aitax_ray.images.limits import HostLimit, Limits
 from aitax_ray.schemas import IMAGES, LEDGER, MEDIA, image_id
 from aitax_ray.storage import Storage
@@ -100,6 +100,12 @@ def told(storage: Storage) -> Counter[tuple[str, ...]]:
     return Counter((row["url"], row["status"], row["reason"], row["shard"]) for row in rows)
 
 
+def rows_of(storage: Storage) -> list[dict[str, Any]]:
+    """All rows of the ledger, in one order."""
+    rows = storage.read_table("ledger", schema=LEDGER).to_pylist()
+    return sorted(rows, key=lambda row: [str(value) for value in row.values()])
+
+
 def statuses(storage: Storage, url: str) -> list[str]:
     rows = [row for row in storage.read_table("ledger", schema=LEDGER).to_pylist() if row["url"] == url]
     return [row["status"] for row in sorted(rows, key=lambda row: (row["run"], row["fetched_at"]))]
@@ -140,13 +146,6 @@ def test_only_what_the_manifest_lists_is_left_to_do(storage: Storage) -> None:
     assert set(planned(storage)) == {"b", "c"}
 
 
-def test_without_a_manifest_and_without_a_ledger_nothing_is_left_to_do(storage: Storage) -> None:
-    assert planned(storage) == []
-    settle(storage, "r1", SIZE, prune=True)
-    assert outcome(storage) == Outcome(counts={"urls": 0, "ok": 0, "failed": 0, "bytes": 0})
-    assert storage.entries("") == []
-
-
 def test_what_is_left_to_do_takes_the_place_of_what_was(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TODO_ROWS", 2)
     list_media(storage, "abcdefg")
@@ -154,20 +153,6 @@ def test_what_is_left_to_do_takes_the_place_of_what_was(storage: Storage, monkey
     assert all(table.num_rows <= 2 for table in map(storage.read_table, [f.path for f in storage.files(shards.TODO)]))
     store(storage, "r9-w-0", ok="abcde")
     assert set(planned(storage)) == {"f", "g"}
-
-
-def test_photographs_whose_file_was_deleted_are_fetched_again(storage: Storage) -> None:
-    list_media(storage, "abcd")
-    store(storage, "r1-w-0", ok="ab")
-    store(storage, "r1-w-1", ok="c", failed="d", reason="not_found")
-    storage.delete("images/r1-w-0.parquet")
-    settle(storage, "r2", SIZE)
-    assert set(planned(storage, "r2")) == {"a", "b"}
-    store(storage, "r2-w-0", ok="a", failed="b", reason="gone")
-    settle(storage, "r2", SIZE)
-    assert planned(storage, "r2") == []
-    assert stored(storage) == ["a", "c"]
-    assert outcome(storage).reasons == {"gone": 1, "not_found": 1}
 
 
 @pytest.mark.parametrize("names", list(itertools.permutations(["1", "2", "3", "4"]))[::5])
@@ -287,107 +272,6 @@ def test_any_url_has_some_host_and_is_planned(storage: Storage) -> None:
     assert (found - known).total() == len(some_host)
 
 
-def test_what_the_manifest_has_no_more_is_marked_once_and_kept(storage: Storage) -> None:
-    store(storage, "r1-w-0", ok="ab", failed="cd", reason="gone")
-    list_media(storage, "ac")
-    settle(storage, "r2", SIZE)
-    once = told(storage)
-    assert statuses(storage, "b") == ["ok", "vanished"]
-    assert statuses(storage, "d") == ["failed", "vanished"]
-    assert once.total() == 6
-    for run in ("r2", "r3"):
-        settle(storage, run, SIZE)
-    assert told(storage) == once
-    assert stored(storage) == ["a", "b"]
-    assert planned(storage, "r3", None) == ["c"]
-    assert outcome(storage) == Outcome(
-        counts={"urls": 2, "ok": 1, "failed": 1, "bytes": 5, "vanished": 1}, reasons={"gone": 1}
-    )
-
-
-def test_a_mark_leaves_the_rest_of_what_was_known(storage: Storage) -> None:
-    store(storage, "r1-w-0", ok="a")
-    (before,) = storage.read_table("ledger").to_pylist()
-    begin = datetime.now(UTC)
-    settle(storage, "r2", SIZE)
-    before_row, after = sorted(storage.read_table("ledger").to_pylist(), key=lambda row: row["run"])
-    assert before_row == before
-    assert begin <= after["fetched_at"] <= datetime.now(UTC)
-    assert after == before | {"status": "vanished", "run": "r2", "fetched_at": after["fetched_at"]}
-    assert storage.read_table("ledger").schema.equals(LEDGER)
-    assert shards.stored_image_size(storage) == SIZE
-
-
-def test_what_comes_back_is_there_without_being_fetched(storage: Storage) -> None:
-    store(storage, "r1-w-0", ok="ab")
-    for number, urls in enumerate(("a", "ab", "b", "ab")):
-        list_media(storage, urls)
-        settle(storage, f"r{number + 2}", SIZE)
-        assert planned(storage, f"r{number + 2}", None) == []
-        assert outcome(storage).counts["ok"] == len(urls)
-    assert statuses(storage, "a") == ["ok", "vanished", "ok"]
-    assert statuses(storage, "b") == ["ok", "vanished", "ok"]
-    assert stored(storage) == ["a", "b"]
-
-
-def test_what_failed_and_comes_back_gets_a_fate_again(storage: Storage) -> None:
-    store(storage, "r1-w-0", ok="a", failed="b", reason="timeout")
-    for run, urls in (("r2", "a"), ("r3", "ab")):
-        list_media(storage, urls)
-        settle(storage, run, SIZE)
-    assert planned(storage, "r3") == ["b"]
-    store(storage, "r3-w-0", failed="b", reason="timeout")
-    assert planned(storage, "r3") == []
-    assert outcome(storage).reasons == {"timeout": 1}
-
-
-def test_what_comes_back_after_its_file_was_deleted_is_fetched(storage: Storage) -> None:
-    store(storage, "r1-w-0", ok="ab")
-    list_media(storage, "a")
-    settle(storage, "r2", SIZE)
-    storage.delete("images/r1-w-0.parquet")
-    list_media(storage, "ab")
-    settle(storage, "r3", SIZE)
-    assert set(planned(storage, "r3")) == {"a", "b"}
-
-
-def test_pruned_photographs_are_deleted_and_fetched_anew_when_they_come_back(storage: Storage) -> None:
-    store(storage, "r1-w-0", ok="abc", failed="d")
-    store(storage, "r1-w-1", ok="e")
-    list_media(storage, "ac")
-    settle(storage, "r2", SIZE, prune=True)
-    once = told(storage)
-    assert stored(storage) == ["a", "c"]
-    assert [file.path for file in storage.files("images")] == ["images/r1-w-0.parquet"]
-    assert statuses(storage, "b")[-1] == statuses(storage, "e")[-1] == "pruned"
-    assert statuses(storage, "a") == ["ok"]
-    assert statuses(storage, "d") == ["failed", "vanished"]
-    assert ("b", "pruned", "", "") in once
-    settle(storage, "r3", SIZE, prune=True)
-    assert told(storage) == once
-    assert outcome(storage).counts == {"urls": 2, "ok": 2, "failed": 0, "bytes": 10}
-
-    list_media(storage, "abce")
-    settle(storage, "r4", SIZE)
-    assert set(planned(storage, "r4")) == {"b", "e"}
-    store(storage, "r4-w-0", ok="be")
-    settle(storage, "r4", SIZE)
-    assert planned(storage, "r4", None) == []
-    assert stored(storage) == list("abce")
-    assert outcome(storage).counts == {"urls": 4, "ok": 4, "failed": 0, "bytes": 20}
-
-
-def test_photographs_that_were_only_marked_are_deleted_by_a_later_run(storage: Storage) -> None:
-    store(storage, "r1-w-0", ok="ab")
-    list_media(storage, "a")
-    settle(storage, "r2", SIZE)
-    assert stored(storage) == ["a", "b"]
-    settle(storage, "r3", SIZE, prune=True)
-    assert stored(storage) == ["a"]
-    assert statuses(storage, "b")[:2] == ["ok", "vanished"]
-    assert statuses(storage, "b")[-1] == "pruned"
-
-
 def test_fates_are_counted_by_what_decides(storage: Storage) -> None:
     list_media(storage, "abcdefg")
     store(storage, "r1-w-0", ok="ax", failed="bc", reason="timeout")
@@ -397,113 +281,6 @@ def test_fates_are_counted_by_what_decides(storage: Storage) -> None:
     found = outcome(storage)
     assert found == Outcome(counts={"urls": 6, "ok": 2, "failed": 4, "bytes": 10}, reasons={"gone": 3, "not_found": 1})
     assert list(found.reasons) == ["gone", "not_found"]  # the most frequent first
-
-
-def test_photographs_in_two_files_are_known(storage: Storage) -> None:
-    store(storage, "r1-v-0", ok="abc")
-    store(storage, "r1-w-0", ok="bcd", failed="a")
-    store(storage, "r1-x-0", ok="ce")
-    with read_ledger(storage) as ledger:
-        found = {shard: set(image_ids) for shard, image_ids in ledger.twins().items()}
-    assert found == {"r1-w-0.parquet": {image_id("b"), image_id("c")}, "r1-x-0.parquet": {image_id("c")}}
-
-
-def test_what_was_pruned_has_no_twin(storage: Storage) -> None:
-    store(storage, "r1-w-0", ok="ab")
-    list_media(storage, "b")
-    settle(storage, "r2", SIZE, prune=True)
-    store(storage, "r3-w-0", ok="a")
-    with read_ledger(storage) as ledger:
-        assert ledger.twins() == {}
-
-
-def prepare(storage: Storage) -> None:
-    """All that `settle` has to do with, but for twins."""
-    store(storage, "r1-w-0", ok="abc", failed="de")
-    store(storage, "r1-w-1", ok="f")
-    list_media(storage, "acd")
-    write_rows(storage, "r2-0", fate("c", "vanished", "r2", shard="r1-w-0.parquet"))  # and is back
-    for path in ("images/r2-w-0.parquet", "images/.r2-w-1.parquet.0123", "ledger/.r2-w-0.parquet.0123"):
-        storage.write_bytes(path, b"half")
-    storage.write_bytes("ledger/.todo/000000.parquet", b"old")
-    storage.write_json("images/.started.json", {})
-
-
-def content(storage: Storage) -> tuple[object, ...]:
-    held = [(f.path, storage.read_table(f.path)["url"].to_pylist()) for f in storage.files("images")]
-    hidden = [path for folder in ("images", "ledger") for path in storage.entries(folder) if "/." in path]
-    return held, hidden, told(storage)
-
-
-def dies_at(patch: pytest.MonkeyPatch, moment: int) -> None:
-    """Make the n-th change of storage from now on the death of the program."""
-    left = moment
-
-    def dying(work: Callable[..., Any]) -> Callable[..., Any]:
-        def change(*given: Any, **options: Any) -> Any:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise KeyboardInterrupt
-            return work(*given, **options)
-
-        return change
-
-    for name in ("delete", "write_table", "write_bytes"):
-        patch.setattr(Storage, name, dying(getattr(Storage, name)))
-
-
-def test_settling_can_die_at_any_moment_and_comes_to_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BATCH_ROWS", 2)
-    undisturbed = Storage(str(tmp_path / "undisturbed"))
-    prepare(undisturbed)
-    settle(undisturbed, "r3", SIZE, prune=True)
-    for moment in itertools.count():
-        storage = Storage(f"{tmp_path}/{moment}")
-        prepare(storage)
-        with monkeypatch.context() as patch:
-            dies_at(patch, moment)
-            try:
-                settle(storage, "r3", SIZE, prune=True)
-                break
-            except KeyboardInterrupt:
-                pass
-        settle(storage, "r4", SIZE, prune=True)
-        assert content(storage) == content(undisturbed)
-    assert moment >= 9
-    assert stored(undisturbed) == ["a", "c"]
-    assert content(undisturbed)[1] == ["images/.started.json"]
-    settle(undisturbed, "r4", SIZE, prune=True)
-    assert content(undisturbed) == content(storage)
-
-
-def work_like_a_run(storage: Storage, run: str) -> None:
-    """What the stage does, with a worker that stores one URL after the other: `x` is gone and `y` times out."""
-    settle(storage, run, SIZE)
-    for number, url in enumerate(planned(storage, run)):
-        if url in "xy":
-            store(storage, f"{run}-w-{number}", failed=url, reason={"x": "gone", "y": "timeout"}[url])
-        else:
-            store(storage, f"{run}-w-{number}", ok=url)
-    storage.delete(shards.TODO)
-    settle(storage, run, SIZE)
-
-
-@pytest.mark.parametrize("moment", [3, 5, 6])  # before any, between the two files of a pair, between pairs
-def test_a_run_can_die_at_any_moment_and_the_next_one_stores_each_photograph_once(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch, moment: int
-) -> None:
-    list_media(storage, "abxy")
-    with monkeypatch.context() as patch:
-        dies_at(patch, moment)
-        with pytest.raises(KeyboardInterrupt):
-            work_like_a_run(storage, "r1")
-    work_like_a_run(storage, "r2")
-    assert stored(storage) == ["a", "b"]
-    assert outcome(storage) == Outcome(
-        counts={"urls": 4, "ok": 2, "failed": 2, "bytes": 10}, reasons={"gone": 1, "timeout": 1}
-    )
-    assert [statuses(storage, url) for url in "abx"] == [["ok"], ["ok"], ["failed"]]
 
 
 def test_the_tables_are_joined_within_the_bound_of_memory(storage: Storage, tmp_path: Path) -> None:
@@ -536,95 +313,6 @@ def test_runs_sort_by_time_and_no_two_have_one_name(storage: Storage, monkeypatc
     assert len({new_run(storage) for _ in range(50)}) == 50
 
 
-def test_twins_are_taken_out_of_one_file(storage: Storage) -> None:
-    list_media(storage, "abcde")
-    store(storage, "r1-v-0", ok="abc")
-    store(storage, "r1-w-0", ok="bcde")
-    settle(storage, "r2", SIZE)
-    assert stored(storage) == list("abcde")
-    assert outcome(storage).counts["ok"] == 5
-    assert planned(storage, "r2", None) == []
-    assert told(storage)["b", "retried", "stored_twice", ""] == 1
-
-
-def test_settling_twins_can_die_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def prepare(storage):
-        store(storage, "r1-v-0", ok="abc")
-        store(storage, "r1-w-0", ok="bc")
-        store(storage, "r1-x-0", ok="cd")
-        list_media(storage, "abcd")
-
-    for moment in itertools.count():
-        storage = Storage(f"{tmp_path}/{moment}")
-        prepare(storage)
-        with monkeypatch.context() as patch:
-            dies_at(patch, moment)
-            try:
-                settle(storage, "r2", SIZE)
-                break
-            except KeyboardInterrupt:
-                pass
-        settle(storage, "r3", SIZE)
-        assert stored(storage) == list("abcd"), moment
-        assert planned(storage, "r3") == [], moment
-        assert all(statuses(storage, u).count("ok") == 1 for u in "abcd"), moment
-
-
-# The same crash, then the URL vanishes, and is pruned: the photograph must not stay.
-def test_a_twin_whose_file_was_deleted_in_a_crash_is_pruned(storage: Storage) -> None:
-    store(storage, "r1-v-0", ok="ab")
-    store(storage, "r1-w-0", ok="b")
-    storage.delete("images/r1-w-0.parquet")  # drop_twins died here
-    list_media(storage, "a")
-    settle(storage, "r2", SIZE, prune=True)
-    assert stored(storage) == ["a"]
-
-
-@pytest.mark.parametrize("moment", [2, 3])
-def test_what_was_pruned_half_way_and_comes_back_is_fetched(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch, moment: int
-) -> None:
-    store(storage, "r1-w-0", ok="ab")
-    list_media(storage, "a")
-    with monkeypatch.context() as patch:
-        dies_at(patch, moment)  # 0: TODO, 1: mark, 2: drop_photographs, 3: mark_pruned
-        with pytest.raises(KeyboardInterrupt):
-            settle(storage, "r2", SIZE, prune=True)
-    list_media(storage, "ab")
-    settle(storage, "r3", SIZE)
-    for url in planned(storage, "r3"):
-        store(storage, "r3-w-0", ok=url)
-    settle(storage, "r3", SIZE)
-    assert stored(storage) == ["a", "b"]
-
-
 def test_runs_that_begin_within_a_second_sort_by_time(storage: Storage) -> None:
     names = [new_run(storage) for _ in range(10)]
     assert names == sorted(names)
-
-
-# A mark of this run must not outdate what a worker of this run did, whose clock is behind.
-@pytest.mark.parametrize("status", ["ok", "failed"])
-def test_what_comes_back_without_its_file_gets_its_fate_from_the_worker(storage: Storage, status: str) -> None:
-    store(storage, "r1-w-0", ok="a")
-    settle(storage, "r2", SIZE)
-    storage.delete("images/r1-w-0.parquet")
-    list_media(storage, "a")
-    settle(storage, "r3", SIZE)
-    assert planned(storage, "r3") == ["a"]
-    store(storage, "r3-w-0", **{status: "a"})  # at START, long before now
-    assert planned(storage, "r3") == []
-
-
-# A driver whose clock is behind an earlier driver's.
-def test_a_run_is_later_than_all_that_the_ledger_knows(storage: Storage) -> None:
-    list_media(storage, "a")
-    store(storage, "29990101T000000000000-w-0", failed="a")
-    run = new_run(storage)
-    assert run.startswith("29990101T000000000001-")
-    settle(storage, run, SIZE)
-    assert planned(storage, run) == ["a"]
-    rows = fate("a", "ok", run, shard="x.parquet")
-    storage.write_bytes("images/x.parquet", b"")
-    write_rows(storage, "x", rows)
-    assert planned(storage, run) == []

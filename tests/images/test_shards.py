@@ -9,9 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from aitax_ray.errors import StorageError
-from aitax_ray.fates import RETRIED
 from aitax_ray.images import shards
-from aitax_ray.images.reasons import REASONS
 from aitax_ray.schemas import IMAGES, LEDGER, image_id
 from aitax_ray.storage import Storage
 from tests.blank import blank_row
@@ -116,17 +114,19 @@ def test_photographs_come_before_their_fates_so_that_a_kill_leaves_none_that_is_
         store(BreakingStorage(storage.root, at), "r-w-1", ok="ab", failed="c")
     assert stored(storage) == {"r-w-0.parquet": "z"} | left
     assert told(storage) == {("z", "ok", "", "r-w-0.parquet")}
-    shards.drop_leftovers(storage, ["r-w-0.parquet"])
-    assert stored(storage) == {"r-w-0.parquet": "z"}
+    shards.delete_unfinished_files(storage)
+    assert stored(storage) == {"r-w-0.parquet": "z"} | left
 
 
 def test_the_size_of_the_photographs_is_told_by_any_of_the_ledgers_files(storage: Storage) -> None:
     assert shards.stored_image_size(storage) is None
     shards.write_shard(storage, "r-w-0", photographs("ab"), fates("ab"), 384)
     assert shards.stored_image_size(storage) == 384
-    shards.drop_twins(storage, "r-w-0.parquet", ids("a"))
+    shards.drop_photographs(storage, "r-w-0.parquet", ids("a"))
     assert shards.stored_image_size(storage) == 384
     storage.delete("ledger")
+    assert shards.stored_image_size(storage) == 384
+    storage.delete("images")
     shards.write_fates(storage, "r2-0", fates("", failed="c"), 96)
     assert shards.stored_image_size(storage) == 96
 
@@ -134,7 +134,6 @@ def test_the_size_of_the_photographs_is_told_by_any_of_the_ledgers_files(storage
 @pytest.mark.parametrize(
     "path",
     [
-        "images/r-w-1.parquet",
         "images/.r-w-0.parquet.0123abcd",
         "ledger/.r-w-0.parquet.0123abcd",
         "ledger/.todo/000000.parquet",
@@ -145,20 +144,22 @@ def test_what_a_crash_left_is_deleted(storage: Storage, path: str) -> None:
     store(storage, "r-w-0", ok="a")
     before = entries(storage)
     storage.write_bytes(path, b"half")
-    shards.drop_leftovers(storage, ["r-w-0.parquet"])
+    shards.delete_unfinished_files(storage)
     assert entries(storage) == before
     assert told(storage) == {("a", "ok", "", "r-w-0.parquet")}
 
 
-@pytest.mark.parametrize("path", ["images/.started.json", "images/report.json", "ledger/r-w-9.parquet"])
+@pytest.mark.parametrize(
+    "path", ["images/.started.json", "images/report.json", "ledger/r-w-9.parquet", "images/r-w-9.parquet"]
+)
 def test_what_is_no_leftover_stays(storage: Storage, path: str) -> None:
     storage.write_bytes(path, b"{}")
-    shards.drop_leftovers(storage, ["file-that-is-not-there.parquet"])
+    shards.delete_unfinished_files(storage)
     assert storage.read_bytes(path) == b"{}"
 
 
 def test_dropping_leftovers_where_nothing_is_does_nothing(storage: Storage) -> None:
-    shards.drop_leftovers(storage, [])
+    shards.delete_unfinished_files(storage)
     assert storage.entries("") == []
 
 
@@ -183,32 +184,6 @@ def test_a_rewrite_that_fails_leaves_all_photographs(storage: Storage) -> None:
     with pytest.raises(StorageError, match="network gone"):
         shards.drop_photographs(BreakingStorage(storage.root, 1), "r-w-0.parquet", ids("a"))
     assert stored(storage) == {"r-w-0.parquet": "abcd"}
-
-
-@pytest.mark.parametrize(("twins", "left"), [("b", {"r-w-1.parquet": "c"}), ("bc", {})])
-def test_twins_are_taken_out_of_one_file_and_told_of(storage: Storage, twins: str, left: dict[str, str]) -> None:
-    store(storage, "r-w-0", ok="abc")
-    store(storage, "r-w-1", ok="bc", failed="d", retried="b")
-    before = told(storage)
-    for _ in range(2):  # whatever died in between, it can be done again
-        shards.drop_twins(storage, "r-w-1.parquet", ids(twins))
-        assert stored(storage) == {"r-w-0.parquet": "abc"} | left
-        assert told(storage) == {row for row in before if row[0] not in twins or row[3] != "r-w-1.parquet"} | {
-            (url, RETRIED, shards.STORED_TWICE, "") for url in twins
-        }
-    assert shards.STORED_TWICE in REASONS
-    assert storage.read_table("ledger/r-w-1.parquet").num_rows == 4
-
-
-def test_what_is_told_of_twins_leaves_the_rest_of_the_row(storage: Storage) -> None:
-    known = blank_row(
-        LEDGER, image_id=image_id("a"), status="ok", http_status=200, attempts=2, sha256="5a", seconds=0.5
-    )
-    shards.write_shard(storage, "r-w-0", photographs("a"), pa.Table.from_pylist([known], LEDGER), 512)
-    (before,) = storage.read_table("ledger").to_pylist()
-    shards.drop_twins(storage, "r-w-0.parquet", ids("a"))
-    (after,) = storage.read_table("ledger").to_pylist()
-    assert after == before | {"status": RETRIED, "reason": shards.STORED_TWICE, "shard": ""}
 
 
 def age(storage: Storage, name: str, hours: float) -> None:
