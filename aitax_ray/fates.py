@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 RETRIED = "retried"  # status of an attempt that another one of the same run followed
-# Of the attempts of one run, one that stored the photograph counts more than one that failed. The file's name comes last,
-# so that each query chooses the same of two attempts that are equal.
+# Of the attempts of one run, one that stored the photograph counts more than one that failed. The file's name comes
+# last, so that each query chooses the same of two attempts that are equal.
 _LATEST = "(run, status <> 'failed', fetched_at, shard)"
 
 
