@@ -278,7 +278,7 @@ class Web:
                     return _image(jpeg)
                 return web.Response(status=302, headers={"Location": request.path, "Set-Cookie": "seen=yes; path=/"})
             case "cookie-to":  # /cookie-to/URL: with a cookie that is for this host
-                return web.Response(status=302, headers={"Location": rest, "Set-Cookie": "other=1; path=/"})
+                return web.Response(status=302, headers={"Location": rest, "Set-Cookie": "other=\u00fc; path=/"})
             case "loop":
                 raise web.HTTPFound(request.path)
             case "chain":  # /chain/3/NAME redirects three times

@@ -274,7 +274,7 @@ class Fetcher:
             answer.location = answers.plain_url(headers.get("Location", ""))
             answer.reason = "" if answer.location else answers.BAD_REDIRECT
             cookies = {name: cookie.coded_value for name, cookie in response.cookies.items()}
-            answer.cookies = {name: value for name, value in cookies.items() if value.isascii()}
+            answer.cookies = {name: value for name, value in cookies.items() if f"{name}{value}".isascii()}
         elif reason := answers.reason_of_status(status):
             wait = headers.get("Retry-After")
             answer.reason, answer.retry_after_s = reason, retry_after_s(wait) if wait else None

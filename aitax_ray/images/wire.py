@@ -82,7 +82,7 @@ class AnswerRewriter:
         if self.is_done:
             return b""
         self.is_done = True
-        if self._step == self._read_head and self._lines:
+        if self._step == self._read_head and self._lines and _STATUS_LINE.match(self._lines[0]):
             code, _, fields = _parse_head(self._lines)
             is_redirect = 300 <= code < 400 and any(name.lower() == b"location" for name, _ in fields)
             return _format_head(code, [*fields, (b"Content-Length", b"0")]) if is_redirect else b""

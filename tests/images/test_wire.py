@@ -57,6 +57,7 @@ def answer(*headers: bytes, body: bytes = b"", status: int = 200) -> bytes:
         # its end is missing
         (b"HTTP/1.1 301 Moved\r\nLocation: /a\r\n", answer(b"Location: /a", b"Content-Length: 0", status=301)),
         (OK + b"X-A: b\r\n", b""),
+        (b"HTTP/x\r\nX-A: b\r\n", b""),
         (OK + b"Content-Length: 3\r\n\r\nab", answer(b"Content-Length: 3", body=b"ab")),
         (b"", b""),
         # no HTTP
