@@ -118,8 +118,8 @@ def sort_out(
         folder = Path(top, "work")
         folder.mkdir()
         with open_database(folder) as database, open_archive(path) as archive:
-            num_rows = relations.tie(archive, database, labelling(label))
-            media.candidates(database, label, datasets)
+            num_rows, _ = relations.link_media(archive, database, labelling(label))
+            media.list_candidates(database, label, datasets)
             counts = decide_rows(database, rules or Rules(), num_rows, folder)
             taxa.write_occurrences(database, folder / "occurrences.parquet")
             return Sorted(

@@ -1,1 +1,1 @@
-"""Darwin Core Archives read: unpacked, described, parsed, their tables tied together."""
+"""Darwin Core Archives read: unpacked, described, parsed, their tables linked."""

@@ -78,8 +78,18 @@ class Archive:
 
         Of a download of GBIF the one that GBIF interpreted; what publishers wrote (verbatim extensions) repeats it.
         """
-        found = [table for kind in (MULTIMEDIA, AUDUBON, IMAGE) for table in self.descriptor.tables(kind)]
+        known = [table for kind in (MULTIMEDIA, AUDUBON, IMAGE) for table in self.descriptor.tables(kind)]
+        found = known + [table for table in self.descriptor.extensions if table.is_media and table not in known]
         return found[:1] if self.is_of_gbif else found
+
+    @property
+    def associated_media(self) -> TableFile | None:
+        """The table of occurrences that list their media in `associatedMedia`.
+
+        None for downloads of GBIF, whose multimedia.txt has these already.
+        """
+        tables = self.descriptor.tables(OCCURRENCE)[:1]
+        return next((t for t in tables if t.has("associatedMedia") and not self.is_of_gbif), None)
 
     def read(self, table: TableFile, columns: Mapping[str, Terms], *, first_row: int = 0) -> Path:
         """Read a table into a Parquet file in `scratch`: `row`, `core_id`, these columns, and `is_malformed`.
@@ -198,7 +208,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
         if core.kind not in (OCCURRENCE, EVENT, TAXON):
             kind = re.split(r"[/#]", core.row_type)[-1] or "nothing"
             raise ArchiveError(f"{path} is a Darwin Core Archive of {kind} rows, not of occurrences: {ASK}")
-        if not archive.media:
+        if not archive.media and archive.associated_media is None:
             what = f" of {CORES[core.kind]}" if core.kind in CORES else ""
             raise ArchiveError(f"{path} is a Darwin Core Archive{what} without media: {ASK}")
         if core.kind == EVENT and not descriptor.tables(OCCURRENCE):

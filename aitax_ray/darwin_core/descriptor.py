@@ -23,7 +23,12 @@ KINDS = {
     "http://rs.gbif.org/terms/1.0/multimedia": MULTIMEDIA,  # "Simple Multimedia", which GBIF's downloads use too
     "http://rs.gbif.org/ipt/terms/1.0/multimedia": MULTIMEDIA,
     "http://rs.gbif.org/terms/1.0/image": IMAGE,  # "Simple Images", its predecessor
+    "http://eol.org/schema/media/document": AUDUBON,  # of the Encyclopedia of Life, with terms of Audubon Core
 }
+# Where the photograph of a row is, in the order of preference (https://ac.tdwg.org/termlist).
+ACCESS_TERMS = ("accessURI", "bestQualityAccessURI", "goodQualityAccessURI")
+_MEDIA_WORD = re.compile(r"media|image|photo|picture|audio|visual|document", re.IGNORECASE)
+_IMAGE_WORD = re.compile(r"image|photo|picture", re.IGNORECASE)
 ESCAPES = {"\\t": "\t", "\\n": "\n", "\\r": "\r", "\\r\\n": "\n", "\r\n": "\n"}
 
 
@@ -50,6 +55,14 @@ class TableFile:
     def kind(self) -> str:
         """What a row is: OCCURRENCE, EVENT, TAXON, MULTIMEDIA, AUDUBON, IMAGE, or the type's name in small letters."""
         return _kind(self.row_type)
+
+    @property
+    def is_media(self) -> bool:
+        """Whether rows are media, by the terms of the table. Extensions of other things have an `identifier` too."""
+        if self.kind in (MULTIMEDIA, AUDUBON, IMAGE):
+            return True
+        named = self.has("identifier") and _MEDIA_WORD.search(_local(self.row_type)) is not None
+        return self.kind not in (OCCURRENCE, EVENT, TAXON) and (any(map(self.has, ACCESS_TERMS)) or named)
 
     @property
     def width(self) -> int:
@@ -122,7 +135,7 @@ def _table(element: ElementTree.Element) -> TableFile:
     except (LookupError, UnicodeError):  # unknown, or none of text ("base64"), or too special ("idna")
         raise ValueError(f"encoding {encoding!r} is unknown") from None
     row_type = element.get("rowType", "").strip()
-    if _kind(row_type) == IMAGE:
+    if _kind(row_type) == IMAGE or _IMAGE_WORD.search(_local(row_type)):
         defaults.setdefault("type", "StillImage")  # which goes without saying there: the extension has no such term
     return TableFile(
         row_type=row_type,

@@ -1,4 +1,4 @@
-"""Ties the media of an archive to occurrences and taxa, whatever its core: two tables in the database.
+"""Links the media of an archive to occurrences and taxa, whatever its core: two tables in the database.
 
 OUTPUT  `media`: row, occurrence_id (gbif_id of `occurrence`, "" where it is not known), why (a reason known already,
         else ""), and MEDIA_COLUMNS
@@ -8,6 +8,7 @@ Downloads of GBIF have keys of a checklist. Publishers' archives have names: the
 it is for a folder of photographs.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,10 @@ import duckdb
 import polars as pl
 
 from aitax_ray.darwin_core.archive import KEY, Archive, Terms
-from aitax_ray.darwin_core.descriptor import AUDUBON, EVENT, IMAGE, MULTIMEDIA, OCCURRENCE, TableFile
+from aitax_ray.darwin_core.descriptor import ACCESS_TERMS, EVENT, OCCURRENCE, TableFile
 from aitax_ray.database import literal, parquet
+
+log = logging.getLogger(__name__)
 
 SEVERAL_SPECIES_IN_EVENT = "several_species_in_event"
 
@@ -36,32 +39,25 @@ LINEAGE = {rank: (rank,) for rank in RANKS}
 TAXON_COLUMNS = ("name", "scientific_name", "rank", "vernacular_name", *LINEAGE)
 OCCURRENCE_COLUMNS = ("species_key", "dataset_key", *PLACE_AND_TIME, *TAXON_COLUMNS)
 
-# The columns of media, and the terms that fill them by the kind of the table; the first with a value wins.
-# Audubon Core: https://ac.tdwg.org/termlist, where `identifier` is any identifier and the photograph is at accessURI.
-_TERMS = (
-    "type", "format", "identifier", "references", "title", "description", "creator", "rightsHolder", "publisher",
-)  # fmt: skip
-_SIMPLE: dict[str, Terms] = {**{name: (name,) for name in _TERMS}, "license": ("license", "rights")}
-MEDIA_TERMS: dict[str, dict[str, Terms]] = {
-    MULTIMEDIA: _SIMPLE,
-    IMAGE: _SIMPLE,
-    AUDUBON: {
-        "type": ("type", "subtype", "subtypeLiteral"),
-        "format": ("format", "bestQualityFormat"),
-        "identifier": ("accessURI", "bestQualityAccessURI", "goodQualityAccessURI"),
-        "other_identifier": ("identifier",),  # which may be links too, as may the next
-        "managed_id": ("providerManagedID",),
-        "references": ("furtherInformationURL", "references", "hasServiceAccessPoint"),
-        "title": ("title",),
-        "description": ("description", "caption"),
-        # Each of these may be a link to terms of use, and another one name the licence.
-        "license": ("license", ("WebStatement", "UsageTerms", "rights")),
-        "creator": ("creator",),
-        "rightsHolder": ("rightsHolder", "Owner"),
-        "publisher": ("publisher", "provider", "providerLiteral"),
-    },
+# The columns of media, and the terms that fill them: the first term with a value wins, terms in a tuple are joined.
+# Sources: https://rs.gbif.org/extension/gbif/1.0/multimedia.xml and https://ac.tdwg.org/termlist.
+MEDIA_TERMS: dict[str, Terms] = {
+    "type": ("type", "subtype", "subtypeLiteral"),
+    "format": ("format", "bestQualityFormat"),
+    "identifier": ("identifier",),
+    "references": ("furtherInformationURL", "references", "hasServiceAccessPoint"),
+    "title": ("title",),
+    "description": ("description", "caption"),
+    # Each of the last three may be a link to terms of use, and another one name the licence.
+    "license": ("license", ("WebStatement", "UsageTerms", "rights")),
+    "creator": ("creator",),
+    "rightsHolder": ("rightsHolder", "Owner"),
+    "publisher": ("publisher", "provider", "providerLiteral"),
 }
-MEDIA_COLUMNS = tuple(MEDIA_TERMS[MULTIMEDIA])
+MEDIA_COLUMNS = tuple(MEDIA_TERMS)
+MALFORMED_ROW = "malformed_row"
+_MALFORMED = f"CASE WHEN is_malformed THEN '{MALFORMED_ROW}' ELSE '' END"
+_URLS = r"(?i)[\s|;,]+(https?://)"  # what stands between two addresses of associatedMedia
 # The names of an occurrence's taxon, where an archive has no keys of a checklist.
 NAME_TERMS: dict[str, Sequence[str]] = {
     "genus": ("genus",),
@@ -118,30 +114,51 @@ class Labelling:
     label_taxa: Callable[[pl.DataFrame], pl.DataFrame]
 
 
-def tie(archive: Archive, database: duckdb.DuckDBPyConnection, labelling: Labelling) -> int:
-    """Make `media` and `occurrence`; gives the number of media. Raises ArchiveError when a text cannot be read."""
-    media, num_rows = _read_media(archive, database)
+class Linked(NamedTuple):
+    """How many media rows there are, and how many occurrences or taxa are left out since their rows are malformed."""
+
+    num_media: int
+    num_malformed: int
+
+
+def link_media(archive: Archive, database: duckdb.DuckDBPyConnection, labelling: Labelling) -> Linked:
+    """Make `media` and `occurrence`. Raises ArchiveError when a text cannot be read."""
+    media, num_media = _read_media(archive, database)
     if archive.core.kind == OCCURRENCE:
-        _read_occurrences(archive, database, archive.core, labelling, key=KEY)
-        database.execute(f"CREATE VIEW media AS SELECT *, {KEY} AS occurrence_id, '' AS why FROM {media}")
+        num_malformed = _read_occurrences(archive, database, archive.core, labelling, key=KEY)
+        database.execute(f"CREATE VIEW media AS SELECT *, {KEY} AS occurrence_id, {_MALFORMED} AS why FROM {media}")
     elif archive.core.kind == EVENT:
-        _tie_events(archive, database, media, labelling)
+        num_malformed = _link_events(archive, database, media, labelling)
     else:
-        _tie_taxa(archive, database, media, labelling)
-    return num_rows
+        num_malformed = _link_taxa(archive, database, media, labelling)
+    return Linked(num_media, num_malformed)
+
+
+def media_terms(table: TableFile) -> dict[str, Terms]:
+    """The columns of a table of media, and the terms that fill them, by the terms that the table has.
+
+    Where there is a term for the address of the photograph, `identifier` may be any identifier.
+    """
+    has_address = any(map(table.has, ACCESS_TERMS))
+    address: Terms = ACCESS_TERMS if has_address else ("identifier",)
+    other: Terms = ("identifier",) if has_address else ()
+    more = {"other_identifier": other, "managed_id": ("providerManagedID",), "occurrence_ref": ("occurrenceID",)}
+    return MEDIA_TERMS | {"identifier": address} | more
 
 
 def _read_media(archive: Archive, database: duckdb.DuckDBPyConnection) -> tuple[str, int]:
+    """Make a view of the rows of all tables of media; returns its name and the number of rows."""
     paths: list[Path] = []
     num_rows = 0
     for table in archive.media:
-        terms = (
-            {"other_identifier": (), "managed_id": ()} | MEDIA_TERMS[table.kind] | {"occurrence_ref": ("occurrenceID",)}
-        )
-        path = archive.read(table, terms, first_row=num_rows)
+        path = archive.read(table, media_terms(table), first_row=num_rows)
         num_rows += _count(database, path)
         paths.append(path)
-    # Other identifiers of Audubon Core are links where they look like links.
+    if archive.associated_media is not None:
+        path, num_listed = _read_associated(archive, archive.associated_media, num_rows)
+        num_rows += num_listed
+        paths.append(path)
+    # Other identifiers are addresses where they look like one.
     identifier = (
         "CASE WHEN identifier <> '' THEN identifier WHEN other_identifier ILIKE 'http%' THEN other_identifier "
         "WHEN managed_id ILIKE 'http%' THEN managed_id ELSE '' END"
@@ -152,10 +169,35 @@ def _read_media(archive: Archive, database: duckdb.DuckDBPyConnection) -> tuple[
     return "listed_media", num_rows
 
 
+def _read_associated(archive: Archive, table: TableFile, first_row: int) -> tuple[Path, int]:
+    """Read the addresses in `associatedMedia` into a file like those of media tables; returns it and their number.
+
+    The licence of the record is not that of the photographs, so theirs is not known.
+    """
+    listed = pl.read_parquet(
+        archive.read(table, {"associated": ("associatedMedia",), "occurrence_ref": ("occurrenceID",)})
+    ).filter(pl.col("associated") != "", ~pl.col("is_malformed"))
+    addresses = pl.col("associated").str.replace_all(_URLS, "\n$1").str.split("\n")
+    rows = listed.with_columns(identifier=addresses).explode("identifier")
+    rows = rows.with_columns(pl.col("identifier").str.strip_chars(" |;,\"'"))
+    rows = rows.filter(pl.col("identifier").str.contains(r"^(?i)https?://"))
+    rows = rows.rename({"row": "listed_row"}).with_row_index("row")
+    empty = [pl.lit("").alias(name) for name in (*media_terms(table), "is_malformed") if name not in rows.columns]
+    names = ("row", KEY, *media_terms(table), "is_malformed")
+    path = archive.scratch / "associated-media.parquet"
+    rows.with_columns(pl.col("row").cast(pl.Int64) + first_row, *empty).select(names).write_parquet(path)
+    log.info(
+        "%s: %s addresses of media in associatedMedia of %s occurrences; %s other entries hold no address",
+        table.locations[0], f"{rows.height:,}", f"{listed.height:,}",
+        f"{listed['row'].n_unique() - rows['listed_row'].n_unique():,}",
+    )  # fmt: skip
+    return path, rows.height
+
+
 def _read_occurrences(
     archive: Archive, database: duckdb.DuckDBPyConnection, table: TableFile, labelling: Labelling, key: str
-) -> None:
-    """Make `occurrence` of a table of occurrences.
+) -> int:
+    """Make `occurrence` of a table of occurrences; returns how many of its rows are malformed and left out.
 
     `key` is the expression of their ids, none of which is ""; {rows} in it stands for the table.
     """
@@ -178,10 +220,12 @@ def _read_occurrences(
     rows = parquet(archive.read(table, terms))
     columns = ", ".join(f'"{name}"' for name in ("dataset_key", *PLACE_AND_TIME, "vernacular_name", *LINEAGE))
     labelled = _with_keys(labelling.terms) if has_keys else _with_names(database, rows, labelling)
+    num_malformed = int(database.execute(f"SELECT count(*) FROM {rows} WHERE is_malformed").fetchall()[0][0])
+    where = " WHERE NOT is_malformed" if num_malformed else ""
     named = "" if has_keys else f"LEFT JOIN named USING ({', '.join(NAME_TERMS)})"
     database.execute(
         f"CREATE VIEW listed AS SELECT row, {key.format(rows=rows)} AS gbif_id, {KEY}, {labelled}, {columns} "
-        f"FROM {rows} {named}"
+        f"FROM {rows} {named}{where}"
     )
     # GBIF has been seen to list an occurrence twice in one download (gbif/occurrence#1061): the first one counts.
     database.execute("""
@@ -189,6 +233,7 @@ def _read_occurrences(
         WITH first AS (SELECT gbif_id, min(row) AS row FROM listed GROUP BY gbif_id HAVING count(*) > 1)
         SELECT listed.row FROM listed JOIN first USING (gbif_id) WHERE listed.row <> first.row""")
     database.execute("CREATE VIEW occurrence AS FROM listed WHERE row NOT IN (FROM repeated)")
+    return num_malformed
 
 
 def _with_keys(terms: LabelTerms) -> str:
@@ -214,7 +259,7 @@ def _with_names(database: duckdb.DuckDBPyConnection, rows: str, labelling: Label
     return "named.key AS species_key, named.key AS name, named.own_name AS scientific_name, named.own_rank AS rank"
 
 
-def _tie_events(archive: Archive, database: duckdb.DuckDBPyConnection, media: str, labelling: Labelling) -> None:
+def _link_events(archive: Archive, database: duckdb.DuckDBPyConnection, media: str, labelling: Labelling) -> int:
     """Media of an event belong to the occurrence they name, else to the event's species where it has but one."""
     table = archive.descriptor.tables(OCCURRENCE)[0]
     # Without an id of its own an occurrence still counts among the species of its event.
@@ -224,7 +269,7 @@ def _tie_events(archive: Archive, database: duckdb.DuckDBPyConnection, media: st
         "CASE WHEN occurrence_ref = '' THEN 'occurrence-' || row "
         f"WHEN occurrence_ref IN ({shared}) THEN {KEY} || '/' || occurrence_ref ELSE occurrence_ref END"
     )
-    _read_occurrences(archive, database, table, labelling, key=own_id)
+    num_malformed = _read_occurrences(archive, database, table, labelling, key=own_id)
     database.execute(
         f"CREATE TABLE event AS SELECT {KEY} AS event_id, min(gbif_id) AS gbif_id, "
         f"count(DISTINCT species_key) AS num_species FROM listed GROUP BY {KEY}"
@@ -233,22 +278,25 @@ def _tie_events(archive: Archive, database: duckdb.DuckDBPyConnection, media: st
         CREATE VIEW media AS SELECT m.*,
             coalesce(there.gbif_id, named.gbif_id, own.gbif_id, CASE WHEN num_species = 1 THEN event.gbif_id END, '')
                 AS occurrence_id,
-            CASE WHEN coalesce(there.gbif_id, named.gbif_id, own.gbif_id) IS NULL AND num_species > 1
+            CASE WHEN m.is_malformed THEN '{MALFORMED_ROW}'
+                 WHEN coalesce(there.gbif_id, named.gbif_id, own.gbif_id) IS NULL AND num_species > 1
                  THEN {literal(SEVERAL_SPECIES_IN_EVENT)} ELSE '' END AS why
         FROM {media} AS m
         LEFT JOIN occurrence AS there ON m.{KEY} || '/' || m.occurrence_ref = there.gbif_id
         LEFT JOIN occurrence AS named ON m.occurrence_ref = named.gbif_id
         LEFT JOIN occurrence AS own ON m.{KEY} = own.gbif_id
         LEFT JOIN event ON m.{KEY} = event.event_id""")
+    return num_malformed
 
 
-def _tie_taxa(archive: Archive, database: duckdb.DuckDBPyConnection, media: str, labelling: Labelling) -> None:
+def _link_taxa(archive: Archive, database: duckdb.DuckDBPyConnection, media: str, labelling: Labelling) -> int:
     """Each photograph of a taxon is an occurrence of its own, of which nothing else is known."""
-    taxa = pl.read_parquet(archive.read(archive.core, TAXON_TERMS))
+    rows = pl.read_parquet(archive.read(archive.core, TAXON_TERMS))
+    taxa = rows.filter(~pl.col("is_malformed")).drop("is_malformed")
     database.register("taxon_frame", labelling.label_taxa(taxa.unique(KEY, keep="first", maintain_order=True)))
     database.execute("CREATE TABLE taxon AS FROM taxon_frame")
     database.execute(
-        f"CREATE VIEW media AS SELECT *, '' AS why, "
+        f"CREATE VIEW media AS SELECT *, {_MALFORMED} AS why, "
         f"'photo-' || left(sha1({KEY} || ' ' || coalesce(nullif(identifier, ''), \"references\")), 16) "
         f"AS occurrence_id FROM {media}"
     )
@@ -258,6 +306,7 @@ def _tie_taxa(archive: Archive, database: duckdb.DuckDBPyConnection, media: str,
         f"CREATE TABLE occurrence AS SELECT min(row) AS row, occurrence_id AS gbif_id, {names}, {unknown} "
         f"FROM media JOIN taxon USING ({KEY}) GROUP BY ALL ORDER BY row"
     )
+    return rows.height - taxa.height
 
 
 def _count(database: duckdb.DuckDBPyConnection, path: Path) -> int:

@@ -70,7 +70,7 @@ def read_field_counts(path: Path, table: TableFile) -> tuple[int, int]:
     with path.open(encoding="utf-8", errors="replace", newline="" if table.line_end == "\r" else "\n") as source:
         lines = list(islice(_lines(source, table.locations[0]), table.header_lines + SAMPLE))
     header, rows = lines[: table.header_lines], lines[table.header_lines :]
-    return count_fields(header[-1] if header else "", rows, table)
+    return count_fields(header[-1] if header else "", _count_each(rows, table), table)
 
 
 def is_utf8(path: Path) -> bool:
@@ -86,11 +86,19 @@ def is_utf8(path: Path) -> bool:
     return True
 
 
-def count_fields(header: str, rows: Iterable[str], table: TableFile) -> tuple[int, int]:
-    """How many fields most rows have, and how many a row may have: those of the header or of meta.xml, if more."""
-    counts = Counter(row.rstrip("\r\n").count(table.delimiter) + 1 for row in rows if row.strip())
+def count_fields(header: str, counts: Counter[int], table: TableFile) -> tuple[int, int]:
+    """How many fields most rows have, and how many a row may have: those of the header or of meta.xml, if more.
+
+    `counts` has the rows by their number of fields; the header counts as one of them.
+    """
+    of_header = header.rstrip("\r\n").count(table.delimiter) + 1
+    counts = counts + Counter([of_header] if header else [])
     usual = max(counts, key=lambda number: (counts[number], number), default=table.width)
-    return usual, max(usual, table.width, header.rstrip("\r\n").count(table.delimiter) + 1)
+    return usual, max(usual, table.width, of_header)
+
+
+def _count_each(lines: Iterable[str], table: TableFile) -> Counter[int]:
+    return Counter(line.rstrip("\r\n").count(table.delimiter) + 1 for line in lines if line.strip())
 
 
 def _encoding(path: Path, declared: str) -> str:
@@ -129,18 +137,16 @@ def _rows(lines: Iterator[str], table: TableFile, header: list[str]) -> Iterator
     sample = list(islice(lines, SAMPLE))
     of_header = header[-1] if header else ""
     if not table.quote:
-        usual, most = count_fields(of_header, sample, table)
+        _, most = count_fields(of_header, _count_each(sample, table), table)
         for line in chain(sample, lines):
             if text := line.rstrip("\r\n"):
                 fields = text.split(table.delimiter)
                 yield Row(fields, len(fields) <= most)
         return
     # A quote may hide a delimiter: the lines that RFC 4180 can read alone show the number of fields.
-    _, most = count_fields(of_header, (), table)
     counter = RowReader(table.delimiter, table.quote, 0, 0)
     counts = Counter(number for line in sample if (number := counter.count_strictly(line)))
-    usual = max(counts, key=lambda number: (counts[number], number), default=table.width)
-    reader = RowReader(table.delimiter, table.quote, usual, max(usual, most))
+    reader = RowReader(table.delimiter, table.quote, *count_fields(of_header, counts, table))
     yield from _records(chain(sample, lines), table, reader)
 
 

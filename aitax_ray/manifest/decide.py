@@ -41,7 +41,7 @@ class Rules:
 def decide_rows(database: duckdb.DuckDBPyConnection, rules: Rules, num_rows: int, folder: Path) -> Counter[str]:
     """Divide `candidate` into photographs and dropped rows; count the rows by reason, "" for those that are kept.
 
-    INPUT   `candidate`, as media.candidates makes it, of `num_rows` rows
+    INPUT   `candidate`, as media.list_candidates makes it, of `num_rows` rows
     OUTPUT  `folder`/media/*.parquet (schemas.MEDIA, sorted by image_id over all files), `dropped` (schemas.DROPPED)
             and `kept` (occurrence_row, species_key, num_images)
 
@@ -53,7 +53,7 @@ def decide_rows(database: duckdb.DuckDBPyConnection, rules: Rules, num_rows: int
     buckets = _write_buckets(database, min(MAX_BUCKETS, -(-num_rows // ROWS_PER_BUCKET)) or 1, folder / "buckets")
     _name_licenses(database, rules.policy)
     database.execute("DROP VIEW candidate")
-    database.execute("DROP TABLE IF EXISTS tied")  # frees memory
+    database.execute("DROP TABLE IF EXISTS linked")  # frees memory
     _limit_species(database, rules, buckets)
     # Files, not tables of the database, which would take memory.
     for name in ("media", "dropped", "kept"):

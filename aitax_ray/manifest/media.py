@@ -1,12 +1,14 @@
-"""What each media row is for itself: its URL and its label, and why it can be no photograph where it cannot."""
+"""Each media row's URL and label, and the reason to drop it, before rows are compared with each other."""
 
 from collections.abc import Sequence
 
 import duckdb
 
+from aitax_ray.darwin_core.relations import MALFORMED_ROW
 from aitax_ray.database import literal
 
 # Why a row is dropped; the first that holds counts, in this order. `decide_rows` goes on with the rest.
+# relations.MALFORMED_ROW
 NOT_A_PHOTOGRAPH = "not_a_photograph"
 NO_URL = "no_url"
 BAD_URL_SCHEME = "bad_url_scheme"
@@ -17,14 +19,27 @@ OTHER_DATASET = "other_dataset"
 
 MAX_DESCRIPTION = 1000  # characters
 _IMAGE_FILE = r"(?i)\.(jpe?g|png|webp|gif|tiff?|bmp)($|[?#])"
+# Types as `type` has them once small letters and letters only are kept, between bars where there are several.
+# DCMI's types (https://www.dublincore.org/specifications/dublin-core/dcmi-terms/#section-7) that are no photographs:
+_OTHER_TYPE = (
+    "sound|audio|movingimage|video|movie|text|dataset|interactiveresource|software|service|event|collection|"
+    "physicalobject"
+)
+_IMAGE_TYPE = (
+    "(digital)?(still)?images?|photographs?|photos?|pictures?|photographies?|fotos?|fotografías?|fotografias?|imágen(es)?|"
+    "imagen(es)?|imagens?|immagin[ei]|fotografie?n?|bild(er)?|afbeelding(en)?|bilde|kuva|zdjęci[ea]|obraz|фото|"
+    "фотография|изображение|写真|画像|照片|图片"
+)
 
 
-def candidates(database: duckdb.DuckDBPyConnection, label: str, datasets: Sequence[str] = ()) -> None:
+def list_candidates(database: duckdb.DuckDBPyConnection, label: str, datasets: Sequence[str] = ()) -> None:
     """Give every media row its URL and its species, and a reason where it can be no photograph.
 
-    INPUT   `media` and `occurrence`, as `relations.tie` makes them
+    INPUT   `media` and `occurrence`, as `relations.link_media` makes them
     OUTPUT  `candidate`, a row per media row: row, the columns of schemas.MEDIA but license_id, and reason ("" for a
             candidate)
+
+    A type of DCMI that is no image decides. Else `format` and the URL go before `type` in people's words.
     """
     ours = f"dataset_key IN ({', '.join(map(literal, datasets))})" if datasets else "true"
     # First what is narrow, and as codes: of millions of rows this is what the joins have to hold. Then the wide rows
@@ -32,27 +47,30 @@ def candidates(database: duckdb.DuckDBPyConnection, label: str, datasets: Sequen
     for name in ("species_key", "dataset_key"):
         database.execute(f"CREATE TYPE {name} AS ENUM (SELECT DISTINCT {name} FROM occurrence ORDER BY ALL)")
     database.execute("""
-        CREATE TABLE tied AS SELECT m.row, o.row AS occurrence_row, o.species_key::species_key AS species_key,
+        CREATE TABLE linked AS SELECT m.row, o.row AS occurrence_row, o.species_key::species_key AS species_key,
             o.dataset_key::dataset_key AS dataset_key
         FROM media AS m JOIN occurrence AS o ON m.occurrence_id = o.gbif_id""")
     # GBIF moves the URL of a photograph to `references` when it does not know the MIME type.
     database.execute(f"""
         CREATE VIEW candidate AS
-        WITH tied_media AS (
+        WITH linked_media AS (
             SELECT m.row, m.why, m.occurrence_id AS gbif_id, m.license, m.creator, m.publisher, m.format,
                 m."references", m."rightsHolder" AS rights_holder, m.title,
                 left(m.description, {MAX_DESCRIPTION}) AS description,
-                lower(regexp_extract(m.type, '[^/]*$')) AS kind, lower(m.format) AS mime,
+                lower(m.type || ' ' || m.format) AS types,
+                regexp_replace(lower(regexp_replace(m.type, '^https?://.*/', '')), '[^\\pL|]', '', 'g') AS kind,
                 replace(CASE WHEN identifier = '' THEN "references" ELSE identifier END, ' ', '%20') AS url,
                 identifier = '' AND "references" <> '' AS url_from_references,
                 occurrence_row, coalesce(species_key::TEXT, '') AS species_key,
                 coalesce(dataset_key::TEXT, '') AS dataset_key
-            FROM media AS m LEFT JOIN tied USING (row))
+            FROM media AS m LEFT JOIN linked USING (row))
         SELECT row, sha1(url) AS image_id, url, gbif_id, occurrence_row, species_key, license,
             creator, rights_holder, publisher, dataset_key, format, "references", title, description,
             url_from_references,
-            CASE WHEN NOT (kind IN ('stillimage', 'image', 'photograph')
-                           OR kind = '' AND (mime LIKE 'image/%' OR regexp_matches(url, '{_IMAGE_FILE}')))
+            CASE WHEN why = '{MALFORMED_ROW}' THEN why
+                 WHEN regexp_full_match(kind, '{_OTHER_TYPE}')
+                      OR NOT regexp_matches(types, '(^|[^a-z])image/') AND NOT regexp_matches(url, '{_IMAGE_FILE}')
+                      AND NOT regexp_matches(kind, '(^|\\|)({_IMAGE_TYPE})(\\||$)')
                  THEN '{NOT_A_PHOTOGRAPH}'
                  WHEN url = '' THEN '{NO_URL}'
                  WHEN NOT regexp_matches(url, '(?i)^https?://[^/?#]') THEN '{BAD_URL_SCHEME}'
@@ -61,4 +79,4 @@ def candidates(database: duckdb.DuckDBPyConnection, label: str, datasets: Sequen
                  WHEN species_key = '' THEN '{NO_LABEL_KEY.format(label.replace("-", "_"))}'
                  WHEN NOT {ours} THEN '{OTHER_DATASET}'
                  ELSE '' END AS reason
-        FROM tied_media""")
+        FROM linked_media""")

@@ -65,9 +65,10 @@ LAYOUT = "it must hold a sub-folder per species, named after the species, with t
 def read_folder(folder: Path, database: duckdb.DuckDBPyConnection) -> int:
     """Make the tables `candidate` and `occurrence` of the files below `folder`, and return the number of files.
 
-    The tables have the columns that `media.candidates` and `relations.tie` give them. `row` is the position of a file
-    in the order of all paths. What neither the folder nor metadata.csv says is "", so that a licence that is not given
-    stays unknown. Raises DataError when there is no photograph in a sub-folder, or metadata.csv cannot be used.
+    The tables have the columns of those that `media.list_candidates` and `relations.link_media` make. `row` is the
+    position of a file in the order of all paths. What neither the folder nor metadata.csv says is "", so that a licence
+    that is not given stays unknown. Raises DataError when there is no photograph in a sub-folder, or metadata.csv
+    cannot be used.
     """
     top = folder.resolve()
     metadata = _read_metadata(top)

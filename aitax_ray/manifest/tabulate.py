@@ -37,7 +37,8 @@ log = logging.getLogger(__name__)
 
 ENGLISH = "eng"
 UNMATCHED = "manifest/unmatched_names.json"
-# Counts of what GBIF did not give; they stand in the report where they are not 0.
+# Counts of what is missing. They stand in the report where they are not 0.
+MALFORMED_OCCURRENCES = "malformed_occurrences"  # rows of occurrences or taxa that fit their table in no way
 NAMES_UNMATCHED = "names_unmatched"  # of --names
 OCCURRENCES_UNREACHABLE = "occurrences_unreachable"  # by its search
 VERNACULAR_NAMES_MISSING = "vernacular_names_missing"  # species for which it did not answer
@@ -52,6 +53,7 @@ class Rows:
     counts: Counter[str]  # rows by the reason why they are dropped; "" counts those that are kept
     origin: Origin
     has_gbif_keys: bool = True  # whether the keys of taxa are those of GBIF, not a publisher's own
+    num_malformed: int = 0  # rows of occurrences or taxa
 
     @property
     def hosts(self) -> dict[str, int]:
@@ -82,6 +84,7 @@ def tabulate(storage: Storage, settings: "ManifestSettings") -> Outcome:
         storage.upload(tables, workspace.DROPPED.rsplit("/", 1)[0])
         storage.write_table(workspace.TAXA, _to_arrow(taxon_table, schemas.TAXA))
         missing = {
+            MALFORMED_OCCURRENCES: rows.num_malformed,
             NAMES_UNMATCHED: len(storage.read_json(UNMATCHED)) if settings.names else 0,
             OCCURRENCES_UNREACHABLE: rows.origin.beyond_reach,
             VERNACULAR_NAMES_MISSING: num_unnamed,
@@ -115,7 +118,7 @@ def open_rows(storage: Storage, client: Client, settings: "ManifestSettings") ->
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aitax-manifest-")))
         database = stack.enter_context(open_database(folder))
-        has_gbif_keys = True
+        has_gbif_keys, num_malformed = True, 0
         if settings.photos:
             origin = Origin(source=str(settings.photos.resolve()))
             num_rows = photos.read_folder(settings.photos, database)
@@ -123,10 +126,10 @@ def open_rows(storage: Storage, client: Client, settings: "ManifestSettings") ->
             path, origin = stack.enter_context(_open_archive(storage, client, settings))
             archive = stack.enter_context(open_archive(path))
             origin, has_gbif_keys = origin.complete(archive.citation), archive.is_of_gbif
-            num_rows = relations.tie(archive, database, labelling(settings.label))
+            num_rows, num_malformed = relations.link_media(archive, database, labelling(settings.label))
             if not num_rows:
                 raise ArchiveError(f"{path} lists no media at all, so none of its occurrences has a photograph: {ASK}")
-            media.candidates(database, settings.label, settings.dataset_keys)
+            media.list_candidates(database, settings.label, settings.dataset_keys)
         counts = decide_rows(database, rules, num_rows, folder)
         if not counts[""]:
             reasons = ", ".join(f"{n:,} {reason}" for reason, n in counts.most_common())
@@ -134,7 +137,7 @@ def open_rows(storage: Storage, client: Client, settings: "ManifestSettings") ->
                 f"no photographs with a species in {origin.source}: {num_rows:,} rows were dropped ({reasons}); "
                 "widen the query"
             )
-        yield Rows(database, folder, counts, origin, has_gbif_keys)
+        yield Rows(database, folder, counts, origin, has_gbif_keys, num_malformed)
 
 
 @contextlib.contextmanager

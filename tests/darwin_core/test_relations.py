@@ -1,6 +1,6 @@
 import pytest
 
-from aitax_ray.darwin_core.relations import SEVERAL_SPECIES_IN_EVENT
+from aitax_ray.darwin_core.relations import MALFORMED_ROW, SEVERAL_SPECIES_IN_EVENT
 from aitax_ray.manifest.labels import Label
 from aitax_ray.manifest.media import NO_LABEL_KEY, NOT_A_PHOTOGRAPH, ORPHAN
 from tests.archives import Part, Sorted, publisher_files, sort_out, sort_out_download
@@ -327,3 +327,79 @@ def test_every_photograph_of_a_taxon_is_an_occurrence_of_its_own() -> None:
     assert found.occurrences["gbif_id"].n_unique() == found.media["gbif_id"].n_unique() == 4
     assert all(gbif_id.startswith("photo-") for gbif_id in found.media["gbif_id"])
     assert found.media["gbif_id"].to_list() == sort_out(publisher_files(TAXA, media)).media["gbif_id"].to_list()
+
+
+PHOTOGRAPH = "multimedia"
+CORE = Part("occurrence", "id scientificName", [["1", "Rana alba"], ["2", "Bufo albus"]])
+
+
+def urls_of(*extensions: Part, core: Part = CORE) -> dict[str, str]:
+    """The URL of each photograph that is kept, and its occurrence."""
+    media = sort_out(publisher_files(core, *extensions)).media
+    return dict(media.select("url", "gbif_id").sort("url").iter_rows())
+
+
+@pytest.mark.parametrize(
+    "row_type",
+    [
+        "http://rs.gbif.org/terms/1.0/Image",
+        "http://rs.tdwg.org/ac/terms/Multimedia",
+        "http://rs.gbif.org/terms/1.0/Multimedia",
+        "http://eol.org/schema/media/Document",
+        "http://example.org/terms/Anything",
+    ],
+)
+def test_the_address_is_where_the_table_has_it_whatever_its_row_type(row_type: str) -> None:
+    rows = [
+        ["1", "urn:uuid:1", "http://x.org/1.jpg", "image/jpeg", "Museum", "CC0", ""],
+        ["1", "http://x.org/2.jpg", "", "image/jpeg", "", "", "http://creativecommons.org/licenses/by/4.0/"],
+    ]
+    terms = "id identifier accessURI format Owner UsageTerms WebStatement"
+    found = sort_out(publisher_files(CORE, Part(row_type, terms, rows, name="media.txt"))).media
+    assert found.select("url", "rights_holder", "license_id").sort("url").rows() == [
+        ("http://x.org/1.jpg", "Museum", "CC0-1.0"),
+        ("http://x.org/2.jpg", "", "CC-BY-4.0"),
+    ]
+
+
+def test_an_unknown_extension_of_images_is_read_and_one_of_references_is_not() -> None:
+    rows = [["1", "http://x.org/1.jpg"]]
+    images = Part("http://example.org/terms/SpecimenPhotos", "id identifier", rows, name="photos.txt")
+    others = [["1", "http://x.org/paper.jpg"]]
+    references = Part("http://rs.gbif.org/terms/1.0/Reference", "id identifier", others, name="references.txt")
+    assert urls_of(images, references) == {"http://x.org/1.jpg": "1"}
+
+
+def test_images_listed_in_the_occurrence_are_read(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    rows = [
+        ["1", "Rana alba", "http://x.org/a.jpg | https://x.org/b;1.PNG;http://x.org/c.jpg, http://x.org/page"],
+        ["2", "Bufo albus", "in the drawer"],
+        ["3", "Bufo albus", ""],
+    ]
+    core = Part("occurrence", "id scientificName associatedMedia", rows)
+    found = sort_out(publisher_files(core))
+    assert found.species == {"a.jpg": "Rana alba", "b;1.PNG": "Rana alba", "c.jpg": "Rana alba"}
+    assert found.counts == {"": 3, "not_a_photograph": 1}
+    assert set(found.media["license_id"]) == {"unknown"}
+    assert "4 addresses of media in associatedMedia of 2 occurrences; 1 other entries hold no address" in caplog.text
+    both = sort_out(publisher_files(core, Part(PHOTOGRAPH, "id identifier", [["2", "http://x.org/d.jpg"]])))
+    assert both.species == found.species | {"d.jpg": "Bufo albus"}
+
+
+def test_images_listed_in_the_occurrences_of_an_event_belong_to_them() -> None:
+    seen = [["e1", "o1", "Rana alba", "http://x.org/1.jpg"], ["e1", "o2", "Bufo albus", "http://x.org/2.jpg"]]
+    occurrences = Part("occurrence", "id occurrenceID scientificName associatedMedia", seen)
+    found = sort_out(publisher_files(Part("event", "id eventDate", [["e1", "2020-05-01"]]), occurrences))
+    assert found.species == {"1.jpg": "Rana alba", "2.jpg": "Bufo albus"}
+
+
+def test_rows_that_fit_in_no_way_are_dropped_with_a_reason_and_never_shifted() -> None:
+    media = [["1", "http://x.org/1.jpg", "CC0"], ["2", "http://x.org/2.jpg", "a title, CC0", "http://by/4.0/", "Ann"]]
+    core = Part(
+        "occurrence", "id scientificName decimalLatitude", [["1", "Rana alba", "5"], ["2", "Bufo", "albus", "9"]]
+    )
+    found = sort_out(publisher_files(core, Part(PHOTOGRAPH, "id identifier license", media)))
+    assert found.species == {"1.jpg": "Rana alba"}
+    assert found.reasons == {1: MALFORMED_ROW}
+    assert found.occurrences["gbif_id"].to_list() == ["1"]
