@@ -13,7 +13,7 @@ demo: $(READY)  ## build an engine from a small generated world, serve it, ident
 	$(BIN)/aitax demo $(ARGS)
 
 test: $(READY)  ## all the tests (ARGS="-k name" for some)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 check: $(READY)  ## format, lint, types: what CI checks
 	$(BIN)/ruff format --check .

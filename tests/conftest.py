@@ -2,24 +2,49 @@
 
 import functools
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from aitax_ray.gbif.client import Client
 from tests.fake_gbif import Gbif
 from tests.gbif_server import Server, serving
 from tests.web import Web
 
+ROOT = Path(__file__).parents[1]
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests that start Ray one after the other, in one process: each wants all cores and some GB of memory."""
-    for item in items:
-        if "ray_session" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.ray)
-        if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
+
+STARTS_RAY = re.compile(r"ray_session|mark\.ray\b")  # in the text of a module
+
+
+class RayInOneProcess(LoadScopeScheduling):
+    """Gives each test to the next free process, but all modules whose tests start Ray to one.
+
+    Each of these tests wants all cores and some GB of memory. (`--dist loadgroup` would do, but pytest-xdist 3.8 finds
+    no groups with pytest 9.2.)
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "ray" if starts_ray(nodeid.split("::")[0]) else nodeid
+
+
+@functools.cache
+def starts_ray(module: str) -> bool:
+    """Whether tests of a module start Ray, in their own process or another."""
+    return STARTS_RAY.search((ROOT / module).read_text(encoding="utf-8")) is not None
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> RayInOneProcess:
+    return RayInOneProcess(config, log)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if "ray_session" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.ray)
 
 
 @pytest.fixture
