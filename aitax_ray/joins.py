@@ -1,7 +1,7 @@
 """Joins that state their cardinality: a key that is missing or there twice is an error, never other numbers."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from aitax_ray.errors import DataError
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def check_unique(table: "pa.Table", key: str, path: str) -> None:
+def check_unique(table: "pa.Table | pl.DataFrame", key: str, path: str) -> None:
     """Raise DataError unless each key stands in one row; `path` names the table in the message."""
     import polars as pl
 
-    keys: Any = pl.from_arrow(table[key])
+    keys: Any = table[key] if isinstance(table, pl.DataFrame) else pl.from_arrow(table[key])
     repeated = keys.filter(keys.is_duplicated())
     if len(repeated):
         raise DataError(
@@ -39,6 +39,26 @@ def look_up(keys: Sequence[str], table: "pa.Table", key: str, path: str) -> "pl.
             f"{_remedy(path)}"
         )
     return found.drop("is_found")
+
+
+def join_rows(
+    left: "pl.DataFrame", right: "pl.DataFrame", on: str, path: str, *, how: Literal["inner", "left"] = "inner"
+) -> "pl.DataFrame":
+    """Join each row of `left` with the one row of `right` that has its key, in the order of `left`.
+
+    Raises DataError when `right`, the rows of the table `path`, has a key twice.
+    """
+    import polars as pl
+
+    try:
+        return left.join(right, on=on, how=how, validate="m:1", maintain_order="left")
+    except pl.exceptions.ComputeError as error:
+        if not right[on].is_duplicated().any():
+            raise
+        raise DataError(
+            f"{path} has several rows with the {on} {right.filter(right[on].is_duplicated())[on][0]!r} where it may "
+            f"have one: {_remedy(path)}"
+        ) from error
 
 
 def _remedy(path: str) -> str:

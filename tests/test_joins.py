@@ -1,8 +1,9 @@
+import polars as pl
 import pyarrow as pa
 import pytest
 
 from aitax_ray.errors import DataError
-from aitax_ray.joins import check_unique, look_up
+from aitax_ray.joins import check_unique, join_rows, look_up
 
 TAXA = pa.table({"species_key": ["b", "a", "c"], "name": ["Rana beta", "Rana alba", "Rana gamma"]})
 
@@ -28,3 +29,12 @@ def test_a_key_without_a_row_is_an_error() -> None:
         DataError, match=r"split/split\.parquet has no row for 2 of 3 keys, such as the species_key 'x'"
     ):
         look_up(["a", "x", "y"], TAXA, "species_key", "split/split.parquet")
+
+
+def test_a_join_keeps_the_rows_of_the_left_and_refuses_a_key_that_is_there_twice() -> None:
+    left = pl.DataFrame({"species_key": ["b", "x", "b"]})
+    taxa = pl.DataFrame(TAXA.to_pydict())
+    found = join_rows(left, taxa, "species_key", "manifest/taxa.parquet", how="left")
+    assert found["name"].to_list() == ["Rana beta", None, "Rana beta"]
+    with pytest.raises(DataError, match=r"manifest/taxa\.parquet has several rows with the species_key 'b'"):
+        join_rows(left, pl.concat([taxa, taxa]), "species_key", "manifest/taxa.parquet")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import DataError, StaleArtifactError, StorageError
+from aitax_ray.joins import check_unique, join_rows
 from aitax_ray.licenses import deed
 from aitax_ray.workspace import StageReport, Workspace
 
@@ -24,16 +25,17 @@ LINEAGE = ("genus", "family", "order", "class", "phylum", "kingdom")
 UUID = r"(?i)^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$"
 OCCURRENCE = "https://www.gbif.org/occurrence/"
 ROWS_PER_BATCH = 16_384
-# What spreadsheets take for the beginning of a formula: https://owasp.org/www-community/attacks/CSV_Injection
-_FORMULA = r"^(\s*[=+\-@＝＋－＠]|[\t\r\n])"
+# What spreadsheets take for the beginning of a formula (https://owasp.org/www-community/attacks/CSV_Injection). Where
+# the comma is the decimal sign they split a line at semicolons, whatever the quotes.
+_FORMULA = r"(^|[;\t\r\n][\s\"']*)(\s*[=+\-@＝＋－＠])|^([\t\r\n])"
 
 
 def write_attribution(ws: Workspace) -> dict[str, int]:
     """Write split/attribution.csv and split/related_datasets.json of the photographs in split/split.parquet.
 
     attribution.csv: UTF-8, RFC 4180, COLUMNS, a row a photograph, sorted as the manifest is. It is for people, who
-    open it in spreadsheets: a text that these would run as a formula, as it begins with = + - or @, be it behind
-    blanks, or with a tab or a line break, has an apostrophe before it. `aitax export` writes the texts as they are.
+    open it in spreadsheets. These run a text as a formula that begins with = + - or @, also behind blanks, a semicolon,
+    a tab or a line break: there an apostrophe is put before the sign. `aitax export` writes the texts as they are.
 
     related_datasets.json: {datasetKey: records}, where a record is an occurrence, however many photographs of it are
     used: "number of records present in the derived dataset" (DerivedDatasetCreationRequest.relatedDatasets of
@@ -55,7 +57,9 @@ def write_attribution(ws: Workspace) -> dict[str, int]:
                     used = batch.select(COLUMNS).with_columns(
                         references=pl.when(pl.col("references").str.contains(r"^(?i)https?://")).then("references"),
                     )
-                    file.write(csv_lines(used.with_columns(pl.col(pl.String).str.replace(_FORMULA, "'${1}"))))
+                    file.write(
+                        csv_lines(used.with_columns(pl.col(pl.String).str.replace_all(_FORMULA, "${1}'${2}${3}")))
+                    )
                     keys.append(used.filter(pl.col("dataset_key") != "").select(keys[0].columns).unique())
             ws.storage.upload(Path(folder), workspace.ATTRIBUTION.rsplit("/", 1)[0])
     except OSError as error:
@@ -115,8 +119,9 @@ def described(ws: Workspace, rows: "pl.DataFrame") -> Iterator["pl.DataFrame"]:
             # The manifest may be many times the split, and is sorted: a batch has to do with few rows of it.
             first, last = pl.lit(batch["image_id"].min()), pl.lit(batch["image_id"].max())
             near = rows.filter(pl.col("image_id").is_between(first, last))
-            batch = batch.join(near, on="image_id", maintain_order="left")
-            batch = batch.join(taxa, on="species_key", how="left", maintain_order="left")
+            check_unique(table, "image_id", workspace.MEDIA)
+            batch = join_rows(batch, near, "image_id", workspace.SPLIT)
+            batch = join_rows(batch, taxa, "species_key", workspace.TAXA, how="left")
             deeds = {name: deed(name) for name in batch["license_id"].unique()}
             num_known += batch.height
             yield batch.with_columns(
@@ -126,6 +131,8 @@ def described(ws: Workspace, rows: "pl.DataFrame") -> Iterator["pl.DataFrame"]:
                 occurrence=pl.when(of_gbif).then(OCCURRENCE + pl.col("gbif_id")).otherwise(pl.lit("")),
                 license_url=pl.col("license_id").replace_strict(deeds, default="", return_dtype=pl.String),
             )
+    if num_known > rows.height:
+        raise DataError(f"{workspace.MEDIA} has several rows with one image_id: run `aitax manifest --force`")
     if num_known < rows.height:
         raise DataError(
             f"{rows.height - num_known:,} photographs of the split are not in the manifest: "

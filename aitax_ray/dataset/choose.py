@@ -35,7 +35,11 @@ def choose(ws: Workspace, settings: "SplitSettings", theirs: "pl.DataFrame | Non
     seen = seen.with_columns(cluster=duplicates.find_clusters(seen, settings.max_distance))
     seen = seen.with_columns(species=duplicates.contradictions(seen))
     images = images.join(
-        seen.select("image_id", "cluster", "species"), on="image_id", how="left", maintain_order="left"
+        seen.select("image_id", "cluster", "species"),
+        on="image_id",
+        how="left",
+        validate="1:1",
+        maintain_order="left",
     )
     images = images.with_columns(pl.col("cluster").fill_null(pl.col("image_id")), pl.col("species").fill_null(""))
     images = _leave_out(images, pl.col("species") != "", reasons.CONFLICT, pl.col("species"))
@@ -43,7 +47,9 @@ def choose(ws: Workspace, settings: "SplitSettings", theirs: "pl.DataFrame | Non
     images = _leave_out(images, ~pl.col("license_id").is_in(admitted), reasons.LICENSE, pl.col("license_id"))
     images = images.with_columns(split=pl.lit(None, pl.String))
     if theirs is not None:
-        images = images.drop("split").join(theirs, on=theirs.columns[0], how="left", maintain_order="left")
+        images = images.drop("split").join(
+            theirs, on=theirs.columns[0], how="left", validate="m:1", maintain_order="left"
+        )
         images = _leave_out(images, pl.col("split").is_null(), reasons.NOT_IN_SPLIT_FILE)
     left = images.filter(pl.col("reason") == "")
     images = images.update(left.select("image_id").hstack(duplicates.copies(left)), on="image_id")
@@ -62,7 +68,7 @@ def _names(ws: Workspace, images: "pl.DataFrame") -> "pl.Series":
 
     names = frame(ws.storage.read_table(workspace.TAXA, ["species_key", "name"], schemas.TAXA))
     names = names.unique("species_key", keep="first", maintain_order=True)
-    rows = images.select("species_key").join(names, on="species_key", how="left", maintain_order="left")
+    rows = images.select("species_key").join(names, on="species_key", how="left", validate="m:1", maintain_order="left")
     return rows.select(name=pl.coalesce(pl.col("name").replace("", None), "species_key"))["name"]
 
 
@@ -76,7 +82,7 @@ def _groups(ws: Workspace, images: "pl.DataFrame", settings: "SplitSettings") ->
     dropped = frame(ws.storage.read_table(workspace.DROPPED, schema=schemas.DROPPED))
     dropped = dropped.filter(pl.col("reason") == DUPLICATE_URL).select("species_key", "gbif_id", "url")
     ids = pl.Series("image_id", [schemas.image_id(url) for url in dropped["url"]], pl.String)
-    shared = dropped.hstack([ids]).join(images.select("image_id", "cluster"), on="image_id")
+    shared = dropped.hstack([ids]).join(images.select("image_id", "cluster"), on="image_id", validate="m:1")
     return groups.group(images, groups.keys(occurrences, settings.group_by), shared)
 
 
@@ -109,7 +115,7 @@ def _assign(images: "pl.DataFrame", settings: "SplitSettings", earlier: "pl.Seri
     left = images.filter(pl.col("reason") == "")
     names = left["group"].unique().sort()
     numbers = names.to_frame().with_columns(number=pl.int_range(pl.len(), dtype=pl.Int64))
-    left = left.join(numbers, on="group", maintain_order="left")
+    left = left.join(numbers, on="group", validate="m:1", maintain_order="left")
     pairs = left.select(pl.col("species_key").rank("dense").cast(pl.Int64) - 1, "number").unique()
     sides = assign(
         draw(settings.seed, names),
@@ -119,7 +125,7 @@ def _assign(images: "pl.DataFrame", settings: "SplitSettings", earlier: "pl.Seri
         names.is_in(was_tested.implode()).to_numpy(),
     )
     left = left.select("image_id", split=pl.Series(SIDES).gather(sides).gather(left["number"]))
-    return images.drop("split").join(left, on="image_id", how="left", maintain_order="left")
+    return images.drop("split").join(left, on="image_id", how="left", validate="1:1", maintain_order="left")
 
 
 def _leave_out(

@@ -77,7 +77,9 @@ def copies(images: "pl.DataFrame") -> "pl.DataFrame":
         detail=kept,
         is_kept=pl.col("image_id") == kept,
     ).filter(~pl.col("is_kept"))
-    rows = images.select(pl.row_index("number")).join(judged, on="number", how="left", maintain_order="left")
+    rows = images.select(pl.row_index("number")).join(
+        judged, on="number", how="left", validate="1:1", maintain_order="left"
+    )
     return rows.select(pl.col("reason", "detail").fill_null(""))
 
 

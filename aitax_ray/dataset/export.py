@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
 from aitax_ray import workspace
@@ -27,6 +26,7 @@ from aitax_ray.dataset.folder_names import folder_names
 from aitax_ray.dataset.output import MARK, SPOOL, begin, refuse_others, told, whole, write_json
 from aitax_ray.dataset.tars import collect, read_spool, write_tar
 from aitax_ray.errors import DataError, SettingsError
+from aitax_ray.joins import join_rows
 from aitax_ray.progress import progress
 from aitax_ray.settings import Settings
 from aitax_ray.workspace import Workspace
@@ -147,7 +147,8 @@ def _stored(ws: Workspace, rows: "pl.DataFrame") -> "pl.DataFrame":
     for file in ws.storage.files(workspace.IMAGES, ".parquet"):
         ids: Any = pl.from_arrow(ws.storage.read_table(file.path, ["image_id"]))
         held.append(ids.with_columns(file=pl.lit(file.path)))
-    found = rows.join(pl.concat(held).unique("image_id", keep="first"), on="image_id").sort("image_id")
+    there = pl.concat(held).unique("image_id", keep="first")
+    found = rows.join(there, on="image_id", validate="1:1").sort("image_id")
     if found.is_empty():
         raise DataError(f"images/ holds none of the split's photographs: run `aitax download --root {ws.root}`")
     return found
@@ -159,7 +160,7 @@ def _photographs(ws: Workspace, todo: "pl.DataFrame") -> Iterator["pl.DataFrame"
 
     for (file,), rows in todo.group_by("file", maintain_order=True):
         for table in ws.storage.read_batches(str(file), ["image_id", "jpeg"], ROWS_PER_BATCH):
-            yield pl.DataFrame(table).join(rows, on="image_id")
+            yield pl.DataFrame(table).join(rows, on="image_id", validate="m:1")
 
 
 def _details(ws: Workspace, rows: "pl.DataFrame") -> Iterator["pl.DataFrame"]:
@@ -175,7 +176,7 @@ def _details(ws: Workspace, rows: "pl.DataFrame") -> Iterator["pl.DataFrame"]:
     empty = pl.DataFrame(schema=dict.fromkeys(keys + names, pl.String))
     occurrences = pl.concat(found).unique(keys, keep="first", maintain_order=True) if found else empty
     for batch in described(ws, rows):
-        joined = batch.join(occurrences, on=keys, how="left", maintain_order="left")
+        joined = batch.join(occurrences, on=keys, how="left", validate="m:1", maintain_order="left")
         yield joined.select(*COLUMNS, *(name for name in rows.columns if name not in COLUMNS))
 
 
@@ -252,17 +253,16 @@ def _write_tars(ws: Workspace, rows: "pl.DataFrame", out: Path, there: "pl.Serie
                     collect(spool, batch)
                     advance(batch.height)
             for count, batch in enumerate(_details(ws, todo)):
-                pq.write_table(batch.to_arrow(), spool / f"{count:06}.parquet")
-            known = pl.scan_parquet(spool / "*.parquet")
+                for (name,), part in batch.group_by("tar"):
+                    part.write_parquet(spool / f"{name}.{count:06}.parquet")
             with progress("exporting", todo.height, "photographs") as advance:
-                for group, part in todo.group_by("tar", maintain_order=True):
-                    tar, ids = str(group[0]), part["image_id"]  # sorted: the bounds spare most of the files
-                    near = known.filter(
-                        pl.col("image_id").is_between(pl.lit(ids[0]), pl.lit(ids[-1])), pl.col("tar") == tar
-                    )
+                for (name,), part in todo.group_by("tar", maintain_order=True):
+                    tar = str(name)
+                    details = pl.concat([pl.read_parquet(path) for path in sorted(spool.glob(f"{tar}.*.parquet"))])
                     with whole(out / tar) as file:
-                        write_tar(file, read_spool(spool / tar), near.drop("tar", "file").collect())
-                    (spool / tar).unlink()
+                        write_tar(file, read_spool(spool / tar), details.drop("tar", "file"))
+                    for path in spool.glob(f"{tar}*"):
+                        path.unlink()
                     advance(part.height)
     finally:
         shutil.rmtree(spool, ignore_errors=True)
@@ -275,7 +275,7 @@ def _write_classes(ws: Workspace, out: Path) -> dict[str, str]:
     columns = ["species_key", "name", "scientific_name"]
     taxa: Any = pl.from_arrow(ws.storage.read_table(workspace.TAXA, columns))
     classes = read_split(ws).select("class_index", "species_key").unique().sort("class_index")
-    classes = classes.join(taxa, on="species_key", how="left", maintain_order="left").fill_null("")
+    classes = join_rows(classes, taxa, "species_key", workspace.TAXA, how="left").fill_null("")
     folders = folder_names(dict(classes.select("species_key", "name").iter_rows()))
     write_json(out / CLASSES, [row | {"folder": folders[row["species_key"]]} for row in classes.to_dicts()])
     return folders

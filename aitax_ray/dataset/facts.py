@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aitax_ray import schemas, workspace
 from aitax_ray.dataset.knows import FEW, knows
 from aitax_ray.dataset.reasons import CONFLICT, EXACT_DUPLICATE, NEAR_DUPLICATE, NOT_IN_MANIFEST, REASONS
+from aitax_ray.errors import DataError
 from aitax_ray.fates import fates_sql
 from aitax_ray.licenses import UNKNOWN, is_admitted
 from aitax_ray.web import hide_secrets_in, host_sql, publish_address
@@ -62,7 +63,7 @@ def gather(ws: Workspace, settings: dict[str, Any], outcome: Outcome) -> dict[st
     from aitax_ray.database import open_database
 
     with tempfile.TemporaryDirectory(prefix="aitax-card-") as scratch, open_database(Path(scratch)) as database:
-        _tie(ws, database)
+        _register_tables(ws, database)
         licenses = _counted(database, "license_id")
         species = _species(database)
         facts = {
@@ -91,7 +92,7 @@ def gather(ws: Workspace, settings: dict[str, Any], outcome: Outcome) -> dict[st
     return facts | {"knows": knows(facts)}
 
 
-def _tie(ws: Workspace, database: "duckdb.DuckDBPyConnection") -> None:
+def _register_tables(ws: Workspace, database: "duckdb.DuckDBPyConnection") -> None:
     """Make the tables known, and `used`: a row for each photograph of the split with what is told of it."""
     import pyarrow.dataset as ds
 
@@ -113,6 +114,12 @@ def _tie(ws: Workspace, database: "duckdb.DuckDBPyConnection") -> None:
         full = [ws.storage.full(path) for path in paths]
         table = ds.dataset(full, schema=schema, format="parquet", filesystem=ws.storage.fs) if full else None
         database.register(name, schema.empty_table() if table is None else table)
+    for name, key in {"media": "image_id", "taxa": "species_key", "split": "image_id"}.items():
+        if _number(database, f"SELECT count(*) - count(DISTINCT {key}) FROM {name}"):
+            path = tables[name][0]
+            raise DataError(
+                f"{path} has several rows with one {key}: run `aitax {path.split('/')[0]} --force --root {ws.root}`"
+            )
     database.execute(
         f"""CREATE TABLE listed AS SELECT image_id, species_key, license_id, dataset_key, {_HOST} AS host FROM media;
         CREATE TABLE place AS SELECT DISTINCT ON (gbif_id) gbif_id, decimal_latitude AS lat, decimal_longitude AS lon,

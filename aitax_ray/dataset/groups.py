@@ -52,17 +52,17 @@ def group(images: "pl.DataFrame", known: "pl.DataFrame", shared: "pl.DataFrame |
 
     columns = ["species_key", "gbif_id", "cluster"]
     rows = images.select(columns) if shared is None else pl.concat([images.select(columns), shared.select(columns)])
-    rows = rows.join(known, on=["species_key", "gbif_id"], how="left", maintain_order="left")
+    rows = rows.join(known, on=["species_key", "gbif_id"], how="left", validate="m:1", maintain_order="left")
     occurrence = pl.concat_str(pl.lit("occurrence"), "species_key", "gbif_id", separator="\0")
     rows = rows.select("cluster", "day", anchor=pl.coalesce("place", "day", occurrence))
     nodes = (
         pl.concat([rows["anchor"], rows["day"].drop_nulls()]).unique().sort().to_frame("anchor").with_row_index("node")
     )
-    rows = rows.join(nodes, on="anchor", maintain_order="left")
+    rows = rows.join(nodes, on="anchor", validate="m:1", maintain_order="left")
     links = pl.concat(
         [
             rows.select("node", other=pl.col("node").first().over("cluster")),
-            rows.join(nodes.select(day="anchor", other="node"), on="day").select("node", "other"),
+            rows.join(nodes.select(day="anchor", other="node"), on="day", validate="m:1").select("node", "other"),
         ]
     ).unique()
     lowest = components(nodes.height, *(links[side].cast(pl.Int64).to_numpy() for side in ("node", "other")))

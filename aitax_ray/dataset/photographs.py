@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from aitax_ray import schemas, workspace
 from aitax_ray.dataset.reasons import NOT_IN_MANIFEST
 from aitax_ray.dataset.rules import broken_rule
+from aitax_ray.joins import check_unique
 from aitax_ray.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def read_photographs(ws: Workspace, min_side: int | None) -> "pl.DataFrame":
     )
     parts = [part for part in _listed(ws, stored, min_side) if part.height]
     listed = pl.concat(parts) if parts else None
+    if listed is not None:
+        check_unique(listed, "image_id", workspace.MEDIA)
     gone = stored if listed is None else stored.join(listed, on="image_id", how="anti")
     gone = gone.drop("contrast").with_columns(license_id=pl.lit(""), reason=pl.lit(NOT_IN_MANIFEST))
     return (gone if listed is None else pl.concat([listed, gone.select(listed.columns)])).sort("image_id")
@@ -42,7 +45,7 @@ def _listed(ws: Workspace, stored: "pl.DataFrame", min_side: int | None) -> Iter
     known = stored.drop("gbif_id", "species_key")
     reason = pl.lit("") if min_side is None else broken_rule(min_side)
     for file in ws.storage.files(workspace.MEDIA, ".parquet"):
-        rows = frame(ws.storage.read_table(file.path, LISTED, schemas.MEDIA)).join(known, on="image_id")
+        rows = frame(ws.storage.read_table(file.path, LISTED, schemas.MEDIA)).join(known, on="image_id", validate="m:1")
         yield rows.with_columns(reason=reason).drop("url", "title", "description", "contrast")
 
 

@@ -52,7 +52,7 @@ def _split(ws: Workspace, settings: SplitSettings, theirs: "pl.DataFrame | None"
     _check_species(species.to_list(), images, settings)
     _warn(images, settings)
     classes = species.to_frame().with_columns(class_index=pl.int_range(pl.len(), dtype=pl.Int32))
-    rows = used.join(classes, on="species_key", maintain_order="left").select(schemas.SPLIT.names)
+    rows = used.join(classes, on="species_key", validate="m:1", maintain_order="left").select(schemas.SPLIT.names)
     left = images.filter(pl.col("reason") != "").select(schemas.EXCLUDED.names)
     if theirs is None:
         tested.add(ws, settings, rows.filter(pl.col("split") == "test")["image_id"])

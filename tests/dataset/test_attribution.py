@@ -130,6 +130,22 @@ def test_every_beginning_of_a_formula_is_disarmed(tmp_path: Path, text: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("text", "disarmed"),
+    [
+        ("frog;=1+1", "frog;'=1+1"),
+        ('frog; "=cmd()"', 'frog; "\'=cmd()"'),
+        ("a;-b;@c", "a;'-b;'@c"),
+        ("two\n+lines", "two\n'+lines"),
+        ("a;b; 5 - 3", "a;b; 5 - 3"),
+        ("Rana-alba=1", "Rana-alba=1"),
+    ],
+)
+def test_a_formula_is_disarmed_behind_a_semicolon_too(tmp_path: Path, text: str, disarmed: str) -> None:
+    rows = read_attribution(make_root(str(tmp_path), [photo("http://x.org/1", "1", creator=text)]))
+    assert rows["1"]["creator"] == disarmed
+
+
+@pytest.mark.parametrize(
     ("gbif_id", "dataset_key", "link"),
     [
         ("4011", A, "https://www.gbif.org/occurrence/4011"),

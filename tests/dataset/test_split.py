@@ -298,3 +298,19 @@ def test_neither_other_settings_nor_somebody_elses_split_change_what_is_in_test(
     split(SplitSettings(root=root, split_file=theirs))
     split(SplitSettings(root=root))
     assert {row["image_id"]: row["split"] for row in rows_of(root)} == sides
+
+
+def test_rows_of_the_manifest_with_one_image_id_are_an_error_and_not_more_photographs(tmp_path: Path) -> None:
+    rows = photos({"a": 6, "b": 6})
+    root = store(str(tmp_path), rows, listed=[*rows, rows[0], rows[0]])
+    with pytest.raises(DataError, match=r"manifest/media has 3 rows with the image_id .*run `aitax manifest --force`"):
+        split(SplitSettings(root=root))
+
+
+def test_taxa_with_one_key_are_an_error_and_not_more_photographs(tmp_path: Path) -> None:
+    root = store(str(tmp_path), photos({"a": 6, "b": 6}))
+    storage = Storage(root)
+    taxa = storage.read_table(workspace.TAXA)
+    storage.write_table(workspace.TAXA, pa.concat_tables([taxa, taxa]))
+    with pytest.raises(DataError, match=r"manifest/taxa\.parquet has several rows with the species_key"):
+        split(SplitSettings(root=root))
