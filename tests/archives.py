@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aitax_ray.darwin_core import relations
-from aitax_ray.darwin_core.archive import MALFORMED_COLUMN, open_archive
+from aitax_ray.darwin_core.archive import open_archive
+from aitax_ray.darwin_core.tables import MALFORMED_COLUMN
 from aitax_ray.database import open_database
 from aitax_ray.manifest import media, taxa
 from aitax_ray.manifest.decide import Rules, decide_rows

@@ -1,4 +1,4 @@
-"""What an archive says of its own origin: a download of GBIF in metadata.xml and citations.txt, others in EML."""
+"""The origin of an archive, from its own files: metadata.xml and citations.txt of GBIF downloads, EML of others."""
 
 import contextlib
 import re
@@ -13,7 +13,7 @@ NOT_CITED = "When using"  # how GBIF's citations.txt begins, before the citation
 
 @dataclass(frozen=True)
 class Citation:
-    """What is told; "" where it is not."""
+    """The origin of an archive; "" where the archive does not give it."""
 
     doi: str = ""
     download_key: str = ""
@@ -21,8 +21,8 @@ class Citation:
     datasets: tuple[str, ...] = ()  # the citation of each dataset
 
 
-def of_download(files: Files) -> Citation:
-    """What a download of GBIF tells."""
+def read_download_citation(files: Files) -> Citation:
+    """Read the origin of a download of GBIF."""
     doi = key = date = ""
     if (root := _xml(files, "metadata.xml")) is not None:
         found = re.fullmatch(r"(?:https?://doi\.org/|doi:)?(10\.\d{4,9}/\S+)", root.get("packageId", "").strip())
@@ -32,25 +32,25 @@ def of_download(files: Files) -> Citation:
     return Citation(doi, key, date, tuple(lines))
 
 
-def of_publisher(files: Files, metadata: str) -> Citation:
-    """What a publisher's archive tells of its dataset in the EML file that its meta.xml calls `metadata`.
+def read_publisher_citation(files: Files, metadata: str) -> Citation:
+    """Read the origin of a publisher's archive from the EML file that its meta.xml calls `metadata`.
 
-    The citation is the one it gives, else creators, year, title and DOI, after
-    https://www.gbif.org/citation-guidelines. Its DOI is the dataset's, not that of a download.
+    The citation is the one in the EML. Without one it is made from creators, year, title and DOI, as
+    https://www.gbif.org/citation-guidelines says. The DOI is that of the dataset, not of a download.
     """
     root = _xml(files, metadata or "eml.xml")
     if root is None:
         return Citation(datasets=tuple(_lines(files, "CITATION.txt", " ")))
     date = _text(root, ".//dataset/pubDate")
-    own = _text(root, ".//additionalMetadata//citation")
-    if own:
-        return Citation(date=date, datasets=(own,))
+    citation = _text(root, ".//additionalMetadata//citation")
+    if citation:
+        return Citation(date=date, datasets=(citation,))
     title = _text(root, ".//dataset/title")
-    who = ", ".join(filter(None, map(_creator, root.findall(".//dataset/creator"))))
+    creators = ", ".join(filter(None, map(_creator, root.findall(".//dataset/creator"))))
     links = [" ".join((e.text or "").split()) for e in root.findall(".//dataset/alternateIdentifier")]
     doi = next((link for link in links if re.match(r"(https?://(dx\.)?doi\.org/|doi:|10\.)", link)), "")
     year = f" ({date[:4]})" if date else ""
-    parts = [f"{who}{year}".strip(), title, doi]
+    parts = [f"{creators}{year}".strip(), title, doi]
     return Citation(date=date, datasets=(". ".join(filter(None, parts)),) if title else ())
 
 
@@ -60,7 +60,7 @@ def _creator(creator: ElementTree.Element) -> str:
 
 
 def _lines(files: Files, name: str, joined_by: str = "") -> list[str]:
-    """The lines of a text that are not empty, or one line of them all."""
+    """The lines of a text that are not empty; with `joined_by` one line that holds them all."""
     found = files.find(name)
     if not found or files.sizes[found] > MAX_BYTES:
         return []

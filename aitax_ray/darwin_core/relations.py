@@ -1,7 +1,7 @@
 """Links the media of an archive to occurrences and taxa, whatever its core: two tables in the database.
 
-OUTPUT  `media`: row, occurrence_id (gbif_id of `occurrence`, "" where it is not known), why (a reason known already,
-        else ""), and MEDIA_COLUMNS
+OUTPUT  `media`: row, occurrence_id (gbif_id of `occurrence`, "" where it is not known), why (the reason to drop the
+        row, where it is known already, else ""), and MEDIA_COLUMNS
         `occurrence`: row, gbif_id (once each), species_key, dataset_key, place and time, and the names of its taxon
 
 Downloads of GBIF have keys of a checklist. Publishers' archives have names: there the canonical name is the key, as
@@ -17,8 +17,9 @@ from typing import NamedTuple
 import duckdb
 import polars as pl
 
-from aitax_ray.darwin_core.archive import KEY, Archive, Terms
+from aitax_ray.darwin_core.archive import Archive
 from aitax_ray.darwin_core.descriptor import ACCESS_TERMS, EVENT, OCCURRENCE, TableFile
+from aitax_ray.darwin_core.tables import KEY, Terms
 from aitax_ray.database import literal, parquet
 
 log = logging.getLogger(__name__)
@@ -199,7 +200,7 @@ def _read_occurrences(
 ) -> int:
     """Make `occurrence` of a table of occurrences; returns how many of its rows are malformed and left out.
 
-    `key` is the expression of their ids, none of which is ""; {rows} in it stands for the table.
+    `key` is the SQL expression of their ids, none of which is "". {rows} in it stands for the table.
     """
     terms: dict[str, Terms] = {
         "dataset_key": ("datasetKey",),
@@ -214,7 +215,7 @@ def _read_occurrences(
     has_keys = table.has(labelling.terms.key)
     if has_keys:
         terms["label_key"] = (labelling.terms.key,)
-        del terms["epithet"], terms["infraspecific_epithet"]  # each column of millions of rows takes its time
+        del terms["epithet"], terms["infraspecific_epithet"]  # each column of millions of rows takes time
     if table is not archive.core:
         terms["occurrence_ref"] = ("occurrenceID",)
     rows = parquet(archive.read(table, terms))
@@ -238,7 +239,7 @@ def _read_occurrences(
 
 def _with_keys(terms: LabelTerms) -> str:
     rank = literal(terms.rank) if terms.rank else "CASE WHEN taxon_key = label_key THEN upper(rank) ELSE '' END"
-    # The name that has authorship is the one whose taxon is the label itself, not a synonym or a part of it.
+    # A name with authorship counts only where its taxon is the label itself, not a synonym or a lower taxon.
     return f"""
         label_key AS species_key,
         {f'"{terms.name}"' if terms.name else "''"} AS name,
@@ -260,10 +261,10 @@ def _with_names(database: duckdb.DuckDBPyConnection, rows: str, labelling: Label
 
 
 def _link_events(archive: Archive, database: duckdb.DuckDBPyConnection, media: str, labelling: Labelling) -> int:
-    """Media of an event belong to the occurrence they name, else to the event's species where it has but one."""
+    """Link the media of events: to the occurrence they name, else to the only species of their event."""
     table = archive.descriptor.tables(OCCURRENCE)[0]
-    # Without an id of its own an occurrence still counts among the species of its event.
-    # What several events call the same need not be the same.
+    # An occurrence without an id still counts among the species of its event.
+    # Occurrences of several events may have the same id and still be different ones.
     shared = f"SELECT occurrence_ref FROM {{rows}} GROUP BY occurrence_ref HAVING count(DISTINCT {KEY}) > 1"
     own_id = (
         "CASE WHEN occurrence_ref = '' THEN 'occurrence-' || row "
@@ -290,7 +291,7 @@ def _link_events(archive: Archive, database: duckdb.DuckDBPyConnection, media: s
 
 
 def _link_taxa(archive: Archive, database: duckdb.DuckDBPyConnection, media: str, labelling: Labelling) -> int:
-    """Each photograph of a taxon is an occurrence of its own, of which nothing else is known."""
+    """Link the media of taxa: each photograph is an occurrence of its own, without place or time."""
     rows = pl.read_parquet(archive.read(archive.core, TAXON_TERMS))
     taxa = rows.filter(~pl.col("is_malformed")).drop("is_malformed")
     database.register("taxon_frame", labelling.label_taxa(taxa.unique(KEY, keep="first", maintain_order=True)))

@@ -1,6 +1,6 @@
-"""Where an archive's files are: in a zip, a tar or a folder, brought to local disk one by one, by name.
+"""The files of an archive: a zip, a tar or a folder. Each is brought to local disk when it is asked for by name.
 
-Nothing is ever written under a name that the archive chose: a member called `../../x` is a name nobody asks for.
+No file is written under a name that the archive chose, such as `../../x`.
 """
 
 import bz2
@@ -29,7 +29,7 @@ FREE_BYTES = 64 * 2**20  # what unpacks to no more than this may have any ratio
 MAX_LINE = 64 * 2**20  # bytes: the longest lines of real archives have some 100,000
 CHUNK = 2**20
 PACKINGS = {b"\x1f\x8b": igzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}  # of tars, by their first bytes
-# What the modules say of mangled archives; ValueError also of names that are in no encoding.
+# What the modules raise for damaged archives; ValueError also for names that are in no encoding.
 ISAL_ERROR: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # its stub takes it for an instance
 DAMAGES = (
     zipfile.BadZipFile,
@@ -102,7 +102,7 @@ def open_files(path: Path, scratch: Path, max_bytes: int = MAX_BYTES) -> Iterato
 
 @contextlib.contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Turn what the disk and the two modules say of unreadable and damaged archives into ArchiveError."""
+    """Turn the errors of the disk and of the modules above into ArchiveError."""
     try:
         yield
     except DAMAGES as error:
@@ -144,7 +144,7 @@ def _open_folder(folder: Path) -> Files:
 
 
 class _Lines:
-    """Refuses a file with an endless line: readers of tables hold a line in memory, and some abort the process."""
+    """Refuses a file with an endless line: readers of tables hold a line in memory, and some abort the process then."""
 
     def __init__(self, where: Path, name: str) -> None:
         self.where, self.name, self.length = where, name, 0
@@ -157,7 +157,7 @@ class _Lines:
         self.length += len(chunk) if first < 0 else first
         if self.length > MAX_LINE:
             raise ArchiveError(
-                f"{self.name} in {self.where} has a line of more than {MAX_LINE:,} bytes: no table has, it is refused"
+                f"{self.name} in {self.where} has a line of more than {MAX_LINE:,} bytes, which no table has: refused"
             )
         if first >= 0:
             self.length = len(chunk) - max(chunk.rfind(b"\n"), chunk.rfind(b"\r")) - 1
@@ -209,7 +209,7 @@ class _Inflated(io.RawIOBase):
             if not packed and not self.inflater.eof:
                 raise EOFError(f"{self.info.filename} ends early")
         if (self.size, self.crc) != (self.info.file_size, self.info.CRC):
-            raise zipfile.BadZipFile(f"{self.info.filename} has another size or checksum than the zip tells")
+            raise zipfile.BadZipFile(f"{self.info.filename} has another size or checksum than the zip declares")
         return b""
 
     def close(self) -> None:
@@ -256,7 +256,7 @@ def _unpacker(
             )
         target = scratch / f"{len(list(scratch.iterdir()))}.txt"
         lines = _Lines(path, name)
-        # No reader gives more than the size that the archive tells, and those of zips check the checksum at the end.
+        # No reader returns more bytes than the archive declares. Those of zips verify the checksum at the end.
         with _readable(path), open_member(name) as source, target.open("wb") as file:
             while chunk := source.read(CHUNK):
                 lines.check(chunk)

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from aitax_ray.darwin_core.archive import KEY
 from aitax_ray.darwin_core.name_text import clean
 from aitax_ray.darwin_core.ranks import FAMILY, GENUS, SPECIES, read_rank
 from aitax_ray.darwin_core.relations import RANKS
 from aitax_ray.darwin_core.scientific_names import ScientificName, canonical_name, read_name, read_parts
+from aitax_ray.darwin_core.tables import KEY
 
 MAX_DEPTH = 100  # ancestors per taxon
 _LINKS = ("accepted", "accepted_name", "parent", "parent_name", "vernacular_name")

@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from aitax_ray import schemas, workspace
 from aitax_ray.darwin_core import relations
-from aitax_ray.darwin_core.archive import ASK, open_archive
+from aitax_ray.darwin_core.archive import open_archive
+from aitax_ray.darwin_core.tables import ASK
 from aitax_ray.database import nullable, open_database, parquet, write
 from aitax_ray.errors import ArchiveError, DataError
 from aitax_ray.gbif import api, matching

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from aitax_ray.darwin_core.citation import Citation, of_download, of_publisher
+from aitax_ray.darwin_core.citation import Citation, read_download_citation, read_publisher_citation
 from aitax_ray.darwin_core.unpack import open_files
 from tests.gbif_download import archive_files, write_folder
 
@@ -21,13 +21,13 @@ EML = """
 def told(folder: Path, files: dict[str, str | bytes], metadata: str = "eml.xml") -> Citation:
     (folder / "scratch").mkdir()
     with open_files(write_folder(folder / "in", files), folder / "scratch") as opened:
-        return of_publisher(opened, metadata)
+        return read_publisher_citation(opened, metadata)
 
 
 def test_a_download_of_gbif_is_told_by_its_doi_and_its_datasets(tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     with open_files(write_folder(tmp_path / "in", archive_files([], [])), tmp_path / "scratch") as files:
-        found = of_download(files)
+        found = read_download_citation(files)
     assert found == Citation("10.15468/dl.frogs1", "0000001-000000000000001", "2026-07-16", ("The frog list.",))
 
 

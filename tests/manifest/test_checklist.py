@@ -1,8 +1,8 @@
 import polars as pl
 import pytest
 
-from aitax_ray.darwin_core.archive import KEY
 from aitax_ray.darwin_core.relations import RANKS, TAXON_TERMS
+from aitax_ray.darwin_core.tables import KEY
 from aitax_ray.manifest.checklist import label_taxa
 from aitax_ray.manifest.labels import LABELS, Label
 
