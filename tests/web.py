@@ -19,6 +19,7 @@ import functools
 import gzip
 import hashlib
 import io
+import math
 import struct
 import threading
 import time
@@ -118,6 +119,7 @@ class Web:
         self.agents: set[str] = set()
         self.peak = self.now = 0
         self.held: set[str] = set()
+        self.last_answered: int | None = None  # the number of the last request that is answered
         self._changed = threading.Condition()
         self._raw = RawWeb()
         self._loop = asyncio.new_event_loop()
@@ -150,9 +152,14 @@ class Web:
         """Delay the answers on these paths until `release`."""
         self.held = set(paths)
 
+    def hold_after(self, number: int) -> None:
+        """Answer so many more requests, and delay all later ones until `release`."""
+        self._loop.call_soon_threadsafe(self._open.clear)
+        self.last_answered = self.requests.total() + number
+
     def release(self) -> None:
         """Answer all delayed requests."""
-        self.held = set()
+        self.held, self.last_answered = set(), None
         self._loop.call_soon_threadsafe(self._open.set)
 
     def wait_until(self, condition: Callable[["Web"], bool], timeout_s: float = 60.0) -> bool:
@@ -191,12 +198,13 @@ class Web:
         with self._changed:
             host.begin()
             self.requests[request.path] += 1
+            is_held = request.path in self.held or self.requests.total() > (self.last_answered or math.inf)
             self.agents.add(request.headers.get("User-Agent", ""))
             self.now += 1
             self.peak = max(self.peak, self.now)
             self._changed.notify_all()
         try:
-            if request.path in self.held:
+            if is_held:
                 await self._open.wait()
             return await handler(request)
         finally:

@@ -210,3 +210,10 @@ def read_local(url: str, folder: str, max_bytes: int) -> tuple[bytes | None, str
     if len(body) > max_bytes:
         return None, TOO_LARGE
     return (body, "") if body else (None, EMPTY)
+
+
+def missing_photos(folder: str, urls: list[str]) -> int | None:
+    """Count the file:// URLs that lead to no file on this machine; None when it lacks the folder."""
+    if not Path(folder).is_dir():
+        return None
+    return sum(read_local(url, folder, 0)[1] == NOT_FOUND for url in urls)

@@ -6,9 +6,11 @@ The unit of work of the download stage. It does not know what runs it.
 import asyncio
 import hashlib
 import logging
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -69,7 +71,7 @@ class BatchDownloader:
         """`again` is for a worker that takes the place of one that was lost: batches come anew, a part of them done."""
         self.storage, self.settings = storage, settings
         self.turns = Turns(sync, settings.concurrency)
-        self.fetcher = Fetcher(fetch, self.turns)
+        self.fetcher, self._photos = Fetcher(fetch, self.turns), fetch.local_folder
         self.decoders = DecoderPool(settings.num_decoders, settings.image_size, settings.max_pixels)
         self._writer: ShardWriter | None = None
         self._done = shards.stored_lately(storage, settings.run) if again else frozenset()
@@ -81,6 +83,9 @@ class BatchDownloader:
         Returns when the fates are on storage. A storage that fails, or a node where no decoder starts, is told of in
         the row, since Ray would make a page of stack traces of an exception.
         """
+        error = _check_folder(self._photos)
+        if error:
+            return pa.table({"urls": [0], "deferred": [0], "error": [error]})
         writer = self._open_writer()
         rows = [row for row in batch.to_pylist() if row["image_id"] not in self._done]
         work = _Work()
@@ -203,6 +208,13 @@ async def _cancel(tasks: "list[asyncio.Task[asyncio.Future[None]]]") -> None:
         task.cancel()
     if tasks:
         await asyncio.wait(tasks)
+
+
+def _check_folder(folder: str) -> str:
+    """Say that this node lacks the folder of photographs: it joined later, or a mount was lost. "" when all is well."""
+    if not folder or Path(folder).is_dir():
+        return ""
+    return f"the folder of photographs {folder} is not on the node {socket.gethostname()}: mount it there"
 
 
 def _is_worth_it(copy: Copy, reason: str, *, found: bool) -> bool:

@@ -33,6 +33,7 @@ BATCHES_PER_ACTOR, BATCH_SIZE = 16, 256
 CPUS_PER_ACTOR = 0.1
 CPUS_PER_WORKER = 4  # one event loop keeps so many decoders busy
 SYNC_TIMEOUT_S = 5.0
+PHOTOS_LOOKED_FOR = 16
 LOOK_S = 1.0
 
 
@@ -53,22 +54,25 @@ def fetch_on_ray(
 
     from aitax_ray.images.shards import TODO, TODO_SCHEMA
 
-    nodes = max(1, sum(node["Alive"] for node in ray.nodes()))
+    todo_files = [file.path for file in storage.files(TODO)]
+    if photos:
+        check_photos_folder(photos, storage.read_table(todo_files[0], ["url"])["url"].to_pylist())
+    nodes = max(1, len(_nodes_with_cpus()))
     cpus = int(ray.cluster_resources().get("CPU", 1))
     num_actors = settings.num_actors or max(nodes, cpus // CPUS_PER_WORKER)
-    num_actors = min(num_actors, settings.concurrency, -(-plan.total // BATCH_SIZE))
+    num_actors = min(num_actors, nodes * settings.concurrency, -(-plan.total // BATCH_SIZE))
+    workers_on_node = -(-num_actors // nodes)
     window = num_actors * BATCHES_PER_ACTOR * BATCH_SIZE
     lender: Any = ray.remote(_Lender).options(num_cpus=0, max_restarts=-1, max_task_retries=0).remote(limits)
-    todo_files = [file.path for file in storage.files(TODO)]
     batches = read_tables(storage, todo_files, TODO_SCHEMA.names, BATCH_SIZE).map_batches(
         _worker_class(),
         fn_constructor_kwargs={
             "storage": storage,
             # When all is at hand, nothing that could be done is behind what waits.
-            "settings": batch_settings(settings, run, num_actors, patience_s if plan.total > window else None),
+            "settings": batch_settings(settings, run, workers_on_node, patience_s if plan.total > window else None),
             "fetch": fetch_settings(settings, photos),
             "sync": _Sync(lender),
-            "workers_on_node": -(-num_actors // nodes),
+            "workers_on_node": workers_on_node,
         },
         batch_size=BATCH_SIZE,
         batch_format="pyarrow",
@@ -100,6 +104,46 @@ def fetch_on_ray(
         ) from error
     finally:
         ray.kill(lender)
+
+
+def _nodes_with_cpus() -> "list[dict[str, Any]]":
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+
+
+def check_photos_folder(folder: str, urls: "list[str]") -> None:
+    """Raise ClusterError when a node lacks the folder of photographs, or photographs in it that another node has.
+
+    Some of `urls` are looked for on every node. Otherwise a node without the folder would write `not_found` for them.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from aitax_ray.images.answers import missing_photos
+
+    sample = [url for url in urls if url.strip().lower().startswith("file:")][:PHOTOS_LOOKED_FOR]
+    look, answers = ray.remote(num_cpus=0)(missing_photos), {}
+    for node in _nodes_with_cpus():
+        here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        name = f"{node['NodeName']} ({node['NodeManagerAddress']}, {node['NodeID'][:8]})"
+        answers[name] = look.options(scheduling_strategy=here).remote(folder, sample)
+    lacking = nodes_that_lack({name: ray.get(answer) for name, answer in answers.items()}, len(sample))
+    if lacking:
+        raise ClusterError(
+            f"the folder of photographs {folder} is not on every node: {'; '.join(lacking)}. "
+            "Put it on storage that all nodes mount at this path, or use one node"
+        )
+
+
+def nodes_that_lack(missing: "dict[str, int | None]", looked_for: int) -> "list[str]":
+    """Name the nodes that lack the folder (None), or photographs that some other node has."""
+    least = min((number for number in missing.values() if number is not None), default=0)
+    return [
+        f"{name} lacks the folder" if number is None else f"{name} lacks {number} of {looked_for} photographs in it"
+        for name, number in missing.items()
+        if number is None or number > least
+    ]
 
 
 class _Lender:
@@ -213,16 +257,16 @@ def fetch_settings(settings: "DownloadSettings", photos: str) -> "FetchSettings"
 
 
 def batch_settings(
-    settings: "DownloadSettings", run: str, num_actors: int, patience_s: float | None
+    settings: "DownloadSettings", run: str, workers_on_node: int, patience_s: float | None
 ) -> "BatchSettings":
-    """How each of so many workers works."""
+    """Make the settings of one of the workers of a node; they share its `concurrency`."""
     from aitax_ray.images.batch import BatchSettings
 
     return BatchSettings(
         run=run,
         image_size=settings.image_size,
         max_pixels=settings.max_pixels,
-        concurrency=settings.concurrency // num_actors,
+        concurrency=max(1, settings.concurrency // workers_on_node),
         shard_size=settings.shard_size,
         patience_s=patience_s,
         image_cache=settings.gbif_url if settings.fallback == "image-cache" else "",

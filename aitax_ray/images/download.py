@@ -28,6 +28,7 @@ def download(settings: DownloadSettings) -> StageReport:
     ledger is fetched again only if it failed for a reason that may have passed. Raises SettingsError when what is there
     has another size, DataError when not one photograph could be stored.
     """
+    from aitax_ray.images.answers import NOT_FOUND
     from aitax_ray.images.inventory import find_changes
     from aitax_ray.images.shards import stored_image_size
 
@@ -40,11 +41,13 @@ def download(settings: DownloadSettings) -> StageReport:
             f"or fetch all of them again at {settings.image_size} with --force"
         )
     earlier = workspace.report("download")
+    photos = str(manifest.settings.get("photos") or "")
     retry = _retried(settings, workspace.last_settings("download"))
     # The settings that these follow from only say how, so to the workspace the stage is complete.
     again = []
     if earlier is not None:
-        failed = sorted(reason for reason in earlier.reasons if retry is None or reason in retry)
+        may_pass = earlier.reasons if retry is None else retry | ({NOT_FOUND} if photos else set())
+        failed = sorted(reason for reason in earlier.reasons if reason in may_pass)
         again += [f"{', '.join(failed)} may have passed"] if failed else []
         again += ["asked to --prune"] if settings.prune and earlier.counts.get("vanished") else []
         again += [str(find_changes(storage))]
@@ -52,7 +55,7 @@ def download(settings: DownloadSettings) -> StageReport:
         "download",
         settings,
         ("manifest",),
-        lambda: _work(settings, storage, str(manifest.settings.get("photos") or ""), retry),
+        lambda: _work(settings, storage, photos, retry),
         incremental=True,
         again=", ".join(filter(None, again)),
     )

@@ -20,6 +20,7 @@ from aitax_ray.database import literal, open_database
 from aitax_ray.errors import DataError
 from aitax_ray.fates import fates_sql
 from aitax_ray.images import shards
+from aitax_ray.images.answers import NOT_FOUND
 from aitax_ray.images.limits import Limits
 from aitax_ray.images.shards import TODO, TODO_SCHEMA
 from aitax_ray.schemas import IMAGES as IMAGES_SCHEMA
@@ -220,6 +221,9 @@ class Ledger:
             pa.table({"host": pa.array(rates, pa.string()), "per_second": pa.array(rates.values(), pa.float64())}),
         )
         passing = "true" if retry is None else f"reason IN ({', '.join(map(literal, sorted(retry))) or literal('')})"
+        # A worker that lacked the folder of photographs wrote `not_found`; to look again costs nothing.
+        local = "(SELECT image_id FROM media WHERE lower(ltrim(url)) LIKE 'file:%')"
+        passing += f" OR reason = {literal(NOT_FOUND)} AND image_id IN {local}"
         self.database.execute(
             f"""CREATE OR REPLACE TABLE done AS SELECT image_id FROM fate LEFT JOIN shard_file ON shard = name
             WHERE status IN ('ok', 'vanished') AND name IS NOT NULL

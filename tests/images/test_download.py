@@ -281,6 +281,29 @@ def test_without_its_ledger_a_download_keeps_all_photographs(
 
 
 @pytest.mark.usefixtures("without_ray")
+def test_own_photographs_that_a_worker_did_not_find_are_looked_for_again(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    here, elsewhere = folder / "a.jpg", folder / "b.jpg"
+    here.write_bytes(photo("jpeg"))
+    write_manifest(tmp_path, [here.as_uri(), elsewhere.as_uri()], photos=str(folder))
+    assert download(settings(tmp_path)).reasons == {"not_found": 1}
+    elsewhere.write_bytes(photo("jpeg", "b"))
+    assert download(settings(tmp_path)).reasons == {}
+    assert stored(tmp_path) == Counter([here.as_uri(), elsewhere.as_uri()])
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_without_the_folder_of_photographs_a_worker_ends_the_run(tmp_path: Path) -> None:
+    """It does not write `not_found` for each of them."""
+    folder = tmp_path / "photos"
+    write_manifest(tmp_path, [(folder / "a.jpg").as_uri()], photos=str(folder))
+    with pytest.raises(StorageError, match=f"the folder of photographs {folder} is not on the node"):
+        download(settings(tmp_path))
+    assert fates(tmp_path) == {}
+
+
+@pytest.mark.usefixtures("without_ray")
 def test_private_hosts_need_leave_and_get_it_later(web: Web, tmp_path: Path) -> None:
     write_manifest(tmp_path, [web.url("/photo/a"), web.url("/photo/b")])
     with pytest.raises(DataError, match=r"2 private_address.*--allow-private-hosts"):
@@ -322,14 +345,14 @@ def test_a_missing_manifest_names_the_command_that_makes_it(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("ray_session")
 def test_killed_at_any_moment_the_same_command_goes_on(web: Web, tmp_path: Path) -> None:
-    """The driver is killed, and its Ray with it, when so many requests have been answered; at last it may finish."""
-    paths = [f"/slow/0.02/{n}" for n in range(60)]
-    urls = [web.url(path) for path in [*paths, "/status/404/a"]]
+    """Each driver is killed, and its Ray with it, when it got so many answers; the last one may finish."""
+    urls = [web.url(path) for path in [*(f"/slow/0.02/{n}" for n in range(60)), "/status/404/a"]]
     write_manifest(tmp_path, urls)
-    moments = sorted(random.Random(4).sample(range(1, 60), 3))
     done: set[str] = set()
+    moments = random.Random(4).sample(range(4, 20), 3)
     for moment in moments:
         before = Counter(web.requests)
+        web.hold_after(moment)
         driver = subprocess.Popen(
             [sys.executable, "-c", DRIVER, str(tmp_path)],
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
@@ -337,14 +360,23 @@ def test_killed_at_any_moment_the_same_command_goes_on(web: Web, tmp_path: Path)
             stderr=subprocess.DEVNULL,
         )
         try:
-            assert web.wait_until(lambda w, enough=moment: w.requests.total() - w.now >= enough, 180)
+            # Some more are asked for and get no answer.
+            end = before.total() + moment
+            assert web.wait_until(
+                lambda w, end=end: w.requests.total() > end and w.now == w.requests.total() - end, 180
+            )
+            # Of what was answered all full shards are on storage: the others are lost with the driver.
+            while len(fates(tmp_path)) < len(done) + moment // 4 * 4:
+                assert driver.poll() is None
         finally:
             driver.kill()
             driver.wait()
         assert web.wait_until(lambda w: w.now == 0, 30), "the actors of a killed run go on"
         assert all(web.requests[url.removeprefix(web.url(""))] == before[url.removeprefix(web.url(""))] for url in done)
-        done = {url for url, fate in fates(tmp_path).items() if fate in ("ok", "not_found")}
+        done |= {url for url, fate in fates(tmp_path).items() if fate in ("ok", "not_found")}
         assert Workspace(str(tmp_path)).report("download") is None
+    assert sum(moments) - 3 * 3 <= len(done) < 61
+    web.release()
     report = download(settings(tmp_path, num_actors=1))
     assert stored(tmp_path) == Counter(urls[:-1])
     assert report.counts["ok"] == 60
