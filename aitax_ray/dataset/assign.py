@@ -5,9 +5,9 @@ below `test` + `val` for validation. So what is added to an archive changes noth
 two groups.
 
 A species that drew no group for a side gets one: of two or more groups one is for validation, of three or more one for
-test, and one always stays for training. These choices cannot follow from the archive alone: if of any three groups one
-is for test, then of all but two of any larger number, since each three of them must keep theirs. So `earlier` says what
-was in test before, which stays there.
+test, and one always stays for training. These minimums depend on how many groups a species has,
+and so change as the archive grows. The groups that were in test before are therefore passed in as `earlier`, and stay
+there.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ SIDES = ("train", "val", "test")
 
 
 def draw(seed: int, keys: Iterable[str]) -> NDArray[np.float64]:
-    """A number in [0, 1) for each key, from sha256 of the seed and the key."""
+    """Draw a number in [0, 1) for each key from sha256 of the seed and the key."""
     digests = b"".join(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:8] for key in keys)
     return (np.frombuffer(digests, ">u8") >> np.uint64(11)) / 2.0**53
 
@@ -33,11 +33,11 @@ def assign(
     test: float,
     earlier: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int8]:
-    """The side of each of n groups (TRAIN, VAL or TEST).
+    """Assign each of n groups a side (TRAIN, VAL or TEST).
 
-    INPUT: `drawn`, a number a group; `members`, species (numbered) and group of each pair of them that has photographs;
-    `earlier`, the groups that stay in test. A share of 0 switches a side off. Rare species are served first; where
-    species share their groups, a later one may be left without.
+    INPUT: `drawn`, a number per group; `members`, species (numbered) and group of each pair of them that has
+    photographs; `earlier`, the groups that stay in test. A share of 0 switches a side off. Rare species are served
+    first; where species share their groups, a later one may be left without.
     """
     sides = np.where(drawn < test, TEST, np.where(drawn < test + val, VAL, TRAIN)).astype(np.int8)
     fixed = np.zeros(len(drawn), bool)

@@ -1,6 +1,6 @@
-"""Whose photographs the data set holds: split/attribution.csv, and the records of each of GBIF's datasets in it.
+"""Credits for the photographs of the data set: split/attribution.csv, and the records of each of GBIF's datasets in it.
 
-`described` is also where export takes its rows from: all that the manifest knows of the photographs in use.
+`describe` is also where export takes its rows from: the manifest's columns for the photographs in use.
 """
 
 import tempfile
@@ -33,7 +33,7 @@ _FORMULA = r"(^|[;\t\r\n][\s\"']*)(\s*[=+\-@＝＋－＠])|^([\t\r\n])"
 def write_attribution(ws: Workspace) -> dict[str, int]:
     """Write split/attribution.csv and split/related_datasets.json of the photographs in split/split.parquet.
 
-    attribution.csv: UTF-8, RFC 4180, COLUMNS, a row a photograph, sorted as the manifest is. It is for people, who
+    attribution.csv: UTF-8, RFC 4180, COLUMNS, a row per photograph, sorted as the manifest is. It is for people, who
     open it in spreadsheets. These run a text as a formula that begins with = + - or @, also behind blanks, a semicolon,
     a tab or a line break: there an apostrophe is put before the sign. `aitax export` writes the texts as they are.
 
@@ -41,7 +41,7 @@ def write_attribution(ws: Workspace) -> dict[str, int]:
     used: "number of records present in the derived dataset" (DerivedDatasetCreationRequest.relatedDatasets of
     gbif/registry). Photographs without a datasetKey, which are one's own, do not count.
 
-    Gives counts of photographs, datasets and records. Raises StorageError, and DataError as `described` does.
+    Gives counts of photographs, datasets and records. Raises StorageError, and DataError as `describe` does.
     """
     import polars as pl
 
@@ -53,7 +53,7 @@ def write_attribution(ws: Workspace) -> dict[str, int]:
         with tempfile.TemporaryDirectory(prefix="aitax-attribution-") as folder:
             with Path(folder, name).open("wb") as file:
                 file.write(csv_lines(pl.DataFrame(schema=dict.fromkeys(COLUMNS, pl.String)), header=True))
-                for batch in described(ws, rows):
+                for batch in describe(ws, rows):
                     used = batch.select(COLUMNS).with_columns(
                         references=pl.when(pl.col("references").str.contains(r"^(?i)https?://")).then("references"),
                     )
@@ -96,8 +96,8 @@ def read_split(ws: Workspace, sides: Sequence[str] = ()) -> "pl.DataFrame":
     return wanted
 
 
-def described(ws: Workspace, rows: "pl.DataFrame") -> Iterator["pl.DataFrame"]:
-    """All that manifest/media and manifest/taxa know of `rows` (schemas.SPLIT), in batches in the manifest's order.
+def describe(ws: Workspace, rows: "pl.DataFrame") -> Iterator["pl.DataFrame"]:
+    """Join `rows` (schemas.SPLIT) with manifest/media and manifest/taxa, in batches in the manifest's order.
 
     OUTPUT  the columns of schemas.SPLIT and MEDIA; of TAXA the names (`name` as `species`) and LINEAGE; `occurrence`,
             the page of the record where it is one of GBIF's, and `license_url`, else ""

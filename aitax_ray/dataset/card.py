@@ -7,9 +7,9 @@ from typing import Any
 
 from aitax_ray import schemas, workspace
 from aitax_ray.dataset import card_plots
+from aitax_ray.dataset.caveats import plain, share
 from aitax_ray.dataset.croissant import FILES, File, croissant
 from aitax_ray.dataset.facts import MEANINGS, gather
-from aitax_ray.dataset.knows import plain, share
 from aitax_ray.plots import to_data_url
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import Outcome, Workspace
@@ -79,7 +79,7 @@ def render(facts: dict[str, Any], pictures: Mapping[str, str]) -> str:
         shares=[(title, caption, facts[key], card_plots.shares(facts[key])) for title, key, caption in SHARES],
         # The ends of a long list; its middle is in the JSON.
         listed=species if len(species) <= LISTED else species[: LISTED // 2] + species[-LISTED // 2 :],
-        fallen=facts["fallen"]["species"][:LISTED],
+        unused=facts["unused_species"]["species"][:LISTED],
     )
 
 

@@ -1,10 +1,10 @@
-"""The plots of the data card: facts in, PNG data URLs out. Each one says so when it has nothing to show."""
+"""The plots of the data card: facts in, PNG data URLs out. A plot without data says so."""
 
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from aitax_ray.dataset.knows import plain
+from aitax_ray.dataset.caveats import plain
 from aitax_ray.plots import to_data_url, to_label, to_png
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ DPI = 150
 
 
 def long_tail(species: Sequence[dict[str, Any]]) -> str:
-    """Photographs of each species, the commonest first: in all, and those to train and to test with."""
+    """Plot the photographs per species: in all, to train and to test with, each sorted by number."""
     figure, axes = _figure(3.6)
     if not species:
-        return _nothing(figure, axes)
+        return _draw_empty(figure, axes)
     edges = [number + 0.5 for number in range(len(species) + 1)]
     axes.stairs([row["num_images"] for row in species], edges, fill=True, color=LIGHT, label="all", baseline=0.5)
     for side in ("train", "test"):
@@ -37,14 +37,14 @@ def long_tail(species: Sequence[dict[str, Any]]) -> str:
     axes.set_yscale("log")
     axes.set(xlabel="species, the commonest first", ylabel="photographs", xlim=(edges[0], edges[-1]))
     axes.set_ylim(0.7, max(10, *(row["num_images"] for row in species)) * 1.5)
-    _whole(axes.xaxis)
-    _whole(axes.yaxis)
+    _format_whole_numbers(axes.xaxis)
+    _format_whole_numbers(axes.yaxis)
     axes.legend(frameon=False, ncols=3)
     return _to_url(figure)
 
 
 def funnel(steps: Sequence[dict[str, Any]]) -> str:
-    """What is there at each step, and below it what is left out before the next one."""
+    """Plot the number of photographs at each step, and below it what is left out before the next step."""
     bars: list[tuple[str, int, int, str]] = []  # label, where it begins, how long it is, colour
     for step in steps:
         bars.append((step["title"], 0, step["num"], GREEN))
@@ -58,20 +58,20 @@ def funnel(steps: Sequence[dict[str, Any]]) -> str:
     figure, axes = _figure(0.7 + 0.27 * max(len(bars), 4))
     most = max((begin + length for _, begin, length, _ in bars), default=0)
     if not most:
-        return _nothing(figure, axes)
+        return _draw_empty(figure, axes)
     for place, (_, begin, length, colour) in enumerate(bars):
         axes.barh(place, length, left=begin, color=colour, height=0.75)
         axes.annotate(f"{length:,}", (begin + length, place), (4, 0), textcoords="offset points", va="center", size=8)
-    _labels(axes, [label for label, *_ in bars])
+    _name_bars(axes, [label for label, *_ in bars])
     for text, (*_, colour) in zip(axes.get_yticklabels(), bars, strict=True):
         text.set_fontweight("bold" if colour == GREEN else "normal")
-    axes.set(xlim=(0, most * 1.15), xlabel="photographs (or rows that tell of one)")
-    _whole(axes.xaxis)
+    axes.set(xlim=(0, most * 1.15), xlabel="photographs (rows of the archive at the first step)")
+    _format_whole_numbers(axes.xaxis)
     return _to_url(figure)
 
 
 def shares(counts: dict[str, Any]) -> str:
-    """Bars for the commonest of something, as facts tell it: the others in one bar, and those it is unknown of."""
+    """Plot bars for the commonest values; all others share one bar, and so do photographs without a value."""
     bars = [(entry["name"], entry["num_images"], GREEN) for entry in counts["top"]]
     more = counts["num_distinct"] - len(counts["top"])
     if counts["num_others"]:
@@ -80,23 +80,23 @@ def shares(counts: dict[str, Any]) -> str:
         bars.append(("not known", counts["num_unknown"], GREY))
     figure, axes = _figure(0.7 + 0.27 * max(len(bars), 2))
     if not bars:
-        return _nothing(figure, axes)
+        return _draw_empty(figure, axes)
     total = sum(number for _, number, _ in bars)
     axes.barh(range(len(bars)), [number for _, number, _ in bars], color=[colour for *_, colour in bars], height=0.75)
     for place, (_, number, _) in enumerate(bars):
         text = f"{number:,} ({100 * number / total:.1f} %)"
         axes.annotate(text, (number, place), (4, 0), textcoords="offset points", va="center", size=8)
-    _labels(axes, [label for label, *_ in bars])
+    _name_bars(axes, [label for label, *_ in bars])
     axes.set(xlim=(0, max(number for _, number, _ in bars) * 1.3), xlabel="photographs")
-    _whole(axes.xaxis)
+    _format_whole_numbers(axes.xaxis)
     return _to_url(figure)
 
 
 def years(counts: Sequence[Sequence[int]]) -> str:
-    """Photographs a year, or a decade where they span many."""
+    """Plot photographs per year, or per decade when they span many years."""
     figure, axes = _figure(2.8)
     if not counts:
-        return _nothing(figure, axes)
+        return _draw_empty(figure, axes)
     first, last = counts[0][0], counts[-1][0]
     width, label = (1, "year") if last - first < YEARS else (10, "decade")
     least = (last // width - (DECADES if width == 10 else YEARS) + 1) * width
@@ -110,16 +110,16 @@ def years(counts: Sequence[Sequence[int]]) -> str:
     if width == 1:
         ticks = range(min(bars), max(bars) + 1, max(1, (max(bars) - min(bars)) // 12))
         axes.set_xticks([year + 0.5 for year in ticks], [str(year) for year in ticks])
-    _whole(axes.yaxis)
+    _format_whole_numbers(axes.yaxis)
     return _to_url(figure)
 
 
 def world(cells: Sequence[Sequence[int]]) -> str:
-    """Occurrences in cells of one degree, on the world, and closer where they lie close together."""
+    """Plot occurrences per cell of one degree on a world map, and again enlarged when they lie close together."""
     from matplotlib.colors import LogNorm
 
     if not cells:
-        return _nothing(*_figure(2))
+        return _draw_empty(*_figure(2))
     south, west, number = (list(column) for column in zip(*cells, strict=True))
     box = *_middle(west, number, (-180, 180)), *_middle(south, number, (-90, 90))
     closer = box[1] - box[0] < ZOOM and box[3] - box[2] < ZOOM
@@ -155,32 +155,32 @@ def world(cells: Sequence[Sequence[int]]) -> str:
 
 
 def sizes(found: dict[str, Any]) -> str:
-    """Histograms of the shorter side and of the megapixels of the photographs as stored."""
+    """Plot histograms of the shorter side and of the megapixels of the stored photographs."""
     figure, axes = _figure(2.9, columns=2)
     names = {"shorter_side_px": "shorter side, px", "megapixels": "megapixels"}
     if not any(sum(found[name]["counts"]) for name in names):
         for place in axes[1:]:
             place.remove()
-        return _nothing(figure, axes[0])
+        return _draw_empty(figure, axes[0])
     for place, (name, title) in zip(axes, names.items(), strict=True):
         edges, counts = found[name]["edges"], found[name]["counts"]
         labels = [f"< {edges[0]}", *(f"{a}–{b}" for a, b in pairwise(edges)), f"≥ {edges[-1]}"]
         filled = [position for position, number in enumerate(counts) if number]
-        shown = range(filled[0], filled[-1] + 1)  # empty bins at both ends tell nothing
+        shown = range(filled[0], filled[-1] + 1)  # without the empty bins at both ends
         place.bar([labels[n] for n in shown], [counts[n] for n in shown], color=GREEN, width=0.9)
         place.tick_params(axis="x", labelrotation=60 if len(shown) > 3 else 0, labelsize=8)
         place.set(xlabel=title, ylabel="photographs", xlim=(-0.8, max(len(shown), 3) - 0.2))
-        _whole(place.yaxis)
+        _format_whole_numbers(place.yaxis)
     return _to_url(figure)
 
 
 def split(sides: dict[str, dict[str, Any]]) -> str:
-    """Shares of the sides in photographs, occurrences and groups."""
+    """Plot the share of each side in photographs, occurrences and groups."""
     figure, axes = _figure(2.0)
     rows = {"photographs": "num_images", "occurrences": "num_occurrences", "groups": "num_groups"}
     begin = dict.fromkeys(rows, 0.0)
     if not any(side["num_images"] for side in sides.values()):
-        return _nothing(figure, axes)
+        return _draw_empty(figure, axes)
     for side, found in sides.items():
         for row, name in rows.items():
             share = found[name] / max(sum(other[name] for other in sides.values()), 1)
@@ -200,7 +200,7 @@ def _to_url(figure: "Figure") -> str:
 
 
 def _middle(places: Sequence[int], number: Sequence[int], ends: tuple[int, int]) -> tuple[int, int]:
-    """The degrees between which nearly all lie, and a margin: a few strays must not keep the rest small."""
+    """Find the degrees between which the middle 90 percent lie, with a margin. So outliers do not set the scale."""
     import numpy as np
 
     order = np.argsort(places)
@@ -219,14 +219,14 @@ def _figure(height: float, columns: int = 1, heights: Sequence[float] = (1,)) ->
     return figure, axes
 
 
-def _nothing(figure: "Figure", axes: "Axes") -> str:
+def _draw_empty(figure: "Figure", axes: "Axes") -> str:
     axes.set_axis_off()
-    axes.text(0.5, 0.5, "nothing is known of this", ha="center", va="center", color="0.4", transform=axes.transAxes)
+    axes.text(0.5, 0.5, "no data", ha="center", va="center", color="0.4", transform=axes.transAxes)
     figure.set_size_inches(WIDTH, 0.8)
     return _to_url(figure)
 
 
-def _labels(axes: "Axes", names: Sequence[str]) -> None:
+def _name_bars(axes: "Axes", names: Sequence[str]) -> None:
     """Name the bars, the first on top."""
     axes.set_yticks(range(len(names)), [to_label(name) for name in names], size=9, parse_math=False)
     axes.set_ylim(len(names) - 0.4, -0.6)
@@ -238,8 +238,8 @@ def _degrees(first: float, last: float, step: int, below: str, above: str) -> tu
     return ticks, [f"{abs(tick)}°{'' if tick in (0, -180, 180) else below if tick < 0 else above}" for tick in ticks]
 
 
-def _whole(axis: Any, num_ticks: int = 5) -> None:
-    """Whole numbers at the ticks, their thousands apart."""
+def _format_whole_numbers(axis: Any, num_ticks: int = 5) -> None:
+    """Write ticks as whole numbers with a comma between thousands."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
     if axis.get_scale() == "linear":

@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 DUPLICATE_URL = "duplicate_url"  # of the manifest's reasons
 
 
-def choose(ws: Workspace, settings: "SplitSettings", theirs: "pl.DataFrame | None" = None) -> "pl.DataFrame":
+def choose(ws: Workspace, settings: "SplitSettings", given_split: "pl.DataFrame | None" = None) -> "pl.DataFrame":
     """All photographs with `reason` ("" for those that are used), `detail`, `cluster`, `group` and `split`.
 
-    `theirs` is somebody else's split, as split_file.read_split_file gives it.
+    `given_split` is somebody else's split, as split_file.read_split_file gives it.
     """
     import polars as pl
 
@@ -46,9 +46,9 @@ def choose(ws: Workspace, settings: "SplitSettings", theirs: "pl.DataFrame | Non
     admitted = [name for name in images["license_id"].unique() if is_admitted(name, settings.license)]
     images = _leave_out(images, ~pl.col("license_id").is_in(admitted), reasons.LICENSE, pl.col("license_id"))
     images = images.with_columns(split=pl.lit(None, pl.String))
-    if theirs is not None:
+    if given_split is not None:
         images = images.drop("split").join(
-            theirs, on=theirs.columns[0], how="left", validate="m:1", maintain_order="left"
+            given_split, on=given_split.columns[0], how="left", validate="m:1", maintain_order="left"
         )
         images = _leave_out(images, pl.col("split").is_null(), reasons.NOT_IN_SPLIT_FILE)
     left = images.filter(pl.col("reason") == "")
@@ -56,7 +56,7 @@ def choose(ws: Workspace, settings: "SplitSettings", theirs: "pl.DataFrame | Non
     images = images.with_columns(_groups(ws, images, settings)).drop("phash", "jpeg_sha256", "name", "species")
     images = images.with_columns(cluster=pl.when(pl.len().over("cluster") > 1).then("cluster").otherwise(pl.lit("")))
     images = _bound_species(images, settings)
-    if theirs is None:
+    if given_split is None:
         images = _assign(images, settings, tested.read(ws, settings))
     trained = images.filter((pl.col("reason") == "") & (pl.col("split") == "train"))["species_key"].unique()
     return _leave_out(images, ~pl.col("species_key").is_in(trained.implode()), reasons.NO_TRAINING_IMAGES)

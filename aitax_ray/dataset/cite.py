@@ -53,13 +53,13 @@ def cite(
     cited = ["Cite the data as", _indented(query.get("citation") or "(nothing is known of how to cite them)")]
     related = _related(ws)
     if not related:
-        told = (
+        reason = (
             "there is nothing to register: no photograph of the data set comes from a dataset of GBIF; "
-            f"{workspace.ATTRIBUTION} tells whose they are"
+            f"{workspace.ATTRIBUTION} lists whom to credit"
         )
         if as_json:
-            raise DataError(told)
-        return "\n\n".join([*cited, f"{told[0].upper()}{told[1:]}."]) + "\n"
+            raise DataError(reason)
+        return "\n\n".join([*cited, f"{reason[0].upper()}{reason[1:]}."]) + "\n"
     body = _body(ws, query, related, title, source_url)
     if as_json:
         if not source_url:
@@ -115,9 +115,9 @@ def _body(
 
 
 def _datasets(query: dict[str, Any], keys: list[str]) -> str:
-    told = query.get("dataset_citations") or []
-    if told:
-        return "\n\n".join(["The datasets of the download", *map(_indented, told)])
+    citations = query.get("dataset_citations") or []
+    if citations:
+        return "\n\n".join(["The datasets of the download", *map(_indented, citations)])
     pages = "\n".join(f"https://www.gbif.org/dataset/{key}" for key in keys)
     return f"The citations of the datasets are not known here; each stands on its page\n\n{_indented(pages)}"
 

@@ -1,4 +1,4 @@
-"""`aitax export`: the photographs of the split for others' programs, as folders, as tars or as a table.
+"""`aitax export`: the photographs of the split for other programs: as folders, tars or a table.
 
 images/*.parquet    INPUT row:  image_id, jpeg, ...           read file by file, a few hundred rows at a time
 imagefolder         OUT/<split>/<species>/<image_id>.jpg, OUT/<split>/metadata.csv, OUT/classes.json
@@ -21,9 +21,17 @@ import pyarrow.fs as pafs
 from pydantic import Field, field_validator
 
 from aitax_ray import workspace
-from aitax_ray.dataset.attribution import LINEAGE, csv_lines, described, read_split, require_split
+from aitax_ray.dataset.attribution import LINEAGE, csv_lines, describe, read_split, require_split
 from aitax_ray.dataset.folder_names import folder_names
-from aitax_ray.dataset.output import MARK, SPOOL, begin, refuse_others, told, whole, write_json
+from aitax_ray.dataset.output import (
+    MARK,
+    SPOOL,
+    begin,
+    explain_write_errors,
+    open_atomically,
+    refuse_others,
+    write_json,
+)
 from aitax_ray.dataset.tars import collect, read_spool, write_tar
 from aitax_ray.errors import DataError, SettingsError
 from aitax_ray.joins import join_rows
@@ -76,13 +84,13 @@ class ExportSettings(Settings):
     root: str
     """Folder, or URL such as s3://bucket/name, that holds everything this project made."""
     to: Literal["imagefolder", "webdataset", "csv"]
-    """A folder a species (for torchvision, Hugging Face, --photos), tar files, or a table and no photographs."""
+    """One folder per species (for torchvision, Hugging Face, --photos), tar files, or a table and no photographs."""
     output: Annotated[str, Field(min_length=1)]
     """Local folder to write to: new, empty, or of an export that stopped, which goes on."""
     splits: Annotated[tuple[Literal["train", "val", "test"], ...], Field(min_length=1)] = ("train", "val", "test")
     """Which sides of the split to write."""
     shard_size: Annotated[int, Field(ge=1)] = 1000
-    """Photographs per tar file of webdataset, which are in memory together."""
+    """Photographs per tar file of webdataset, all held in memory at once."""
 
     @field_validator("output")
     @classmethod
@@ -96,7 +104,7 @@ def export(settings: ExportSettings) -> dict[str, int]:
     """Write the photographs of the split for other programs.
 
     Reads split/, manifest/ and images/; writes below --output, and gives counts: photographs, species, and what is
-    missing, the photographs of the split that images/ does not hold. Each file appears whole or not at all. Raises
+    missing, the photographs of the split that images/ does not hold. Each file appears complete or not at all. Raises
     SettingsError, MissingArtifactError, StaleArtifactError, DataError when there is no photograph, and StorageError
     when the folder holds something else or is full.
     """
@@ -119,7 +127,7 @@ def export(settings: ExportSettings) -> dict[str, int]:
         rows = stored
     if settings.to == "webdataset":  # what is in which tar depends on all of it
         mark |= {"shard_size": settings.shard_size, "photographs": rows.height}
-    with told(out):
+    with explain_write_errors(out):
         there = begin(out, mark)
         if settings.to == "imagefolder":
             _write_folders(ws, rows, out, there)
@@ -175,7 +183,7 @@ def _details(ws: Workspace, rows: "pl.DataFrame") -> Iterator["pl.DataFrame"]:
     ]
     empty = pl.DataFrame(schema=dict.fromkeys(keys + names, pl.String))
     occurrences = pl.concat(found).unique(keys, keep="first", maintain_order=True) if found else empty
-    for batch in described(ws, rows):
+    for batch in describe(ws, rows):
         joined = batch.join(occurrences, on=keys, how="left", validate="m:1", maintain_order="left")
         yield joined.select(*COLUMNS, *(name for name in rows.columns if name not in COLUMNS))
 
@@ -195,7 +203,7 @@ def _write_folders(ws: Workspace, rows: "pl.DataFrame", out: Path, there: "pl.Se
     with progress("exporting", todo.height, "photographs") as advance:
         for batch in _photographs(ws, todo):
             for path, jpeg in batch.select("path", "jpeg").iter_rows():
-                with whole(out / path) as file:
+                with open_atomically(out / path) as file:
                     file.write(jpeg)
             advance(batch.height)
     _write_metadata(ws, rows, out, sides)
@@ -212,7 +220,7 @@ def _write_metadata(ws: Workspace, rows: "pl.DataFrame", out: Path, sides: list[
     named = [pl.col("file_name"), pl.col("file_name").alias("file"), pl.lit("image/jpeg").alias("format")]
     named += [pl.col(column).alias(term) for column, term in TERMS.items()]
     with contextlib.ExitStack() as stack:
-        files = {side: stack.enter_context(whole(out / side / METADATA)) for side in sides}
+        files = {side: stack.enter_context(open_atomically(out / side / METADATA)) for side in sides}
         begun = set()
         for batch in _details(ws, rows):
             for (side,), group in batch.group_by("split", maintain_order=True):
@@ -225,7 +233,7 @@ def _write_metadata(ws: Workspace, rows: "pl.DataFrame", out: Path, sides: list[
 
 
 def _write_table(ws: Workspace, rows: "pl.DataFrame", path: Path) -> None:
-    with progress("exporting", rows.height, "photographs") as advance, whole(path) as file:
+    with progress("exporting", rows.height, "photographs") as advance, open_atomically(path) as file:
         for number, batch in enumerate(_details(ws, rows)):
             file.write(csv_lines(batch, header=number == 0))
             advance(batch.height)
@@ -234,7 +242,8 @@ def _write_table(ws: Workspace, rows: "pl.DataFrame", path: Path) -> None:
 def _write_tars(ws: Workspace, rows: "pl.DataFrame", out: Path, there: "pl.Series", shard_size: int) -> None:
     """Tars of `shard_size` photographs in the order of image_id, a hash: neighbours are of different species.
 
-    The stored photographs are in another order. So they first go to a spool, a file a tar, and each is then sorted.
+    The stored photographs are in another order. So they first go to a spool, one file per
+    tar, and each file is then sorted.
     """
     import polars as pl
 
@@ -259,7 +268,7 @@ def _write_tars(ws: Workspace, rows: "pl.DataFrame", out: Path, there: "pl.Serie
                 for (name,), part in todo.group_by("tar", maintain_order=True):
                     tar = str(name)
                     details = pl.concat([pl.read_parquet(path) for path in sorted(spool.glob(f"{tar}.*.parquet"))])
-                    with whole(out / tar) as file:
+                    with open_atomically(out / tar) as file:
                         write_tar(file, read_spool(spool / tar), details.drop("tar", "file"))
                     for path in spool.glob(f"{tar}*"):
                         path.unlink()

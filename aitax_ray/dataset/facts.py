@@ -1,7 +1,7 @@
-"""The facts of a data set: everything that its data card says, as numbers and texts ready for JSON.
+"""The facts of a data set: every number and text of its data card, ready for JSON.
 
-DuckDB reads the tables of the three stages so far, of images/ the keys and sizes only, and counts within its bound of
-memory. Nothing here looks at a pixel.
+DuckDB counts the rows of the tables of manifest, download and split, within its memory limit. From images/ it reads
+only keys and sizes, never pixels.
 """
 
 import tempfile
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aitax_ray import schemas, workspace
-from aitax_ray.dataset.knows import FEW, knows
+from aitax_ray.dataset.caveats import FEW, list_caveats
 from aitax_ray.dataset.reasons import CONFLICT, EXACT_DUPLICATE, NEAR_DUPLICATE, NOT_IN_MANIFEST, REASONS
 from aitax_ray.errors import DataError
 from aitax_ray.fates import fates_sql
@@ -23,28 +23,30 @@ if TYPE_CHECKING:
     import duckdb
 
 SIDES = ("train", "val", "test")
-SHOWN = 20  # of the many hosts, countries, ...
-EXAMPLES = 6  # clusters shown of each kind
-PHOTOGRAPHS = 4  # shown of each of them
-FALLEN_SHOWN = 500  # species
-COARSE_M = 10_000  # coordinates that are less certain than this tell a region, not a place
+SHOWN = 20  # hosts, countries, ... that are listed
+EXAMPLES = 6  # clusters shown per kind
+PHOTOGRAPHS = 4  # shown per cluster
+MAX_UNUSED_SPECIES = 500  # listed
+COARSE_M = 10_000  # coordinates less certain than this give a region, not a place
 TEXT = 4000  # characters kept of a predicate, which may list every taxon
 DATASETS = 20  # citations kept of those of the datasets
 SIDE_EDGES = (64, 128, 192, 256, 320, 384, 448, 512, 640, 768, 1024, 1536, 2048)  # px
 MEGAPIXEL_EDGES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 4, 8)
 
-NEVER_STORED = "never_stored"  # for want of anything better that the ledger says
+NEVER_STORED = "never_stored"  # the ledger gives no other reason
 STORED_EARLIER = "stored_earlier"
-NOT_TOLD = "not_told"
+NOT_REPORTED = "not_reported"
 MEANINGS = REASONS | {
     NEVER_STORED: "no attempt to fetch it is in the ledger",
     STORED_EARLIER: "stored for an earlier manifest, and still there",
-    NOT_TOLD: "the reports do not say why",
+    NOT_REPORTED: "the reports give no reason",
 }
-# Where things are on somebody's machine, how to reach them, and how a run was started: no facts of the data.
+# Settings that are not published: they say where files lie, how to reach them and how a run was started.
 PRIVATE = {"root", "force", "contact", "gbif_url", "dry_run"}
 
-_PARTED = """SELECT count(*) FROM (SELECT "group" FROM used GROUP BY "group" HAVING count(DISTINCT side) > 1)"""
+_NUM_GROUPS_ON_SEVERAL_SIDES = (
+    """SELECT count(*) FROM (SELECT "group" FROM used GROUP BY "group" HAVING count(DISTINCT side) > 1)"""
+)
 _HOST = host_sql("url")
 _PAGE = r"""CASE WHEN regexp_matches("references", '(?i)^https?://\S+$') THEN "references"
                  WHEN regexp_matches(url, '(?i)^https?://\S+$') THEN url ELSE '' END"""
@@ -55,10 +57,10 @@ _FIRST, _LAST = (
 
 
 def gather(ws: Workspace, settings: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
-    """Count everything that the data card says, once split.parquet and excluded.parquet are written.
+    """Count the facts of the data card. split.parquet and excluded.parquet must be written before.
 
-    `settings` and `outcome` are those of `split`, whose report is not there yet. The distributions (hosts, licences,
-    countries, ...) are of the photographs used, the map is of their occurrences.
+    `settings` and `outcome` are those of `split`, whose report is not written yet. The distributions (hosts,
+    licences, countries, ...) count the photographs used; the map counts their occurrences.
     """
     from aitax_ray.database import open_database
 
@@ -72,10 +74,10 @@ def gather(ws: Workspace, settings: dict[str, Any], outcome: Outcome) -> dict[st
             "outcome": outcome.model_dump(),
             "funnel": _funnel(ws, database),
             "sides": _sides(database),
-            "num_groups_parted": _number(database, _PARTED),
+            "num_groups_parted": _number(database, _NUM_GROUPS_ON_SEVERAL_SIDES),
             "species": species,
             "species_summary": _summary(species),
-            "fallen": _fallen(database),
+            "unused_species": _unused_species(database),
             "hosts": _top(_counted(database, "host")),
             "licenses": _top(licenses)
             | {"num_open": sum(n for name, n in licenses.items() if is_admitted(name, "open"))},
@@ -86,14 +88,14 @@ def gather(ws: Workspace, settings: dict[str, Any], outcome: Outcome) -> dict[st
             "map": _map(database),
             "sizes": _sizes(database),
             "clusters": {kind: _clusters(database, kind) for kind in (CONFLICT, EXACT_DUPLICATE, NEAR_DUPLICATE)},
-            "settings": {name: _public(found) for name, found in _settings(ws, settings).items()},
+            "settings": {name: _without_private(found) for name, found in _settings(ws, settings).items()},
             "versions": workspace.versions(),
         }
-    return facts | {"knows": knows(facts)}
+    return facts | {"caveats": list_caveats(facts)}
 
 
 def _register_tables(ws: Workspace, database: "duckdb.DuckDBPyConnection") -> None:
-    """Make the tables known, and `used`: a row for each photograph of the split with what is told of it."""
+    """Register the tables, and create `used`: one row per photograph of the split with its metadata."""
     import pyarrow.dataset as ds
 
     tables = {
@@ -135,7 +137,7 @@ def _register_tables(ws: Workspace, database: "duckdb.DuckDBPyConnection") -> No
 
 
 def _funnel(ws: Workspace, database: "duckdb.DuckDBPyConnection") -> list[dict[str, Any]]:
-    """From rows read to photographs used: of each step its number, less `left_out`, plus `added`, is the next one."""
+    """Count the steps from rows read to photographs used: a step less `left_out` plus `added` is the next step."""
     manifest, download = (ws.report(stage) or Outcome() for stage in ("manifest", "download"))
     dropped = manifest.reasons or _tally(database, "SELECT reason, count(*) FROM dropped GROUP BY ALL")
     excluded = _tally(database, "SELECT reason, count(*) FROM excluded GROUP BY ALL")
@@ -152,17 +154,17 @@ def _funnel(ws: Workspace, database: "duckdb.DuckDBPyConnection") -> list[dict[s
     for step, (name, title, num, left_out, added) in enumerate(steps):
         after = steps[step + 1][2] if step + 1 < len(steps) else num
         gap = num - sum(left_out.values()) + sum(added.values()) - after
-        told = left_out | ({NOT_TOLD: gap} if gap else {})
+        reasons_out = left_out | ({NOT_REPORTED: gap} if gap else {})
         listed = [
             [{"reason": reason, "meaning": MEANINGS.get(reason, ""), "num": n} for reason, n in by_number(reasons)]
-            for reasons in (told, added)
+            for reasons in (reasons_out, added)
         ]
         funnel.append({"step": name, "title": title, "num": num, "left_out": listed[0], "added": listed[1]})
     return funnel
 
 
 def _sides(database: "duckdb.DuckDBPyConnection") -> dict[str, dict[str, Any]]:
-    """Of each side its numbers, and its share of the photographs in [0, 1]."""
+    """Count what each side holds, with its share of the photographs in [0, 1]."""
     rows = _rows(
         database,
         """SELECT side, count(*) AS num_images, count(DISTINCT gbif_id) AS num_occurrences,
@@ -175,7 +177,7 @@ def _sides(database: "duckdb.DuckDBPyConnection") -> dict[str, dict[str, Any]]:
 
 
 def _species(database: "duckdb.DuckDBPyConnection") -> list[dict[str, Any]]:
-    """The species used, those with most photographs first."""
+    """List the species used, those with most photographs first."""
     sides = ", ".join(f"count(*) FILTER (side = '{side}') AS {side}" for side in SIDES)
     return _rows(
         database,
@@ -207,8 +209,11 @@ def _summary(species: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _fallen(database: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
-    """The species of which no photograph is used, and why: the commonest reason of those stored, else of all."""
+def _unused_species(database: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
+    """List the species without a used photograph, each with its commonest reason.
+
+    The reason is that of the stored photographs if there are any, else that of all listed ones.
+    """
     database.execute(
         """CREATE TABLE lost AS SELECT species_key, image_id, reason, true AS stored FROM excluded
             ANTI JOIN used USING (species_key);
@@ -222,22 +227,22 @@ def _fallen(database: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
     rows = _rows(
         database,
         """WITH counted AS (SELECT species_key, stored, reason, count(*) AS n FROM lost GROUP BY ALL),
-        fallen AS (SELECT species_key, sum(n)::BIGINT AS num_urls,
+        unused AS (SELECT species_key, sum(n)::BIGINT AS num_urls,
             coalesce(sum(n) FILTER (stored), 0)::BIGINT AS num_stored,
             first(reason ORDER BY stored DESC, n DESC, reason) AS reason FROM counted GROUP BY species_key)
         SELECT species_key, coalesce(name, '') AS name, num_urls, num_stored, reason
-        FROM fallen LEFT JOIN (SELECT species_key, name FROM taxa) AS taxon USING (species_key)
+        FROM unused LEFT JOIN (SELECT species_key, name FROM taxa) AS taxon USING (species_key)
         ORDER BY num_urls DESC, species_key""",
     )
     reasons = Counter(row["reason"] for row in rows)
     listed = [{"reason": r, "meaning": MEANINGS.get(r, ""), "num": n} for r, n in by_number(dict(reasons))]
-    return {"num": len(rows), "reasons": listed, "species": rows[:FALLEN_SHOWN]}
+    return {"num": len(rows), "reasons": listed, "species": rows[:MAX_UNUSED_SPECIES]}
 
 
 def _clusters(database: "duckdb.DuckDBPyConnection", kind: str) -> dict[str, Any]:
-    """How many photographs look like others, and the largest clusters with some photographs of each of their species.
+    """Count the photographs left out for looking like others, and show the largest clusters.
 
-    Of duplicates the one that is kept comes first.
+    A cluster is shown with some photographs of each of its species. The photograph that is kept comes first.
     """
     of_kind = f"excluded WHERE reason = '{kind}' AND cluster <> ''"
     nums = _rows(database, f"SELECT count(DISTINCT cluster) AS num, count(*) AS num_images FROM {of_kind}")[0]
@@ -277,7 +282,7 @@ def _years(database: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
 
 
 def _map(database: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
-    """Occurrences a cell of one degree, as [south, west, number]; those that lie nowhere, or at 0, 0, are counted."""
+    """Count occurrences per cell of one degree, as [south, west, number], and those without a place or at 0, 0."""
     somewhere = "lat IS NOT NULL AND lon IS NOT NULL AND NOT (lat = 0 AND lon = 0)"
     cells = database.execute(
         f"""SELECT least(floor(lat), 89)::INTEGER AS south, least(floor(lon), 179)::INTEGER AS west, count(*)
@@ -299,7 +304,7 @@ def _map(database: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
 
 
 def _sizes(database: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
-    """How many photographs, as stored, are below each edge and not below the one before; the last is of all others."""
+    """Count stored photographs per bin: below each edge and not below the one before. The last bin has all others."""
     known = "FROM used WHERE width > 0 AND height > 0"
     sizes: dict[str, Any] = {}
     measures = {
@@ -315,7 +320,7 @@ def _sizes(database: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
 
 
 def _counted(database: "duckdb.DuckDBPyConnection", column: str) -> dict[str, int]:
-    """Photographs by what stands in a column, the commonest first; "" where nothing does."""
+    """Count photographs per value of a column, the commonest first; "" counts those without a value."""
     return _tally(database, f"SELECT coalesce({column}, ''), count(*) AS n FROM used GROUP BY ALL ORDER BY n DESC, 1")
 
 
@@ -331,19 +336,19 @@ def _top(counts: dict[str, int]) -> dict[str, Any]:
 
 
 def _query(ws: Workspace) -> dict[str, Any]:
-    """Where the data come from, as the manifest keeps it; a path is told by its last part."""
+    """Describe where the data come from, as the manifest keeps it. Of a path only the last part is given."""
     import json
 
-    told: defaultdict[str, Any] = defaultdict(str)
+    query: defaultdict[str, Any] = defaultdict(str)
     if ws.storage.exists(workspace.QUERY):
-        told |= ws.storage.read_json(workspace.QUERY)
+        query |= ws.storage.read_json(workspace.QUERY)
     names = ("doi", "download_key", "citation", "checklist_key", "license", "created")
-    citations = list(told["dataset_citations"] or ())
+    citations = list(query["dataset_citations"] or ())
     return {
-        **{name: str(told[name] or "") for name in names},
-        "source": _public({"source": told["source"] or ""})["source"],
-        "predicate": json.dumps(told["predicate"], ensure_ascii=False)[:TEXT] if told["predicate"] else "",
-        "total_records": told["total_records"] or 0,
+        **{name: str(query[name] or "") for name in names},
+        "source": _without_private({"source": query["source"] or ""})["source"],
+        "predicate": json.dumps(query["predicate"], ensure_ascii=False)[:TEXT] if query["predicate"] else "",
+        "total_records": query["total_records"] or 0,
         "num_datasets": len(citations),
         "dataset_citations": citations[:DATASETS],
     }
@@ -354,8 +359,8 @@ def _settings(ws: Workspace, settings: dict[str, Any]) -> dict[str, dict[str, An
     return {stage: report.settings for stage, report in reports.items() if report} | {"split": settings}
 
 
-def _public(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings without what is nobody else's business."""
+def _without_private(settings: dict[str, Any]) -> dict[str, Any]:
+    """Remove private settings, secrets and paths from settings that are to be published."""
     shown = {name: hide_secrets_in(value) for name, value in settings.items() if name not in PRIVATE}
     return {
         name: publish_address(value) if isinstance(value, str) and _is_place(value) else value
@@ -369,7 +374,7 @@ def _is_place(text: str) -> bool:
 
 
 def by_number(reasons: dict[str, int]) -> list[tuple[str, int]]:
-    """The reasons with their numbers, the commonest first."""
+    """Sort reasons by their numbers, the largest first."""
     return sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
 
 

@@ -1,4 +1,4 @@
-"""Groups: what must not be parted by the split, since it shows the same individual, day or place.
+"""Groups: photographs that the split keeps on one side, since they show the same individual, day or place.
 
 Occurrences that have a photograph in common, or one that looks the same, are one group; by settings also those of one
 observer on one day, and those of one place.
@@ -17,7 +17,7 @@ PLACE_DEGREES = 0.01  # side of a place's cell: 1.1 km from south to north, less
 
 
 def keys(occurrences: "pl.DataFrame", group_by: Sequence[GroupBy]) -> "pl.DataFrame":
-    """What each occurrence is grouped by.
+    """Find the keys by which each occurrence is grouped.
 
     INPUT: gbif_id, species_key and, for `group_by`, recorded_by, event_date, decimal_latitude, decimal_longitude as in
     schemas.OCCURRENCES. OUTPUT: species_key, gbif_id; `day`, of an observer, and `place`, null where they are not known
@@ -44,7 +44,7 @@ def group(images: "pl.DataFrame", known: "pl.DataFrame", shared: "pl.DataFrame |
 
     INPUT: images with species_key, gbif_id and cluster; `known` as `keys` gives it; `shared`, like images, further
     occurrences of the same photographs. OUTPUT: for each photograph, in their order, the smallest of the keys that are
-    linked, of each occurrence the widest.
+    linked. An occurrence counts with its place if it has one, else with its day, else with itself.
     """
     import polars as pl
 

@@ -1,4 +1,4 @@
-"""The folder that an export writes to: whose it is, and files that appear whole or not at all."""
+"""The folder that an export writes to: which export it belongs to, and files that appear complete or not at all."""
 
 import contextlib
 import errno
@@ -19,7 +19,7 @@ SPOOL, PART = ".aitax-spool", ".aitax-part"
 
 
 def begin(out: Path, mark: dict[str, Any]) -> "pl.Series":
-    """Make the folder this export's; gives the paths of the files in it. Raises StorageError when it is another's.
+    """Claim the folder for this export, and list its files. Raises StorageError when it holds something else.
 
     Hidden files do not count: they are the system's, or what a run that was killed was writing.
     """
@@ -27,16 +27,16 @@ def begin(out: Path, mark: dict[str, Any]) -> "pl.Series":
 
     if out.exists() and not out.is_dir():
         raise StorageError(f"{out} is a file: give --output a folder")
-    there = sorted(path.name for path in out.iterdir() if path.name[0] != ".") if out.exists() else []
-    if MARK in there:
+    existing = sorted(path.name for path in out.iterdir() if path.name[0] != ".") if out.exists() else []
+    if MARK in existing:
         try:
             known = dict(json.loads((out / MARK).read_bytes()))
         except (ValueError, TypeError):
             known = {}
         if other := [name for name, value in mark.items() if known.get(name) != value]:
             raise StorageError(f"{out} holds an export that differs in {', '.join(other)}: choose another --output")
-    elif there:
-        raise StorageError(f"{out} holds files of another origin, such as {there[0]}: choose another --output")
+    elif existing:
+        raise StorageError(f"{out} holds files of another origin, such as {existing[0]}: choose another --output")
     else:
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / MARK, mark | {"complete": False})
@@ -51,11 +51,11 @@ def begin(out: Path, mark: dict[str, Any]) -> "pl.Series":
     return pl.Series("path", paths, pl.String)
 
 
-def refuse_others(out: Path, there: "pl.Series", own: set[str], more: "pl.Series | None" = None) -> None:
+def refuse_others(out: Path, existing: "pl.Series", own: set[str], more: "pl.Series | None" = None) -> None:
     """Raise StorageError when a file is there that is none of the export's: it would count as a photograph."""
     import polars as pl
 
-    others = there.filter(~there.is_in([MARK, *own]))
+    others = existing.filter(~existing.is_in([MARK, *own]))
     if more is not None:
         others = others.to_frame().join(pl.DataFrame({"path": more}), on="path", how="anti")["path"]
     if others.len():
@@ -66,25 +66,26 @@ def refuse_others(out: Path, there: "pl.Series", own: set[str], more: "pl.Series
 
 
 def write_json(path: Path, value: Any) -> None:
-    with whole(path) as file:
+    with open_atomically(path) as file:
         file.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file that appears under its name when it is whole, and not at all when that fails."""
-    aside = path.with_name(f".{path.name}{PART}")
+def open_atomically(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file, and give it its name only when all of it is written."""
+    temporary = path.with_name(f".{path.name}{PART}")
     try:
-        with aside.open("wb") as file:
+        with temporary.open("wb") as file:
             yield file
-        aside.replace(path)
+        temporary.replace(path)
     finally:
-        with contextlib.suppress(OSError):  # what failed is told already
-            aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the first error is the one to report
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def told(out: Path) -> Iterator[None]:
+def explain_write_errors(out: Path) -> Iterator[None]:
+    """Turn an error of writing below `out` into a StorageError that says what to do."""
     try:
         yield
     except OSError as error:

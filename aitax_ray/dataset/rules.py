@@ -1,4 +1,4 @@
-"""Which photographs show no organism: cheap rules, a row each.
+"""Rules for photographs that show no organism, one row per rule.
 
 They were made from what stands in real archives: 3 % of one were pages of ledgers, 3 % of another sonograms. Words
 count where they are all of the title or of the description, but for a word before them or what they are of: "Label",

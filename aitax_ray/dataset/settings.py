@@ -26,11 +26,11 @@ class SplitSettings(StageSettings):
     min_images: Annotated[int, Field(ge=1)] = 2
     """Leave out species with fewer photographs than this."""
     max_images: Annotated[int, Field(ge=1)] | None = None
-    """At most so many photographs per species; which ones is drawn by --seed and does not change with the archive."""
+    """At most this many photographs per species; which ones is drawn by --seed and does not change with the archive."""
     license: Policy = "any"
     """Which licences to use: open (CC0, BY, BY-SA), non-commercial (any Creative Commons), or any."""
     max_distance: Annotated[int, Field(ge=0, le=64)] = 16
-    """Photographs are the same whose perceptual hashes differ in so many of 256 bits; 0: only those of equal pixels."""
+    """Photographs are duplicates if at most this many of their 256 hash bits differ; 0: only if pixels are equal."""
     rules: bool = True
     """Leave out what shows no organism: pages of books, sonograms, labels, drawings, thumbnails, single colours."""
     min_side: Annotated[int, Field(ge=0)] = MIN_SIDE

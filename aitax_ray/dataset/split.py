@@ -1,7 +1,7 @@
 """The `split` stage: from stored photographs to a data set.
 
-What a photograph is left out for is asked in the order of reasons.REASONS. Groups are made of all photographs, also of
-those that leave as duplicates: they tell which occurrences belong together.
+Reasons for leaving a photograph out are checked in the order of reasons.REASONS. Groups are made of all photographs,
+also of those left out as duplicates: they show which occurrences belong together.
 """
 
 import logging
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LARGE_GROUP, LARGE_CLUSTER = 0.2, 50  # of these people are told: share of the photographs, photographs
+LARGE_GROUP, LARGE_CLUSTER = 0.2, 50  # larger ones are warned of: share of the photographs, photographs
 
 
 def split(settings: SplitSettings) -> StageReport:
@@ -32,12 +32,14 @@ def split(settings: SplitSettings) -> StageReport:
     from aitax_ray.dataset.split_file import read_split_file
 
     ws = Workspace(settings.root)
-    theirs = None if settings.split_file is None else read_split_file(settings.split_file)
+    given_split = None if settings.split_file is None else read_split_file(settings.split_file)
     # Incremental for the sake of what was in test.
-    return ws.run("split", settings, ("download", "manifest"), lambda: _split(ws, settings, theirs), incremental=True)
+    return ws.run(
+        "split", settings, ("download", "manifest"), lambda: _split(ws, settings, given_split), incremental=True
+    )
 
 
-def _split(ws: Workspace, settings: SplitSettings, theirs: "pl.DataFrame | None") -> Outcome:
+def _split(ws: Workspace, settings: SplitSettings, given_split: "pl.DataFrame | None") -> Outcome:
     import polars as pl
 
     from aitax_ray import schemas
@@ -46,7 +48,7 @@ def _split(ws: Workspace, settings: SplitSettings, theirs: "pl.DataFrame | None"
     from aitax_ray.dataset.card import write_card
     from aitax_ray.dataset.choose import choose
 
-    images = choose(ws, settings, theirs)
+    images = choose(ws, settings, given_split)
     used = images.filter(pl.col("reason") == "")
     species = used["species_key"].unique().sort()
     _check_species(species.to_list(), images, settings)
@@ -54,7 +56,7 @@ def _split(ws: Workspace, settings: SplitSettings, theirs: "pl.DataFrame | None"
     classes = species.to_frame().with_columns(class_index=pl.int_range(pl.len(), dtype=pl.Int32))
     rows = used.join(classes, on="species_key", validate="m:1", maintain_order="left").select(schemas.SPLIT.names)
     left = images.filter(pl.col("reason") != "").select(schemas.EXCLUDED.names)
-    if theirs is None:
+    if given_split is None:
         tested.add(ws, settings, rows.filter(pl.col("split") == "test")["image_id"])
     ws.storage.write_table(workspace.SPLIT, rows.to_arrow().cast(schemas.SPLIT))
     ws.storage.write_table(workspace.EXCLUDED, left.to_arrow().cast(schemas.EXCLUDED))
@@ -114,10 +116,10 @@ def _check_species(species: list[str], images: "pl.DataFrame", settings: SplitSe
     if len(species) > 1:
         return
     num_before = images["species_key"].n_unique()
-    told = dict(images["reason"].value_counts(sort=True).iter_rows())
-    told.pop("", None)
-    why = ", ".join(f"{number:,} {reason}" for reason, number in told.items())
-    if not species and settings.split_file is not None and told.get("not_in_split_file"):
+    num_by_reason = dict(images["reason"].value_counts(sort=True).iter_rows())
+    num_by_reason.pop("", None)
+    why = ", ".join(f"{number:,} {reason}" for reason, number in num_by_reason.items())
+    if not species and settings.split_file is not None and num_by_reason.get("not_in_split_file"):
         raise DataError(f"--split-file names no photograph that can be used (left out: {why}): look at its keys")
     if not species:
         raise DataError(

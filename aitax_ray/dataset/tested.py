@@ -1,4 +1,4 @@
-"""What was ever in test, so that it stays there as an archive grows.
+"""The photographs that were ever in test, so that they stay there as an archive grows.
 
 split/tested.parquet is only added to, by runs with any settings, and written before split.parquet: a run in between
 with another seed or licence, or one that was killed, forgets nothing. `--force` deletes it with all else.
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def drawn_by(settings: "SplitSettings") -> str:
-    """What decides which groups are drawn for test."""
+    """Name the settings that decide which groups are drawn for test."""
     return f"seed {settings.seed}, test {settings.test}, group by {' '.join(sorted(settings.group_by)) or 'occurrence'}"
 
 
@@ -40,6 +40,6 @@ def add(ws: Workspace, settings: "SplitSettings", image_ids: "pl.Series") -> Non
 def _rows(ws: Workspace) -> "pl.DataFrame":
     import polars as pl
 
-    there = ws.storage.exists(workspace.TESTED)
-    table: Any = ws.storage.read_table(workspace.TESTED) if there else schemas.TESTED.empty_table()
+    exists = ws.storage.exists(workspace.TESTED)
+    table: Any = ws.storage.read_table(workspace.TESTED) if exists else schemas.TESTED.empty_table()
     return pl.DataFrame(table)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from aitax_ray import schemas, workspace
-from aitax_ray.dataset.attribution import COLUMNS, described, read_split, require_split, write_attribution
+from aitax_ray.dataset.attribution import COLUMNS, describe, read_split, require_split, write_attribution
 from aitax_ray.errors import DataError, MissingArtifactError, StaleArtifactError
 from aitax_ray.settings import StageSettings
 from aitax_ray.storage import Storage
@@ -176,7 +176,7 @@ def test_a_photograph_that_the_manifest_does_not_know_is_told(tmp_path: Path) ->
     rows = read_split(ws)
     ws.storage.delete(f"{workspace.MEDIA}/part-1.parquet")
     with pytest.raises(DataError, match="3 photographs of the split are not in the manifest"):
-        list(described(ws, rows))
+        list(describe(ws, rows))
 
 
 def test_a_root_that_is_no_local_folder_will_do() -> None:

@@ -32,8 +32,8 @@ def chosen(root: Path | str, **changes: Any) -> dict[str, dict[str, Any]]:
 
 def frame(root: Path | str, **changes: Any) -> pl.DataFrame:
     settings = SplitSettings(root=str(root), **{"min_images": 1, **changes})
-    theirs = None if settings.split_file is None else read_split_file(settings.split_file)
-    return choose(Workspace(str(root)), settings, theirs)
+    given_split = None if settings.split_file is None else read_split_file(settings.split_file)
+    return choose(Workspace(str(root)), settings, given_split)
 
 
 def reasons(rows: dict[str, dict[str, Any]]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from aitax_ray import schemas, workspace
 from aitax_ray.dataset import facts, reasons
-from aitax_ray.dataset.facts import NEVER_STORED, NOT_TOLD, STORED_EARLIER, gather
+from aitax_ray.dataset.facts import NEVER_STORED, NOT_REPORTED, STORED_EARLIER, gather
 from aitax_ray.settings import StageSettings
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import Outcome, Workspace
@@ -226,7 +226,7 @@ def test_what_the_reports_do_not_tell_is_told_as_that(tmp_path: Path) -> None:
     funnel = gather(ws, {}, Outcome())["funnel"]
     assert add_up(funnel)
     assert {entry["reason"]: entry["num"] for entry in funnel[0]["left_out"]} == {"no_species": 4, "duplicate_url": 3}
-    assert [(entry["reason"], entry["num"]) for entry in funnel[1]["left_out"]] == [(NOT_TOLD, 2)]
+    assert [(entry["reason"], entry["num"]) for entry in funnel[1]["left_out"]] == [(NOT_REPORTED, 2)]
 
 
 def test_the_sides_and_the_species_have_their_numbers(found: dict[str, Any]) -> None:
@@ -338,18 +338,18 @@ def test_of_a_large_cluster_every_species_is_shown_and_of_many_the_largest(tmp_p
 
 def test_species_without_a_photograph_used_are_told_with_the_main_reason(found: dict[str, Any]) -> None:
     told = {row["species_key"]: (row["name"], row["num_urls"], row["num_stored"], row["reason"])
-            for row in found["fallen"]["species"]}  # fmt: skip
+            for row in found["unused_species"]["species"]}  # fmt: skip
     assert told == {
         "c": ("蝶 $x_", 1, 1, reasons.TOO_FEW_IMAGES),
         "d": ("Vanessa io", 2, 0, "not_found"),
         "e": ("", 1, 1, reasons.NOT_IN_MANIFEST),
     }
-    assert found["fallen"]["num"] == 3
+    assert found["unused_species"]["num"] == 3
 
 
 def test_without_a_ledger_a_species_was_just_never_stored(tmp_path: Path) -> None:
-    fallen = gather(make_world(str(tmp_path), ledger=False), {}, Outcome())["fallen"]["species"]
-    assert {row["species_key"]: row["reason"] for row in fallen}["d"] == NEVER_STORED
+    unused = gather(make_world(str(tmp_path), ledger=False), {}, Outcome())["unused_species"]["species"]
+    assert {row["species_key"]: row["reason"] for row in unused}["d"] == NEVER_STORED
 
 
 def test_origin_settings_and_versions_are_told_and_nothing_of_the_machine(found: dict[str, Any]) -> None:
@@ -368,7 +368,7 @@ def test_groups_that_are_on_several_sides_are_told(tmp_path: Path) -> None:
     ws.storage.write_table(workspace.SPLIT, pa.Table.from_pylist(rows, schemas.SPLIT))
     found = gather(ws, {}, Outcome())
     assert found["num_groups_parted"] == 1
-    assert any("1 group of photographs that belong together is on several sides" in line for line in found["knows"])
+    assert any("1 group of photographs that belong together is on several sides" in line for line in found["caveats"])
 
 
 def test_where_nothing_is_known_nothing_breaks(tmp_path: Path) -> None:
@@ -405,4 +405,4 @@ def test_the_facts_are_json(found: dict[str, Any]) -> None:
     ],
 )
 def test_a_setting_is_shown_without_the_place_it_names_on_this_machine(given: str, shown: str) -> None:
-    assert facts._public({"root": given, "archive": given}) == {"archive": shown}
+    assert facts._without_private({"root": given, "archive": given}) == {"archive": shown}

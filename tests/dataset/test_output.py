@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from aitax_ray.dataset.output import MARK, begin, refuse_others, told, whole
+from aitax_ray.dataset.output import MARK, begin, explain_write_errors, open_atomically, refuse_others
 from aitax_ray.errors import StorageError
 
 WANTED = {"to": "csv", "splits": ["test"]}
@@ -39,14 +39,14 @@ def test_what_is_anothers_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     def fail() -> None:
-        with whole(tmp_path / "x") as file:
+        with open_atomically(tmp_path / "x") as file:
             file.write(b"half")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail()
     assert list(tmp_path.iterdir()) == []
-    with whole(tmp_path / "x") as file:
+    with open_atomically(tmp_path / "x") as file:
         file.write(b"all")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"all"]
 
@@ -55,5 +55,5 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     ("code", "words"), [(errno.ENOSPC, "a disk that is full: make room"), (errno.EACCES, "mend that")]
 )
 def test_what_the_disk_says_is_told_with_the_remedy(tmp_path: Path, code: int, words: str) -> None:
-    with pytest.raises(StorageError, match=f"{words}, and the same command goes on"), told(tmp_path):
+    with pytest.raises(StorageError, match=f"{words}, and the same command goes on"), explain_write_errors(tmp_path):
         raise OSError(code, "why")

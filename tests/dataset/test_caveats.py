@@ -2,15 +2,15 @@ from pathlib import Path
 
 import pytest
 
+from aitax_ray.dataset.caveats import list_caveats, share
 from aitax_ray.dataset.facts import gather
-from aitax_ray.dataset.knows import knows, share
 from aitax_ray.workspace import Outcome
 from tests.dataset.test_facts import make_world
 
 
 def test_the_sentences_say_what_the_numbers_say(tmp_path: Path) -> None:
     facts = gather(make_world(str(tmp_path)), {"seed": 7}, Outcome(counts={"species": 2}))
-    said = "\n".join(knows(facts))
+    said = "\n".join(list_caveats(facts))
     for part in (
         "It knows 2 species",
         "3 other species that were asked for or stored are not among them",

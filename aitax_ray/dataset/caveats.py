@@ -1,4 +1,4 @@
-"""What an engine made from a data set can and cannot know, in sentences."""
+"""The caveats of a data set: what an engine trained on it can and cannot identify, in sentences."""
 
 from typing import Any
 
@@ -7,8 +7,11 @@ from aitax_ray.dataset.reasons import CONFLICT
 FEW = 10  # photographs to train on; a class with fewer is learnt badly
 
 
-def knows(facts: dict[str, Any]) -> list[str]:
-    """What an engine made from this can and cannot know, in sentences; what holds for nothing is left unsaid."""
+def list_caveats(facts: dict[str, Any]) -> list[str]:
+    """Describe in sentences what an engine trained on this data set can and cannot identify.
+
+    A sentence is left out when it would be about nothing, such as no unused species.
+    """
     summary, sides, years = facts["species_summary"], facts["sides"], facts["years"]
     images = sum(side["num_images"] for side in sides.values())
     known = {name: images - facts[name]["num_unknown"] for name in ("hosts", "countries", "bases")}
@@ -16,33 +19,33 @@ def knows(facts: dict[str, Any]) -> list[str]:
     few, untested, not_open = (
         summary["with_few_to_train"], summary["without_test"], images - facts["licenses"]["num_open"],
     )  # fmt: skip
-    said = [
+    sentences = [
         f"It knows {_many(summary['num'], 'species')} and gives one of them as its answer to whatever it is shown, "
         "also to other species."
     ]
-    if fallen := facts["fallen"]["num"]:
-        said.append(
-            f"{fallen:,} other species that {'was' if fallen == 1 else 'were'} asked for or stored {_are(fallen)} not "
+    if unused := facts["unused_species"]["num"]:
+        sentences.append(
+            f"{unused:,} other species that {'was' if unused == 1 else 'were'} asked for or stored {_are(unused)} not "
             "among them: no photograph was left "
-            f"(mostly: {plain(facts['fallen']['reasons'][0]['reason'])})."
+            f"(mostly: {plain(facts['unused_species']['reasons'][0]['reason'])})."
         )
     if few:
-        said.append(
+        sentences.append(
             f"{_of(few, summary['num'], 'species')} {_have(few)} fewer than {FEW} photographs to train on: "
             f"expect {'it' if few == 1 else 'them'} to be recognised badly."
         )
     if summary["num"] > 1:
-        said.append(
+        sentences.append(
             f"Half of all photographs show {_many(summary['with_half_of_the_images'], 'species')}: in doubt, an engine "
             "leans towards what it has seen often."
         )
     if untested:
-        said.append(
+        sentences.append(
             f"{_of(untested, summary['num'], 'species')} {_have(untested)} no photograph to test with: "
             f"how well {'it is' if untested == 1 else 'they are'} recognised is not measured."
         )
     if parted := facts["num_groups_parted"]:
-        said.append(
+        sentences.append(
             f"{_many(parted, 'groups')} of photographs that belong together {_are(parted)} on several sides: "
             "what is measured flatters it."
         )
@@ -50,33 +53,33 @@ def knows(facts: dict[str, Any]) -> list[str]:
     for name, what in where.items():
         if facts[name]["top"]:
             first = facts[name]["top"][0]
-            said.append(
+            sentences.append(
                 f"{share(first['num_images'], known[name])} of the photographs"
                 f"{'' if known[name] == images else ' for which it is known'} {what}, {first['name']}."
             )
     if years["counts"]:
         first, last = _middle(years["counts"])
         when = f"from {first} to {last}" if first != last else f"in {first}"
-        said.append(f"Nine of ten photographs whose year is known were taken {when}.")
+        sentences.append(f"Nine of ten photographs whose year is known were taken {when}.")
     if num := years["num_unknown"] + years["num_several"]:
-        said.append(f"The year of {_of(num, images, 'photographs')} is not known.")
+        sentences.append(f"The year of {_of(num, images, 'photographs')} is not known.")
     if num := place["num_unknown"] + place["num_at_zero"]:
-        said.append(f"The place of {_of(num, occurrences, 'occurrences')} is not known.")
+        sentences.append(f"The place of {_of(num, occurrences, 'occurrences')} is not known.")
     if num := facts["clusters"][CONFLICT]["num_images"]:
-        said.append(
+        sentences.append(
             f"{_many(num, 'photographs')} stood under several species and {_are(num)} left out: "
             "that some others stand under a wrong one is likely."
         )
     if not_open:
-        said.append(
+        sentences.append(
             f"{_of(not_open, images, 'photographs')} {_have(not_open)} no open licence, or none that is known: "
             "their terms, such as no commercial use, may bear on what is made from them."
         )
-    return said
+    return sentences
 
 
 def _middle(counts: list[list[int]]) -> tuple[int, int]:
-    """The years between which the middle 90 percent lie."""
+    """Find the years between which the middle 90 percent of the photographs lie."""
     import numpy as np
 
     running = np.cumsum([number for _, number in counts])
@@ -85,7 +88,7 @@ def _middle(counts: list[list[int]]) -> tuple[int, int]:
 
 
 def share(number: int, total: int) -> str:
-    """A share in percent that never says all or none when it is not.
+    """Give a share in percent. It says 0 % or 100 % only when it is exactly none or all.
 
     >>> share(1, 1000), share(2, 3), share(999, 1000), share(5, 5)
     ('less than 1 %', '67 %', 'more than 99 %', '100 %')
@@ -113,5 +116,5 @@ def _have(number: int) -> str:
 
 
 def plain(reason: str) -> str:
-    """A reason as people read it."""
+    """Write a reason for people: blanks for underscores."""
     return reason.replace("_", " ")
