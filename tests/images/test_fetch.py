@@ -222,7 +222,7 @@ async def test_a_body_without_end_is_stopped_by_the_time_limit_of_the_request(we
 
 async def test_a_host_that_begins_to_answer_and_then_hangs_is_dead(web: Web) -> None:
     url = web.raw("half a body, silent")
-    async with fetching(timeout_s=0.1, attempts=1) as fetcher:
+    async with fetching(timeout_s=0.2, attempts=1) as fetcher:
         found = [(await fetcher.fetch(f"{url}?{number}")).reason for number in range(DEAD_AFTER + 5)]
     assert found[:DEAD_AFTER] == ["timeout"] * DEAD_AFTER
     assert found[-1] == "host_unreachable"
