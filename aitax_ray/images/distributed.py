@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from aitax_ray.images.batch import BatchSettings
     from aitax_ray.images.fetch import FetchSettings
     from aitax_ray.images.ledger import Plan
-    from aitax_ray.images.limits import HostState, Lease, Limits, Usage
+    from aitax_ray.images.limits import HostState, Lease, Limits
     from aitax_ray.images.settings import DownloadSettings
+    from aitax_ray.images.turns import Reports
     from aitax_ray.images.watch import Watch
     from aitax_ray.storage import Storage
 
@@ -157,11 +158,11 @@ class _Lender:
         anew = ray.get_runtime_context().was_current_actor_reconstructed
         self._limits = HostLimits(limits, restarted_at=time.monotonic() if anew else None)
 
-    def sync(self, member: str, usage: "dict[str, Usage]", tally: "Counter[str]") -> "dict[str, Lease]":
-        return self._limits.sync(member, usage, tally, time.monotonic())
+    def sync(self, worker: str, usage: "Reports", counts: "Counter[str]", full: bool) -> "dict[str, Lease] | None":
+        return self._limits.sync(worker, usage, counts, time.monotonic(), full=full)
 
     def watch(self) -> "tuple[Counter[str], list[HostState]]":
-        return self._limits.told(), self._limits.states()
+        return self._limits.counted(), self._limits.states()
 
 
 class _Sync:
@@ -170,9 +171,12 @@ class _Sync:
     def __init__(self, lender: Any) -> None:
         self.lender = lender
 
-    async def __call__(self, member: str, usage: "dict[str, Usage]", tally: "Counter[str]") -> "dict[str, Lease]":
-        answer: dict[str, Lease] = await asyncio.wait_for(self.lender.sync.remote(member, usage, tally), SYNC_TIMEOUT_S)
-        return answer
+    async def __call__(
+        self, worker: str, usage: "Reports", counts: "Counter[str]", full: bool
+    ) -> "dict[str, Lease] | None":
+        answer = self.lender.sync.remote(worker, usage, counts, full)
+        leases: dict[str, Lease] | None = await asyncio.wait_for(answer, SYNC_TIMEOUT_S)
+        return leases
 
 
 def _worker_class() -> type:

@@ -7,13 +7,15 @@ uses and wants, and what its hosts answered; a busy host gets fewer requests fro
 Pure: told the time, knows neither Ray nor HTTP.
 """
 
+import bisect
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aitax_ray.images.answers import HOST_UNREACHABLE, TOO_MANY_REQUESTS
 
-MEMBER_EXPIRES_S = 15.0  # a worker that has not been heard of for so long is gone, and its requests with it
+WORKER_EXPIRES_S = 15.0  # a worker that has not been heard of for so long is gone, and its requests with it
 TENURE_S = 5.0  # how long a worker keeps its last place while another has none
 # Shares of a host's limits after it said that it is busy; 503 is milder, since it often is one URL that fails.
 CUT = {429: 0.5, 503: 0.75}
@@ -108,109 +110,220 @@ class HostLimits:
     def __init__(self, limits: Limits, *, restarted_at: float | None = None) -> None:
         self.limits = limits
         self._hosts: dict[str, _Host] = {}
-        self._told: Counter[str] = Counter()
+        self._workers: dict[str, _Worker] = {}
+        self._counts: Counter[str] = Counter()
         self._strict_until = -math.inf if restarted_at is None else restarted_at + GRACE_S
 
-    def sync(self, member: str, usage: dict[str, Usage], tally: Counter[str], now: float) -> dict[str, Lease]:
-        """Take a worker's news of the hosts it has to do with, and lend it places there.
+    def sync(
+        self,
+        worker_name: str,
+        usage: Mapping[str, Usage | None],
+        counts: Counter[str],
+        now: float,
+        *,
+        full: bool = True,
+    ) -> dict[str, Lease] | None:
+        """Take a worker's reports on its hosts, and lend it places there.
 
-        Places at hosts it no longer names are taken back. `tally` counts for `told` what it likes. `now` is in seconds
-        by any clock that does not go backwards.
+        If `full`, `usage` names all hosts of the worker, and places at others are taken back. Otherwise it names those
+        whose usage changed; None gives a host back, and the answer also has the leases of other hosts that changed.
+        The answer is None, and nothing is taken, when the worker is not known here and must send all. `counts` are
+        added to `counted`. `now` is in seconds by any clock that does not go backwards.
         """
-        self._told.update(tally)
+        for name in [n for n, w in self._workers.items() if w.seen <= now - WORKER_EXPIRES_S and n != worker_name]:
+            self._forget(name)
+        if worker_name not in self._workers and not full:
+            return None
+        worker = self._workers.setdefault(worker_name, _Worker())
+        worker.seen, strict = now, now < self._strict_until
+        self._counts.update(counts)
+        given_back = [name for name in worker.members if usage.get(name) is None and (full or name in usage)]
+        for name in given_back:
+            self._hosts[name].remove(worker.members.pop(name))
         leases = {}
-        for name, news in usage.items():
-            host = self._hosts.setdefault(name, _Host(self.limits.of(name)))
-            leases[name] = host.sync(member, news, now, strict=now < self._strict_until)
-        for name, host in self._hosts.items():
-            if name not in usage:
-                host.members.pop(member, None)
+        for name, report in usage.items():
+            if report is not None:
+                host = self._hosts.setdefault(name, _Host(self.limits.of(name)))
+                member = worker.members.setdefault(name, _Member(since=now))
+                leases[name] = host.sync(member, report, now, strict=strict)
+        if not full:
+            for name, member in worker.members.items():
+                host = self._hosts[name]
+                if name not in leases and (strict or host.is_due(member, now)):
+                    same = Usage(places=member.holds, running=member.running, waiting=member.waiting)
+                    before = member.lease
+                    lease = host.sync(member, same, now, strict=strict)
+                    if lease != before:
+                        leases[name] = lease
         return leases
 
-    def told(self) -> Counter[str]:
+    def counted(self) -> Counter[str]:
         """The sum of what workers counted."""
-        return Counter(self._told)
+        return Counter(self._counts)
 
     def states(self) -> list[HostState]:
         """How it goes with each host."""
         return [host.state(name) for name, host in self._hosts.items()]
 
+    def _forget(self, worker_name: str) -> None:
+        for name, member in self._workers.pop(worker_name).members.items():
+            self._hosts[name].remove(member)
+
 
 @dataclass
+class _Worker:
+    seen: float = 0.0
+    members: "dict[str, _Member]" = field(default_factory=dict)  # by the names of its hosts
+
+
+@dataclass(eq=False)
 class _Member:
+    """A worker as one host knows it."""
+
     places: int = 0
-    holds: int = 0  # by its own word; a smaller lease has not reached it before it says so
+    holds: int = 0  # as the worker last said; until it says so, a smaller lease has not reached it
     running: int = 0
     waiting: int = 0
-    seen: float = 0.0
-    since: float = 0.0  # when it got its places
+    since: float = 0.0  # when it got its first place, or lost its last one
+    lease: Lease | None = None
+    version: int = -1  # of the host when the lease was made
+    counted: "_Part | None" = None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a member adds to its host's sums."""
+
+    taken: int  # places that others cannot have
+    wants: bool
+    running: int
+    waiting: int
+    hungry_since: float | None  # it waits without any place
+
+    @classmethod
+    def of(cls, member: _Member) -> "_Part":
+        hungry = bool(member.waiting and not member.places and not member.running)
+        return cls(
+            # A lease that was made smaller counts in full until the worker has it and its other requests have ended.
+            taken=max(member.places, member.running, member.holds),
+            wants=member.running + member.waiting > 0,
+            running=member.running,
+            waiting=member.waiting,
+            hungry_since=member.since if hungry else None,
+        )
 
 
 class _Host:
+    """A host, and the sums over its members."""
+
     def __init__(self, limit: HostLimit) -> None:
         self.limit = limit
-        self.members: dict[str, _Member] = {}
+        self.taken = self.num_wanting = self.running = self.waiting = 0
+        self.hungry: list[float] = []  # since when, sorted
+        self.version = 0  # rises with each change that may change the leases of other members
         self.share, self.recovered_at, self.cut_at = 1.0, 0.0, -math.inf
         self.paused_until = self.closed_until = -math.inf
         self.closed = ""
         self.unreachable, self.dead_for_s = 0, DEAD_FOR_S
         self.total = Usage()
 
-    def sync(self, name: str, news: Usage, now: float, *, strict: bool) -> Lease:
-        self.members = {n: m for n, m in self.members.items() if n == name or m.seen > now - MEMBER_EXPIRES_S}
-        member = self.members.setdefault(name, _Member(since=now))
-        member.running, member.waiting, member.holds, member.seen = news.running, news.waiting, news.places, now
+    def sync(self, member: _Member, report: Usage, now: float, *, strict: bool) -> Lease:
+        version, before = self.version, self._common()
+        part = self._subtract(member)
+        member.running, member.waiting, member.holds = report.running, report.waiting, report.places
         if strict:  # what it holds from before is all that is known to be safe
-            member.places = max(member.places, news.running, news.places)
-        self._learn(news, now)
+            member.places = max(member.places, report.running, report.places)
+        self._learn(report, now)
         closed = self._closed(now)
         if closed:
             member.places = 0
-            return Lease(0, 0.0, closed=closed)
-        places = self._places()
-        self._lend(member, places, now, strict)
-        # A place never carries more than its part of the full rate: so no mix of older and newer leases exceeds it.
-        rate = self.limit.per_second * min(1 / self.limit.concurrent, self.share / places)
-        return Lease(member.places, rate * member.places, pause_s=max(0.0, self.paused_until - now))
+            lease = Lease(0, 0.0, closed=closed)
+        else:
+            places = self._places()
+            self._lend(member, places, now, strict)
+            # A place never carries more than its part of the full rate: so no mix of older and newer leases exceeds it.
+            rate = self.limit.per_second * min(1 / self.limit.concurrent, self.share / places)
+            lease = Lease(member.places, rate * member.places, pause_s=max(0.0, self.paused_until - now))
+        self._add(member)
+        if part is None or part != member.counted or before != self._common():
+            self.version += 1
+        member.lease, member.version = lease, version
+        return lease
+
+    def is_due(self, member: _Member, now: float) -> bool:
+        """Tell whether the member's lease may have changed although nothing changed at the worker."""
+        if member.version != self.version:
+            return True
+        was_paused = member.lease is not None and member.lease.pause_s > 0
+        is_recovering = self.share < 1 or self.closed or self.paused_until > now or was_paused
+        return bool(is_recovering or (member.places and self.hungry and now > member.since + TENURE_S))
+
+    def remove(self, member: _Member) -> None:
+        """Take back what a member has."""
+        self._subtract(member)
+        self.version += 1
+
+    def _common(self) -> tuple[float, str, float, bool]:
+        """What all leases depend on."""
+        return self.share, self.closed, self.paused_until, self.unreachable >= DEAD_AFTER
+
+    def _subtract(self, member: _Member) -> _Part | None:
+        part, member.counted = member.counted, None
+        if part is not None:
+            self._count(part, -1)
+            if part.hungry_since is not None:
+                del self.hungry[bisect.bisect_left(self.hungry, part.hungry_since)]
+        return part
+
+    def _add(self, member: _Member) -> None:
+        part = member.counted = _Part.of(member)
+        self._count(part, 1)
+        if part.hungry_since is not None:
+            bisect.insort(self.hungry, part.hungry_since)
+
+    def _count(self, part: _Part, sign: int) -> None:
+        self.taken += sign * part.taken
+        self.num_wanting += sign * part.wants
+        self.running += sign * part.running
+        self.waiting += sign * part.waiting
 
     def _lend(self, member: _Member, places: int, now: float, strict: bool) -> None:
-        """Give a worker its part; nobody is without for ever, and all together never have more than there is."""
-        others = [m for m in self.members.values() if m is not member]
-        hungry = [m for m in others if m.waiting and not m.places and not m.running]
-        wanting = 1 + sum(m.running + m.waiting > 0 for m in others)
-        held = member.places
-        # A lease that was made smaller counts in full until it has arrived and the requests beyond it have ended.
-        free = places - sum(max(m.places, m.running, m.holds) for m in others)
-        if not held:  # those who have been without for longer go before
-            free -= sum(m.since < member.since for m in hungry)
-        fair = max(1, places // wanting) if hungry else math.ceil(places / wanting)
+        """Give a worker its part. None is without a place for ever, and together they never have more than there are.
+
+        The sums are those of the other members.
+        """
+        wanting, held = 1 + self.num_wanting, member.places
+        free = places - self.taken
+        if not held:  # those who have been without for longer go first
+            free -= bisect.bisect_left(self.hungry, member.since)
+        fair = max(1, places // wanting) if self.hungry else math.ceil(places / wanting)
         granted = max(0, min(fair, free, held if strict else places))
-        if held and hungry and wanting > places and now > member.since + TENURE_S:
+        if held and self.hungry and wanting > places and now > member.since + TENURE_S:
             granted = 0
         if bool(granted) != bool(held):
             member.since = now
         member.places = granted
 
-    def _learn(self, news: Usage, now: float) -> None:
+    def _learn(self, report: Usage, now: float) -> None:
         """Take what the host answered for what it is: well, busy, or dead."""
         total = self.total
-        total.answered += news.answered
-        total.num_bytes += news.num_bytes
-        total.seconds += news.seconds
-        if news.answered:
+        total.answered += report.answered
+        total.num_bytes += report.num_bytes
+        total.seconds += report.seconds
+        if report.answered:
             self.unreachable, self.dead_for_s = 0, DEAD_FOR_S
-        self.unreachable += news.unreachable
+        self.unreachable += report.unreachable
         self.share = min(1.0, self.share + max(0.0, now - self.recovered_at) / RECOVERY_S)
         self.recovered_at = max(self.recovered_at, now)
-        if news.statuses and now >= self.cut_at + CUT_EVERY_S:
-            self.share = max(MIN_SHARE, self.share * min(CUT[status] for status in news.statuses))
+        if report.statuses and now >= self.cut_at + CUT_EVERY_S:
+            self.share = max(MIN_SHARE, self.share * min(CUT[status] for status in report.statuses))
             self.cut_at = now
-        if news.retry_after_s > MAX_PAUSE_S:
-            self._close(TOO_MANY_REQUESTS, now + news.retry_after_s)
-        elif news.retry_after_s:
-            self.paused_until = max(self.paused_until, now + news.retry_after_s)
+        if report.retry_after_s > MAX_PAUSE_S:
+            self._close(TOO_MANY_REQUESTS, now + report.retry_after_s)
+        elif report.retry_after_s:
+            self.paused_until = max(self.paused_until, now + report.retry_after_s)
             self.recovered_at = max(self.recovered_at, self.paused_until)  # it cannot recover while it is not asked
-        if self.unreachable >= DEAD_AFTER and news.unreachable and not self._closed(now):
+        if self.unreachable >= DEAD_AFTER and report.unreachable and not self._closed(now):
             self._close(HOST_UNREACHABLE, now + self.dead_for_s)
             self.dead_for_s = min(2 * self.dead_for_s, DEAD_FOR_MAX_S)
 
@@ -228,14 +341,14 @@ class _Host:
         return 1 if self.unreachable >= DEAD_AFTER else max(1, round(self.limit.concurrent * self.share))
 
     def state(self, name: str) -> HostState:
-        members, total, limit = self.members.values(), self.total, self.limit
+        total, limit = self.total, self.limit
         capacity = limit.per_second * self.share
         if total.seconds:
             capacity = min(capacity, limit.concurrent * self.share * total.answered / total.seconds)
         return HostState(
             host=name,
-            running=sum(m.running for m in members),
-            waiting=sum(m.waiting for m in members),
+            running=self.running,
+            waiting=self.waiting,
             answered=total.answered,
             num_bytes=total.num_bytes,
             seconds=total.seconds,

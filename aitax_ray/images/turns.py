@@ -10,12 +10,15 @@ import time
 import uuid
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from aitax_ray.images.limits import CUT, HostLimits, Lease, Limits, Usage
 
-Sync = Callable[[str, dict[str, Usage], "Counter[str]"], Awaitable[dict[str, Lease]]]
+# The arguments of HostLimits.sync without the time: the worker, its reports, its counts, and whether these are all.
+Reports = dict[str, Usage | None]
+Sync = Callable[[str, Reports, "Counter[str]", bool], Awaitable[dict[str, Lease] | None]]
 
+NOTHING = Usage()
 SYNC_S = 0.5  # how often the worker tells and asks when nothing hurries
 HURRY_S = 0.02  # and when something does, so that several needs go in one call
 IDLE_S = 5.0  # a host that was not needed for so long is given back
@@ -27,8 +30,8 @@ def alone(limits: Limits) -> Sync:
     """The `sync` of a program that has one worker only."""
     lender = HostLimits(limits)
 
-    async def sync(member: str, usage: dict[str, Usage], tally: "Counter[str]") -> dict[str, Lease]:
-        return lender.sync(member, usage, tally, time.monotonic())
+    async def sync(worker: str, usage: Reports, counts: "Counter[str]", full: bool) -> dict[str, Lease] | None:
+        return lender.sync(worker, usage, counts, time.monotonic(), full=full)
 
     return sync
 
@@ -50,6 +53,7 @@ class _Host:
     timer: asyncio.TimerHandle | None = None
     used_at: float = 0.0
     news: Usage = field(default_factory=Usage)
+    reported: tuple[int, int, int] | None = None  # places, running and waiting as the lender knows them
 
 
 class Turn:
@@ -98,6 +102,7 @@ class Turns:
         self._starved: dict[int, _Host] = {}  # hosts that could be asked if there were room, the longest waiting first
         self._hurry = asyncio.Event()
         self._synced_at = 0.0
+        self._full = True  # whether the next report names all hosts
         self._task: asyncio.Task[None] | None = None
 
     @contextlib.asynccontextmanager
@@ -149,7 +154,7 @@ class Turns:
             await asyncio.wait([self._task])
             await self._tell()
             with contextlib.suppress(Exception):  # whoever lends may be gone already, and takes it back then by itself
-                await self._sync(self._member, {}, Counter())
+                await self._sync(self._member, {}, Counter(), True)
 
     @staticmethod
     def _now() -> float:
@@ -194,28 +199,41 @@ class Turns:
             await self._tell()
 
     async def _tell(self) -> None:
-        now = self._now()
+        """Report what changed, and take the leases that changed."""
+        now, full = self._now(), self._full
+        usage: Reports = {}
         for name in [n for n, h in self._hosts.items() if self._idle(h, now)]:
             del self._hosts[name]
-        usage = {}
+            usage[name] = None
         for name, host in self._hosts.items():
-            usage[name], host.news = host.news, Usage()
-            usage[name].places = host.lease.places if host.lease is not None else 0
-            usage[name].running = host.running
-            usage[name].waiting = sum(not waiter.done() for waiter in host.waiting)
-        tally, self.tally = self.tally, Counter()
+            places = host.lease.places if host.lease is not None else 0
+            waiting = sum(not waiter.done() for waiter in host.waiting)
+            present = (places, host.running, waiting)
+            if full or host.reported != present or host.news != NOTHING:
+                host.reported = present
+                usage[name] = replace(host.news, places=places, running=host.running, waiting=waiting)
+                host.news = Usage()
+        counts, self.tally = self.tally, Counter()
         try:
-            leases = await self._sync(self._member, usage, tally)
+            leases = await self._sync(self._member, usage, counts, full)
         except Exception:
-            # Whoever lends is away, and what is lent is used until it expires. The news are told again, and so twice
-            # where only the answer was lost.
-            self.tally.update(tally)
-            for name, news in usage.items():
-                self._hosts[name].news = news.followed_by(self._hosts[name].news)
+            leases = None  # whoever lends is away, and what is lent is used until it expires
+        self._full = leases is None
+        if leases is None:
+            # The lender asks for all, or did not answer. The reports are sent again, and so twice where only the answer
+            # was lost.
+            self.tally.update(counts)
+            for name, report in usage.items():
+                if report is not None:
+                    self._hosts[name].news = report.followed_by(self._hosts[name].news)
             return
+        was_late = now > self._synced_at + LEASE_S
         self._synced_at = now
         for name, lease in leases.items():
             self._take(self._hosts[name], lease)
+        if was_late:  # hosts whose lease stayed the same may be asked again
+            for host in self._hosts.values():
+                self._pump(host)
 
     def _idle(self, host: _Host, now: float) -> bool:
         news = host.news.answered or host.news.unreachable

@@ -1,6 +1,8 @@
 import itertools
 import random
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -14,10 +16,10 @@ from aitax_ray.images.limits import (
     DEAD_FOR_S,
     GRACE_S,
     MAX_PAUSE_S,
-    MEMBER_EXPIRES_S,
     MIN_SHARE,
     RECOVERY_S,
     TENURE_S,
+    WORKER_EXPIRES_S,
     HostLimit,
     HostLimits,
     Lease,
@@ -34,7 +36,15 @@ def lender(concurrent: int = 8, per_second: float = 10.0, **overrides: HostLimit
 
 def tell(hosts: HostLimits, member: str = "m", now: float = 0.0, **news: object) -> Lease:
     usage = Usage(**{"waiting": 100, **news})  # type: ignore[arg-type]
-    return hosts.sync(member, {HOST: usage}, Counter(), now)[HOST]
+    return sync(hosts, member, {HOST: usage}, now)[HOST]
+
+
+def sync(
+    hosts: HostLimits, worker: str, usage: Mapping[str, Usage | None], now: float = 0.0, *, full: bool = True
+) -> dict[str, Lease]:
+    leases = hosts.sync(worker, usage, Counter(), now, full=full)
+    assert leases is not None
+    return leases
 
 
 def test_one_worker_gets_all_of_a_hosts_places_and_rate() -> None:
@@ -43,7 +53,7 @@ def test_one_worker_gets_all_of_a_hosts_places_and_rate() -> None:
 
 def test_a_host_may_have_limits_of_its_own() -> None:
     hosts = HostLimits(Limits(HostLimit(8, 10.0), {"b.org": HostLimit(2, 1.0)}))
-    leases = hosts.sync("m", {HOST: Usage(waiting=1), "b.org": Usage(waiting=1)}, Counter(), 0.0)
+    leases = sync(hosts, "m", {HOST: Usage(waiting=1), "b.org": Usage(waiting=1)})
     assert leases == {HOST: Lease(8, 10.0), "b.org": Lease(2, 1.0)}
 
 
@@ -62,8 +72,8 @@ def test_places_come_back_from_whoever_needs_them_no_more_and_from_the_lost() ->
     tell(hosts, "a", 0.0)
     hosts.sync("a", {}, Counter(), 1.0)
     assert tell(hosts, "b", 1.0).places == 8
-    assert tell(hosts, "c", 1.0 + MEMBER_EXPIRES_S - 0.1).places == 0
-    assert tell(hosts, "c", 1.0 + MEMBER_EXPIRES_S + 0.1).places == 8
+    assert tell(hosts, "c", 1.0 + WORKER_EXPIRES_S - 0.1).places == 0
+    assert tell(hosts, "c", 1.0 + WORKER_EXPIRES_S + 0.1).places == 8
 
 
 def test_of_more_workers_than_places_each_has_its_turn() -> None:
@@ -96,7 +106,7 @@ def test_never_more_is_lent_than_the_host_may_be_asked(seed: int) -> None:
         for name in leases:  # all are heard of, so that none expires
             if name != member:
                 usage = Usage(running=running[name], waiting=1)
-                leases[name] = hosts.sync(name, {HOST: usage}, Counter(), now)[HOST]
+                leases[name] = sync(hosts, name, {HOST: usage}, now)[HOST]
         leases[member] = tell(hosts, member, now, **news)
         under_way = {name: max(lease.places, running[name]) for name, lease in leases.items()}
         assert sum(under_way.values()) <= limit.concurrent
@@ -169,7 +179,7 @@ def test_what_workers_count_and_what_hosts_do_is_told() -> None:
     hosts = lender()
     hosts.sync("a", {HOST: Usage(running=1, waiting=2, answered=4, num_bytes=9, seconds=8.0)}, Counter(ok=3), 0.0)
     hosts.sync("b", {HOST: Usage(running=1, waiting=3)}, Counter(ok=1, timeout=2), 0.0)
-    assert hosts.told() == {"ok": 4, "timeout": 2}
+    assert hosts.counted() == {"ok": 4, "timeout": 2}
     (state,) = hosts.states()
     assert (state.host, state.running, state.waiting, state.answered, state.num_bytes) == (HOST, 2, 5, 4, 9)
     assert state.capacity == 4.0  # eight at a time, two seconds each; below ten a second
@@ -187,7 +197,7 @@ def test_a_workers_last_place_is_its_own_for_a_while() -> None:
 def test_leases_end_before_those_who_hold_them_are_given_up() -> None:
     from aitax_ray.images.turns import LEASE_S
 
-    assert LEASE_S < module.MEMBER_EXPIRES_S
+    assert LEASE_S < module.WORKER_EXPIRES_S
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -211,24 +221,24 @@ def test_no_worker_that_comes_goes_or_is_lost_and_no_restart_makes_more_requests
     running: dict[int, int] = {}
     seen: dict[int, float] = {}
 
-    def sync(member: int, **news: object) -> None:
+    def tell_all(member: int, **news: object) -> None:
         lease = tell(hosts, str(member), now, running=running.setdefault(member, 0), **news)
         places[member], seen[member] = lease.places, now
 
     for what, member, amount in steps:
         now += amount
         for other in [name for name in seen if seen[name] < now - 8.0]:  # those that live tell more often than that
-            sync(other)
+            tell_all(other)
         if what == "tell":
-            sync(member)
+            tell_all(member)
         elif what == "busy":
-            sync(member, statuses=Counter({429: 1}))
+            tell_all(member, statuses=Counter({429: 1}))
         elif what == "unreachable":
-            sync(member, unreachable=3)
+            tell_all(member, unreachable=3)
         elif what == "restart":
             hosts = HostLimits(limits, restarted_at=now)
             for other in sorted(seen, key=lambda name: (name + member) % 5):
-                sync(other)
+                tell_all(other)
         elif member in seen:
             if what == "start":
                 running[member] = max(running[member], places[member])
@@ -303,7 +313,7 @@ def test_a_host_may_ask_for_a_pause_with_any_status() -> None:
 def test_a_lost_worker_runs_nothing_and_waits_for_nothing() -> None:
     hosts = lender()
     tell(hosts, "lost", 0.0, running=2, waiting=9)
-    tell(hosts, "b", MEMBER_EXPIRES_S + 1.0, waiting=0)
+    tell(hosts, "b", WORKER_EXPIRES_S + 1.0, waiting=0)
     assert (hosts.states()[0].running, hosts.states()[0].waiting) == (0, 0)
 
 
@@ -314,3 +324,80 @@ def test_news_that_did_not_arrive_are_told_with_the_next() -> None:
         answered=2, unreachable=4, statuses=Counter({429: 1, 503: 1}), retry_after_s=9.0, num_bytes=6, seconds=1.5
     )
     assert later.followed_by(first).unreachable == 1  # an answer makes good for the failures before it
+
+
+def test_a_worker_that_is_not_known_must_send_all() -> None:
+    hosts = lender()
+    assert hosts.sync("m", {HOST: Usage(answered=1)}, Counter(ok=1), 0.0, full=False) is None
+    assert (hosts.states(), hosts.counted()) == ([], Counter())  # nothing was taken
+    assert tell(hosts, waiting=1).places == 8
+    tell(hosts, "other", WORKER_EXPIRES_S + 1)
+    assert hosts.sync("m", {}, Counter(), WORKER_EXPIRES_S + 2, full=False) is None  # it was given up
+
+
+def test_a_host_is_given_back_by_name() -> None:
+    hosts = lender()
+    tell(hosts, "a")
+    assert tell(hosts, "b").places == 0
+    assert sync(hosts, "a", {HOST: None}, full=False) == {}
+    assert sync(hosts, "b", {}, full=False)[HOST].places == 8
+
+
+def test_leases_that_did_not_change_are_not_sent() -> None:
+    hosts = lender()
+    sync(hosts, "a", {name: Usage(waiting=1) for name in "xyz"})
+    sync(hosts, "a", {}, full=False)
+    assert sync(hosts, "a", {}, 1.0, full=False) == {}
+    assert sync(hosts, "b", {"x": Usage(waiting=1)}, 1.1)["x"].places == 0
+    assert sync(hosts, "a", {}, 1.2, full=False).keys() == {"x"}
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_who_sends_changes_gets_what_who_sends_all_gets(seed: int) -> None:
+    """Two lenders see the same workers; one hears of all hosts each time, the other of those that changed."""
+    chance, now, names = random.Random(seed), 100.0, "uvwxyz"
+    limit = HostLimit(chance.choice([1, 2, 8]), 10.0)
+    told_all, told_changes = HostLimits(Limits(limit)), HostLimits(Limits(limit))
+    present: dict[str, dict[str, Usage]] = {}  # worker -> host -> usage without reports
+    reported: dict[str, dict[str, Usage]] = {}
+    leases: dict[str, dict[str, Lease]] = {}
+    for _ in range(400):
+        now += chance.choice([0.0, 0.1, 0.5, 3.0])
+        worker = f"w{chance.randrange(5)}"
+        hosts = present.setdefault(worker, {})
+        for name in names:
+            match chance.randrange(12):
+                case 0:
+                    hosts.pop(name, None)
+                case 1 | 2:
+                    hosts[name] = Usage(waiting=chance.choice([0, 1, 9]))
+                case 3 if name in hosts:
+                    hosts[name] = replace(hosts[name], running=leases[worker][name].places if worker in leases else 0)
+        for name, usage in hosts.items():
+            lease = leases.get(worker, {}).get(name)
+            hosts[name] = replace(usage, places=lease.places if lease else 0)
+        news = {name: replace(usage) for name, usage in hosts.items()}
+        for usage in news.values():
+            match chance.randrange(20):
+                case 0:
+                    usage.statuses = Counter({429: 1})
+                case 1:
+                    usage.unreachable = DEAD_AFTER
+                case 2:
+                    usage.answered, usage.retry_after_s = 1, chance.choice([0.0, 5.0])
+        full = worker not in reported
+        changed: dict[str, Usage | None] = {
+            name: usage for name, usage in news.items() if full or usage != reported[worker].get(name)
+        }
+        changed |= dict.fromkeys(set(reported.get(worker, {})) - set(hosts))
+        expected = sync(told_all, worker, news, now)
+        known = leases.setdefault(worker, {})
+        answer = told_changes.sync(worker, changed, Counter(), now, full=full)
+        if answer is None:
+            answer = sync(told_changes, worker, news, now)
+        known |= answer
+        for name in set(known) - set(hosts):
+            del known[name]
+        assert known == expected
+        reported[worker] = dict(hosts)
+    assert told_changes.states() == told_all.states()

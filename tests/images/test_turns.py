@@ -78,8 +78,8 @@ async def test_requests_to_a_host_keep_their_distance() -> None:
 async def test_workers_together_keep_to_what_one_lender_lends() -> None:
     lender = HostLimits(Limits(HostLimit(4, FAST)))
 
-    async def sync(member: str, usage: dict[str, Usage], tally: Counter[str]) -> dict[str, Lease]:
-        return lender.sync(member, usage, tally, asyncio.get_running_loop().time())
+    async def sync(member: str, usage: module.Reports, tally: Counter[str], full: bool) -> dict[str, Lease] | None:
+        return lender.sync(member, usage, tally, asyncio.get_running_loop().time(), full=full)
 
     host, both = Host(), [Turns(sync, 64) for _ in range(2)]
     await asyncio.gather(*(host.ask(turns, "a", 0.02) for turns in both for _ in range(30)))
@@ -88,8 +88,9 @@ async def test_workers_together_keep_to_what_one_lender_lends() -> None:
     assert host.peak == 4
     assert len(host.begun) == 60
     assert lender.states()[0].answered == 60
-    (again,) = (await sync("third", {"a": Usage(waiting=9)}, Counter())).values()
-    assert again.places == 4  # all was given back
+    again = await sync("third", {"a": Usage(waiting=9)}, Counter(), True)
+    assert again is not None
+    assert again["a"].places == 4  # all was given back
 
 
 async def test_a_host_that_does_not_answer_holds_up_no_other() -> None:
@@ -141,13 +142,18 @@ async def test_who_gives_up_waiting_loses_no_place(granted: bool) -> None:
 def scripted(*answers: Lease | Exception) -> tuple[list[tuple[dict[str, Usage], Counter[str]]], module.Sync]:
     """A lender that answers as told, the last for ever; and what it was told."""
     told: list[tuple[dict[str, Usage], Counter[str]]] = []
+    hosts: set[str] = set()  # that the worker has
 
-    async def sync(member: str, usage: dict[str, Usage], tally: Counter[str]) -> dict[str, Lease]:
-        told.append((usage, Counter(tally)))
+    async def sync(member: str, usage: module.Reports, tally: Counter[str], full: bool) -> dict[str, Lease]:
+        hosts.difference_update([name for name, report in usage.items() if report is None])
+        hosts.update(name for name, report in usage.items() if report is not None)
+        if full:
+            hosts.intersection_update(usage)
+        told.append(({name: usage.get(name) or Usage() for name in hosts}, Counter(tally)))
         answer = answers[min(len(told), len(answers)) - 1]
         if isinstance(answer, Exception):
             raise answer
-        return dict.fromkeys(usage, answer)
+        return dict.fromkeys(hosts, answer)
 
     return told, sync
 
@@ -312,8 +318,8 @@ async def test_a_lease_made_smaller_counts_in_full_until_the_worker_has_it() -> 
     lend, gate, done, calls = HostLimits(Limits(HostLimit(8, FAST))), asyncio.Event(), asyncio.Event(), Counter[str]()
     gate.set()
 
-    async def sync(member: str, usage: dict[str, Usage], tally: Counter[str]) -> dict[str, Lease]:
-        answer = lend.sync(member, usage, tally, asyncio.get_running_loop().time())
+    async def sync(member: str, usage: module.Reports, tally: Counter[str], full: bool) -> dict[str, Lease] | None:
+        answer = lend.sync(member, usage, tally, asyncio.get_running_loop().time(), full=full)
         calls[member] += 1
         if member == slow._member:
             await gate.wait()  # the answer is on its way
@@ -352,7 +358,7 @@ async def test_a_lease_ends_also_while_whoever_lends_does_not_answer(monkeypatch
     monkeypatch.setattr(module, "LEASE_S", 0.05)
     hangs, told = asyncio.Event(), Counter[str]()
 
-    async def sync(member: str, usage: dict[str, Usage], tally: Counter[str]) -> dict[str, Lease]:
+    async def sync(member: str, usage: module.Reports, tally: Counter[str], full: bool) -> dict[str, Lease]:
         told["calls"] += 1
         if told["calls"] > 1:
             await hangs.wait()
