@@ -73,7 +73,7 @@ def write_attribution(ws: Workspace) -> dict[str, int]:
 
 
 def require_split(ws: Workspace) -> StageReport:
-    """The report of `split`, which must be complete and of the manifest that is there now.
+    """Read the report of `split`. It must be complete and made from the current manifest.
 
     Raises MissingArtifactError, StaleArtifactError. Photographs that were fetched since change nothing in it.
     """
@@ -88,7 +88,7 @@ def require_split(ws: Workspace) -> StageReport:
 
 
 def read_split(ws: Workspace, sides: Sequence[str] = ()) -> "pl.DataFrame":
-    """The rows of split/split.parquet (schemas.SPLIT), of some sides or of all."""
+    """Read split/split.parquet (schemas.SPLIT), some sides or all."""
     import polars as pl
 
     rows: Any = pl.from_arrow(ws.storage.read_table(workspace.SPLIT, schema=schemas.SPLIT))

@@ -36,13 +36,13 @@ def write_card(ws: Workspace, settings: dict[str, Any], outcome: Outcome) -> Non
     ws.storage.write_json(workspace.DATA_CARD_JSON, facts)
     wanted = [image["image_id"] for image in shown(facts)]
     ws.storage.write_bytes(workspace.DATA_CARD, render(facts, thumbnails(ws.storage, wanted)).encode())
-    there = {file.path: file.size for folder in ("split", "manifest") for file in ws.storage.files(folder)}
-    files = {path: File(ws.storage.sha256(path), there[path]) for path in FILES if path in there}
+    sizes = {file.path: file.size for folder in ("split", "manifest") for file in ws.storage.files(folder)}
+    files = {path: File(ws.storage.sha256(path), sizes[path]) for path in FILES if path in sizes}
     ws.storage.write_json(workspace.CROISSANT, croissant(facts, files))
 
 
 def shown(facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """The photographs of the examples of duplicates and conflicts."""
+    """List the example photographs of duplicates and conflicts."""
     return [
         image
         for clusters in facts["clusters"].values()
@@ -84,9 +84,9 @@ def render(facts: dict[str, Any], pictures: Mapping[str, str]) -> str:
 
 
 def thumbnails(storage: Storage, image_ids: Iterable[str]) -> dict[str, str]:
-    """Small JPEGs of these photographs as data URLs; of what is not there, or no picture, there is none.
+    """Make small JPEGs of these photographs as data URLs. Missing and broken photographs are left out.
 
-    Only the files that hold them are read, and of them a few photographs at a time: images/ may be hundreds of GB.
+    Reads only the files that hold them, a few photographs at a time: images/ may be hundreds of GB.
     """
     wanted, found = set(image_ids), dict[str, str]()
     for path in _shards(storage, wanted):

@@ -1,4 +1,4 @@
-"""Which of the stored photographs are used, and on which side: what the `split` stage decides, in its order."""
+"""The decisions of the `split` stage, in their order: which stored photographs are used, and on which side."""
 
 import logging
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ DUPLICATE_URL = "duplicate_url"  # of the manifest's reasons
 def choose(ws: Workspace, settings: "SplitSettings", given_split: "pl.DataFrame | None" = None) -> "pl.DataFrame":
     """All photographs with `reason` ("" for those that are used), `detail`, `cluster`, `group` and `split`.
 
-    `given_split` is somebody else's split, as split_file.read_split_file gives it.
+    `given_split` is an existing split, as split_file.read_split_file gives it.
     """
     import polars as pl
 
@@ -30,7 +30,7 @@ def choose(ws: Workspace, settings: "SplitSettings", given_split: "pl.DataFrame 
     images = read_photographs(ws, min(settings.min_side, image_size) if settings.rules else None)
     images = images.with_columns(detail=pl.lit("")).with_columns(_names(ws, images))
     log.info("looking for copies among %s photographs", f"{images.height:,}")
-    # What shows no organism is neither a copy nor a contradiction.
+    # Photographs without an organism are not compared: they are neither copies nor contradictions.
     seen = images.filter(pl.col("reason") == "")
     seen = seen.with_columns(cluster=duplicates.find_clusters(seen, settings.max_distance))
     seen = seen.with_columns(species=duplicates.contradictions(seen))
@@ -63,7 +63,7 @@ def choose(ws: Workspace, settings: "SplitSettings", given_split: "pl.DataFrame 
 
 
 def _names(ws: Workspace, images: "pl.DataFrame") -> "pl.Series":
-    """The name of each photograph's species, or its key."""
+    """Find the name of each photograph's species; its key if it has no name."""
     import polars as pl
 
     names = frame(ws.storage.read_table(workspace.TAXA, ["species_key", "name"], schemas.TAXA))
@@ -73,7 +73,7 @@ def _names(ws: Workspace, images: "pl.DataFrame") -> "pl.Series":
 
 
 def _groups(ws: Workspace, images: "pl.DataFrame", settings: "SplitSettings") -> "pl.Series":
-    """The group of each photograph, also of those that are left out: they tell what belongs together."""
+    """Find the group of each photograph. Photographs that are left out also link occurrences."""
     import polars as pl
 
     columns = ["gbif_id", "species_key", "recorded_by", "event_date", "decimal_latitude", "decimal_longitude"]
@@ -87,7 +87,7 @@ def _groups(ws: Workspace, images: "pl.DataFrame", settings: "SplitSettings") ->
 
 
 def _bound_species(images: "pl.DataFrame", settings: "SplitSettings") -> "pl.DataFrame":
-    """Keep --max-images of a species, then leave out species with fewer than --min-images."""
+    """Keep --max-images per species, then leave out species with fewer than --min-images."""
     import polars as pl
 
     from aitax_ray.dataset.assign import draw
@@ -105,7 +105,7 @@ def _bound_species(images: "pl.DataFrame", settings: "SplitSettings") -> "pl.Dat
 
 
 def _assign(images: "pl.DataFrame", settings: "SplitSettings", earlier: "pl.Series") -> "pl.DataFrame":
-    """Give each photograph that is left its side; groups with a photograph of `earlier` stay in test."""
+    """Give each remaining photograph its side; groups with a photograph of `earlier` stay in test."""
     import polars as pl
 
     from aitax_ray.dataset.assign import SIDES, assign, draw
@@ -131,7 +131,7 @@ def _assign(images: "pl.DataFrame", settings: "SplitSettings", earlier: "pl.Seri
 def _leave_out(
     images: "pl.DataFrame", condition: "pl.Expr", reason: str, detail: "pl.Expr | None" = None
 ) -> "pl.DataFrame":
-    """Give a reason to those of the photographs left to which a condition applies."""
+    """Give a reason to the remaining photographs to which a condition applies."""
     import polars as pl
 
     applies = (pl.col("reason") == "") & condition

@@ -38,7 +38,7 @@ def cite(
     datasets: bool = False,
     as_json: bool = False,
 ) -> str:
-    """What `aitax cite` prints: the citation of the download and how to register what was made of it.
+    """Write what `aitax cite` prints: the citation of the download, and how to register the derived dataset.
 
     With `datasets` the citations of the datasets too; with `as_json` only the body of the request. Reads
     archive/query.json, split/split.parquet and split/related_datasets.json. Raises SettingsError when `source_url` is
@@ -50,7 +50,7 @@ def cite(
     ws = Workspace(root)
     require_split(ws)
     query: dict[str, Any] = ws.storage.read_json(workspace.QUERY)
-    cited = ["Cite the data as", _indented(query.get("citation") or "(nothing is known of how to cite them)")]
+    cited = ["Cite the data as", _indented(query.get("citation") or "(the archive has no citation)")]
     related = _related(ws)
     if not related:
         reason = (
@@ -71,7 +71,7 @@ def cite(
 
 
 def _related(ws: Workspace) -> dict[str, int]:
-    """The records in use of each dataset of GBIF."""
+    """Read the number of records used per dataset of GBIF."""
     if not ws.storage.exists(workspace.RELATED_DATASETS):
         raise DataError(
             f"{ws.storage.address(workspace.RELATED_DATASETS)} is not there: run `aitax split --root {ws.root} --force`"

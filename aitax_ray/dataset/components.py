@@ -1,11 +1,11 @@
-"""Connected components: what is linked, directly or over others, is one."""
+"""Connected components: nodes that are linked, directly or through others."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def components(num: int, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The smallest member of each node's component, for nodes 0..num-1 and the links first[i] - second[i].
+    """Find the smallest member of each node's component, for nodes 0..num-1 and the links first[i] - second[i].
 
     Every node takes the smallest that it or a neighbour knows, and follows it to what that one knows, until nothing
     changes: some log(num) rounds of whole-array steps.

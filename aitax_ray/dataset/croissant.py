@@ -1,4 +1,4 @@
-"""The data set as Croissant 1.0 describes it, so that other tools find its files, its records and how they join.
+"""Describes the data set in Croissant 1.0, so that other tools find its files, its records and how they join.
 
 JSON-LD after https://docs.mlcommons.org/croissant/docs/croissant-spec.html.
 """
@@ -35,11 +35,11 @@ CONTEXT = {
     "sc": "https://schema.org/",
 }  # fmt: skip
 PARQUET = "application/x-parquet"
-# The files, each with what it is; those that are not there are left out.
+# The files with their descriptions. Missing files are left out.
 FILES = {
     workspace.SPLIT: (PARQUET, "The photographs used: their species, class and side."),
-    workspace.EXCLUDED: (PARQUET, "The photographs stored that are not used, each with the reason."),
-    workspace.ATTRIBUTION: ("text/csv", "Whom to name for each photograph, and its licence."),
+    workspace.EXCLUDED: (PARQUET, "The stored photographs that are not used, each with the reason."),
+    workspace.ATTRIBUTION: ("text/csv", "Whom to credit for each photograph, and its licence."),
     workspace.TAXA: (PARQUET, "The species: names and classification."),
 }
 IMAGE_FILES = "image-files"  # no id may stand for two things, and `images` are the records

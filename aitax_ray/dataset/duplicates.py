@@ -1,4 +1,4 @@
-"""Photographs that look the same: one of a species is kept, and where species contradict each other none is."""
+"""Photographs that look the same: one per species is kept; none if they are listed under several species."""
 
 from typing import TYPE_CHECKING
 
@@ -7,14 +7,14 @@ from aitax_ray.dataset.reasons import EXACT_DUPLICATE, NEAR_DUPLICATE
 if TYPE_CHECKING:
     import polars as pl
 
-# From the one that asks for least, without versions; then all others.
+# Without versions, the least demanding first. All others rank last.
 LICENSES = (
     "CC0", "CC-PDM", "public-domain", "CC-BY", "CC-BY-SA", "CC-BY-ND", "CC-BY-NC", "CC-BY-NC-SA", "CC-BY-NC-ND",
 )  # fmt: skip
 
 
 def find_clusters(images: "pl.DataFrame", max_distance: int) -> "pl.Series":
-    """The cluster of each photograph: the smallest image_id of those that look the same.
+    """Find the cluster of each photograph: the smallest image_id of those that look the same.
 
     INPUT: image_id, jpeg_sha256 and phash, either of which may be null or "" where it is not known. The same pixels
     are always one cluster; others are where their hashes differ in at most `max_distance` bits, unless that is 0.
@@ -41,7 +41,7 @@ def find_clusters(images: "pl.DataFrame", max_distance: int) -> "pl.Series":
 
 
 def contradictions(images: "pl.DataFrame") -> "pl.Series":
-    """For each photograph the names of the species under which its cluster stands, joined; "" where it is one.
+    """Join the names of the species of each photograph's cluster; "" if it has one species only.
 
     INPUT: species_key, name (of the species), cluster.
     """
@@ -53,7 +53,7 @@ def contradictions(images: "pl.DataFrame") -> "pl.Series":
 
 
 def copies(images: "pl.DataFrame") -> "pl.DataFrame":
-    """Which photographs are copies of one that is kept: `reason` ("" for those that stay) and `detail`, the one kept.
+    """Find the copies of photographs that are kept: `reason` ("" if kept) and `detail`, the photograph kept instead.
 
     INPUT: image_id, cluster, jpeg_sha256, license_id, width, height, of clusters of one species. The freest licence is
     kept, then the largest, then the smallest image_id. OUTPUT: a row for each photograph, in their order.
@@ -84,7 +84,7 @@ def copies(images: "pl.DataFrame") -> "pl.DataFrame":
 
 
 def _restrictions(license_id: "pl.Expr") -> "pl.Expr":
-    """How much a licence asks for: its place among LICENSES."""
+    """Rank licences by what they ask for: their place among LICENSES."""
     import polars as pl
 
     ranks = {name: rank for rank, name in enumerate(LICENSES)}

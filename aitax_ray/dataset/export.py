@@ -5,9 +5,9 @@ imagefolder         OUT/<split>/<species>/<image_id>.jpg, OUT/<split>/metadata.c
 webdataset          OUT/<split>-000000.tar: <image_id>.jpg, .cls, .json; OUT/classes.json
 csv                 OUT/photographs.csv
 
-OUT/export.json is written first: by it a later run knows that the folder is of this export and goes on with it.
-The tables hold the texts as they are, so that nothing is lost on the way back; to open in a spreadsheet, where a text
-may be taken for a formula, there is split/attribution.csv.
+OUT/export.json is written first: a later run reads it to check that the folder belongs to this export, and continues.
+The tables hold the texts as they are, so that nothing is lost on the way back; a spreadsheet may take such a text for a
+formula, so open split/attribution.csv there instead.
 """
 
 import contextlib
@@ -128,13 +128,13 @@ def export(settings: ExportSettings) -> dict[str, int]:
     if settings.to == "webdataset":  # what is in which tar depends on all of it
         mark |= {"shard_size": settings.shard_size, "photographs": rows.height}
     with explain_write_errors(out):
-        there = begin(out, mark)
+        existing = begin(out, mark)
         if settings.to == "imagefolder":
-            _write_folders(ws, rows, out, there)
+            _write_folders(ws, rows, out, existing)
         elif settings.to == "webdataset":
-            _write_tars(ws, rows, out, there, settings.shard_size)
+            _write_tars(ws, rows, out, existing, settings.shard_size)
         else:
-            refuse_others(out, there, {TABLE})
+            refuse_others(out, existing, {TABLE})
             _write_table(ws, rows, out / TABLE)
         write_json(out / MARK, mark | {"complete": True, "counts": counts})
     log.info("%s: %s", out, "; ".join(f"{number:,} {name}" for name, number in counts.items()))
@@ -148,15 +148,15 @@ def export(settings: ExportSettings) -> dict[str, int]:
 
 
 def _stored(ws: Workspace, rows: "pl.DataFrame") -> "pl.DataFrame":
-    """Those of `rows` that images/ holds, with the `file` that does, in the order of image_id."""
+    """Find the rows whose photograph is in images/, with its `file`, in the order of image_id."""
     import polars as pl
 
     held = [pl.DataFrame(schema={"image_id": pl.String, "file": pl.String})]
     for file in ws.storage.files(workspace.IMAGES, ".parquet"):
         ids: Any = pl.from_arrow(ws.storage.read_table(file.path, ["image_id"]))
         held.append(ids.with_columns(file=pl.lit(file.path)))
-    there = pl.concat(held).unique("image_id", keep="first")
-    found = rows.join(there, on="image_id", validate="1:1").sort("image_id")
+    stored = pl.concat(held).unique("image_id", keep="first")
+    found = rows.join(stored, on="image_id", validate="1:1").sort("image_id")
     if found.is_empty():
         raise DataError(f"images/ holds none of the split's photographs: run `aitax download --root {ws.root}`")
     return found
@@ -172,7 +172,7 @@ def _photographs(ws: Workspace, todo: "pl.DataFrame") -> Iterator["pl.DataFrame"
 
 
 def _details(ws: Workspace, rows: "pl.DataFrame") -> Iterator["pl.DataFrame"]:
-    """All that is known of `rows`, in batches: COLUMNS, and what else is in `rows`."""
+    """Join `rows` with all metadata, in batches: COLUMNS, and the other columns of `rows`."""
     import polars as pl
 
     keys, names = ["gbif_id", "species_key"], list(PLACE_AND_TIME)
@@ -188,7 +188,7 @@ def _details(ws: Workspace, rows: "pl.DataFrame") -> Iterator["pl.DataFrame"]:
         yield joined.select(*COLUMNS, *(name for name in rows.columns if name not in COLUMNS))
 
 
-def _write_folders(ws: Workspace, rows: "pl.DataFrame", out: Path, there: "pl.Series") -> None:
+def _write_folders(ws: Workspace, rows: "pl.DataFrame", out: Path, existing: "pl.Series") -> None:
     import polars as pl
 
     folders = _write_classes(ws, out)
@@ -196,8 +196,8 @@ def _write_folders(ws: Workspace, rows: "pl.DataFrame", out: Path, there: "pl.Se
     rows = rows.with_columns(file_name=pl.concat_str(folder, pl.lit("/"), "image_id", pl.lit(".jpg")))
     rows = rows.with_columns(path=pl.concat_str("split", pl.lit("/"), "file_name"))
     sides = rows["split"].unique().to_list()
-    refuse_others(out, there, {CLASSES, *(f"{side}/{METADATA}" for side in sides)}, rows["path"])
-    todo = rows.filter(~pl.col("path").is_in(there.implode()))
+    refuse_others(out, existing, {CLASSES, *(f"{side}/{METADATA}" for side in sides)}, rows["path"])
+    todo = rows.filter(~pl.col("path").is_in(existing.implode()))
     for folder_path in todo["path"].str.replace(r"/[^/]*$", "").unique():
         (out / folder_path).mkdir(parents=True, exist_ok=True)
     with progress("exporting", todo.height, "photographs") as advance:
@@ -210,10 +210,10 @@ def _write_folders(ws: Workspace, rows: "pl.DataFrame", out: Path, there: "pl.Se
 
 
 def _write_metadata(ws: Workspace, rows: "pl.DataFrame", out: Path, sides: list[str]) -> None:
-    """The metadata.csv of each side: `file_name` is what Hugging Face reads, `file` what `manifest --photos` reads.
+    """Write metadata.csv per side: `file_name` is what Hugging Face reads, `file` what `manifest --photos` reads.
 
-    Hugging Face guesses types, and refuses to load sides together that differ: a column without a value it takes for
-    numbers. So in the first row a text that is not known is a blank, which `manifest` takes for nothing.
+    Hugging Face guesses types, and refuses to load sides together that differ: it takes a column without a value for
+    numbers. So an unknown text is written as a blank in the first row. `manifest` reads a blank as no value.
     """
     import polars as pl
 
@@ -239,8 +239,8 @@ def _write_table(ws: Workspace, rows: "pl.DataFrame", path: Path) -> None:
             advance(batch.height)
 
 
-def _write_tars(ws: Workspace, rows: "pl.DataFrame", out: Path, there: "pl.Series", shard_size: int) -> None:
-    """Tars of `shard_size` photographs in the order of image_id, a hash: neighbours are of different species.
+def _write_tars(ws: Workspace, rows: "pl.DataFrame", out: Path, existing: "pl.Series", shard_size: int) -> None:
+    """Write tars of `shard_size` photographs in the order of image_id, a hash: neighbours are of different species.
 
     The stored photographs are in another order. So they first go to a spool, one file per
     tar, and each file is then sorted.
@@ -251,8 +251,8 @@ def _write_tars(ws: Workspace, rows: "pl.DataFrame", out: Path, there: "pl.Serie
     place = pl.int_range(pl.len()).over("split") // shard_size
     number = place.cast(pl.String).str.zfill(6)
     rows = rows.with_columns(tar=pl.concat_str("split", pl.lit("-"), number, pl.lit(".tar")))
-    refuse_others(out, there, {CLASSES}, rows["tar"].unique())
-    todo = rows.filter(~pl.col("tar").is_in(there.implode()))
+    refuse_others(out, existing, {CLASSES}, rows["tar"].unique())
+    todo = rows.filter(~pl.col("tar").is_in(existing.implode()))
     spool = out / SPOOL
     try:
         if todo.height:

@@ -1,4 +1,4 @@
-"""Species to folders that every file system takes."""
+"""Names species' folders so that every file system accepts them."""
 
 import hashlib
 import re
@@ -13,7 +13,7 @@ _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*\u200b-\u200f\u2028-\u202e\u
 
 
 def folder_names(names: Mapping[str, str]) -> dict[str, str]:
-    """A folder for each species: its name, made safe for every file system; `names` maps keys to names.
+    """Name the folder of each species: its name, made safe for every file system; `names` maps keys to names.
 
     Names that are the same (also when case and the form of accents do not count), reserved, too long or empty get the
     key behind them. No two are the same, in that sense too.

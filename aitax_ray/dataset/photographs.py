@@ -1,4 +1,4 @@
-"""The stored photographs with all that decides whether and how they are used, in narrow columns."""
+"""Reads the columns of the stored photographs that decide whether and how they are used."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,11 @@ LISTED = ["image_id", "gbif_id", "species_key", "license_id", "url", "title", "d
 
 
 def read_photographs(ws: Workspace, min_side: int | None) -> "pl.DataFrame":
-    """A row per stored photograph, sorted by image_id, whatever the order of files.
+    """Read one row per stored photograph, sorted by image_id.
 
     OUTPUT: image_id, gbif_id, species_key, license_id, width, height, jpeg_sha256, phash, has_hash; and `reason`,
-    NOT_IN_MANIFEST or that of the rule it breaks, else "". `min_side` is that of the rules, None for no rules. What the
-    photograph shows is what the manifest says today, not what it said when it was fetched.
+    NOT_IN_MANIFEST or that of the rule it breaks, else "". `min_side` is that of the rules, None for no rules. The
+    species comes from the current manifest, not from the one that the download used.
     """
     import polars as pl
 
@@ -39,7 +39,7 @@ def read_photographs(ws: Workspace, min_side: int | None) -> "pl.DataFrame":
 
 
 def _listed(ws: Workspace, stored: "pl.DataFrame", min_side: int | None) -> Iterator["pl.DataFrame"]:
-    """A file of the manifest after the other, since texts are wide."""
+    """Read one file of the manifest at a time, since texts take much memory."""
     import polars as pl
 
     known = stored.drop("gbif_id", "species_key")

@@ -1,4 +1,4 @@
-"""Why a stored photograph is left out of the data set: the closed list, in the order in which it is asked."""
+"""All reasons for leaving a stored photograph out of the data set, in the order in which they are checked."""
 
 NOT_IN_MANIFEST = "not_in_manifest"
 BOOK_PAGE = "book_page"

@@ -1,4 +1,4 @@
-"""Somebody else's split, from a file."""
+"""Read an existing split from a file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,7 +50,7 @@ def read_split_file(path: Path) -> "pl.DataFrame":
         key = "image_id"
     twice = rows.filter(pl.len().over(key) > 1)[key].sort()
     if len(twice):
-        raise SettingsError(f"--split-file {path}: {key} {twice[0]} is on two sides")
+        raise SettingsError(f"--split-file {path}: {key} {twice[0]} is on several sides")
     return rows
 
 

@@ -38,7 +38,7 @@ def test_the_same_row_twice_is_one(tmp_path: Path) -> None:
         ("image_id,split\n1,holdout\n", "'holdout' is none of train, training, test"),
         ("image_id,split\n1,\n", "'None' is none of"),
         ("url,split\n,train\n,test\nhttp://a/1,test\n", "2 rows have no url"),
-        ("image_id,split\n1,train\n1,test\n", "image_id 1 is on two sides"),
+        ("image_id,split\n1,train\n1,test\n", "image_id 1 is on several sides"),
         ("", "cannot be read"),
     ],
 )
