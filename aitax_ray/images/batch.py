@@ -53,8 +53,8 @@ class BatchSettings:
     concurrency: int  # requests at a time
     shard_size: int
     num_decoders: int = 1  # processes
-    flush_s: float = 20.0  # what is fetched is on storage after so long at the latest
-    patience_s: float | None = None  # how long what waits for slow hosts may hold up a batch; None: to the end
+    flush_s: float = 20.0  # longest time from a fetch to its storage, in seconds
+    patience_s: float | None = None  # longest time that a batch waits for slow hosts alone, in seconds; None: no limit
     image_cache: str = ""  # GBIF's address, to ask its image cache for what is dead; "" for not asking it
 
     def with_decoders(self, number: int) -> "BatchSettings":
@@ -130,7 +130,7 @@ class BatchDownloader:
                 log.exception("%s", hide_secrets(row["url"]))
                 attempt = Attempt(row["url"], answers.UNEXPECTED)
                 fates, best = [self._fate(row, Copy(row["url"], ORIGINAL), attempt, 1) | {"status": "failed"}], None
-            # Columns of the progress, told with the next news of hosts.
+            # The counts for the progress go with the next report on hosts.
             final = next(fate for fate in reversed(fates) if fate["status"] != RETRIED)
             num_bytes = sum(fate["num_bytes"] for fate in fates)
             self.turns.tally.update({final["reason"] or "ok": 1, "bytes": num_bytes})
@@ -225,7 +225,7 @@ def _is_worth_it(copy: Copy, reason: str, *, found: bool) -> bool:
 
 
 class _Work:
-    """What of a batch has begun and ended."""
+    """Which URLs of a batch are being fetched."""
 
     def __init__(self) -> None:
         self._running: set[str] = set()
@@ -241,7 +241,7 @@ class _Work:
             self._changed_at = time.monotonic()
 
     async def wait(self, tasks: "list[asyncio.Task[asyncio.Future[None]]]", patience_s: float | None) -> None:
-        """Wait until all is done or, with patience, until nothing but what waits for slow hosts is left.
+        """Wait until all is done or, with patience, until only requests to slow hosts are left.
 
         A batch of which nothing has begun waits for hosts that are at work on earlier batches: that is no reason to
         give it up.

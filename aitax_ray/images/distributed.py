@@ -47,7 +47,7 @@ def fetch_on_ray(
     limits: "Limits",
     patience_s: float | None,
 ) -> "list[HostState]":
-    """Send what is planned through a pool of workers; returns what was learned of the hosts.
+    """Send the planned URLs through a pool of workers; returns the states of the hosts.
 
     INPUT: rows of TODO. OUTPUT: a row of counts for each batch; the photographs go from the workers to storage.
     """
@@ -69,7 +69,7 @@ def fetch_on_ray(
         _worker_class(),
         fn_constructor_kwargs={
             "storage": storage,
-            # When all is at hand, nothing that could be done is behind what waits.
+            # When the workers hold all URLs at once, slow hosts delay no others.
             "settings": batch_settings(settings, run, workers_on_node, patience_s if plan.total > window else None),
             "fetch": fetch_settings(settings, photos),
             "sync": _Sync(lender),
@@ -200,7 +200,7 @@ def _worker_class() -> type:
 
 @contextlib.contextmanager
 def _watched(lender: Any, plan: "Plan") -> Iterator["Watch"]:
-    """Show how it goes, as often as people look."""
+    """Show the progress every second."""
     import ray
 
     from aitax_ray.images.watch import Watch
@@ -227,7 +227,7 @@ def _watched(lender: Any, plan: "Plan") -> Iterator["Watch"]:
 
 
 def host_limits(settings: "DownloadSettings") -> "Limits":
-    """What each host may be asked, by all workers together."""
+    """Make the limits of each host, for all workers together."""
     from yarl import URL
 
     from aitax_ray.images.limits import OVERRIDES, HostLimit, Limits

@@ -1,8 +1,8 @@
 """The download stage: photographs and a ledger of fates.
 
-A run goes in rounds: what has no fate yet is planned (`ledger.plan`) and streamed through a pool of workers, which
-are lent the hosts' places by one actor for the whole cluster. What waits for slow hosts at the end of a batch is left
-to the next round, so that it holds up nothing else. Whatever dies on the way, the ledger knows what is left.
+A run goes in rounds. Each round lists the URLs without a fate (`ledger.plan`) and streams them through workers. One
+actor lends the hosts' places to all workers of the cluster. URLs of slow hosts that still wait at the end of a batch go
+to the next round, so that they delay no others. If a run is killed, the ledger knows what is left to do.
 """
 
 import itertools
@@ -17,16 +17,16 @@ from aitax_ray.workspace import LEDGER, Outcome, StageReport, Workspace
 if TYPE_CHECKING:
     from aitax_ray.storage import Storage
 
-PATIENCE_S = 10.0  # how long a batch waits for nothing but slow hosts
-ROUNDS_WITH_PATIENCE = 6  # the next one takes all the time it needs
+PATIENCE_S = 10.0  # longest time that a batch waits for slow hosts alone, in seconds
+ROUNDS_WITH_PATIENCE = 6  # the next round waits for slow hosts as long as they need
 
 
 def download(settings: DownloadSettings) -> StageReport:
-    """Download what the manifest lists and is not there yet.
+    """Download the photographs of the manifest that are not stored yet.
 
     Reads `manifest/media`. Writes `images/*.parquet` and `ledger/*.parquet`, in pairs; a URL whose fate is in the
-    ledger is fetched again only if it failed for a reason that may have passed. Raises SettingsError when what is there
-    has another size, DataError when not one photograph could be stored.
+    ledger is fetched again only if it failed for a reason that may have passed, or if its file is missing. Raises
+    SettingsError when photographs of another size are stored, DataError when not one photograph could be stored.
     """
     from aitax_ray.images.answers import NOT_FOUND
     from aitax_ray.images.inventory import find_changes
@@ -43,7 +43,7 @@ def download(settings: DownloadSettings) -> StageReport:
     earlier = workspace.report("download")
     photos = str(manifest.settings.get("photos") or "")
     retry = _retried(settings, workspace.last_settings("download"))
-    # The settings that these follow from only say how, so to the workspace the stage is complete.
+    # These settings are not part of the fingerprint, so the stage looks complete: a rerun is asked for here.
     again = []
     if earlier is not None:
         may_pass = earlier.reasons if retry is None else retry | ({NOT_FOUND} if photos else set())

@@ -1,7 +1,7 @@
-"""What the ledger says: what has become of every URL, what is left to do and in which order, what the manifest lost.
+"""Read the ledger: the fate of every URL, which URLs to fetch and in which order, which the manifest no longer lists.
 
-Both tables may have hundreds of millions of rows. DuckDB joins them within its bound of memory, and keeps on disk what
-does not fit.
+Ledger and manifest may have hundreds of millions of rows. DuckDB joins them within a fixed amount of memory, and writes
+to disk what does not fit.
 """
 
 import contextlib
@@ -41,9 +41,9 @@ HOST = host_sql("url")
 
 @dataclass(frozen=True)
 class Plan:
-    """What is left to do."""
+    """How many URLs are left to do."""
 
-    urls: dict[str, int]  # host -> how many of its URLs; "" for what has none
+    urls: dict[str, int]  # host -> number of its URLs; "" for URLs without a host
 
     @property
     def total(self) -> int:
@@ -161,7 +161,7 @@ class Ledger:
         return int(number)
 
     def mark(self, run: str, image_size: int) -> None:
-        """Tell in the ledger which URLs the manifest has no more, and which it has again."""
+        """Add rows to the ledger for URLs that the manifest no longer lists, and for those that it lists again."""
         now = datetime.now(UTC)
         for status, which in (
             ("vanished", "status IN ('ok', 'failed') AND image_id NOT IN (SELECT image_id FROM media)"),
@@ -170,7 +170,7 @@ class Ledger:
             self._add_fates(which, status, run, image_size, now)
 
     def mark_pruned(self, run: str, image_size: int) -> None:
-        """Tell in the ledger that the photographs that the manifest has no more are to be deleted."""
+        """Add rows to the ledger: the photographs that the manifest no longer lists are to be deleted."""
         self._add_fates("status = 'vanished' AND shard <> ''", "pruned", run, image_size, datetime.now(UTC))
 
     def shard_sizes(self) -> dict[str, int]:
@@ -182,7 +182,7 @@ class Ledger:
         return dict(rows)
 
     def mark_moved(self, targets: Mapping[str, str], run: str, image_size: int) -> None:
-        """Tell in the ledger that the photographs of some files are in other files now: old file -> new file."""
+        """Add rows to the ledger: the photographs of some files are in other files now (old file -> new file)."""
         columns = {"shard": pa.array(targets, pa.string()), "target": pa.array(targets.values(), pa.string())}
         self.database.register("moved", pa.table(columns))
         names = [name for name in LEDGER_SCHEMA.names if name not in ("image_id", "shard")]
@@ -201,19 +201,19 @@ class Ledger:
         return dict(rows)
 
     def mark_deleted(self, run: str, image_size: int) -> None:
-        """Tell in the ledger that they were deleted."""
+        """Add rows to the ledger: these photographs were deleted."""
         which = "status = 'pruned' AND shard <> ''"
         self._add_fates(which, "pruned", run, image_size, datetime.now(UTC), shard="")
 
     def plan(
         self, run: str, retry: frozenset[str] | None, limits: Limits, measured: Mapping[str, float] | None = None
     ) -> Plan:
-        """Write what is left to do below TODO, in the order in which hosts can take it.
+        """Write the URLs that are left to do below TODO, in the order in which hosts can serve them.
 
-        Left to do is what has no fate in this run and was not stored by another, except what failed for a reason that
-        is not in `retry` (None: for any). The n-th URL of a host is due at n / (its requests a second, as limited or
-        as `measured`), and all URLs are sorted by when they are due: so any stretch of the list asks each host for
-        about what it can give, and a host with few photographs does not wait behind one with many.
+        A URL is left to do when it is not stored, unless this run tried it, or it failed for a reason that is not in
+        `retry` (None: any reason is tried again). The n-th URL of a host is due at n / (its requests per second, as
+        limited or as `measured`). All URLs are sorted by when they are due. So each part of the list asks each host
+        for about as much as it can serve, and a host with few photographs does not wait for one with many.
         """
         rates = {host: limit.per_second for host, limit in limits.overrides.items()} | dict(measured or {})
         self.database.register(

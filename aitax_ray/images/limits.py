@@ -1,10 +1,10 @@
 """How often a host may be asked, over the whole cluster: one HostLimits decides for all workers.
 
-A host's places (requests at a time) are lent to the workers that want them, and each place carries its part of the
-host's requests a second, so that what all workers do together stays within both. A worker tells now and then what it
-uses and wants, and what its hosts answered; a busy host gets fewer requests from everybody, a dead one none.
+A host's places (requests at a time) are lent to the workers that need them. Each place carries its part of the host's
+requests per second. So all workers together stay within both limits. Each worker reports what it uses and needs, and
+what its hosts answered. A busy host gets fewer requests from all workers, a dead host none.
 
-Pure: told the time, knows neither Ray nor HTTP.
+Pure: the time is an argument, and nothing here knows Ray or HTTP.
 """
 
 import bisect
@@ -15,17 +15,17 @@ from dataclasses import dataclass, field
 
 from aitax_ray.images.answers import HOST_UNREACHABLE, TOO_MANY_REQUESTS
 
-WORKER_EXPIRES_S = 15.0  # a worker that has not been heard of for so long is gone, and its requests with it
+WORKER_EXPIRES_S = 15.0  # a worker that did not report for so long is gone, and its requests with it
 TENURE_S = 5.0  # how long a worker keeps its last place while another has none
 # Shares of a host's limits after it said that it is busy; 503 is milder, since it often is one URL that fails.
 CUT = {429: 0.5, 503: 0.75}
-CUT_EVERY_S = 1.0  # what was on its way when the limits were cut says nothing new
+CUT_EVERY_S = 1.0  # answers to requests from before the cut do not cut again
 MIN_SHARE = 1 / 16
 RECOVERY_S = 30.0  # from nothing to the full limits
 MAX_PAUSE_S = 120.0  # a host that asks for a longer pause is left to a later run
 DEAD_AFTER = 10  # requests in a row without any answer
 DEAD_FOR_S, DEAD_FOR_MAX_S = 60.0, 900.0  # until one request may try again; twice as long each time
-GRACE_S = 8.0  # after a restart: until all workers have told what they hold
+GRACE_S = 8.0  # after a restart: until all workers have reported what they hold
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class HostLimit:
     """What one host is asked at most, by all workers together."""
 
     concurrent: int  # requests at a time
-    per_second: float  # requests a second
+    per_second: float  # requests per second
 
 
 # S3 serves thousands of requests a second, and iNaturalist keeps its photographs there to be downloaded in bulk
@@ -55,7 +55,7 @@ class Limits:
 
 @dataclass
 class Usage:
-    """What a worker tells of a host: its requests now, and what became of those since it last told."""
+    """A worker's report on a host: its requests now, and the answers since its last report."""
 
     places: int = 0  # that it has by the last lease that reached it
     running: int = 0
@@ -68,7 +68,7 @@ class Usage:
     seconds: float = 0.0  # that answered requests took, in sum
 
     def followed_by(self, later: "Usage") -> "Usage":
-        """The news of both times, in one."""
+        """Add a later report to this one."""
         return Usage(
             answered=self.answered + later.answered,
             unreachable=later.unreachable + (0 if later.answered else self.unreachable),
@@ -81,7 +81,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Lease:
-    """What a worker may do with a host until it tells again."""
+    """What a worker may do with a host until its next report."""
 
     places: int
     per_second: float
@@ -91,7 +91,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class HostState:
-    """How it goes with a host, for people."""
+    """The state of a host, to be shown to people."""
 
     host: str
     running: int
@@ -100,7 +100,7 @@ class HostState:
     num_bytes: int
     seconds: float
     share: float  # of its limits, in (0, 1]
-    capacity: float  # requests a second that it can take, as far as is known
+    capacity: float  # requests per second that it can serve, as far as is known
     closed: str
 
 
@@ -162,7 +162,7 @@ class HostLimits:
         return Counter(self._counts)
 
     def states(self) -> list[HostState]:
-        """How it goes with each host."""
+        """The state of each host."""
         return [host.state(name) for name, host in self._hosts.items()]
 
     def _forget(self, worker_name: str) -> None:
@@ -305,7 +305,7 @@ class _Host:
         member.places = granted
 
     def _learn(self, report: Usage, now: float) -> None:
-        """Take what the host answered for what it is: well, busy, or dead."""
+        """Conclude from the answers whether the host is well, busy or dead."""
         total = self.total
         total.answered += report.answered
         total.num_bytes += report.num_bytes
@@ -337,7 +337,7 @@ class _Host:
         return self.closed
 
     def _places(self) -> int:
-        """How many requests at a time the host gets; one is tried when it was dead."""
+        """How many requests at a time the host gets; one request at a time tries a host that was dead."""
         return 1 if self.unreachable >= DEAD_AFTER else max(1, round(self.limit.concurrent * self.share))
 
     def state(self, name: str) -> HostState:
