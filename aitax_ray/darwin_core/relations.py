@@ -10,6 +10,7 @@ it is for a folder of photographs.
 
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,7 @@ import duckdb
 import polars as pl
 
 from aitax_ray.darwin_core.archive import Archive
-from aitax_ray.darwin_core.descriptor import ACCESS_TERMS, EVENT, OCCURRENCE, TableFile
+from aitax_ray.darwin_core.descriptor import ACCESS_TERMS, OCCURRENCE, TAXON, TableFile
 from aitax_ray.darwin_core.tables import KEY, Terms
 from aitax_ray.database import literal, parquet
 
@@ -124,14 +125,18 @@ class Linked(NamedTuple):
 
 def link_media(archive: Archive, database: duckdb.DuckDBPyConnection, labelling: Labelling) -> Linked:
     """Make `media` and `occurrence`. Raises ArchiveError when a text cannot be read."""
-    media, num_media = _read_media(archive, database)
-    if archive.core.kind == OCCURRENCE:
-        num_malformed = _read_occurrences(archive, database, archive.core, labelling, key=KEY)
-        database.execute(f"CREATE VIEW media AS SELECT *, {KEY} AS occurrence_id, {_MALFORMED} AS why FROM {media}")
-    elif archive.core.kind == EVENT:
-        num_malformed = _link_events(archive, database, media, labelling)
-    else:
+    occurrences = None if archive.core.kind == TAXON else archive.descriptor.tables(OCCURRENCE)[0]
+    with ThreadPoolExecutor(1, "occurrences") as beside:
+        # The two largest tables are read side by side: neither takes all cores.
+        rows = beside.submit(_read_occurrence_rows, archive, occurrences, labelling) if occurrences else None
+        media, num_media = _read_media(archive, database)
+    if rows is None:
         num_malformed = _link_taxa(archive, database, media, labelling)
+    elif archive.core.kind == OCCURRENCE:
+        num_malformed = _list_occurrences(database, rows.result(), labelling, key=KEY)
+        database.execute(f"CREATE VIEW media AS SELECT *, {KEY} AS occurrence_id, {_MALFORMED} AS why FROM {media}")
+    else:
+        num_malformed = _link_events(database, media, rows.result(), labelling)
     return Linked(num_media, num_malformed)
 
 
@@ -195,13 +200,14 @@ def _read_associated(archive: Archive, table: TableFile, first_row: int) -> tupl
     return path, rows.height
 
 
-def _read_occurrences(
-    archive: Archive, database: duckdb.DuckDBPyConnection, table: TableFile, labelling: Labelling, key: str
-) -> int:
-    """Make `occurrence` of a table of occurrences; returns how many of its rows are malformed and left out.
+class OccurrenceRows(NamedTuple):
+    """The rows of a table of occurrences as a table of SQL, and whether they have keys of the label."""
 
-    `key` is the SQL expression of their ids, none of which is "". {rows} in it stands for the table.
-    """
+    table: str
+    has_keys: bool
+
+
+def _read_occurrence_rows(archive: Archive, table: TableFile, labelling: Labelling) -> OccurrenceRows:
     terms: dict[str, Terms] = {
         "dataset_key": ("datasetKey",),
         "species": ("species",),
@@ -218,7 +224,17 @@ def _read_occurrences(
         del terms["epithet"], terms["infraspecific_epithet"]  # each column of millions of rows takes time
     if table is not archive.core:
         terms["occurrence_ref"] = ("occurrenceID",)
-    rows = parquet(archive.read(table, terms))
+    return OccurrenceRows(parquet(archive.read(table, terms)), has_keys)
+
+
+def _list_occurrences(
+    database: duckdb.DuckDBPyConnection, found: OccurrenceRows, labelling: Labelling, key: str
+) -> int:
+    """Make `occurrence` of a table of occurrences; returns how many of its rows are malformed and left out.
+
+    `key` is the SQL expression of their ids, none of which is "". {rows} in it stands for the table.
+    """
+    rows, has_keys = found
     columns = ", ".join(f'"{name}"' for name in ("dataset_key", *PLACE_AND_TIME, "vernacular_name", *LINEAGE))
     labelled = _with_keys(labelling.terms) if has_keys else _with_names(database, rows, labelling)
     num_malformed = int(database.execute(f"SELECT count(*) FROM {rows} WHERE is_malformed").fetchall()[0][0])
@@ -260,9 +276,8 @@ def _with_names(database: duckdb.DuckDBPyConnection, rows: str, labelling: Label
     return "named.key AS species_key, named.key AS name, named.own_name AS scientific_name, named.own_rank AS rank"
 
 
-def _link_events(archive: Archive, database: duckdb.DuckDBPyConnection, media: str, labelling: Labelling) -> int:
+def _link_events(database: duckdb.DuckDBPyConnection, media: str, found: OccurrenceRows, labelling: Labelling) -> int:
     """Link the media of events: to the occurrence they name, else to the only species of their event."""
-    table = archive.descriptor.tables(OCCURRENCE)[0]
     # An occurrence without an id still counts among the species of its event.
     # Occurrences of several events may have the same id and still be different ones.
     shared = f"SELECT occurrence_ref FROM {{rows}} GROUP BY occurrence_ref HAVING count(DISTINCT {KEY}) > 1"
@@ -270,7 +285,7 @@ def _link_events(archive: Archive, database: duckdb.DuckDBPyConnection, media: s
         "CASE WHEN occurrence_ref = '' THEN 'occurrence-' || row "
         f"WHEN occurrence_ref IN ({shared}) THEN {KEY} || '/' || occurrence_ref ELSE occurrence_ref END"
     )
-    num_malformed = _read_occurrences(archive, database, table, labelling, key=own_id)
+    num_malformed = _list_occurrences(database, found, labelling, key=own_id)
     database.execute(
         f"CREATE TABLE event AS SELECT {KEY} AS event_id, min(gbif_id) AS gbif_id, "
         f"count(DISTINCT species_key) AS num_species FROM listed GROUP BY {KEY}"

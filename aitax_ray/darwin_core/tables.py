@@ -7,6 +7,7 @@ takes the memory that a small one takes.
 import codecs
 import contextlib
 import logging
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ class TableReader:
         size = sum(self.files.sizes[name] for name in members)
         if size > LARGE_BYTES:
             log.info("reading %s of %s MB", ", ".join(members[:3]), f"{size / 1e6:,.0f}")
-        target = self.scratch / f"table-{len(list(self.scratch.iterdir()))}.parquet"
+        target = self.scratch / f"table-{uuid.uuid4().hex}.parquet"  # tables are read side by side
         with self._readable():
             lines = pl.concat([self._scan(table, name) for name in members])
             self._write(lines, table, columns, first_row, target, is_core=is_core)

@@ -12,6 +12,8 @@ import lzma
 import shutil
 import struct
 import tarfile
+import threading
+import uuid
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -92,7 +94,7 @@ def open_files(path: Path, scratch: Path, max_bytes: int = MAX_BYTES) -> Iterato
                 members = {_clean(m.name): m for m in tar if m.isfile()}
                 sizes = {name: member.size for name, member in members.items()}
                 get = _unpacker(path, sizes, scratch, max_bytes, lambda name: _of_tar(tar, members[name]))
-                files = Files(str(path), sizes, get)
+                files = Files(str(path), sizes, _one_at_a_time(get))  # all members are read through one open file
             elif _begins_as_zip(path):
                 raise ArchiveError(f"{path} is damaged (a zip that breaks off): download it again")
             else:
@@ -161,6 +163,16 @@ class _Lines:
             )
         if first >= 0:
             self.length = len(chunk) - max(chunk.rfind(b"\n"), chunk.rfind(b"\r")) - 1
+
+
+def _one_at_a_time(get: Callable[[str], Path]) -> Callable[[str], Path]:
+    lock = threading.Lock()
+
+    def locked(name: str) -> Path:
+        with lock:
+            return get(name)
+
+    return locked
 
 
 def _check_packed(path: Path) -> None:
@@ -254,7 +266,7 @@ def _unpacker(
             raise ArchiveError(
                 f"{name} in {path} needs {size:,} bytes below {scratch}: make room or set TMPDIR to another disk"
             )
-        target = scratch / f"{len(list(scratch.iterdir()))}.txt"
+        target = scratch / f"{uuid.uuid4().hex}.txt"
         lines = _Lines(path, name)
         # No reader returns more bytes than the archive declares. Those of zips verify the checksum at the end.
         with _readable(path), open_member(name) as source, target.open("wb") as file:
