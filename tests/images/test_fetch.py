@@ -22,7 +22,7 @@ from aitax_ray import __version__
 from aitax_ray.images import answers, turns
 from aitax_ray.images.addresses import AddressGuard
 from aitax_ray.images.fetch import Fetched, Fetcher, FetchSettings
-from aitax_ray.images.limits import DEAD_AFTER, HostLimit, Lease, Limits, Usage
+from aitax_ray.images.limits import DEAD_AFTER, HostLimit, Lease, Limits
 from aitax_ray.images.turns import Sync, Turns, alone
 from tests.rawweb import BODY, HALF
 from tests.web import HOSTS, Web, gzip_bomb, photo
@@ -642,9 +642,9 @@ async def test_the_reason_of_an_earlier_attempt_stays_when_the_host_is_closed(
     monkeypatch.setattr(turns, "SYNC_S", 0.02)
     asked = 0
 
-    async def closes(member: str, usage: dict[str, Usage], tally: Counter[str]) -> dict[str, Lease]:
+    async def closes(member: str, usage: turns.Reports, tally: Counter[str], full: bool) -> dict[str, Lease]:
         nonlocal asked
-        asked += sum(news.answered for news in usage.values())
+        asked += sum(report.answered for report in usage.values() if report is not None)
         lease = Lease(0, 0.0, closed=answers.HOST_UNREACHABLE) if asked else Lease(1, 1000.0)
         return dict.fromkeys(usage, lease)
 
