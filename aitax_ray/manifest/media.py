@@ -50,6 +50,17 @@ def list_candidates(database: duckdb.DuckDBPyConnection, label: str, datasets: S
         CREATE TABLE linked AS SELECT m.row, o.row AS occurrence_row, o.species_key::species_key AS species_key,
             o.dataset_key::dataset_key AS dataset_key
         FROM media AS m JOIN occurrence AS o ON m.occurrence_id = o.gbif_id""")
+    # Patterns take long, and the texts are few: each is looked at once.
+    database.execute(f"""
+        CREATE TABLE kinds AS
+        WITH texts AS (SELECT DISTINCT type, format FROM media),
+        words AS (
+            SELECT *, regexp_replace(lower(regexp_replace(type, '^https?://.*/', '')), '[^\\pL|]', '', 'g') AS kind
+            FROM texts)
+        SELECT type, format, regexp_full_match(kind, '{_OTHER_TYPE}') AS is_other,
+            regexp_matches(lower(type || ' ' || format), '(^|[^a-z])image/')
+                OR regexp_matches(kind, '(^|\\|)({_IMAGE_TYPE})(\\||$)') AS is_image
+        FROM words""")
     # GBIF moves the URL of a photograph to `references` when it does not know the MIME type.
     database.execute(f"""
         CREATE VIEW candidate AS
@@ -57,20 +68,17 @@ def list_candidates(database: duckdb.DuckDBPyConnection, label: str, datasets: S
             SELECT m.row, m.why, m.occurrence_id AS gbif_id, m.license, m.creator, m.publisher, m.format,
                 m."references", m."rightsHolder" AS rights_holder, m.title,
                 left(m.description, {MAX_DESCRIPTION}) AS description,
-                lower(m.type || ' ' || m.format) AS types,
-                regexp_replace(lower(regexp_replace(m.type, '^https?://.*/', '')), '[^\\pL|]', '', 'g') AS kind,
+                kinds.is_other, kinds.is_image,
                 replace(CASE WHEN identifier = '' THEN "references" ELSE identifier END, ' ', '%20') AS url,
                 identifier = '' AND "references" <> '' AS url_from_references,
                 occurrence_row, coalesce(species_key::TEXT, '') AS species_key,
                 coalesce(dataset_key::TEXT, '') AS dataset_key
-            FROM media AS m LEFT JOIN linked USING (row))
+            FROM media AS m JOIN kinds USING (type, format) LEFT JOIN linked USING (row))
         SELECT row, sha1(url) AS image_id, url, gbif_id, occurrence_row, species_key, license,
             creator, rights_holder, publisher, dataset_key, format, "references", title, description,
             url_from_references,
             CASE WHEN why = '{MALFORMED_ROW}' THEN why
-                 WHEN regexp_full_match(kind, '{_OTHER_TYPE}')
-                      OR NOT regexp_matches(types, '(^|[^a-z])image/') AND NOT regexp_matches(url, '{_IMAGE_FILE}')
-                      AND NOT regexp_matches(kind, '(^|\\|)({_IMAGE_TYPE})(\\||$)')
+                 WHEN is_other OR NOT is_image AND NOT regexp_matches(url, '{_IMAGE_FILE}')
                  THEN '{NOT_A_PHOTOGRAPH}'
                  WHEN url = '' THEN '{NO_URL}'
                  WHEN NOT regexp_matches(url, '(?i)^https?://[^/?#]') THEN '{BAD_URL_SCHEME}'
