@@ -1,6 +1,6 @@
-"""Download a batch of URLs: fetch each when it is its host's turn, decode it elsewhere, store it with its fate.
+"""Download a batch of URLs: fetch each when its host may be asked, decode it, store it with its fate.
 
-The unit of work of the download stage. It does not know what runs it.
+This is the unit of work of the download stage. It does not know what runs it.
 """
 
 import asyncio
@@ -33,19 +33,19 @@ log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 
-# What an original has in common with its smaller copy, since both lie on the same host.
+# Failures that an original shares with its smaller copy, because both are on the same host.
 SAME_FOR_BOTH = answers.MAY_PASS | {answers.NO_AI, answers.PRIVATE_ADDRESS, answers.BAD_URL}
-# An original of which nothing else is to be had: for these GBIF's image cache may be asked.
+# Failures of an original after which GBIF's image cache may be asked.
 DEAD = answers.MAY_PASS | {
     answers.NOT_FOUND, answers.GONE, answers.HTTP_ERROR, answers.EMPTY,
-    HTML, PDF, IIIF_MANIFEST, ONE_PIXEL, TRUNCATED,  # something else lies there
+    HTML, PDF, IIIF_MANIFEST, ONE_PIXEL, TRUNCATED,  # something else is at the address
 }  # fmt: skip
-RESOLVERS = 64  # threads in which names are resolved: the names of dead hosts take half a minute
+RESOLVERS = 64  # threads that resolve names: the name of a dead host takes half a minute
 
 
 @dataclass(frozen=True)
 class BatchSettings:
-    """How a worker works."""
+    """Settings of one worker."""
 
     run: str  # name of the run that it belongs to
     image_size: int
@@ -55,10 +55,10 @@ class BatchSettings:
     num_decoders: int = 1  # processes
     flush_s: float = 20.0  # longest time from a fetch to its storage, in seconds
     patience_s: float | None = None  # longest time that a batch waits for slow hosts alone, in seconds; None: no limit
-    image_cache: str = ""  # GBIF's address, to ask its image cache for what is dead; "" for not asking it
+    image_cache: str = ""  # GBIF's address, whose image cache is asked for dead originals; "": it is not asked
 
     def with_decoders(self, number: int) -> "BatchSettings":
-        """The same with another number of decoders."""
+        """Return the same settings with another number of decoders."""
         return replace(self, num_decoders=number)
 
 
@@ -68,7 +68,7 @@ class BatchDownloader:
     def __init__(
         self, storage: Storage, settings: BatchSettings, fetch: FetchSettings, sync: Sync, *, again: bool = False
     ) -> None:
-        """`again` is for a worker that takes the place of one that was lost: batches come anew, a part of them done."""
+        """With `again` the worker replaces one that was lost. Batches come again, partly done already."""
         self.storage, self.settings = storage, settings
         self.turns = Turns(sync, settings.concurrency)
         self.fetcher, self._photos = Fetcher(fetch, self.turns), fetch.local_folder
@@ -78,10 +78,10 @@ class BatchDownloader:
         self._in_progress = 0
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
-        """INPUT: rows of shards.TODO_SCHEMA. OUTPUT: one row that counts those that have a fate now, and the others.
+        """INPUT: rows of shards.TODO_SCHEMA. OUTPUT: one row: how many have a fate, how many are deferred, the error.
 
-        Returns when the fates are on storage. A storage that fails, or a node where no decoder starts, is told of in
-        the row, since Ray would make a page of stack traces of an exception.
+        Returns when the fates are on storage. An error of the storage, or of a node where no decoder starts, is text in
+        the row, because Ray prints a page of stack traces for an exception.
         """
         error = _check_folder(self._photos)
         if error:
@@ -92,7 +92,7 @@ class BatchDownloader:
         tasks = [asyncio.create_task(self._download(row, work, writer)) for row in rows]
         try:
             await work.wait(tasks, self.settings.patience_s)
-            await _cancel(tasks)  # before storage is waited for: what is put off must not begin meanwhile
+            await _cancel(tasks)  # first, so that no deferred row begins while this waits for storage
             written = [task.result() for task in tasks if not task.cancelled()]
             for future in set(written):
                 await asyncio.shield(future)
@@ -104,7 +104,7 @@ class BatchDownloader:
         return pa.table({"urls": [batch.num_rows - deferred], "deferred": [deferred], "error": [""]})
 
     async def close(self) -> None:
-        """Give back what was lent, and stop the decoders."""
+        """Give back all places at hosts, and stop the decoders."""
         await self.fetcher.close()
         self.decoders.close()
 
@@ -118,7 +118,7 @@ class BatchDownloader:
         return self._writer
 
     async def _download(self, row: Row, work: "_Work", writer: ShardWriter) -> "asyncio.Future[None]":
-        """Give a row its fate; the future is done when that is on storage."""
+        """Give a row its fate. The returned future is done when the fate is on storage."""
         self._in_progress += 1
         try:
             try:
@@ -126,30 +126,30 @@ class BatchDownloader:
             except AitaxError:
                 raise
             except Exception:
-                # One row must not end the run, and end it again whenever it is tried.
+                # One row must not end the run, now and at each later try.
                 log.exception("%s", hide_secrets(row["url"]))
                 attempt = Attempt(row["url"], answers.UNEXPECTED)
                 fates, best = [self._fate(row, Copy(row["url"], ORIGINAL), attempt, 1) | {"status": "failed"}], None
             # The counts for the progress go with the next report on hosts.
             final = next(fate for fate in reversed(fates) if fate["status"] != RETRIED)
             num_bytes = sum(fate["num_bytes"] for fate in fates)
-            self.turns.tally.update({final["reason"] or "ok": 1, "bytes": num_bytes})
+            self.turns.counts.update({final["reason"] or "ok": 1, "bytes": num_bytes})
             return await writer.add(fates, best)
         finally:
             work.end(row["image_id"])
             self._in_progress -= 1
             if not self._in_progress:
-                writer.flush()  # nothing else is on its way that would fill the shard
+                writer.flush()  # no other row is in progress that could fill the shard
 
     async def _try_copies(self, row: Row, work: "_Work") -> tuple[list[Row], Row | None]:
-        """Ask for one copy after the other until one is large enough; the attempts (LEDGER) and the best (IMAGES)."""
+        """Ask for one copy after another until one is large enough. Return attempts (LEDGER) and the best (IMAGES)."""
         size, fates = self.settings.image_size, list[Row]()
         best: Row | None = None
         final = 0  # number of the attempt that decides
-        wanted = copies(row["url"], size)
+        candidates = copies(row["url"], size)
         if self.settings.image_cache:
-            wanted.append(cached_copy(self.settings.image_cache, row["gbif_id"], row["url"]))
-        for copy in wanted:
+            candidates.append(cached_copy(self.settings.image_cache, row["gbif_id"], row["url"]))
+        for copy in candidates:
             if fates and not _is_worth_it(copy, fates[-1]["reason"], found=best is not None):
                 continue
             photo = await self._try(row, copy, work, fates)
@@ -168,7 +168,7 @@ class BatchDownloader:
         return fates, best
 
     async def _try(self, row: Row, copy: Copy, work: "_Work", fates: list[Row]) -> Photo | None:
-        """Ask for one copy; what came of each attempt goes to `fates`."""
+        """Ask for one copy, and append a row per attempt to `fates`."""
         decoded = None
         async with self.fetcher.fetched(copy.url, lambda: work.begin(row["image_id"])) as fetched:
             if fetched.body is not None:
@@ -211,7 +211,7 @@ async def _cancel(tasks: "list[asyncio.Task[asyncio.Future[None]]]") -> None:
 
 
 def _check_folder(folder: str) -> str:
-    """Say that this node lacks the folder of photographs: it joined later, or a mount was lost. "" when all is well."""
+    """Return an error if this node lacks the folder of photographs, else "". It may have lost a mount."""
     if not folder or Path(folder).is_dir():
         return ""
     return f"the folder of photographs {folder} is not on the node {socket.gethostname()}: mount it there"
@@ -225,7 +225,7 @@ def _is_worth_it(copy: Copy, reason: str, *, found: bool) -> bool:
 
 
 class _Work:
-    """Which URLs of a batch are being fetched."""
+    """The URLs of a batch that are being fetched."""
 
     def __init__(self) -> None:
         self._running: set[str] = set()
@@ -241,10 +241,9 @@ class _Work:
             self._changed_at = time.monotonic()
 
     async def wait(self, tasks: "list[asyncio.Task[asyncio.Future[None]]]", patience_s: float | None) -> None:
-        """Wait until all is done or, with patience, until only requests to slow hosts are left.
+        """Wait until all is done. With `patience_s`, stop waiting when only requests to slow hosts are left.
 
-        A batch of which nothing has begun waits for hosts that are at work on earlier batches: that is no reason to
-        give it up.
+        A batch of which nothing has begun is not given up: its hosts may be busy with earlier batches.
         """
         pending = set(tasks)
         while pending:

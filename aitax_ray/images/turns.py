@@ -1,7 +1,7 @@
-"""Whose turn it is, in one worker: a request waits until its host may be asked again, and until the worker has room.
+"""Let a request of one worker wait until its host may be asked and the worker has room.
 
-What a host may be asked is lent by `limits.HostLimits`, which knows of all workers; here it is kept to, request by
-request. Requests that wait for one host hold nothing that others could use.
+`limits.HostLimits` knows all workers and lends each a part of a host's limits. This module keeps to that part, request
+by request. A request that waits for its host takes no room that another could use.
 """
 
 import asyncio
@@ -19,15 +19,15 @@ Reports = dict[str, Usage | None]
 Sync = Callable[[str, Reports, "Counter[str]", bool], Awaitable[dict[str, Lease] | None]]
 
 NOTHING = Usage()
-SYNC_S = 0.5  # how often the worker tells and asks when nothing hurries
-HURRY_S = 0.02  # and when something does, so that several needs go in one call
-IDLE_S = 5.0  # a host that was not needed for so long is given back
-LEASE_S = 10.0  # what was lent is good for so long; below limits.MEMBER_EXPIRES_S
-SLACK_S = 0.05  # timers are that late; faster rates than 1 / SLACK_S catch up, slower ones keep their distance exactly
+SYNC_S = 0.5  # time between two reports to the lender, normally
+HURRY_S = 0.02  # time before an urgent report, so that several needs go in one call
+IDLE_S = 5.0  # after this time without a request a host is given back
+LEASE_S = 10.0  # a lease is valid for this time; it must be below limits.WORKER_EXPIRES_S
+SLACK_S = 0.05  # timers are this late; rates above 1 / SLACK_S catch up, lower rates keep their distance exactly
 
 
-def alone(limits: Limits) -> Sync:
-    """The `sync` of a program that has one worker only."""
+def sync_alone(limits: Limits) -> Sync:
+    """Return the `sync` of a program that has one worker only."""
     lender = HostLimits(limits)
 
     async def sync(worker: str, usage: Reports, counts: "Counter[str]", full: bool) -> dict[str, Lease] | None:
@@ -52,7 +52,7 @@ class _Host:
     next_at: float = 0.0
     timer: asyncio.TimerHandle | None = None
     used_at: float = 0.0
-    news: Usage = field(default_factory=Usage)
+    unreported: Usage = field(default_factory=Usage)  # answers since the last report
     reported: tuple[int, int, int] | None = None  # places, running and waiting as the lender knows them
 
 
@@ -64,17 +64,17 @@ class Turn:
 
     def answered(self, status: int, num_bytes: int, seconds: float, retry_after_s: float | None = None) -> None:
         """Give back the place at the host, and say how it answered; status 0 is for no answer at all."""
-        news = self._host.news
+        unreported = self._host.unreported
         if status:
-            news.answered, news.unreachable = news.answered + 1, 0
-            news.num_bytes += num_bytes
-            news.seconds += seconds
+            unreported.answered, unreported.unreachable = unreported.answered + 1, 0
+            unreported.num_bytes += num_bytes
+            unreported.seconds += seconds
         else:
-            news.unreachable += 1
+            unreported.unreachable += 1
         if status in CUT:
-            news.statuses[status] += 1
+            unreported.statuses[status] += 1
         if status in CUT or retry_after_s:
-            news.retry_after_s = max(news.retry_after_s, retry_after_s or 0.0)
+            unreported.retry_after_s = max(unreported.retry_after_s, retry_after_s or 0.0)
             self._turns.pause(self._host, retry_after_s or 0.0)
         self._leave_host()
 
@@ -92,14 +92,14 @@ class Turn:
 
 
 class Turns:
-    """Gives out turns within what `sync` lends and `concurrency` requests at a time. For one event loop."""
+    """Gives out turns within the leases of `sync` and at most `concurrency` at a time. For one event loop."""
 
     def __init__(self, sync: Sync, concurrency: int) -> None:
-        self.tally: Counter[str] = Counter()  # goes along with the next `sync`
+        self.counts: Counter[str] = Counter()  # for the progress, sent with the next report
         self._sync, self._free = sync, concurrency
         self._member = uuid.uuid4().hex
         self._hosts: dict[str, _Host] = {}
-        self._starved: dict[int, _Host] = {}  # hosts that could be asked if there were room, the longest waiting first
+        self._starved: dict[int, _Host] = {}  # hosts that wait only for room in the worker, the longest waiting first
         self._hurry = asyncio.Event()
         self._synced_at = 0.0
         self._full = True  # whether the next report names all hosts
@@ -109,7 +109,7 @@ class Turns:
     async def turn(self, name: str, *, first: bool = False) -> AsyncIterator[Turn]:
         """Wait for a turn at a host; `first` goes before those that wait. Raises HostClosed."""
         if self._task is None:
-            self._task = asyncio.create_task(self._keep_in_touch())
+            self._task = asyncio.create_task(self._keep_reporting())
         host = self._hosts.get(name)
         if host is None:
             host = self._hosts[name] = _Host()
@@ -143,17 +143,17 @@ class Turns:
             self._pump(self._starved.pop(next(iter(self._starved))))
 
     def pause(self, host: _Host, seconds: float) -> None:
-        """Ask a busy host nothing before the time it wants, and tell the other workers soon."""
+        """Ask a busy host nothing for so long, and report it soon, for the other workers."""
         host.next_at = max(host.next_at, self._now() + seconds)
         self._hurry.set()
 
     async def close(self) -> None:
-        """Give back all that was lent."""
+        """Give back all leases."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-            await self._tell()
-            with contextlib.suppress(Exception):  # whoever lends may be gone already, and takes it back then by itself
+            await self._report()
+            with contextlib.suppress(Exception):  # the lender may have ended, or takes back expired leases by itself
                 await self._sync(self._member, {}, Counter(), True)
 
     @staticmethod
@@ -161,9 +161,9 @@ class Turns:
         return asyncio.get_running_loop().time()
 
     def _pump(self, host: _Host) -> None:
-        """Give turns to those that wait, as far as the host's lease and the worker's room go."""
+        """Give turns to waiting requests within the host's lease and the worker's room."""
         lease, now = host.lease, self._now()
-        if lease is None or now > self._synced_at + LEASE_S:  # what is lent is good for no longer
+        if lease is None or now > self._synced_at + LEASE_S:  # the lease has expired
             return
         while host.waiting and host.running < lease.places:
             if host.waiting[0].done():  # given up
@@ -185,9 +185,9 @@ class Turns:
         host.timer = None
         self._pump(host)
 
-    async def _keep_in_touch(self) -> None:
+    async def _keep_reporting(self) -> None:
         while True:
-            if self._hosts or self.tally:
+            if self._hosts or self.counts:
                 # Not wait_for: in Python 3.11 it may swallow a cancellation that comes as the event is set.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(SYNC_S):
@@ -196,9 +196,9 @@ class Turns:
                 await self._hurry.wait()
             await asyncio.sleep(HURRY_S)
             self._hurry.clear()
-            await self._tell()
+            await self._report()
 
-    async def _tell(self) -> None:
+    async def _report(self) -> None:
         """Report what changed, and take the leases that changed."""
         now, full = self._now(), self._full
         usage: Reports = {}
@@ -209,23 +209,22 @@ class Turns:
             places = host.lease.places if host.lease is not None else 0
             waiting = sum(not waiter.done() for waiter in host.waiting)
             present = (places, host.running, waiting)
-            if full or host.reported != present or host.news != NOTHING:
+            if full or host.reported != present or host.unreported != NOTHING:
                 host.reported = present
-                usage[name] = replace(host.news, places=places, running=host.running, waiting=waiting)
-                host.news = Usage()
-        counts, self.tally = self.tally, Counter()
+                usage[name] = replace(host.unreported, places=places, running=host.running, waiting=waiting)
+                host.unreported = Usage()
+        counts, self.counts = self.counts, Counter()
         try:
             leases = await self._sync(self._member, usage, counts, full)
         except Exception:
-            leases = None  # whoever lends is away, and what is lent is used until it expires
+            leases = None  # the lender is away: leases are used until they expire
         self._full = leases is None
         if leases is None:
-            # The lender asks for all, or did not answer. The reports are sent again, and so twice where only the answer
-            # was lost.
-            self.tally.update(counts)
+            # The lender asks for all reports, or did not answer. They are sent again, twice if only the answer was lost
+            self.counts.update(counts)
             for name, report in usage.items():
                 if report is not None:
-                    self._hosts[name].news = report.followed_by(self._hosts[name].news)
+                    self._hosts[name].unreported = report.followed_by(self._hosts[name].unreported)
             return
         was_late = now > self._synced_at + LEASE_S
         self._synced_at = now
@@ -236,8 +235,8 @@ class Turns:
                 self._pump(host)
 
     def _idle(self, host: _Host, now: float) -> bool:
-        news = host.news.answered or host.news.unreachable
-        return not (host.running or host.waiting or news or now < max(host.used_at + IDLE_S, host.next_at))
+        has_answers = host.unreported.answered or host.unreported.unreachable
+        return not (host.running or host.waiting or has_answers or now < max(host.used_at + IDLE_S, host.next_at))
 
     def _take(self, host: _Host, lease: Lease) -> None:
         host.lease = lease

@@ -1,4 +1,4 @@
-"""What people see of a download while it runs: how fast, how well, who is slow, how long yet."""
+"""The progress of a download in words: speed, failures, slow hosts, time left."""
 
 import time
 from collections import Counter, deque
@@ -7,36 +7,36 @@ from datetime import timedelta
 
 from aitax_ray.images.limits import HostState
 
-WINDOW = 30  # the last so many looks give the present speed
+WINDOW = 30  # the speed is that of the last 30 looks
 REASONS_SHOWN = 3
-LAGGARD = 2.0  # a host that takes so many times as long as all together is named
-ALMOST_ALL = 0.9  # and one that has so much of what is left
-SHOWN = 2  # hosts at most
+LAGGARD = 2.0  # a host is named if it takes this many times as long as the whole download
+ALMOST_ALL = 0.9  # or if it has this share of the URLs that are left
+SHOWN = 2  # hosts that are named at most
 UNKNOWN_S = 30 * 86400.0
 
 
 class Watch:
-    """Turns counts into words. `urls` are what is left to do at the beginning, by host."""
+    """Turns counts into words. `urls` is the number of URLs per host at the beginning."""
 
     def __init__(self, urls: Mapping[str, int], now: float | None = None) -> None:
         self.urls = urls
         self.total = sum(urls.values())
         self.done = 0
-        self.stored = 0  # URLs whose fates are on storage; what workers count comes a moment later, or never
+        self.stored = 0  # URLs whose fates are on storage; the counts of workers come later, or never
         begin = time.monotonic() if now is None else now
         self._looks: deque[tuple[float, int, int]] = deque([(begin, 0, 0)], maxlen=WINDOW)
 
-    def look(self, told: Counter[str], states: Sequence[HostState], now: float | None = None) -> tuple[int, str]:
-        """Take what workers counted so far ("ok", "bytes", and a count a reason) and how it goes with each host.
+    def look(self, counts: Counter[str], states: Sequence[HostState], now: float | None = None) -> tuple[int, str]:
+        """Take the counts of all workers ("ok", "bytes" and one per reason) and the states of hosts.
 
-        Returns how many URLs more are done than at the last look, and in words how it goes.
+        Returns how many URLs were done since the last look, and a line of text about the progress.
         """
         now = time.monotonic() if now is None else now
-        fates = Counter({name: number for name, number in told.items() if name != "bytes"})
+        fates = Counter({name: number for name, number in counts.items() if name != "bytes"})
         done = fates.total()
         done = max(done, self.stored, self.done)  # a lender that was restarted counts from nothing
         more, self.done = done - self.done, done
-        self._looks.append((now, fates["ok"], told["bytes"]))
+        self._looks.append((now, fates["ok"], counts["bytes"]))
         (then, ok_then, bytes_then), (_, ok, num_bytes) = self._looks[0], self._looks[-1]
         seconds = max(now - then, 1e-9)
         speed = (ok - ok_then) / seconds
@@ -48,7 +48,7 @@ class Watch:
         return more, "; ".join([", ".join(parts), *self._rest(states, speed)])
 
     def _rest(self, states: Sequence[HostState], speed: float) -> list[str]:
-        """How long yet, and for whom."""
+        """The hosts that the download waits for, and the time left."""
         left = self.total - self.done
         if left <= 0:
             return []

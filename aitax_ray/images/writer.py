@@ -1,4 +1,4 @@
-"""Puts photographs and their fates on storage, a shard at a time, whatever order they come in."""
+"""Writes photographs and their fates to storage, one shard at a time, in the order in which they come."""
 
 import asyncio
 import itertools
@@ -14,14 +14,14 @@ from aitax_ray.storage import Storage
 
 Row = dict[str, Any]
 
-FATES_A_PHOTOGRAPH = 8  # so many more fates than photographs does a shard have at most: all of them may have failed
+FATES_PER_PHOTOGRAPH = 8  # a shard has at most 8 fates per photograph of --shard-size: many URLs fail
 WRITES_AT_A_TIME = 2
 
 
 class ShardWriter:
-    """Collects rows of IMAGES and LEDGER and writes them when there are enough, or when they have waited long enough.
+    """Collects rows of IMAGES and LEDGER, and writes them when a shard is full or `flush_s` seconds are over.
 
-    For one event loop; the writing itself is done in threads.
+    For one event loop. The writing is done in threads.
     """
 
     def __init__(self, storage: Storage, image_size: int, run: str, shard_size: int, flush_s: float) -> None:
@@ -30,7 +30,7 @@ class ShardWriter:
         )  # fmt: skip
         self._worker, self._number = uuid.uuid4().hex[:12], itertools.count()
         self._writes = asyncio.Semaphore(WRITES_AT_A_TIME)
-        # Of their own: in the loop's threads names are resolved, which may take all of them for long.
+        # Threads of its own: names are resolved in the event loop's threads and may occupy all of them for long.
         self._threads = ThreadPoolExecutor(WRITES_AT_A_TIME, "write")
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -42,9 +42,9 @@ class ShardWriter:
         self._written: asyncio.Future[None] | None = None
 
     async def add(self, fates: list[Row], photograph: Row | None) -> "asyncio.Future[None]":
-        """Take the fates of a URL and its photograph. Waits while storage is behind.
+        """Take the fates of a URL and its photograph. Waits while storage is slow.
 
-        The future that is returned is done when they are on storage, and holds a StorageError when they are not.
+        The returned future is done when both are on storage. It holds a StorageError if that failed.
         """
         async with self._writes:
             pass
@@ -56,13 +56,13 @@ class ShardWriter:
         self._fates += fates
         if photograph is not None:
             self._photographs.append(photograph)
-        full = len(self._photographs) >= self.shard_size or len(self._fates) >= FATES_A_PHOTOGRAPH * self.shard_size
+        full = len(self._photographs) >= self.shard_size or len(self._fates) >= FATES_PER_PHOTOGRAPH * self.shard_size
         if full:
             self.flush()
         return written
 
     def flush(self) -> None:
-        """Write what there is, soon."""
+        """Start to write the rows that there are."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -78,7 +78,7 @@ class ShardWriter:
                 loop = asyncio.get_running_loop()
                 await loop.run_in_executor(self._threads, self._write_now, photographs, fates)
             except Exception as error:
-                # Each that waits gets it; nobody waits any more when the batch was given up.
+                # Everybody who waits gets the error. Nobody waits when the batch was given up.
                 written.set_exception(error)
                 written.exception()
             else:

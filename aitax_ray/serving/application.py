@@ -18,7 +18,7 @@ from aitax_ray.engine.bundle import open_engine
 from aitax_ray.errors import RequestError
 from aitax_ray.images.fetch import Fetcher, FetchSettings
 from aitax_ray.images.limits import HostLimit, Limits
-from aitax_ray.images.turns import Turns, alone
+from aitax_ray.images.turns import Turns, sync_alone
 from aitax_ray.serving.decoding import MAX_BYTES, PhotoDecoder
 from aitax_ray.serving.http import Backend, make_app
 from aitax_ray.serving.identifier import Gallery, Identification, assemble, rank
@@ -101,7 +101,7 @@ class Ingress:
                 respect_robots=False,  # robots.txt is for crawlers; here a person asks about one photograph
                 allow_private=args.allow_private_hosts,
             ),
-            Turns(alone(Limits(HOST_LIMIT)), FETCHES),
+            Turns(sync_alone(Limits(HOST_LIMIT)), FETCHES),
         )
 
     async def identify(self, photos: "Sequence[Image.Image]", max_results: int | None) -> Identification:

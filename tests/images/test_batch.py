@@ -16,7 +16,7 @@ from aitax_ray.images.batch import BatchDownloader, BatchSettings
 from aitax_ray.images.fetch import Attempt, Fetched, FetchSettings
 from aitax_ray.images.limits import HostLimit, Limits
 from aitax_ray.images.sizes import SizedCopies, cached_copy, copies
-from aitax_ray.images.turns import alone
+from aitax_ray.images.turns import sync_alone
 from aitax_ray.schemas import IMAGES, LEDGER, image_id
 from aitax_ray.storage import Storage
 from tests.images.test_turns import until
@@ -35,7 +35,7 @@ async def downloading(
         Storage(str(root)),
         BatchSettings(**settings),  # type: ignore[arg-type]
         FETCH,
-        alone(limits),
+        sync_alone(limits),
         again=again,
     )
     try:
@@ -316,5 +316,5 @@ async def test_the_progress_is_told_a_fate_a_url(web: Web, tmp_path: Path) -> No
     async with downloading(tmp_path) as downloader:
         downloader.fetcher = Answers({"/a": WIDE, "/b": "timeout", "/c": WIDE})  # type: ignore[assignment]
         await downloader(batch(*(f"{HOST}/{name}" for name in "abcd")))
-        told = downloader.turns.tally
+        told = downloader.turns.counts
     assert told == {"ok": 2, "timeout": 1, "not_found": 1, "bytes": 2 * len(WIDE)}

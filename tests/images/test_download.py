@@ -25,7 +25,7 @@ from aitax_ray.images.download import download
 from aitax_ray.images.ledger import Plan
 from aitax_ray.images.limits import HostState, Limits
 from aitax_ray.images.settings import DownloadSettings
-from aitax_ray.images.turns import alone
+from aitax_ray.images.turns import sync_alone
 from aitax_ray.schemas import IMAGES, LEDGER, MEDIA, image_id
 from aitax_ray.settings import StageSettings
 from aitax_ray.storage import Storage
@@ -76,7 +76,9 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     ) -> list[HostState]:
         async def work() -> None:
             settings = distributed.batch_settings(given, run, 1, patience_s)
-            downloader = BatchDownloader(storage, settings, distributed.fetch_settings(given, photos), alone(limits))
+            downloader = BatchDownloader(
+                storage, settings, distributed.fetch_settings(given, photos), sync_alone(limits)
+            )
             rows = storage.read_table(shards.TODO)
             assert rows.num_rows == plan.total
             (told,) = (await downloader(rows)).to_pylist()

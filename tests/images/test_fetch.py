@@ -23,7 +23,7 @@ from aitax_ray.images import answers, turns
 from aitax_ray.images.addresses import AddressGuard
 from aitax_ray.images.fetch import Fetched, Fetcher, FetchSettings
 from aitax_ray.images.limits import DEAD_AFTER, HostLimit, Lease, Limits
-from aitax_ray.images.turns import Sync, Turns, alone
+from aitax_ray.images.turns import Sync, Turns, sync_alone
 from tests.rawweb import BODY, HALF
 from tests.web import HOSTS, Web, gzip_bomb, photo
 
@@ -49,7 +49,7 @@ def new_fetcher(limits: Limits | Sync = LIMITS, concurrency: int = 64, **changes
         "backoff_s": 0.01,
     }
     settings |= {"max_bytes": 1_000_000, "allow_private": True, **changes}
-    sync = alone(limits) if isinstance(limits, Limits) else limits
+    sync = sync_alone(limits) if isinstance(limits, Limits) else limits
     return Fetcher(FetchSettings(**settings), Turns(sync, concurrency))
 
 

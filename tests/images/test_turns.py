@@ -9,14 +9,14 @@ import pytest
 
 from aitax_ray.images import turns as module
 from aitax_ray.images.limits import HostLimit, HostLimits, Lease, Limits, Usage
-from aitax_ray.images.turns import HostClosed, Turns, alone
+from aitax_ray.images.turns import HostClosed, Turns, sync_alone
 
 FAST = 1e6  # requests a second
 
 
 @contextlib.asynccontextmanager
 async def turns_of(limits: Limits | Turns, concurrency: int = 64) -> AsyncIterator[Turns]:
-    turns = limits if isinstance(limits, Turns) else Turns(alone(limits), concurrency)
+    turns = limits if isinstance(limits, Turns) else Turns(sync_alone(limits), concurrency)
     try:
         yield turns
     finally:
@@ -173,7 +173,7 @@ async def test_a_lender_that_is_away_for_a_moment_stops_nothing(monkeypatch: pyt
     host = Host()
     async with turns_of(Turns(sync, 64)) as turns:
         await host.ask(turns, "a")
-        turns.tally["ok"] += 1
+        turns.counts["ok"] += 1
         await until(lambda: len(told) >= 5)
         await host.ask(turns, "a")
         await until(lambda: sum(tally["ok"] for _, tally in told[3:]) == 1)  # what failed to arrive was told again
@@ -221,7 +221,7 @@ async def test_a_pause_is_kept_at_once_and_by_all_of_the_host_whatever_the_statu
 
 async def test_closing_ends_at_any_moment() -> None:
     for rounds in range(30):
-        turns = Turns(alone(Limits(HostLimit(8, FAST))), 8)
+        turns = Turns(sync_alone(Limits(HostLimit(8, FAST))), 8)
         await Host().ask(turns, "a")
         turns._hurry.set()
         for _ in range(rounds % 5):
@@ -394,5 +394,5 @@ async def test_closing_without_anybody_who_lends_raises_nothing() -> None:
     told, sync = scripted(Lease(2, FAST), *[ConnectionError()] * 99)
     async with turns_of(Turns(sync, 8)) as turns:
         await Host().ask(turns, "a")
-        turns.tally["ok"] += 1
+        turns.counts["ok"] += 1
     assert told[-1][0] == {}

@@ -13,7 +13,7 @@ import pytest
 
 from aitax_ray.errors import StorageError
 from aitax_ray.images import shards
-from aitax_ray.images.writer import FATES_A_PHOTOGRAPH, WRITES_AT_A_TIME, Row, ShardWriter
+from aitax_ray.images.writer import FATES_PER_PHOTOGRAPH, WRITES_AT_A_TIME, Row, ShardWriter
 from aitax_ray.schemas import IMAGES, LEDGER, image_id
 from aitax_ray.storage import Storage
 from tests.blank import blank_row
@@ -90,13 +90,13 @@ async def test_enough_photographs_are_written_at_once(storage: SlowStorage) -> N
 
 async def test_enough_fates_are_written_although_there_are_no_photographs(storage: SlowStorage) -> None:
     writer = writer_for(storage, shard_size=2)
-    first = await add(writer, "a", ok=False, retried=FATES_A_PHOTOGRAPH - 1)
-    last = await add(writer, "b", ok=False, retried=FATES_A_PHOTOGRAPH - 2)
+    first = await add(writer, "a", ok=False, retried=FATES_PER_PHOTOGRAPH - 1)
+    last = await add(writer, "b", ok=False, retried=FATES_PER_PHOTOGRAPH - 2)
     await settled()
     assert not storage.begun
     last = await add(writer, "c", ok=False)
     await asyncio.gather(first, last)
-    assert rows(storage, "ledger") == {"a": FATES_A_PHOTOGRAPH, "b": FATES_A_PHOTOGRAPH - 1, "c": 1}
+    assert rows(storage, "ledger") == {"a": FATES_PER_PHOTOGRAPH, "b": FATES_PER_PHOTOGRAPH - 1, "c": 1}
     assert storage.files("images") == []
 
 
