@@ -76,7 +76,7 @@ class TableFile:
 
 @dataclass(frozen=True)
 class Descriptor:
-    """The tables of an archive, and the name of the file that describes it as a whole, "" where none is told."""
+    """The tables of an archive, and the name of the file that describes it as a whole, "" where it names none."""
 
     core: TableFile
     extensions: tuple[TableFile, ...]

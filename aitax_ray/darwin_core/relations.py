@@ -50,8 +50,8 @@ MEDIA_TERMS: dict[str, Terms] = {
     "references": ("furtherInformationURL", "references", "hasServiceAccessPoint"),
     "title": ("title",),
     "description": ("description", "caption"),
-    # Each of the last three may be a link to terms of use, and another one name the licence.
-    "license": ("license", ("WebStatement", "UsageTerms", "rights")),
+    # Every statement counts: another one may restrict what the first one allows, or name the licence behind a link.
+    "license": (("license", "WebStatement", "UsageTerms", "rights"),),
     "creator": ("creator",),
     "rightsHolder": ("rightsHolder", "Owner"),
     "publisher": ("publisher", "provider", "providerLiteral"),

@@ -133,7 +133,10 @@ def open_rows(storage: Storage, client: Client, settings: "ManifestSettings") ->
             origin, has_gbif_keys = origin.complete(archive.citation), archive.is_of_gbif
             num_rows, num_malformed = relations.link_media(archive, database, labelling(settings.label))
             if not num_rows:
-                raise ArchiveError(f"{path} lists no media at all, so none of its occurrences has a photograph: {ASK}")
+                found = "lists no media at all"
+                if archive.associated_media is not None:
+                    found += ", and its associatedMedia hold no address"
+                raise ArchiveError(f"{path} {found}, so none of its occurrences has a photograph: {ASK}")
             media.list_candidates(database, settings.label, settings.dataset_keys)
         counts = decide_rows(database, rules, num_rows, folder)
         if not counts[""]:

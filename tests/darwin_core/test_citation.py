@@ -18,7 +18,7 @@ EML = """
 </dataset>{more}</eml:eml>"""
 
 
-def told(folder: Path, files: dict[str, str | bytes], metadata: str = "eml.xml") -> Citation:
+def read(folder: Path, files: dict[str, str | bytes], metadata: str = "eml.xml") -> Citation:
     (folder / "scratch").mkdir()
     with open_files(write_folder(folder / "in", files), folder / "scratch") as opened:
         return read_publisher_citation(opened, metadata)
@@ -33,14 +33,14 @@ def test_a_download_of_gbif_is_told_by_its_doi_and_its_datasets(tmp_path: Path) 
 
 def test_a_publishers_dataset_is_cited_by_creators_year_title_and_doi(tmp_path: Path) -> None:
     cited = "Ann Lee, Museum of Ponds (2019). Frogs of the pond. https://doi.org/10.1234/frogs"
-    assert told(tmp_path, {"about.xml": EML.format(more="")}, "about.xml") == Citation(
+    assert read(tmp_path, {"about.xml": EML.format(more="")}, "about.xml") == Citation(
         date="2019-05-01", datasets=(cited,)
     )
 
 
 def test_the_citation_that_a_publisher_gives_counts(tmp_path: Path) -> None:
     more = "<additionalMetadata><metadata><gbif><citation>Lee: Frogs.</citation></gbif></metadata></additionalMetadata>"
-    assert told(tmp_path, {"eml.xml": EML.format(more=more)}).datasets == ("Lee: Frogs.",)
+    assert read(tmp_path, {"eml.xml": EML.format(more=more)}).datasets == ("Lee: Frogs.",)
 
 
 @pytest.mark.parametrize(
@@ -55,4 +55,4 @@ def test_the_citation_that_a_publisher_gives_counts(tmp_path: Path) -> None:
 def test_without_metadata_of_use_a_text_may_tell(
     tmp_path: Path, files: dict[str, str | bytes], datasets: tuple[str, ...]
 ) -> None:
-    assert told(tmp_path, files | {"meta.xml": ""}) == Citation(datasets=datasets)
+    assert read(tmp_path, files | {"meta.xml": ""}) == Citation(datasets=datasets)

@@ -163,20 +163,27 @@ def test_of_audubon_core_each_other_identifier_counts_where_it_is_a_link() -> No
     assert found["url_from_references"].to_list() == [False, False, True]
 
 
-def test_of_audubon_core_every_statement_of_rights_counts() -> None:
+@pytest.mark.parametrize("kind", ["audubon", "multimedia", "image"])
+def test_every_statement_of_rights_counts(kind: str) -> None:
     terms = "id dc:type accessURI license WebStatement UsageTerms dc:rights"
     rows = [
         ("1", "StillImage", url("a"), "", "https://museum.example/terms", " ", "CC BY-NC 4.0"),
         ("1", "StillImage", url("b"), "", "http://creativecommons.org/licenses/by-sa/3.0/", "CC BY-SA", ""),
         ("1", "StillImage", url("c"), "CC0", "https://museum.example/terms", "", "all rights reserved"),
         ("1", "StillImage", url("d"), "", "", "", ""),
+        ("1", "StillImage", url("e"), "CC BY 4.0", "", "CC BY-NC 4.0", ""),
+        ("1", "StillImage", url("f"), "CC BY 4.0", "http://creativecommons.org/licenses/by/4.0/", "", ""),
+        ("1", "StillImage", url("g"), "CC BY 4.0", "", "", "All rights reserved"),
     ]
-    found = sort_out(publisher_files(OCCURRENCE, Part("audubon", terms, rows)))
+    found = sort_out(publisher_files(OCCURRENCE, Part(kind, terms, rows)))
     assert found.media.sort("url").select("license", "license_id").rows() == [
         ("https://museum.example/terms | CC BY-NC 4.0", "unknown"),
         ("http://creativecommons.org/licenses/by-sa/3.0/ | CC BY-SA", "CC-BY-SA-3.0"),
-        ("CC0", "CC0-1.0"),
+        ("CC0 | https://museum.example/terms | all rights reserved", "all-rights-reserved"),
         ("", "unknown"),
+        ("CC BY 4.0 | CC BY-NC 4.0", "CC-BY-NC-4.0"),
+        ("CC BY 4.0 | http://creativecommons.org/licenses/by/4.0/", "CC-BY-4.0"),
+        ("CC BY 4.0 | All rights reserved", "all-rights-reserved"),
     ]
 
 

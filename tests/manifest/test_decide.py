@@ -209,6 +209,6 @@ def test_every_row_is_kept_or_dropped_once(
     assert "" not in set(found.dropped["reason"])
     by_species = Counter(found.media["species_key"])
     assert number is None or all(n <= number for n in by_species.values())
-    told = found.taxa.select("species_key", pl.col("num_images")).rows()
-    assert dict(told) == by_species
+    num_images = found.taxa.select("species_key", pl.col("num_images")).rows()
+    assert dict(num_images) == by_species
     assert found.occurrences.height == found.taxa["num_occurrences"].sum()

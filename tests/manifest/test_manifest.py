@@ -13,6 +13,7 @@ from aitax_ray.manifest.addresses import digest_address
 from aitax_ray.manifest.manifest import manifest
 from aitax_ray.manifest.settings import ManifestSettings
 from aitax_ray.storage import Storage
+from tests.archives import Part, publisher_files
 from tests.fake_gbif import COL, DOI, KEY, Answer, Gbif
 from tests.gbif_download import Row, archive_files, occurrence, photo, write_folder, write_zip
 from tests.gbif_server import Server
@@ -274,6 +275,13 @@ def test_a_list_that_force_would_delete_is_not_read(root: str, archive: Path, na
     with pytest.raises(SettingsError, match=f"--{name}: .* lie in each other: choose another --root"):
         manifest(ManifestSettings(root=root, force=True, **given))
     assert path.exists()
+
+
+def test_associated_media_without_an_address_are_named_in_the_refusal(root: str, tmp_path: Path) -> None:
+    core = Part("occurrence", "id scientificName associatedMedia", [["1", "Rana alba", "in the drawer"]])
+    path = write_zip(tmp_path / "a.zip", publisher_files(core))
+    with pytest.raises(ArchiveError, match="lists no media at all, and its associatedMedia hold no address, so none"):
+        manifest(ManifestSettings(root=root, archive=str(path)))
 
 
 def test_an_archive_without_media_rows_is_refused(root: str, tmp_path: Path) -> None:
