@@ -5,6 +5,7 @@ No file is written under a name that the archive chose, such as `../../x`.
 
 import bz2
 import contextlib
+import errno
 import gzip
 import hashlib
 import io
@@ -26,14 +27,15 @@ from isal import igzip, isal_zlib
 from aitax_ray.errors import ArchiveError
 
 MAX_BYTES = 500 * 2**30  # unpacked, per file
-MAX_RATIO = 300  # unpacked to packed bytes: tables of real archives reach 50, deflate itself 1,032
-FREE_BYTES = 64 * 2**20  # what unpacks to no more than this may have any ratio
+MAX_RATIO = 300  # unpacked to packed bytes: tables of real archives reach 50, deflate reaches 1,032 at most
+RATIO_EXEMPT_BYTES = 64 * 2**20  # files up to this size, unpacked, may have any ratio
 MAX_LINE = 64 * 2**20  # bytes: the longest lines of real archives have some 100,000
 CHUNK = 2**20
-PACKINGS = {b"\x1f\x8b": igzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}  # of tars, by their first bytes
-# What the modules raise for damaged archives; ValueError also for names that are in no encoding.
-ISAL_ERROR: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # its stub takes it for an instance
-DAMAGES = (
+TAR_OPENERS = {b"\x1f\x8b": igzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}  # by first bytes
+# What zipfile, tarfile and the decompressors raise for damaged archives. ValueError is also for names that cannot be
+# decoded.
+ISAL_ERROR: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # isal's type stub declares an instance
+DAMAGE_ERRORS = (
     zipfile.BadZipFile,
     tarfile.TarError,
     gzip.BadGzipFile,
@@ -55,7 +57,7 @@ ADVICE = "give the zip of a GBIF download in format Darwin Core Archive, or the 
 class Files:
     """The files of an archive by their names inside it ("/" between folders).
 
-    `get` gives one as a local path, unpacked where it has to be.
+    `where` names the archive in messages. `get` gives a file as a local path, unpacked where it has to be.
     """
 
     where: str
@@ -63,7 +65,7 @@ class Files:
     get: Callable[[str], Path]
 
     def find(self, name: str) -> str | None:
-        """The name of the file called `name`, at the top or in the folder nearest to it."""
+        """The path in the archive of the file called `name`; of several, the one in the fewest folders."""
         found = [n for n in self.sizes if n.rsplit("/", 1)[-1] == name]
         return min(found, key=lambda n: (n.count("/"), n), default=None)
 
@@ -72,8 +74,8 @@ class Files:
 def open_files(path: Path, scratch: Path, max_bytes: int = MAX_BYTES) -> Iterator[Files]:
     """List the files of an archive; those asked for are unpacked into `scratch`, which the caller cleans up.
 
-    Raises ArchiveError when it is no archive, cannot be read, or is not fit to be read: a file has more than
-    `max_bytes` or than the disk has room for, more than MAX_RATIO times its packed size, or an endless line.
+    Raises ArchiveError when it is no archive or cannot be read. `Files.get` raises it when a file is larger than
+    `max_bytes` or the free disk, unpacks to more than MAX_RATIO times its packed size, or has a line above MAX_LINE.
     """
     with contextlib.ExitStack() as stack:
         with _readable(path):
@@ -85,15 +87,15 @@ def open_files(path: Path, scratch: Path, max_bytes: int = MAX_BYTES) -> Iterato
                 sizes = {name: info.file_size for name, info in infos.items()}
                 packed = {name: info.compress_size for name, info in infos.items()}
                 get = _unpacker(
-                    path, sizes, scratch, max_bytes, lambda name: _of_zip(path, archive, infos[name]), packed
+                    path, sizes, scratch, max_bytes, lambda name: _open_zip_member(path, archive, infos[name]), packed
                 )
                 files = Files(str(path), sizes, get)
             elif tarfile.is_tarfile(path):
-                _check_packed(path)
+                _check_compressed_tar(path)
                 tar = stack.enter_context(tarfile.open(path))
                 members = {_clean(m.name): m for m in tar if m.isfile()}
                 sizes = {name: member.size for name, member in members.items()}
-                get = _unpacker(path, sizes, scratch, max_bytes, lambda name: _of_tar(tar, members[name]))
+                get = _unpacker(path, sizes, scratch, max_bytes, lambda name: _open_tar_member(tar, members[name]))
                 files = Files(str(path), sizes, _one_at_a_time(get))  # all members are read through one open file
             elif _begins_as_zip(path):
                 raise ArchiveError(f"{path} is damaged (a zip that breaks off): download it again")
@@ -104,10 +106,10 @@ def open_files(path: Path, scratch: Path, max_bytes: int = MAX_BYTES) -> Iterato
 
 @contextlib.contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Turn the errors of the disk and of the modules above into ArchiveError."""
+    """Turn OSError and DAMAGE_ERRORS into ArchiveError."""
     try:
         yield
-    except DAMAGES as error:
+    except DAMAGE_ERRORS as error:
         raise ArchiveError(f"{path} is damaged ({error}): download it again") from error
     except OSError as error:
         raise ArchiveError(f"{path} cannot be read: {error}") from error
@@ -118,10 +120,12 @@ def digest(path: Path) -> str:
     if path.is_file():
         with _readable(path), path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    both = hashlib.sha256()
+    combined = hashlib.sha256()
     for file_path in sorted(p for p in path.rglob("*") if p.is_file()):
-        both.update(f"{file_path.relative_to(path).as_posix()}\0{digest(file_path)}\n".encode(errors="surrogateescape"))
-    return both.hexdigest()
+        combined.update(
+            f"{file_path.relative_to(path).as_posix()}\0{digest(file_path)}\n".encode(errors="surrogateescape")
+        )
+    return combined.hexdigest()
 
 
 def _clean(name: str) -> str:
@@ -146,22 +150,22 @@ def _open_folder(folder: Path) -> Files:
 
 
 class _Lines:
-    """Refuses a file with an endless line: readers of tables hold a line in memory, and some abort the process then."""
+    """Refuses a file with a line above MAX_LINE: readers of tables hold a whole line in memory, and some crash then."""
 
     def __init__(self, where: Path, name: str) -> None:
         self.where, self.name, self.length = where, name, 0
 
     def check(self, chunk: bytes) -> None:
         """Look at the next piece of the file. Raises ArchiveError."""
-        first = chunk.find(b"\n")
-        if first < 0 and (returned := chunk.find(b"\r")) >= 0:
-            first = returned
-        self.length += len(chunk) if first < 0 else first
+        first_end = chunk.find(b"\n")
+        if first_end < 0:
+            first_end = chunk.find(b"\r")
+        self.length += len(chunk) if first_end < 0 else first_end
         if self.length > MAX_LINE:
             raise ArchiveError(
                 f"{self.name} in {self.where} has a line of more than {MAX_LINE:,} bytes, which no table has: refused"
             )
-        if first >= 0:
+        if first_end >= 0:
             self.length = len(chunk) - max(chunk.rfind(b"\n"), chunk.rfind(b"\r")) - 1
 
 
@@ -175,19 +179,21 @@ def _one_at_a_time(get: Callable[[str], Path]) -> Callable[[str], Path]:
     return locked
 
 
-def _check_packed(path: Path) -> None:
+def _check_compressed_tar(path: Path) -> None:
     """Unpack a tar once without keeping it, which shows its size and whether its checksum is right."""
     with path.open("rb") as file:
         begin = file.read(8)
-    opener: Any = next((found for magic, found in PACKINGS.items() if begin.startswith(magic)), None)
+    opener: Any = next((found for magic, found in TAR_OPENERS.items() if begin.startswith(magic)), None)
     if opener is None:
         return
-    left = max(FREE_BYTES, MAX_RATIO * path.stat().st_size)
+    left = max(RATIO_EXEMPT_BYTES, MAX_RATIO * path.stat().st_size)
     with opener(path, "rb") as stream:
         while chunk := stream.read(CHUNK):
             left -= len(chunk)
             if left < 0:
-                raise ArchiveError(f"{path} unpacks to more than {MAX_RATIO} times its bytes: refused")
+                raise ArchiveError(
+                    f"{path} unpacks to more than {MAX_RATIO} times its bytes, as no real table does: refused"
+                )
 
 
 class _Inflated(io.RawIOBase):
@@ -235,13 +241,13 @@ def _begins_as_zip(path: Path) -> bool:
         return file.read(len(LOCAL_HEADER)) == LOCAL_HEADER
 
 
-def _of_zip(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
+def _open_zip_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
     if info.flag_bits & _ENCRYPTED:
         raise ArchiveError(f"{path} is encrypted: unpack it and give the folder")
     return _Inflated(path, info) if info.compress_type == zipfile.ZIP_DEFLATED else archive.open(info)
 
 
-def _of_tar(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+def _open_tar_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     stream = tar.extractfile(member)
     if stream is None:
         raise ArchiveError(f"{member.name} is no file: {ADVICE}")
@@ -260,15 +266,18 @@ def _unpacker(
         size = sizes[name]
         if size > max_bytes:
             raise ArchiveError(f"{name} in {path} unpacks to {size:,} bytes, more than {max_bytes:,}: refused")
-        if packed is not None and size > max(FREE_BYTES, MAX_RATIO * packed[name]):
-            raise ArchiveError(f"{name} in {path} unpacks to more than {MAX_RATIO} times its bytes: refused")
+        if packed is not None and size > max(RATIO_EXEMPT_BYTES, MAX_RATIO * packed[name]):
+            raise ArchiveError(
+                f"{name} in {path} unpacks to more than {MAX_RATIO} times its bytes, as no real table does: refused"
+            )
         if size > shutil.disk_usage(scratch).free:
             raise ArchiveError(
-                f"{name} in {path} needs {size:,} bytes below {scratch}: make room or set TMPDIR to another disk"
-            )
+                f"{name} in {path} needs {size:,} bytes of disk in {scratch}: make room or set TMPDIR to another disk"
+            ) from OSError(errno.ENOSPC, "no room")
         target = scratch / f"{uuid.uuid4().hex}.txt"
         lines = _Lines(path, name)
-        # No reader returns more bytes than the archive declares. Those of zips verify the checksum at the end.
+        # Readers stop at the size that the archive declares, so nothing is counted here. Those of zips verify the
+        # checksum.
         with _readable(path), open_member(name) as source, target.open("wb") as file:
             while chunk := source.read(CHUNK):
                 lines.check(chunk)

@@ -36,7 +36,7 @@ class SplitSettings(StageSettings):
     min_side: Annotated[int, Field(ge=0)] = MIN_SIDE
     """A photograph is a thumbnail when its longer side is below this, in px, or below --image-size if that is less."""
     seed: int = 0
-    """Seed of all random choices: which photographs --number keeps, the split, the training run."""
+    """Seed of all random choices: the photographs that `manifest --number` keeps, the split, the training run."""
 
     def result_fields(self) -> dict[str, Any]:
         """The settings that decide what comes out, and the content of the split file."""

@@ -86,7 +86,9 @@ def write_archive(
     }
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in parts.items():
-            entry = zipfile.ZipInfo(name, date_time=(2026, 1, 1, 0, 0, 0))
+            entry = zipfile.ZipInfo(
+                name, date_time=(2026, 1, 1, 0, 0, 0)
+            )  # a fixed time: the same input, the same bytes
             archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
 
 
@@ -100,12 +102,13 @@ def _table(terms: Sequence[str], rows: Sequence[Row]) -> str:
 
 
 def _meta() -> str:
-    core = _describe("core", "id", DWC + "Occurrence", "occurrence.txt", OCCURRENCE_TERMS)
-    extension = _describe("extension", "coreid", GBIF + "Multimedia", "multimedia.txt", MULTIMEDIA_TERMS)
+    core = _describe_table("core", "id", DWC + "Occurrence", "occurrence.txt", OCCURRENCE_TERMS)
+    extension = _describe_table("extension", "coreid", GBIF + "Multimedia", "multimedia.txt", MULTIMEDIA_TERMS)
     return f'<archive xmlns="http://rs.tdwg.org/dwc/text/" metadata="metadata.xml">\n{core}{extension}</archive>\n'
 
 
-def _describe(element: str, key: str, row_type: str, file: str, terms: Sequence[str]) -> str:
+def _describe_table(element: str, id_element: str, row_type: str, file: str, terms: Sequence[str]) -> str:
+    """The <core> or <extension> element of meta.xml for one table."""
     fields = "".join(f'    <field index="{index}" term="{term}"/>\n' for index, term in enumerate(terms))
     if element == "core":  # GBIF states the datum as a default, not in a column
         fields = f'    <field default="WGS84" term="{DWC}geodeticDatum"/>\n' + fields
@@ -113,5 +116,5 @@ def _describe(element: str, key: str, row_type: str, file: str, terms: Sequence[
         f'  <{element} encoding="UTF-8" fieldsTerminatedBy="\\t" linesTerminatedBy="\\n" fieldsEnclosedBy="" '
         f'ignoreHeaderLines="1" rowType="{row_type}">\n'
         f"    <files>\n      <location>{file}</location>\n    </files>\n"
-        f'    <{key} index="0" />\n{fields}  </{element}>\n'
+        f'    <{id_element} index="0" />\n{fields}  </{element}>\n'
     )

@@ -1,4 +1,4 @@
-"""The `publish` stage: gathers what a service needs into engines/<version>/ and makes it the current engine."""
+"""The `publish` stage: write an engine, a folder with all that the service loads, and make it the current one."""
 
 import logging
 import re
@@ -23,9 +23,10 @@ VERSION = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")  # time of publication, and the
 
 
 def publish(settings: PublishSettings) -> StageReport:
-    """Write engines/<version>/ and make engines/current name it. Earlier versions stay.
+    """Write engines/<version>/, and its version into the file engines/current. Earlier versions stay.
 
-    Addresses that only this machine can open are left out. Raises DataError when a class has not exactly one taxon.
+    URLs of photographs that only this machine can open, such as local files, are left out. Raises DataError when a
+    class has not exactly one taxon.
     """
     ws = Workspace(settings.root)
     reads = ("manifest", "train", "evaluate", "index")
@@ -37,7 +38,7 @@ def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
     from aitax_ray.training.predict import read_classifier
 
     classifier_info, classifier = read_classifier(ws)
-    files: dict[str, bytes | str] = {
+    files: dict[str, bytes | str] = {  # file of the engine -> its content, or the path to copy
         bundle.ONNX: export_onnx(classifier_info, classifier),
         bundle.WEIGHTS: workspace.WEIGHTS,
         bundle.TAXA: _taxa(ws, classifier_info.classes),
@@ -45,7 +46,7 @@ def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
     }
     for file in ws.storage.files(workspace.SCANN):
         files[f"{bundle.SCANN}/{file.path.rsplit('/', 1)[-1]}"] = file.path
-    _delete_halves(ws)
+    _delete_incomplete_versions(ws)
     query = ws.storage.read_json(workspace.QUERY)
     evaluation = ws.storage.read_json(workspace.EVALUATION)
     created = datetime.now(UTC)
@@ -78,7 +79,7 @@ def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
     return Outcome(counts={"species": len(info.classes), "indexed_images": info.num_indexed, "files": len(files)})
 
 
-def _delete_halves(ws: Workspace) -> None:
+def _delete_incomplete_versions(ws: Workspace) -> None:
     """Delete the incomplete versions of killed runs: those without engine.json, which is written last."""
     names = {file.path.split("/")[1] for file in ws.storage.files(workspace.ENGINES) if file.path.count("/") > 1}
     for name in filter(VERSION.fullmatch, names):  # people may keep other folders here
@@ -98,8 +99,8 @@ def _rows(ws: Workspace) -> bytes:
     import polars as pl
 
     rows: Any = pl.from_arrow(ws.storage.read_table(workspace.INDEX_ROWS))
-    shown = rows.with_columns(pl.col("url", "references").map_elements(web_address, pl.String))
-    return _parquet(shown.to_arrow().cast(schemas.INDEX_ROWS))
+    public = rows.with_columns(pl.col("url", "references").map_elements(web_address, pl.String))
+    return _parquet(public.to_arrow().cast(schemas.INDEX_ROWS))
 
 
 def _parquet(table: "pa.Table") -> bytes:

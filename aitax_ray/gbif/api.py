@@ -1,4 +1,4 @@
-"""GBIF's download API: from a DOI or a download key to the record of a download that can be fetched.
+"""Find a GBIF download by its DOI or key, and wait until GBIF has prepared it.
 
 Source: https://techdocs.gbif.org/en/openapi/v1/occurrence, "Occurrence downloads".
 """
@@ -70,19 +70,20 @@ def parse_key(text: str) -> str:
 def resolve(
     client: Client,
     gbif_url: str,
-    name: str,
+    doi_or_key: str,
     wait_s: float,
     request_again: Callable[[DownloadRecord], str] | None = None,
 ) -> DownloadRecord:
-    """Ask GBIF for the download with this DOI or key (parsed), and wait up to `wait_s` while it is being prepared.
+    """Ask GBIF for a download, and wait up to `wait_s` seconds while GBIF prepares it.
 
-    `request_again` is called for a download whose file was erased; it returns the key of the download to take instead.
+    `doi_or_key` is as `parse_doi` or `parse_key` returns it. `request_again` is called at most once, for a download
+    whose file was erased; it returns the key of a new download to take instead.
     Raises GbifError when there is no such download, when it has no file (any more), or when it is not ready in time;
     ArchiveError when its format holds no photographs.
     """
-    waited = 0.0
+    waited, was_requested = 0.0, False
     while True:
-        record = look_up(client, gbif_url, name)
+        record = look_up(client, gbif_url, doi_or_key)
         if record.format not in ("", "DWCA"):
             raise ArchiveError(
                 f"download {record.key} is of format {record.format}, which holds no photographs: "
@@ -91,20 +92,21 @@ def resolve(
         if record.status == "FILE_ERASED":
             if record.predicate is None:
                 raise GbifError(
-                    f"download {record.key} cannot be had, {ENDED[record.status]}, and GBIF keeps no query of it: "
+                    f"download {record.key} cannot be fetched: {ENDED[record.status]}. GBIF did not keep its query: "
                     "run the query on gbif.org, and use the new DOI"
                 )
+            if was_requested:
+                raise GbifError(f"GBIF erased the file of the new download {record.key} as well: write to GBIF")
             if request_again is None:
                 raise GbifError(
-                    f"download {record.key} cannot be had, {ENDED[record.status]}: the same command with "
-                    "--request-again asks GBIF to make it anew, with a DOI of its own"
+                    f"download {record.key} cannot be fetched: {ENDED[record.status]}. Add --request-again, and GBIF "
+                    "makes it again under a new DOI"
                 )
-            name = request_again(record)
-            request_again = None
+            doi_or_key, was_requested = request_again(record), True
             continue
         if record.status in ENDED:
             raise GbifError(
-                f"download {record.key} cannot be had, {ENDED[record.status]}: open "
+                f"download {record.key} cannot be fetched: {ENDED[record.status]}. Open "
                 f"https://www.gbif.org/occurrence/download/{record.key}, run its query again, and use the new DOI"
             )
         if record.status == SUCCEEDED:
@@ -118,22 +120,25 @@ def resolve(
             )
         pause = min(POLL_S, wait_s - waited)
         log.info("download %s is %s at GBIF; looking again in %.0f s", record.key, record.status, pause)
-        client.sleep(pause)
+        client.sleep(pause)  # the client's, which tests replace
         waited += pause
 
 
-def look_up(client: Client, gbif_url: str, name: str) -> DownloadRecord:
+def look_up(client: Client, gbif_url: str, doi_or_key: str) -> DownloadRecord:
     """Ask GBIF once for the download with this DOI or key. Raises GbifError."""
-    status, body = client.json(f"{gbif_url.rstrip('/')}/v1/occurrence/download/{quote(name)}")
+    status, body = client.json(f"{gbif_url.rstrip('/')}/v1/occurrence/download/{quote(doi_or_key)}")
     if status in (400, 404):
-        hint = "a dataset's or an occurrence's DOI does not do" if "/" in name else "check the key"
-        raise GbifError(f"GBIF knows no download {name}: it takes the DOI or key of an occurrence download; {hint}")
+        is_doi = "/" in doi_or_key
+        hint = "the DOI of a dataset or of an occurrence cannot be used" if is_doi else "check the key"
+        raise GbifError(
+            f"GBIF knows no download {doi_or_key}: it takes the DOI or key of an occurrence download; {hint}"
+        )
     if status != 200 or not isinstance(body, dict):
         raise GbifError(
-            f"GBIF answers {describe(status, body)} to the question for download {name}: check --gbif-url, or try later"
+            f"GBIF answers {describe(status, body)} when asked for {doi_or_key}: check --gbif-url, or try later"
         )
     if not read_text(body, "key") or not read_text(body, "status"):
-        raise GbifError(f"GBIF gives no key and status of download {name}: check --gbif-url, or try later")
+        raise GbifError(f"GBIF gives no key and status of download {doi_or_key}: check --gbif-url, or try later")
     request = read_object(body, "request")
     return DownloadRecord(
         key=read_text(body, "key"),

@@ -93,7 +93,7 @@ def open_photo(
         return image
     # Every pixel may be there although Pillow refuses the file: see repair.py.
     first: Image.Image | Refusal | None = None
-    for variant in repair.variants(body, name):
+    for variant in repair.repair_variants(body, name):
         image = _try_open(variant, name, max_pixels, image_size)
         if isinstance(image, Refusal) or (isinstance(first, Image.Image) and image.tobytes() != first.tobytes()):
             return Refusal(TRUNCATED)

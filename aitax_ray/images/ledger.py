@@ -65,7 +65,7 @@ class Ledger:
         database.register("shard_names", names)
         database.execute("CREATE TABLE shard_file AS FROM shard_names")
         database.execute(f"CREATE TABLE fate AS {fates_sql(['run', 'status', 'reason', 'num_bytes', 'shard'])}")
-        self.read_held([])
+        self.read_ids_in_shards([])
 
     def _register(self, name: str, paths: list[str], schema: pa.Schema) -> None:
         if paths:
@@ -81,7 +81,7 @@ class Ledger:
         if twice:
             raise DataError(f"{MEDIA} lists the photograph {twice[0]} more than once: run `aitax manifest --force`")
 
-    def read_held(self, names: Collection[str]) -> None:
+    def read_ids_in_shards(self, names: Collection[str]) -> None:
         """Read which photographs some files really hold.
 
         Makes the tables `read_file(shard)` of these files, `held(image_id, url, shard)` with one row for each of their
@@ -160,7 +160,7 @@ class Ledger:
         )
         return int(number)
 
-    def mark(self, run: str, image_size: int) -> None:
+    def mark_listed_and_unlisted(self, run: str, image_size: int) -> None:
         """Add rows to the ledger for URLs that the manifest no longer lists, and for those that it lists again."""
         now = datetime.now(UTC)
         for status, which in (
@@ -169,7 +169,7 @@ class Ledger:
         ):
             self._add_fates(which, status, run, image_size, now)
 
-    def mark_pruned(self, run: str, image_size: int) -> None:
+    def mark_to_delete(self, run: str, image_size: int) -> None:
         """Add rows to the ledger: the photographs that the manifest no longer lists are to be deleted."""
         self._add_fates("status = 'vanished' AND shard <> ''", "pruned", run, image_size, datetime.now(UTC))
 
@@ -193,7 +193,7 @@ class Ledger:
             image_size,
         )
 
-    def pruned(self) -> dict[str, list[str]]:
+    def to_delete(self) -> dict[str, list[str]]:
         """Photographs that are to be deleted: file -> photographs."""
         rows = self.database.execute(
             "SELECT shard, list(image_id) FROM fate WHERE status = 'pruned' AND shard <> '' GROUP BY shard"

@@ -1,7 +1,8 @@
 """Bring photographs, ledger and manifest into agreement, whatever an earlier run left and whatever happened to files.
 
-A photograph counts as stored when a file holds it. So the files are looked at first (`inventory`), and the ledger
-follows them: a photograph that it does not know is entered, one whose file is gone is fetched again.
+The manifest lists the photographs to have. The ledger says what became of each. The Parquet files of images/ (shards)
+hold them. A photograph counts as stored when a shard holds it. So the shards are looked at first (`inventory`), and the
+ledger is corrected: a photograph that it does not know is entered, one whose shard is gone is fetched again.
 """
 
 import logging
@@ -16,41 +17,46 @@ from aitax_ray.workspace import IMAGES, LEDGER
 
 log = logging.getLogger(__name__)
 
-MAX_PASSES = 9  # copies, files that lack photographs, and photographs that the ledger lacks: 4 are enough
+# A pass mends one kind of disagreement: copies, then incomplete shards, then photographs that the ledger does not know.
+# The fourth pass finds none, unless another process writes meanwhile.
+MAX_PASSES = 9
 
 
 def reconcile(storage: Storage, run: str, image_size: int, *, prune: bool = False) -> None:
-    """Make the ledger say what the files hold, and mark the photographs that the manifest no longer lists.
+    """Make the ledger say what the shards hold, and mark the photographs that the manifest no longer lists.
 
-    `run` must be later than every run that the ledger knows. Each photograph is kept in one file. With `prune`,
-    photographs that the manifest no longer lists are deleted. Raises DataError when the manifest lists one twice.
+    `run` is the name of this run. It must sort after all names of runs in the ledger. `image_size` is stored in the
+    files that are written. Of a photograph that several shards hold, one copy is kept. With `prune`, photographs that
+    the manifest no longer lists are deleted. Raises DataError when the manifest lists a photograph twice, or when
+    MAX_PASSES passes do not end in agreement.
     """
     shards.delete_unfinished_files(storage)
-    changes = inventory.find_changes(storage)
-    sound = inventory.move_damaged_away(storage, changes)
-    compact.finish_merges(storage, sound)
+    changes = inventory.find_changes(storage)  # since the last run wrote its inventory
+    intact = inventory.move_damaged_away(storage, changes)  # those of the new and changed files that can be read
+    compact.finish_merges(storage, intact)
     if any(path.startswith(f"{LEDGER}/") for path in [*changes.missing, *changes.changed]):
-        names = shards.shard_names(storage)  # any of them may have lost its rows
+        names = shards.shard_names(storage)  # the ledger lost rows, nobody knows of which shards: all are compared
     else:
-        names = [PurePosixPath(path).name for path in sound if path.startswith(f"{IMAGES}/")]
+        names = [PurePosixPath(path).name for path in intact if path.startswith(f"{IMAGES}/")]
     for attempt in range(MAX_PASSES):
         with read_ledger(storage) as ledger:
             if not attempt:
                 ledger.check_manifest()
                 _log_missing(ledger)
-            if _follow_files(storage, ledger, names, run, image_size):
-                _follow_manifest(storage, ledger, run, image_size, prune=prune)
+            if _match_files(storage, ledger, names, run, image_size):
+                _match_manifest(storage, ledger, run, image_size, prune=prune)
                 return
-        # The ledger is opened again: Arrow does not see that a file that it has read was rewritten, nor a new file.
+        # Opened again in each pass: Arrow does not notice files that are rewritten or added after it has read them.
+        # Compared are the shards of before and those that this run has renamed.
         names = [name for name in shards.shard_names(storage) if name in names or name.startswith(run)]
     raise DataError(
         f"{LEDGER}/ and {IMAGES}/ cannot be brought into agreement: is another `aitax download` at work there?"
     )
 
 
-def _follow_files(storage: Storage, ledger: Ledger, names: list[str], run: str, image_size: int) -> bool:
+def _match_files(storage: Storage, ledger: Ledger, names: list[str], run: str, image_size: int) -> bool:
     """Make files and ledger agree on the photographs in some files; returns whether they agreed before."""
-    ledger.read_held(names)
+    ledger.read_ids_in_shards(names)
     copies, incomplete = ledger.copies(), ledger.incomplete_shards()
     for shard, image_ids in copies.items():
         shards.drop_photographs(storage, shard, image_ids)
@@ -67,16 +73,19 @@ def _follow_files(storage: Storage, ledger: Ledger, names: list[str], run: str, 
     return not number
 
 
-def _follow_manifest(storage: Storage, ledger: Ledger, run: str, image_size: int, *, prune: bool) -> None:
-    """Mark photographs that the manifest no longer lists or lists again; delete the former with `prune`."""
-    ledger.mark(run, image_size)
+def _match_manifest(storage: Storage, ledger: Ledger, run: str, image_size: int, *, prune: bool) -> None:
+    """Mark photographs that left the manifest, and unmark those that came back. With `prune`, delete those that left.
+
+    What is to be deleted is in the ledger first, so that a run that is killed meanwhile is finished by the next one.
+    """
+    ledger.mark_listed_and_unlisted(run, image_size)
     if prune:
-        ledger.mark_pruned(run, image_size)
-    pruned = ledger.pruned()
-    for shard, image_ids in pruned.items():
+        ledger.mark_to_delete(run, image_size)
+    to_delete = ledger.to_delete()
+    for shard, image_ids in to_delete.items():
         shards.drop_photographs(storage, shard, image_ids)
-    if pruned:
-        total = sum(map(len, pruned.values()))
+    if to_delete:
+        total = sum(map(len, to_delete.values()))
         log.info("deleted %d photographs that the manifest no longer lists (--prune)", total)
     ledger.mark_deleted(run, image_size)
 
@@ -91,10 +100,11 @@ def _log_missing(ledger: Ledger) -> None:
 
 
 def _rename(storage: Storage, run: str, shard: str) -> None:
-    """Give a file another name when it lacks photographs that the ledger says it has.
+    """Rename a shard that lacks photographs which the ledger says it has.
 
-    Then these count as missing, and the others are entered in the ledger under the new name.
+    The ledger then finds no shard of the old name, so that the missing photographs are fetched again. The photographs
+    that are there are entered in the ledger under the new name.
     """
     storage.copy(f"{IMAGES}/{shard}", f"{IMAGES}/{run}-{uuid.uuid4().hex}.parquet")
     storage.delete(f"{IMAGES}/{shard}")
-    log.warning("%s/%s holds fewer photographs than the ledger says: the others are fetched again", IMAGES, shard)
+    log.warning("%s/%s lacks photographs that the ledger lists: they are fetched again", IMAGES, shard)

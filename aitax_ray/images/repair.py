@@ -1,7 +1,7 @@
 """Repair files that Pillow refuses although no pixel is missing: without an end marker, or with damaged metadata.
 
-`variants` returns such a file without the damaged metadata, or with an end. If it returns several files, no pixel is
-missing only if all of them show the same picture.
+`repair_variants` returns such a file without the damaged metadata, or with an end. When it returns several files, the
+caller decodes all of them: if the pictures differ, pixels are missing and the file cannot be repaired.
 """
 
 import re
@@ -19,37 +19,38 @@ _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SCAN, _END = 0xDA, 0xD9
 _RESTARTS = range(0xD0, 0xD8)
-# Bytes that a decoder reads in place of missing pixels: none, which it takes for zeros, and two patterns.
+# Three fillings for the place of missing pixels: nothing, which decoders read as zeros, and two patterns of bits.
 _FILLINGS = (b"", b"\xaa" * 64, b"\x35\xc9" * 64)
 
 
-def variants(body: bytes | bytearray, name: str) -> list[bytes]:
-    """Repair a file whose format has this name in Pillow. Returns [] if it cannot be repaired."""
-    match name:
+def repair_variants(body: bytes | bytearray, format_name: str) -> list[bytes]:
+    """Repair a file. `format_name` is Pillow's name of its format. Returns [] if the file cannot be repaired."""
+    match format_name:
         case "JPEG":
             return _end_jpeg(bytes(body))
         case "PNG":
-            return [_strip_png(bytes(body))]
+            return list(filter(None, [_strip_png(bytes(body))]))
         case "WEBP":
             return [_strip_webp(bytes(body))]
     return []
 
 
 def _end_jpeg(body: bytes) -> list[bytes]:
-    """Add different fillings and the end marker. Missing pixels would be decoded from the fillings and so differ.
+    """Add different fillings and the end marker. Missing pixels are decoded from the filling, so they differ.
 
-    The filling is repeated after each of the eight restart markers, beginning with the one that is due.
+    The filling stands between all eight restart markers, which begin with the one after the last one in the file.
     """
-    body = body.rstrip(b"\xff")  # half of an end marker
-    if not _has_all_scans(body):
+    body = body.rstrip(b"\xff")  # an end marker (FF D9) that was cut in half
+    if not _lacks_only_the_end(body):
         return []
     scan = body.rfind(bytes([0xFF, _SCAN]))
+    # Without a restart marker the largest number wins, D7, so that D0 is the next one.
     _, mark = max((body.rfind(bytes([0xFF, mark]), scan), mark) for mark in _RESTARTS)
     marks = [bytes([0xFF, 0xD0 + (mark + number) % 8]) for number in range(1, 9)]
     return [body + filling.join([b"", *marks, bytes([0xFF, _END])]) for filling in _FILLINGS]
 
 
-def _has_all_scans(body: bytes) -> bool:
+def _lacks_only_the_end(body: bytes) -> bool:
     """Whether the scans contain all bits of all coefficients of all components, and there is no end marker."""
     components, needed, seen = b"", 0, dict[int, set[int]]()
     position = 2
@@ -60,6 +61,7 @@ def _has_all_scans(body: bytes) -> bool:
         if marker == _END:
             return False
         if marker in _FRAMES and len(segment) > 6:
+            # Progressive files spread the 64 coefficients over several scans, others have all of them in one.
             components, needed = segment[6::3], 64 if marker in _PROGRESSIVE else 1
         if marker == _SCAN and segment and len(segment) >= 2 * segment[0] + 4:
             first, last, bits = segment[-3:]
@@ -70,14 +72,16 @@ def _has_all_scans(body: bytes) -> bool:
 
 
 def _strip_png(body: bytes) -> bytes:
-    """Keep the signature and the chunks that pixels and colours depend on."""
+    """Keep the signature and the chunks that pixels and colours depend on; b"" where one of these is damaged."""
     parts, position = [body[:8]], 8
     while position + 8 <= len(body):
         length, kind = int.from_bytes(body[position : position + 4], "big"), body[position + 4 : position + 8]
         data, checksum = body[position + 8 :][:length], body[position + 8 + length :][:4]
         is_right = int.from_bytes(checksum, "big") == zlib.crc32(kind + data)
         if kind in PNG_PIXELS:
-            if not is_right and kind != b"IDAT":  # IDAT contains a second checksum of its pixels
+            if (
+                not is_right and kind != b"IDAT"
+            ):  # the pixels in IDAT have a checksum of their own, which the decoder verifies
                 return b""
             parts.append(_png_chunk(kind, data))
         elif kind in PNG_COLOURS and is_right and (kind != b"iCCP" or _can_be_inflated(data)):
@@ -99,7 +103,7 @@ def _can_be_inflated(profile: bytes) -> bool:
 
 
 def _strip_webp(body: bytes) -> bytes:
-    """Keep the complete chunks of the first picture, and correct the size of the file."""
+    """Keep the complete chunks of a still picture, without metadata and animation, and correct the size of the file."""
     parts, position = [b"WEBP"], 12
     while position + 8 <= len(body):
         kind, length = body[position : position + 4], int.from_bytes(body[position + 4 : position + 8], "little")

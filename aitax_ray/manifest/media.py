@@ -1,4 +1,7 @@
-"""Each media row's URL and label, and the reason to drop it, before rows are compared with each other."""
+"""Find each media row's URL and label, and drop rows that cannot be used by themselves.
+
+`decide.decide_rows` then compares rows with each other, and has further reasons.
+"""
 
 from collections.abc import Sequence
 
@@ -7,19 +10,17 @@ import duckdb
 from aitax_ray.darwin_core.relations import MALFORMED_ROW
 from aitax_ray.database import literal
 
-# Why a row is dropped; the first that holds counts, in this order. `decide_rows` goes on with the rest.
-# relations.MALFORMED_ROW
+# Reasons to drop a row. The first one that applies is recorded: relations.MALFORMED_ROW, then
 NOT_A_PHOTOGRAPH = "not_a_photograph"
 NO_URL = "no_url"
 BAD_URL_SCHEME = "bad_url_scheme"
-# relations.SEVERAL_SPECIES_IN_EVENT
-ORPHAN = "orphan"
+ORPHAN = "orphan"  # after relations.SEVERAL_SPECIES_IN_EVENT
 NO_LABEL_KEY = "no_{}_key"  # no_species_key, no_genus_key, ...
 OTHER_DATASET = "other_dataset"
 
 MAX_DESCRIPTION = 1000  # characters
 _IMAGE_FILE = r"(?i)\.(jpe?g|png|webp|gif|tiff?|bmp)($|[?#])"
-# Types as `type` has them once small letters and letters only are kept, between bars where there are several.
+# Patterns for the term `type`, of which small letters are kept, and "|" between several types.
 # DCMI's types (https://www.dublincore.org/specifications/dublin-core/dcmi-terms/#section-7) that are no photographs:
 _OTHER_TYPE = (
     "sound|audio|movingimage|video|movie|text|dataset|interactiveresource|software|service|event|collection|"
@@ -33,24 +34,25 @@ _IMAGE_TYPE = (
 
 
 def list_candidates(database: duckdb.DuckDBPyConnection, label: str, datasets: Sequence[str] = ()) -> None:
-    """Give every media row its URL and its species, and a reason where it can be no photograph.
+    """Give every media row its URL, its label (species_key) and the reason if it cannot be used.
 
     INPUT   `media` and `occurrence`, as `relations.link_media` makes them
-    OUTPUT  `candidate`, a row per media row: row, the columns of schemas.MEDIA but license_id, and reason ("" for a
-            candidate)
+    OUTPUT  `candidate`, one row for each media row. Its columns are `row`, those of schemas.MEDIA except license_id,
+            and `reason` ("" if the row can be used).
 
-    A type of DCMI that is no image decides. Else `format` and the URL go before `type` in people's words.
+    `label` is what photographs are labelled with, such as "genus"; the key of that taxon is in species_key. `datasets`
+    are the datasets to take, () for all. A row is no photograph if its type is one of DCMI that is no image. Otherwise
+    an image format, an image file's ending of the URL, or a word for a photograph in `type` is enough.
     """
-    ours = f"dataset_key IN ({', '.join(map(literal, datasets))})" if datasets else "true"
-    # First what is narrow, and as codes: of millions of rows this is what the joins have to hold. Then the wide rows
-    # only pass by.
+    in_datasets = f"dataset_key IN ({', '.join(map(literal, datasets))})" if datasets else "true"
+    # To save memory only the key columns are joined, as enums. The wide columns of text are streamed afterwards.
     for name in ("species_key", "dataset_key"):
         database.execute(f"CREATE TYPE {name} AS ENUM (SELECT DISTINCT {name} FROM occurrence ORDER BY ALL)")
     database.execute("""
         CREATE TABLE linked AS SELECT m.row, o.row AS occurrence_row, o.species_key::species_key AS species_key,
             o.dataset_key::dataset_key AS dataset_key
         FROM media AS m JOIN occurrence AS o ON m.occurrence_id = o.gbif_id""")
-    # Patterns take long, and the texts are few: each is looked at once.
+    # Regular expressions are slow and different texts are few, so each text is matched once.
     database.execute(f"""
         CREATE TABLE kinds AS
         WITH texts AS (SELECT DISTINCT type, format FROM media),
@@ -61,7 +63,8 @@ def list_candidates(database: duckdb.DuckDBPyConnection, label: str, datasets: S
             regexp_matches(lower(type || ' ' || format), '(^|[^a-z])image/')
                 OR regexp_matches(kind, '(^|\\|)({_IMAGE_TYPE})(\\||$)') AS is_image
         FROM words""")
-    # GBIF moves the URL of a photograph to `references` when it does not know the MIME type.
+    # `why` is a reason that link_media found. GBIF moves the URL of a photograph to `references` when it does not know
+    # the MIME type.
     database.execute(f"""
         CREATE VIEW candidate AS
         WITH linked_media AS (
@@ -85,6 +88,6 @@ def list_candidates(database: duckdb.DuckDBPyConnection, label: str, datasets: S
                  WHEN why <> '' THEN why
                  WHEN occurrence_row IS NULL THEN '{ORPHAN}'
                  WHEN species_key = '' THEN '{NO_LABEL_KEY.format(label.replace("-", "_"))}'
-                 WHEN NOT {ours} THEN '{OTHER_DATASET}'
+                 WHEN NOT {in_datasets} THEN '{OTHER_DATASET}'
                  ELSE '' END AS reason
         FROM linked_media""")

@@ -42,7 +42,7 @@ class ManifestSettings(StageSettings):
     number: Annotated[int, Field(ge=1)] | None = None
     """Keep at most this many photographs per species, drawn by --seed; a larger archive changes no draw."""
     seed: int = 0
-    """Seed of all random choices: which photographs --number keeps, the split, the training run."""
+    """Seed of all random choices: the photographs that `manifest --number` keeps, the split, the training run."""
     vernacular_names: bool | None = None
     """Ask GBIF for vernacular names, one request per species. Default: when the data come from GBIF."""
     request_again: Annotated[bool, HOW] = False

@@ -122,8 +122,7 @@ def _read_origin(storage: Storage, source: str) -> Origin | None:
 
 def _is_of_this_machine(error: ArchiveError) -> bool:
     """Tell whether an archive was not read for a reason that lies not in it, such as a full disk."""
-    has_errno = isinstance(error.__cause__, OSError) and error.__cause__.errno is not None
-    return has_errno or "make room" in str(error)  # as darwin_core.unpack says it
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno is not None
 
 
 def _is_local(storage: Storage) -> bool:

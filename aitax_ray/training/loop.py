@@ -21,7 +21,7 @@ class Schedule:
     warmup: float = 0.05
 
     def at(self, epochs_done: float) -> float:
-        """The learning rate after `epochs_done` epochs; fractions are steps within an epoch."""
+        """The learning rate after `epochs_done` epochs, such as 2.5 in the middle of the third one."""
         share = min(1.0, epochs_done / self.epochs)
         if share < self.warmup:
             return self.lr * max(0.01, share / self.warmup)
@@ -54,7 +54,8 @@ def train_epoch(
 ) -> dict[str, float]:
     """Train for one epoch, counted from 0, of `num_steps` batches; returns train_loss, train_top1 (all workers), lr.
 
-    The epoch ends early, with a train_loss of NaN, when the gradient is not finite: the next weights would not be.
+    The epoch ends early, with a train_loss of NaN, when the gradient is not finite: a step with it would make the
+    weights NaN.
     """
     model.train()
     totals: Tensor = torch.zeros(3, dtype=torch.float64)
@@ -64,7 +65,7 @@ def train_epoch(
         if len(target) == 1:  # batch normalization needs two
             pixels, target = pixels.repeat(2, 1, 1, 1), target.repeat(2)
         with _autocast(pixels.device):
-            _, logits = model(pixels)
+            _embedding, logits = model(pixels)
             loss = loss_fn(logits, target)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -79,7 +80,7 @@ def train_epoch(
 
 
 def _figures(loss: Tensor, logits: Tensor, target: Tensor) -> Tensor:
-    """Sum the losses and hits of a batch, and count it, on its device: fetching each value would wait three times."""
+    """Sum losses, hits and photographs of a batch in one tensor, so that a GPU is waited for once, not three times."""
     hits = (logits.argmax(1) == target).sum()
     return torch.stack([loss * len(target), hits, torch.full_like(hits, len(target))]).double()
 
@@ -107,14 +108,14 @@ def validate(model: nn.Module, batches: Iterable[Batch], num_classes: int) -> di
 
     Without photographs every figure is NaN.
     """
-    model = _undistributed(model).eval()
+    model = _unwrap_and_sync(model).eval()
     per_class: Tensor = torch.zeros(num_classes, 4, dtype=torch.float64)  # photographs, loss, top-1 hits, top-5 hits
     for pixels, target in batches:
         with _autocast(pixels.device):
-            _, logits = model(pixels)
+            _embedding, logits = model(pixels)
         loss = nn.functional.cross_entropy(logits.float(), target, reduction="none")
         hits = logits.topk(min(5, num_classes), dim=1).indices == target[:, None]
-        hits &= loss.isfinite()[:, None]  # logits that are not finite have no largest one
+        hits &= loss.isfinite()[:, None]  # of NaN logits topk takes any: they count as no hit
         figures = torch.stack([torch.ones_like(loss), loss, hits[:, 0].float(), hits.any(1).float()], dim=1)
         per_class.index_add_(0, target.cpu(), figures.double().cpu())
     per_class = all_reduce(per_class)
@@ -130,11 +131,11 @@ def validate(model: nn.Module, batches: Iterable[Batch], num_classes: int) -> di
     }
 
 
-def _undistributed(model: nn.Module) -> nn.Module:
+def _unwrap_and_sync(model: nn.Module) -> nn.Module:
     """Unwrap the network of DistributedDataParallel, and copy the running statistics of the first worker into it.
 
-    DistributedDataParallel copies them in its first call, which waits for all workers. A worker without validation
-    photographs makes no such call.
+    DistributedDataParallel would copy them in its first call, which waits for all workers. A worker without validation
+    photographs makes no call, and the others would wait for ever. So they are copied here.
     """
     if not isinstance(model, nn.parallel.DistributedDataParallel):
         return model
@@ -145,7 +146,7 @@ def _undistributed(model: nn.Module) -> nn.Module:
 
 
 def all_reduce(totals: Tensor) -> Tensor:
-    """Sum over all workers; a single worker keeps its tensor."""
+    """Sum over all workers; with a single worker, return the tensor unchanged."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
         totals = totals.to(device)

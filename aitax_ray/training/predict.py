@@ -1,7 +1,7 @@
 """The trained classifier on batches of decoded photographs, as actors of Ray Data run it for evaluate and index.
 
-decode_for_evaluation()   INPUT row:  image_id, class_index, split, pixels
-Predictor                 OUTPUT row: image_id, class_index, split, embedding (unit length), logits
+INPUT rows of Predictor, from feed.decode_for_evaluation: image_id, class_index, split, pixels
+OUTPUT rows of Predictor: image_id, class_index, split, embedding (unit length), logits
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ def read_info(ws: Workspace) -> ClassifierInfo:
 
 
 def read_classifier(ws: Workspace) -> tuple[ClassifierInfo, Classifier]:
-    """Read the trained classifier of a root."""
+    """Read the trained classifier of a workspace."""
     from safetensors.torch import load
 
     info = read_info(ws)
@@ -27,7 +27,7 @@ def read_classifier(ws: Workspace) -> tuple[ClassifierInfo, Classifier]:
 
 
 class Predictor:
-    """Predicts batches; each actor loads the classifier once."""
+    """Applies the classifier to batches. Each actor loads the classifier once."""
 
     def __init__(self, root: str) -> None:
         import torch
@@ -37,7 +37,7 @@ class Predictor:
         self.classifier = classifier.to(self.device).to(memory_format=torch.channels_last)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Predict a batch."""
+        """Replace the pixels of a batch by embedding and logits."""
         import torch
 
         pixels = self.info.transform.normalize(stack(batch, self.info.transform.crop_size))

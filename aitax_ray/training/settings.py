@@ -1,4 +1,7 @@
-"""Settings of the `train` stage."""
+"""Settings of the `train` stage, and of the stages that run the classifier.
+
+Fields marked HOW say how the work is done, not what comes out: a change of theirs makes no result stale.
+"""
 
 from typing import Annotated, Literal
 
@@ -29,19 +32,19 @@ class TrainSettings(StageSettings):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of SGD, or first beta of AdamW."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    """Weight decay; biases and norms have none. A value that suits SGD is 2e-5."""
+    """Weight decay; biases and norms have none. The default suits AdamW; with --optimizer sgd set about 2e-5."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the target probability that is spread over all species."""
     imbalanced: bool = False
-    """Do not favour frequent species: the loss corrects for the number of training photographs per species."""
+    """Correct the loss for the number of training photographs per species, so that frequent ones are not favoured."""
     crop_size: Annotated[int, Field(ge=32)] | None = None
-    """Side in px of the square that the network sees; by default the size of the architecture's published weights."""
+    """Side in px of the square that the network sees; by default that of torchvision's weights of the architecture."""
     seed: int = 0
-    """Seed of all random choices: which photographs --number keeps, the split, the training run."""
+    """Seed of all random choices: the photographs that `manifest --number` keeps, the split, the training run."""
     num_workers: Annotated[int, HOW, Field(ge=1)] = 2
-    """Number of Ray Train workers: one per GPU, or several on a machine without GPUs."""
+    """Number of Ray Train workers. With GPUs, set it to their number; without, the workers share the CPUs."""
     use_gpu: Annotated[bool | None, HOW] = None
-    """Reserve a GPU per worker (and per copy of the classifier); by default if the cluster has GPUs."""
+    """Reserve one GPU for each worker; by default if the cluster has GPUs. `index` and `evaluate`: for each copy."""
     cpus_per_worker: Annotated[float, HOW, Field(gt=0)] = 1
     """CPUs that Ray reserves per worker."""
     max_failures: Annotated[int, HOW, Field(ge=0)] = 3
@@ -67,4 +70,4 @@ class InferenceSettings(StageSettings):
     num_classifiers: Annotated[int, HOW, Field(ge=1)] = 1
     """Number of copies of the classifier that work in parallel."""
     use_gpu: Annotated[bool | None, HOW] = None
-    """Reserve a GPU per copy (and per worker in training); by default if the cluster has GPUs."""
+    """Reserve one GPU for each copy of the classifier; by default if the cluster has GPUs. `train`: for each worker."""

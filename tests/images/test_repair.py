@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from aitax_ray.images.decode import Photo, Refusal, normalize, open_photo
-from aitax_ray.images.repair import variants
+from aitax_ray.images.repair import repair_variants
 from tests.web import encoded, picture
 
 SIZE = (200, 150)
@@ -76,14 +76,14 @@ def test_a_jpeg_of_one_colour_is_truncated_as_well(colour: str) -> None:
 def test_a_progressive_jpeg_without_its_last_scan_is_truncated() -> None:
     body = encoded(NOISE, progressive=True)
     last = body.rindex(b"\xff\xda")
-    assert variants(body[:-2], "JPEG")
-    assert variants(body[:last], "JPEG") == []
+    assert repair_variants(body[:-2], "JPEG")
+    assert repair_variants(body[:last], "JPEG") == []
     assert pixels(body[:last]) == TRUNCATED
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff\xd8\xff", b"\xff\xd8\xff\xda\0", b"\xff\xd8\xff\xc0\0\x0b\x08\0\x10"])
 def test_the_beginning_of_a_jpeg_cannot_be_repaired(body: bytes) -> None:
-    assert variants(body, "JPEG") == []
+    assert repair_variants(body, "JPEG") == []
 
 
 def chunk(kind: bytes, data: bytes, checksum: int | None = None) -> bytes:
@@ -160,4 +160,10 @@ def test_a_gif_without_its_end_is_whole() -> None:
 
 
 def test_other_formats_cannot_be_repaired() -> None:
-    assert variants(encoded(NOISE, "BMP")[:-1], "BMP") == []
+    assert repair_variants(encoded(NOISE, "BMP")[:-1], "BMP") == []
+
+
+def test_a_png_whose_header_is_damaged_cannot_be_repaired() -> None:
+    body = bytearray(encoded(NOISE, "PNG"))
+    body[17] ^= 1  # the width, in IHDR
+    assert repair_variants(body, "PNG") == []
