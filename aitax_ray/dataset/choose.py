@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from aitax_ray import schemas, workspace
 from aitax_ray.dataset import duplicates, groups, reasons, tested
-from aitax_ray.dataset.photographs import frame, read_photographs
+from aitax_ray.dataset.photographs import as_frame, read_photographs
 from aitax_ray.licenses import is_admitted
 from aitax_ray.workspace import Workspace
 
@@ -51,8 +51,8 @@ def choose(ws: Workspace, settings: "SplitSettings", given_split: "pl.DataFrame 
             given_split, on=given_split.columns[0], how="left", validate="m:1", maintain_order="left"
         )
         images = _leave_out(images, pl.col("split").is_null(), reasons.NOT_IN_SPLIT_FILE)
-    left = images.filter(pl.col("reason") == "")
-    images = images.update(left.select("image_id").hstack(duplicates.copies(left)), on="image_id")
+    remaining = images.filter(pl.col("reason") == "")
+    images = images.update(remaining.select("image_id").hstack(duplicates.copies(remaining)), on="image_id")
     images = images.with_columns(_groups(ws, images, settings)).drop("phash", "jpeg_sha256", "name", "species")
     images = images.with_columns(cluster=pl.when(pl.len().over("cluster") > 1).then("cluster").otherwise(pl.lit("")))
     images = _bound_species(images, settings)
@@ -66,7 +66,7 @@ def _names(ws: Workspace, images: "pl.DataFrame") -> "pl.Series":
     """Find the name of each photograph's species; its key if it has no name."""
     import polars as pl
 
-    names = frame(ws.storage.read_table(workspace.TAXA, ["species_key", "name"], schemas.TAXA))
+    names = as_frame(ws.storage.read_table(workspace.TAXA, ["species_key", "name"], schemas.TAXA))
     names = names.unique("species_key", keep="first", maintain_order=True)
     rows = images.select("species_key").join(names, on="species_key", how="left", validate="m:1", maintain_order="left")
     return rows.select(name=pl.coalesce(pl.col("name").replace("", None), "species_key"))["name"]
@@ -77,9 +77,9 @@ def _groups(ws: Workspace, images: "pl.DataFrame", settings: "SplitSettings") ->
     import polars as pl
 
     columns = ["gbif_id", "species_key", "recorded_by", "event_date", "decimal_latitude", "decimal_longitude"]
-    occurrences = frame(ws.storage.read_table(workspace.OCCURRENCES, columns, schemas.OCCURRENCES))
+    occurrences = as_frame(ws.storage.read_table(workspace.OCCURRENCES, columns, schemas.OCCURRENCES))
     # Of the rows with one URL the manifest keeps one, which is of one occurrence.
-    dropped = frame(ws.storage.read_table(workspace.DROPPED, schema=schemas.DROPPED))
+    dropped = as_frame(ws.storage.read_table(workspace.DROPPED, schema=schemas.DROPPED))
     dropped = dropped.filter(pl.col("reason") == DUPLICATE_URL).select("species_key", "gbif_id", "url")
     ids = pl.Series("image_id", [schemas.image_id(url) for url in dropped["url"]], pl.String)
     shared = dropped.hstack([ids]).join(images.select("image_id", "cluster"), on="image_id", validate="m:1")
@@ -112,11 +112,11 @@ def _assign(images: "pl.DataFrame", settings: "SplitSettings", earlier: "pl.Seri
 
     # Also by photographs that are left out: a copy of what was in test is as good as that.
     was_tested = images.filter(pl.col("image_id").is_in(earlier.implode()))["group"].unique()
-    left = images.filter(pl.col("reason") == "")
-    names = left["group"].unique().sort()
+    remaining = images.filter(pl.col("reason") == "")
+    names = remaining["group"].unique().sort()
     numbers = names.to_frame().with_columns(number=pl.int_range(pl.len(), dtype=pl.Int64))
-    left = left.join(numbers, on="group", validate="m:1", maintain_order="left")
-    pairs = left.select(pl.col("species_key").rank("dense").cast(pl.Int64) - 1, "number").unique()
+    remaining = remaining.join(numbers, on="group", validate="m:1", maintain_order="left")
+    pairs = remaining.select(pl.col("species_key").rank("dense").cast(pl.Int64) - 1, "number").unique()
     sides = assign(
         draw(settings.seed, names),
         (pairs["species_key"].to_numpy(), pairs["number"].to_numpy()),
@@ -124,8 +124,8 @@ def _assign(images: "pl.DataFrame", settings: "SplitSettings", earlier: "pl.Seri
         settings.test,
         names.is_in(was_tested.implode()).to_numpy(),
     )
-    left = left.select("image_id", split=pl.Series(SIDES).gather(sides).gather(left["number"]))
-    return images.drop("split").join(left, on="image_id", how="left", validate="1:1", maintain_order="left")
+    remaining = remaining.select("image_id", split=pl.Series(SIDES).gather(sides).gather(remaining["number"]))
+    return images.drop("split").join(remaining, on="image_id", how="left", validate="1:1", maintain_order="left")
 
 
 def _leave_out(

@@ -134,7 +134,7 @@ def _record_sets(files: Mapping[str, File]) -> list[dict[str, Any]]:
     )
     used = _table("photographs", _file(workspace.SPLIT), schemas.SPLIT, schemas.SPLIT.names)
     _refer(used, "photographs/split", "splits/name")
-    left = _table("excluded", _file(workspace.EXCLUDED), schemas.EXCLUDED, schemas.EXCLUDED.names)
+    excluded = _table("excluded", _file(workspace.EXCLUDED), schemas.EXCLUDED, schemas.EXCLUDED.names)
     # The join with the files of photographs stands apart: whoever wants the tables alone need not read those.
     columns = ["image_id", "species_key", "class_index", "split"]
     labelled = _table("labelled_images", _file(workspace.SPLIT), schemas.SPLIT, columns)
@@ -143,7 +143,7 @@ def _record_sets(files: Mapping[str, File]) -> list[dict[str, Any]]:
     found = [
         sides,
         _record_set("photographs", "image_id", "The photographs used.", used),
-        _record_set("excluded", "image_id", "The photographs stored that are not used.", left),
+        _record_set("excluded", "image_id", "The photographs stored that are not used.", excluded),
         _record_set("images", "image_id", "The photographs as stored.", images),
         _record_set("labelled_images", "image_id", "The photographs used, with their species and side.", labelled),
     ]

@@ -25,7 +25,7 @@ def read_photographs(ws: Workspace, min_side: int | None) -> "pl.DataFrame":
     """
     import polars as pl
 
-    stored = frame(ws.storage.read_table(workspace.IMAGES, STORED, schemas.IMAGES))
+    stored = as_frame(ws.storage.read_table(workspace.IMAGES, STORED, schemas.IMAGES))
     stored = stored.unique("image_id", keep="first", maintain_order=True).with_columns(
         has_hash=pl.col("phash").is_not_null()
     )
@@ -45,11 +45,14 @@ def _listed(ws: Workspace, stored: "pl.DataFrame", min_side: int | None) -> Iter
     known = stored.drop("gbif_id", "species_key")
     reason = pl.lit("") if min_side is None else broken_rule(min_side)
     for file in ws.storage.files(workspace.MEDIA, ".parquet"):
-        rows = frame(ws.storage.read_table(file.path, LISTED, schemas.MEDIA)).join(known, on="image_id", validate="m:1")
+        rows = as_frame(ws.storage.read_table(file.path, LISTED, schemas.MEDIA)).join(
+            known, on="image_id", validate="m:1"
+        )
         yield rows.with_columns(reason=reason).drop("url", "title", "description", "contrast")
 
 
-def frame(table: Any) -> "pl.DataFrame":
+def as_frame(table: Any) -> "pl.DataFrame":
+    """Turn an Arrow table into a frame of polars."""
     import polars as pl
 
     frame = pl.from_arrow(table)

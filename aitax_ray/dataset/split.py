@@ -33,7 +33,7 @@ def split(settings: SplitSettings) -> StageReport:
 
     ws = Workspace(settings.root)
     given_split = None if settings.split_file is None else read_split_file(settings.split_file)
-    # Incremental for the sake of what was in test.
+    # Incremental, so that split/tested.parquet stays: what was in test stays there.
     return ws.run(
         "split", settings, ("download", "manifest"), lambda: _split(ws, settings, given_split), incremental=True
     )
@@ -55,11 +55,11 @@ def _split(ws: Workspace, settings: SplitSettings, given_split: "pl.DataFrame | 
     _warn(images, settings)
     classes = species.to_frame().with_columns(class_index=pl.int_range(pl.len(), dtype=pl.Int32))
     rows = used.join(classes, on="species_key", validate="m:1", maintain_order="left").select(schemas.SPLIT.names)
-    left = images.filter(pl.col("reason") != "").select(schemas.EXCLUDED.names)
+    excluded = images.filter(pl.col("reason") != "").select(schemas.EXCLUDED.names)
     if given_split is None:
         tested.add(ws, settings, rows.filter(pl.col("split") == "test")["image_id"])
     ws.storage.write_table(workspace.SPLIT, rows.to_arrow().cast(schemas.SPLIT))
-    ws.storage.write_table(workspace.EXCLUDED, left.to_arrow().cast(schemas.EXCLUDED))
+    ws.storage.write_table(workspace.EXCLUDED, excluded.to_arrow().cast(schemas.EXCLUDED))
     outcome = Outcome(
         counts={
             "species": len(species),
@@ -68,7 +68,7 @@ def _split(ws: Workspace, settings: SplitSettings, given_split: "pl.DataFrame | 
             "groups": rows["group"].n_unique(),
             "groups_on_several_sides": rows.select("group", "split").unique().height - rows["group"].n_unique(),
         },
-        reasons=dict(left["reason"].value_counts(sort=True).iter_rows()),
+        reasons=dict(excluded["reason"].value_counts(sort=True).iter_rows()),
     )  # fmt: skip
     if outcome.counts["groups_on_several_sides"]:
         log.warning(

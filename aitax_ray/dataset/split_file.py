@@ -66,7 +66,7 @@ def _as_id(values: "pl.Series") -> "pl.Series":
     numbers = texts.cast(pl.Float64, strict=False)
     # Above 2**53 a float no longer tells one whole number from the next.
     is_whole = looks_whole & (numbers == numbers.floor()) & (numbers < 2**53)
-    whole = numbers.set(~is_whole.fill_null(value=False), None).cast(pl.Int64, strict=False).cast(pl.String)
-    return pl.DataFrame({"text": texts, "whole": whole}).select(pl.coalesce("whole", "text").alias(values.name))[
+    integers = numbers.set(~is_whole.fill_null(value=False), None).cast(pl.Int64, strict=False).cast(pl.String)
+    return pl.DataFrame({"text": texts, "integer": integers}).select(pl.coalesce("integer", "text").alias(values.name))[
         values.name
     ]
