@@ -1,4 +1,4 @@
-"""The download on a cluster of two nodes, both on this machine, each with room for one worker."""
+"""The download on a cluster of two nodes, both on this machine, with a worker on each."""
 
 import json
 import os
@@ -25,9 +25,11 @@ from ray.cluster_utils import Cluster
 from tests.images.test_download import settings
 from aitax_ray.images import distributed
 from aitax_ray.images.download import download
-node = {"num_cpus": 3, "object_store_memory": 100 * 2**20}
-cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-cluster.add_node(**node)
+node = {"object_store_memory": 100 * 2**20}
+# The head has room for both workers and what feeds them, since a test takes the other node away: a worker that found no
+# place would keep its batches for ever.
+cluster = Cluster(initialize_head=True, head_node_args={**node, "num_cpus": 5, "include_dashboard": False})
+cluster.add_node(**node, num_cpus=3)
 cluster.wait_for_nodes()
 ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
 distributed.CPUS_PER_ACTOR = 1.6

@@ -223,14 +223,24 @@ def validate_as_one_of_two(rank: int, folder: Path) -> tuple[dict[str, float], d
     store = f"file://{folder}/store"
     torch.distributed.init_process_group("gloo", store, timeout=timedelta(seconds=60), rank=rank, world_size=2)
     try:
-        torch.manual_seed(rank)
-        model = nn.parallel.DistributedDataParallel(Tiny(3))
-        model.train()(colours([2, 2, 2])[0])[1].sum().backward()  # each worker has trained on other photographs
-        pixels, target = validation_photographs()
-        batches = [(pixels[:3], target[:3]), (pixels[3:], target[3:])] if rank else []
-        return validate(model, batches, 3), model.module.state_dict()
+        measured = train_and_validate(rank)
+        torch.distributed.barrier()  # a worker that leaves first breaks the connections of the other
+        return measured
     finally:
         torch.distributed.destroy_process_group()
+
+
+def train_and_validate(rank: int) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Learn from other photographs than the other worker, then validate.
+
+    The network ends with this function, before the process group whose threads it uses.
+    """
+    torch.manual_seed(rank)
+    model = nn.parallel.DistributedDataParallel(Tiny(3))
+    model.train()(colours([2, 2, 2])[0])[1].sum().backward()
+    pixels, target = validation_photographs()
+    batches = [(pixels[:3], target[:3]), (pixels[3:], target[3:])] if rank else []
+    return validate(model, batches, 3), model.module.state_dict()
 
 
 def validation_photographs() -> tuple[Tensor, Tensor]:
