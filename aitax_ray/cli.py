@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import cyclopts
+import yaml
 from cyclopts import App, Group, Parameter
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -28,7 +29,7 @@ from aitax_ray.dataset.export import ExportSettings, export
 from aitax_ray.errors import AitaxError, SettingsError
 from aitax_ray.serving.serve import serve_until_interrupted
 from aitax_ray.serving.settings import ServeSettings
-from aitax_ray.settings import build_settings, read_config
+from aitax_ray.settings import ByRecipe, build_settings, read_config
 from aitax_ray.text import escape_controls
 from aitax_ray.web import hide_secrets
 
@@ -48,12 +49,16 @@ Config = Annotated[Path, Parameter(help="File with settings, one section per com
 
 
 def command(
-    name: str, models: Mapping[str, type[BaseModel]], run: Callable[[dict[str, Any], Path], None], text: str
+    name: str,
+    models: Mapping[str, type[BaseModel]],
+    run: Callable[[dict[str, Any], Path], None],
+    text: str,
+    show: Callable[[dict[str, Any], Path], None] | None = None,
 ) -> None:
     """Add a command whose flags are the fields of settings models; `models` maps headings of its help to models.
 
     A field that several models have becomes one flag. `run` gets only the flags that were given, so that the file and
-    the defaults decide the others.
+    the defaults decide the others. With the flag --show, `show` is called in its place.
     """
     parameters: dict[str, inspect.Parameter] = {}
     groups: dict[str, Group] = {}
@@ -71,6 +76,10 @@ def command(
             annotation = Annotated[given | None, shown]  # None: not given
             kind = inspect.Parameter.KEYWORD_ONLY
             parameters.setdefault(field_name, inspect.Parameter(field_name, kind, default=None, annotation=annotation))
+    if show is not None:
+        shown = Parameter(help="Print the settings that apply, for aitax.yaml, and stop.", negative="")
+        kind = inspect.Parameter.KEYWORD_ONLY
+        parameters["show"] = inspect.Parameter("show", kind, default=False, annotation=Annotated[bool, shown])
     config = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=Path(CONFIG), annotation=Config)
 
     def entry(**given: Any) -> None:
@@ -78,7 +87,8 @@ def command(
         if file is not None and not file.exists():
             raise SettingsError(f"--config {file}: there is no such file")
         file = file or Path(CONFIG)
-        run({key: value for key, value in given.items() if value is not None}, file)
+        chosen = show if show is not None and given.pop("show", False) else run
+        chosen({key: value for key, value in given.items() if value is not None}, file)
 
     entry.__signature__ = inspect.Signature([*parameters.values(), config])  # type: ignore[attr-defined]  # what cyclopts reads
     entry.__doc__ = text
@@ -86,6 +96,8 @@ def command(
 
 
 def _shown_default(field: FieldInfo) -> str:
+    if any(isinstance(mark, ByRecipe) for mark in field.metadata):
+        return " [default: the recipe's]"
     if field.is_required():
         return " [required]"
     if field.default in (None, "", ()):
@@ -120,7 +132,12 @@ def _add_stage(stage: pipeline.Stage) -> None:
         with _resumable(settings.force):
             stage.run(settings)
 
-    command(stage.name, {"Settings": stage.settings}, run, (stage.run.__doc__ or "").split("\n")[0])
+    def show(flags: dict[str, Any], config: Path) -> None:
+        section = _sections(config).get(stage.name, {})
+        settings = build_settings(stage.settings, flags, section, {"root": "."})
+        sys.stdout.write(yaml.safe_dump({stage.name: settings.shown()}, sort_keys=False, allow_unicode=True))
+
+    command(stage.name, {"Settings": stage.settings}, run, (stage.run.__doc__ or "").split("\n")[0], show)
 
 
 def _build(flags: dict[str, Any], config: Path) -> None:

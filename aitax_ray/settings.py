@@ -18,7 +18,11 @@ class How:
     """Marks a setting that does not change the result of a stage."""
 
 
-HOW = How()
+class ByRecipe:
+    """Marks a setting whose default a recipe gives, see training/recipes.py."""
+
+
+HOW, BY_RECIPE = How(), ByRecipe()
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
 
@@ -42,6 +46,10 @@ class StageSettings(Settings):
             name for name, field in type(self).model_fields.items() if any(isinstance(m, How) for m in field.metadata)
         }
         return self.model_dump(mode="json", exclude=how)
+
+    def shown(self) -> dict[str, Any]:
+        """Give the settings that apply, as they may stand in aitax.yaml."""
+        return self.model_dump(mode="json", exclude={"root", "force"})
 
 
 def read_config(path: Path) -> dict[str, dict[str, Any]]:

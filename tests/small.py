@@ -118,15 +118,16 @@ def write_model(ws: Workspace, arch: str = ARCH, crop_size: int = CROP, seed: in
     import torch
 
     from aitax_ray.training import train
+    from aitax_ray.training.backbones import transform_for
     from aitax_ray.training.curves import draw_curves
-    from aitax_ray.training.model import build_classifier, transform_for
+    from aitax_ray.training.model import build_classifier
 
     torch.manual_seed(seed)
     classifier = build_classifier(arch, len(KEYS), crop_size).eval()
     state = {"model": classifier.state_dict(), "epoch": 1}
 
     def write() -> None:
-        settings = train.TrainSettings(root=ws.root, arch=arch, pretrained=False, crop_size=crop_size)
+        settings = train_settings(ws.root, arch=arch, crop_size=crop_size)
         train._write_model(ws, settings, state, KEYS, transform_for(arch, crop_size))
         ws.storage.write_bytes("model/curves.png", draw_curves([{"epoch": 1, "train_loss": 1.0}]))
 
@@ -161,10 +162,11 @@ def learn(ws: Workspace) -> None:
     import torch
 
     from aitax_ray.training import train
+    from aitax_ray.training.backbones import transform_for
     from aitax_ray.training.batches import FromMemory
     from aitax_ray.training.curves import draw_curves
     from aitax_ray.training.feed import decode_for_evaluation, decode_for_training, read_classes, read_labels
-    from aitax_ray.training.model import transform_for
+    from aitax_ray.training.model import build_classifier
     from aitax_ray.training.worker import Place, run_epochs, selection
 
     settings, transform = train_settings(ws.root), transform_for(ARCH, CROP)
@@ -179,12 +181,14 @@ def learn(ws: Workspace) -> None:
         "frequencies": read_classes(ws)[1],
     }
     states: list[tuple[float, dict[str, Any]]] = []
+    torch.manual_seed(settings.seed)
     with one_thread():
         run_epochs(
             config,
             Place(rank=0, world=1, local_world=os.cpu_count() or 1, device=torch.device("cpu")),
             FromMemory(pixels, settings.batch_size, 0, 1, settings.seed),
             FromMemory(val_pixels, settings.batch_size, 0, 1, settings.seed),
+            build_classifier(ARCH, len(KEYS), CROP).state_dict(),
             None,
             lambda state, row: states.append((selection(row), copy.deepcopy(state))),
             lambda classifier: classifier,
@@ -213,5 +217,6 @@ def train_settings(root: Path | str, **changes: object) -> Any:
     """Settings of a short training run."""
     from aitax_ray.training.settings import TrainSettings
 
-    short = {"arch": ARCH, "pretrained": False, "crop_size": CROP, "epochs": EPOCHS, "batch_size": 8, "lr": 1e-3}
+    short = {"recipe": "from-scratch", "arch": ARCH, "crop_size": CROP, "epochs": EPOCHS, "batch_size": 8, "lr": 1e-3}
+    short |= {"ema": 0, "augment": "light", "random_erasing": 0, "final_epochs": 0}
     return TrainSettings.model_validate({"root": str(root), **short, "cpus_per_worker": 0.5, **changes})

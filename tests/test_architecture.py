@@ -27,7 +27,7 @@ KNOW_RAY = {
 # Ray Serve's classes are made by decorators. All others import ray where they use it: `--help` is instant.
 IMPORT_RAY_AT_ONCE = {"serving.application"}
 # The only modules whose content is torch code; the others in training/ import it where they use it.
-IMPORT_TORCH_AT_ONCE = {"training.model", "training.loop", "training.onnx"}
+IMPORT_TORCH_AT_ONCE = {"training.backbones", "training.weights", "training.model", "training.loop", "training.onnx"}
 RAY, TORCH = {"ray"}, {"torch", "torchvision", "safetensors.torch", "timm"}
 
 # A folder, or a module on top -> what it may use beside itself and the ground floor.

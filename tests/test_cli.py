@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from aitax_ray import __version__, cli
 from aitax_ray.dataset.export import ExportSettings
@@ -380,12 +381,22 @@ def test_help_shows_defaults_and_what_is_required(run: Run, capsys: pytest.Captu
     assert run("train", "--help") == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "every node must reach it. [required]" in text
-    assert (
-        "Start from torchvision's ImageNet weights, fetched once from download.pytorch.org; else from scratch. " in text
-    )
-    assert "[default: yes]" in text
+    assert "else fetched once and cached. [default: the recipe's]" in text
+    assert "Seed of all random choices" in text
+    assert "[default: 2]" in text
     assert "[choices: adamw, sgd]" in text
     assert "[default: None]" not in text
+
+
+def test_settings_are_shown_as_they_may_stand_in_the_file(
+    run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run("train", "--recipe", "ai-taxonomist", "--epochs", "7", "--show") == 0
+    shown = capsys.readouterr().out
+    assert yaml.safe_load(shown)["train"] | {"epochs": 7, "batch_size": 256} == yaml.safe_load(shown)["train"]
+    (tmp_path / "mine.yaml").write_text(shown)
+    assert run("train", "--show", "--config", str(tmp_path / "mine.yaml")) == 0
+    assert capsys.readouterr().out == shown
 
 
 def test_help_and_version_have_status_0(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

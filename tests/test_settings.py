@@ -20,8 +20,11 @@ FLAGS = {
     "read_timeout_s max_bytes max_pixels max_memory attempts shard_size num_actors fallback gbif_url retry_failed "
     "prune respect_robots allow_private_hosts contact",
     "split": f"{STAGE} val test group_by split_file min_images max_images license max_distance rules min_side seed",
-    "train": f"{STAGE} arch pretrained epochs batch_size lr optimizer momentum weight_decay label_smoothing imbalanced "
-    "crop_size seed num_workers use_gpu cpus_per_worker max_failures",
+    "train": f"{STAGE} recipe arch pretrained weights crop_size head head_first train_backbone views epochs "
+    "final_epochs batch_size accumulate optimizer lr momentum weight_decay layer_decay clip_norm ema schedule warmup "
+    "factor patience threshold threshold_mode cooldown min_lr eps augment min_scale vertical_flip "
+    "random_erasing mixup cutmix label_smoothing imbalanced long_tail select_by stop_after max_minutes "
+    "seed precision compile num_workers use_gpu cpus_per_worker max_failures",
     "evaluate": INFERENCE,
     "index": f"{INFERENCE} leaves_to_search reorder",
     "publish": f"{STAGE} min_score max_total_score",

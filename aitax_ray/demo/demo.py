@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 # For 14 species, some 870 small photographs and two cores without a GPU: a small network, trained from scratch.
 SETTINGS: dict[str, Any] = {
     "image_size": 160,
+    "recipe": "from-scratch",
     "arch": "shufflenet_v2_x1_0",
-    "pretrained": False,
     "crop_size": 80,
     "batch_size": 32,
     "epochs": 22,

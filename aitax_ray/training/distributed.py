@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from aitax_ray.training.settings import TrainSettings
 
 RUNS = "model/runs"
+START = "model/runs/start.safetensors"  # the weights that all workers begin with: only this process asks a hub
 CHECKPOINT = "state.pt"
 
 
@@ -134,6 +135,7 @@ def train_loop_per_worker(config: dict[str, Any]) -> None:
     import ray.train
     import torch
     from ray.train.torch import get_device, prepare_model
+    from safetensors.torch import load
 
     context, device = ray.train.get_context(), get_device()
     place = Place(context.get_world_rank(), context.get_world_size(), context.get_local_world_size(), device)
@@ -142,7 +144,8 @@ def train_loop_per_worker(config: dict[str, Any]) -> None:
         with checkpoint.as_directory() as folder:
             state = torch.load(Path(folder) / CHECKPOINT, map_location=device, weights_only=True)
     train, val = _sources(config, place)
-    run_epochs(config, place, train, val, state, partial(_report, place.rank), prepare_model)
+    start = load(Workspace(config["root"]).storage.read_bytes(START))
+    run_epochs(config, place, train, val, start, state, partial(_report, place.rank), prepare_model)
 
 
 def _sources(config: dict[str, Any], place: Place) -> tuple[Any, Any]:

@@ -1,46 +1,116 @@
 """Settings of the `train` stage, and of the stages that run the classifier.
 
-Fields marked HOW say how the work is done, not what comes out: a change of theirs makes no result stale.
+Fields marked HOW say how the work is done, not what comes out: a change of theirs makes no result stale. Fields marked
+BY_RECIPE take their default from a recipe: a file in recipes/, see recipes.py.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, field_validator, model_validator
 
-from aitax_ray.settings import HOW, StageSettings
+from aitax_ray.errors import SettingsError
+from aitax_ray.settings import BY_RECIPE, HOW, StageSettings
+from aitax_ray.training.recipes import RecipeName, read_recipe
 
 # Learning rates for a batch of 64 photographs, by optimizer and by whether the weights are pretrained. They grow in
 # proportion to the batch. Training from scratch can take ten times the rate that pretrained weights survive.
 LEARNING_RATES = {("adamw", True): 1e-4, ("adamw", False): 1e-3, ("sgd", True): 5e-3, ("sgd", False): 5e-2}
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
 
 class TrainSettings(StageSettings):
     """Settings of `train`."""
 
-    arch: str = "convnext_tiny"
-    """Architecture: any of torchvision's classification models by name, e.g. resnet18 or efficientnet_v2_s."""
-    pretrained: bool = True
-    """Start from torchvision's ImageNet weights, fetched once from download.pytorch.org; else from scratch."""
-    epochs: Annotated[int, Field(ge=1)] = 20
-    """Number of times that training goes through all training photographs."""
-    batch_size: Annotated[int, Field(ge=1)] = 64
+    recipe: RecipeName | None = None
+    """Recipe that sets the other settings; --show prints it. Default: fine-tune with a GPU, linear-probe without."""
+    arch: Annotated[str, BY_RECIPE]
+    """Backbone: a name of torchvision, such as resnet18, or timm/NAME, such as timm/convnext_tiny."""
+    pretrained: Annotated[bool, BY_RECIPE]
+    """Start from published weights: from an installed package where one has them, else fetched once and cached."""
+    weights: str | None = None
+    """Start from these weights: a file (.safetensors, .pth, .pt), or ROOT/model of an earlier training."""
+    crop_size: Annotated[int, Field(ge=32)] | None = None
+    """Side in px of the square that the network sees; by default that of the weights."""
+    head: Annotated[Literal["linear", "prototype"], BY_RECIPE]
+    """Classifier on the embedding: linear, or prototype (cosine to a mean) for species with 1 to 5 photographs."""
+    head_first: Annotated[bool, BY_RECIPE]
+    """Compute the embeddings of the backbone once, and train the head on them first."""
+    train_backbone: Annotated[bool, BY_RECIPE]
+    """Train all layers; else the backbone stays frozen and only the head is trained."""
+    views: Annotated[int, BY_RECIPE, Field(ge=1, le=16)]
+    """Views of each training photograph that the head learns from: the centre, then mirrored and other crops."""
+    epochs: Annotated[int, BY_RECIPE, Field(ge=1)]
+    """Number of times that training of all layers goes through all training photographs."""
+    final_epochs: Annotated[int, BY_RECIPE, Field(ge=0)]
+    """The last epochs of these, with weak augmentation: the network sees photographs as the service shows them."""
+    batch_size: Annotated[int, BY_RECIPE, Field(ge=1)]
     """Photographs per step, of all workers together."""
+    accumulate: Annotated[int, BY_RECIPE, Field(ge=1)]
+    """Number of parts that a step's photographs are computed in, one after the other: less memory, the same result."""
+    optimizer: Annotated[Literal["adamw", "sgd"], BY_RECIPE]
+    """Optimizer: AdamW, or SGD with Nesterov momentum."""
     lr: Annotated[float, Field(gt=0)] | None = None
     """Peak learning rate; by default it follows from --optimizer, --pretrained and --batch-size."""
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    """Optimizer: AdamW, or SGD with Nesterov momentum."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    momentum: Annotated[float, BY_RECIPE, Field(ge=0, lt=1)]
     """Momentum of SGD, or first beta of AdamW."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    """Weight decay; biases and norms have none. The default suits AdamW; with --optimizer sgd set about 2e-5."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    weight_decay: Annotated[float, BY_RECIPE, Field(ge=0)]
+    """Weight decay; biases and norms have none."""
+    layer_decay: Annotated[float, BY_RECIPE, Field(gt=0, le=1)]
+    """Factor of the learning rate from each block of layers to the one below it; 1 gives all the same."""
+    clip_norm: Annotated[float, BY_RECIPE, Field(gt=0)]
+    """Largest norm of the gradient; a larger one is scaled down."""
+    ema: Annotated[float, BY_RECIPE, Field(ge=0, lt=1)]
+    """Decay of the moving average of the weights, which is validated and published; 0 takes the weights themselves."""
+    schedule: Annotated[Literal["cosine", "plateau"], BY_RECIPE]
+    """Learning rate: a cosine after a warm-up, or lower by --factor when the validation loss stands still."""
+    warmup: Annotated[Share, BY_RECIPE]
+    """Share of the run in which the learning rate of --schedule cosine rises."""
+    factor: Annotated[float, BY_RECIPE, Field(gt=0, lt=1)]
+    """Factor of --schedule plateau."""
+    patience: Annotated[int, BY_RECIPE, Field(ge=0)]
+    """Epochs without improvement that --schedule plateau waits."""
+    threshold: Annotated[float, BY_RECIPE, Field(ge=0)]
+    """Smallest change of the loss that --schedule plateau takes for an improvement."""
+    threshold_mode: Annotated[Literal["rel", "abs"], BY_RECIPE]
+    """Whether --threshold is a share of the best loss, or a difference from it."""
+    cooldown: Annotated[int, BY_RECIPE, Field(ge=0)]
+    """Epochs that --schedule plateau waits after it has lowered the rate."""
+    min_lr: Annotated[float, BY_RECIPE, Field(ge=0)]
+    """Lowest learning rate of --schedule plateau."""
+    eps: Annotated[float, BY_RECIPE, Field(ge=0)]
+    """Smallest change of the learning rate that --schedule plateau makes."""
+    augment: Annotated[Literal["trivial", "light", "none"], BY_RECIPE]
+    """Changes of each photograph beside crop and mirror: TrivialAugment, a little light and colour, or none."""
+    min_scale: Annotated[float, BY_RECIPE, Field(gt=0, le=1)]
+    """Smallest share of a photograph's area that a random crop keeps."""
+    vertical_flip: Annotated[bool, BY_RECIPE]
+    """Also turn photographs upside down: for those taken from above, such as moths on a sheet."""
+    random_erasing: Annotated[Share, BY_RECIPE]
+    """Share of the photographs in which a random box is erased."""
+    mixup: Annotated[float, BY_RECIPE, Field(ge=0)]
+    """Alpha of mixup, which mixes pairs of photographs and their species; 0 does not."""
+    cutmix: Annotated[float, BY_RECIPE, Field(ge=0)]
+    """Alpha of CutMix, which pastes a part of one photograph into another; 0 does not."""
+    label_smoothing: Annotated[float, BY_RECIPE, Field(ge=0, lt=1)]
     """Share of the target probability that is spread over all species."""
-    imbalanced: bool = False
-    """Correct the loss for the number of training photographs per species, so that frequent ones are not favoured."""
-    crop_size: Annotated[int, Field(ge=32)] | None = None
-    """Side in px of the square that the network sees; by default that of torchvision's weights of the architecture."""
+    imbalanced: Annotated[bool, BY_RECIPE]
+    """Weigh the loss of a species with n training photographs by 1 / log2(1 + n)."""
+    long_tail: Annotated[Literal["none", "adjust", "loss", "balanced-softmax", "crt"], BY_RECIPE]
+    """For species with few photographs: adjust the logits after training, or in the loss; or train the head again."""
+    select_by: Annotated[Literal["top1", "macro_top1", "loss"], BY_RECIPE]
+    """Figure on the validation photographs by which the best epoch is chosen."""
+    stop_after: Annotated[int, BY_RECIPE, Field(ge=0)]
+    """Stop after so many epochs without a better one; 0 never stops early."""
+    max_minutes: Annotated[float, Field(gt=0)] | None = None
+    """Stop after the epoch in which training has taken so many minutes."""
     seed: int = 0
     """Seed of all random choices: the photographs that `manifest --number` keeps, the split, the training run."""
+    precision: Annotated[Literal["auto", "float32", "bfloat16"], HOW] = "auto"
+    """Numbers to compute with; auto measures at the start which are faster."""
+    compile: Annotated[Literal["auto", "yes", "no"], HOW] = "auto"
+    """Compile the network with torch.compile; auto measures at the start whether it pays."""
     num_workers: Annotated[int, HOW, Field(ge=1)] = 2
     """Number of Ray Train workers. With GPUs, set it to their number; without, the workers share the CPUs."""
     use_gpu: Annotated[bool | None, HOW] = None
@@ -50,16 +120,42 @@ class TrainSettings(StageSettings):
     max_failures: Annotated[int, HOW, Field(ge=0)] = 3
     """Number of times that training restarts by itself after a worker or a machine died."""
 
+    _given: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _complete(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Take what was not given from the recipe."""
+        if not isinstance(given, Mapping):
+            return handler(given)
+        name = given.get("recipe")
+        # Without a recipe any fills the fields, until `with_recipe` has one.
+        recipe = read_recipe(name) if name is None or name in get_args(RecipeName) else {}
+        settings = handler({**recipe, **given})
+        settings._given = dict(given)
+        return settings
+
     @field_validator("arch")
     @classmethod
     def _arch_is_known(cls, arch: str) -> str:
-        from aitax_ray.training.model import check_arch
+        from aitax_ray.training.backbones import check_arch
 
         return check_arch(arch)
 
+    def with_recipe(self, recipe: RecipeName) -> Self:
+        """Give these settings under another recipe: what the user set stays."""
+        return type(self).model_validate({**self._given, "recipe": recipe})
+
+    def shown(self) -> dict[str, Any]:
+        """Give the settings that apply. Raises SettingsError when the machine would decide on the recipe."""
+        if self.recipe is None:
+            raise SettingsError(f"--show needs --recipe NAME, one of {', '.join(get_args(RecipeName))}")
+        return super().shown()
+
     def learning_rate(self) -> float:
         """The peak learning rate."""
-        return self.lr or LEARNING_RATES[self.optimizer, self.pretrained] * self.batch_size / 64
+        starts_trained = self.pretrained or self.weights is not None
+        return self.lr or LEARNING_RATES[self.optimizer, starts_trained] * self.batch_size / 64
 
 
 class InferenceSettings(StageSettings):

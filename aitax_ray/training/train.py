@@ -3,11 +3,12 @@
 import json
 import logging
 from functools import partial
-from typing import Any
+from typing import Any, cast, get_args
 
 from aitax_ray import workspace
-from aitax_ray.cluster import connect
+from aitax_ray.cluster import connect, use_gpus
 from aitax_ray.errors import DataError
+from aitax_ray.training.recipes import RecipeName
 from aitax_ray.training.settings import TrainSettings
 from aitax_ray.workspace import Outcome, StageReport, Workspace, versions
 
@@ -17,19 +18,35 @@ log = logging.getLogger(__name__)
 def train(settings: TrainSettings) -> StageReport:
     """Train a classifier on the train side of the split, and measure it on the val side after each epoch.
 
-    Writes model/weights.safetensors and model/classifier.json (the epoch with the best top-1 on val),
+    Writes model/weights.safetensors and model/classifier.json (the epoch with the best figure of `select_by`),
     model/metrics.json (a row per epoch) and model/curves.png. After a crash the same command continues after the last
     complete epoch. Augmentation and dropout follow from the seed, and so does the order of the photographs when they
     fit into memory. Otherwise their order depends on the order in which Ray Data delivers.
 
-    Raises DataError for too few photographs, AitaxError when training fails or diverges.
+    Raises DataError for too few photographs, AitaxError when
+    training fails or diverges, ArchitectureError when weights cannot be had.
     """
     ws = Workspace(settings.root)
+    if settings.recipe is None:
+        settings = settings.with_recipe(_default_recipe(ws, settings.use_gpu))
     return ws.run("train", settings, ("manifest", "download", "split"), lambda: _train(ws, settings))
 
 
+def _default_recipe(ws: Workspace, use_gpu: bool | None) -> RecipeName:
+    """Choose what an earlier run had; else fine-tune where there is a GPU, and linear-probe where there is none."""
+    for name in get_args(RecipeName):
+        if name == ws.last_settings("train").get("recipe"):
+            return cast(RecipeName, name)
+    connect()
+    return "fine-tune" if use_gpus(use_gpu) else "linear-probe"
+
+
 def _train(ws: Workspace, settings: TrainSettings) -> Outcome:
+    import torch
+    from safetensors.torch import save
+
     from aitax_ray.training import distributed
+    from aitax_ray.training.backbones import transform_for
     from aitax_ray.training.curves import watching
     from aitax_ray.training.feed import (
         decode_for_evaluation,
@@ -38,7 +55,7 @@ def _train(ws: Workspace, settings: TrainSettings) -> Outcome:
         read_classes,
         read_labels,
     )
-    from aitax_ray.training.model import build_classifier, transform_for
+    from aitax_ray.training.weights import start_classifier
 
     classes, frequencies = read_classes(ws)
     if sum(frequencies) < settings.num_workers:
@@ -47,8 +64,11 @@ def _train(ws: Workspace, settings: TrainSettings) -> Outcome:
             "widen the query, or lower --num-workers"
         )
     transform = transform_for(settings.arch, settings.crop_size)
-    # Built once here so that a wrong size, or weights that cannot be fetched, end the run before workers start.
-    build_classifier(settings.arch, len(classes), transform.crop_size, settings.pretrained)
+    torch.manual_seed(settings.seed)
+    start = start_classifier(
+        settings.arch, classes, transform.crop_size, settings.head, settings.pretrained, settings.weights
+    )
+    ws.storage.write_bytes(distributed.START, save({n: t.contiguous() for n, t in start.state_dict().items()}))
     connect()
     # Somewhat larger than the crops, so that few crops must be enlarged.
     shorter_side = max(transform.resize_size, round(1.25 * transform.crop_size))
@@ -104,6 +124,7 @@ def _write_model(
     weights = {name: tensor.contiguous() for name, tensor in state["model"].items()}
     info = ClassifierInfo(
         arch=settings.arch,
+        head=settings.head,
         classes=classes,
         embedding_size=weights["head.weight"].shape[1],
         transform=transform,

@@ -17,7 +17,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class EvalTransform(BaseModel):
-    """Resize the shorter side to `resize_size`, crop the centre to `crop_size`, scale to [0, 1], normalize.
+    """Resize to `resize_size`, crop the centre to `crop_size`, scale to [0, 1], normalize.
 
     It is stored as JSON beside the weights.
     """
@@ -29,12 +29,34 @@ class EvalTransform(BaseModel):
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    crop_mode: Literal["center", "squash", "border"] = "center"
+    """`resize_size` is the shorter side, or both sides (squash), or the longer side (border), with `mean` around it."""
 
     def pixels(self, image: "Image.Image") -> np.ndarray:
         """Resize and crop: uint8 of shape (crop_size, crop_size, 3)."""
-        scaled = resize_shorter_side(image.convert("RGB"), self.resize_size, self.interpolation)
-        left, top = (scaled.width - self.crop_size) // 2, (scaled.height - self.crop_size) // 2
+        image = image.convert("RGB")
+        if self.crop_mode == "squash":
+            scaled = _resize(image, (self.resize_size, self.resize_size), self.interpolation)
+        elif self.crop_mode == "border":
+            scaled = self._with_border(image)
+        else:
+            scaled = resize_shorter_side(image, self.resize_size, self.interpolation)
+        # Rounded as torchvision does it, with which the weights were trained.
+        left, top = round((scaled.width - self.crop_size) / 2), round((scaled.height - self.crop_size) / 2)
         return np.asarray(scaled.crop((left, top, left + self.crop_size, top + self.crop_size)))
+
+    def _with_border(self, image: "Image.Image") -> "Image.Image":
+        from PIL import Image
+
+        side, longer = self.resize_size, max(image.size)
+        inner = _resize(
+            image,
+            (max(1, round(image.width * side / longer)), max(1, round(image.height * side / longer))),
+            self.interpolation,
+        )
+        framed = Image.new("RGB", (side, side), tuple(round(255 * mean) for mean in self.mean))
+        framed.paste(inner, ((side - inner.width) // 2, (side - inner.height) // 2))
+        return framed
 
     def normalize(self, pixels: np.ndarray) -> np.ndarray:
         """Scale and normalize: uint8 (N, H, W, 3) to float32 (N, 3, H, W)."""
@@ -45,10 +67,14 @@ class EvalTransform(BaseModel):
 
 def resize_shorter_side(image: "Image.Image", size: int, interpolation: str = "bilinear") -> "Image.Image":
     """Resize the shorter side to `size` and keep the aspect; small photographs are enlarged."""
+    shorter = min(image.size)
+    width, height = (max(size, int(side * size / shorter)) for side in image.size)  # as torchvision rounds
+    return _resize(image, (width, height), interpolation)
+
+
+def _resize(image: "Image.Image", size: tuple[int, int], interpolation: str = "bilinear") -> "Image.Image":
     from PIL import Image
 
-    shorter = min(image.size)
-    width, height = (max(size, round(side * size / shorter)) for side in image.size)
-    if (width, height) == image.size:
+    if size == image.size:
         return image
-    return image.resize((width, height), Image.Resampling[interpolation.upper()], reducing_gap=2.0)
+    return image.resize(size, Image.Resampling[interpolation.upper()], reducing_gap=2.0)

@@ -40,11 +40,12 @@ def run_epochs(
     place: Place,
     train: Batches,
     val: Batches | None,
+    start: "dict[str, torch.Tensor]",
     state: dict[str, Any] | None,
     report: Report,
     distribute: "Callable[[Classifier], nn.Module]",
 ) -> None:
-    """Train until the last epoch, from the epoch after that of `state`.
+    """Train until the last epoch, from the weights in `start`, or from the epoch after that of `state`.
 
     After each epoch `report` gets the state to store and the row of the history. The run ends early when the training
     loss is no longer a finite number: model/metrics.json then ends with a row whose train_loss is null, and nothing is
@@ -62,15 +63,11 @@ def run_epochs(
     settings = TrainSettings.model_construct(**config["settings"])
     transform = EvalTransform(**config["transform"])
     storage = Workspace(config["root"]).storage
-    torch.manual_seed(settings.seed)  # the head starts the same in every worker
     if place.device.type == "cpu":  # workers that each take all cores would wait for each other
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // place.local_world))
     num_classes = len(config["frequencies"])
-    classifier = build_classifier(
-        settings.arch, num_classes, transform.crop_size, settings.pretrained and state is None
-    )
-    if state:
-        classifier.load_state_dict(state["model"])
+    classifier = build_classifier(settings.arch, num_classes, transform.crop_size, settings.head)
+    classifier.load_state_dict(state["model"] if state else start)
     model = distribute(classifier.to(memory_format=torch.channels_last))
     optimizer = make_optimizer(classifier, settings.optimizer, config["lr"], settings.momentum, settings.weight_decay)
     if state:

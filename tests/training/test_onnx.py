@@ -6,7 +6,8 @@ import onnxruntime
 import pytest
 import torch
 
-from aitax_ray.training.model import ClassifierInfo, build_classifier, transform_for
+from aitax_ray.training.backbones import transform_for
+from aitax_ray.training.model import ClassifierInfo, build_classifier
 from aitax_ray.training.onnx import export_onnx
 
 

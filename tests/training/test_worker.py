@@ -13,9 +13,10 @@ import torch
 from aitax_ray import workspace
 from aitax_ray.schemas import image_id
 from aitax_ray.training import loop
+from aitax_ray.training.backbones import transform_for
 from aitax_ray.training.batches import FromMemory
 from aitax_ray.training.feed import decode_for_evaluation, decode_for_training
-from aitax_ray.training.model import transform_for
+from aitax_ray.training.model import build_classifier
 from aitax_ray.training.worker import Place, run_epochs, selection
 from aitax_ray.workspace import Workspace
 from tests.small import ARCH, CROP, KEYS, jpeg, one_thread, photo, train_settings
@@ -62,7 +63,9 @@ def run(root: Path, *, val: bool = True, state: dict[str, Any] | None = None, **
         reported.append((copy.deepcopy(state), row))
 
     place = Place(rank=0, world=1, local_world=os.cpu_count() or 1, device=torch.device("cpu"))
-    run_epochs(config, place, train_source, val_source, state, report, lambda classifier: classifier)
+    torch.manual_seed(settings.seed)
+    start = build_classifier(ARCH, len(KEYS), CROP).state_dict()
+    run_epochs(config, place, train_source, val_source, start, state, report, lambda classifier: classifier)
     return reported
 
 

@@ -1,0 +1,252 @@
+"""Start weights: fetched from a hub, from an installed package, from a file, or from an engine of ours.
+
+Files are .safetensors, or pickles that torch reads with `weights_only=True`, so that a file cannot run code.
+"""
+
+import contextlib
+import inspect
+import io
+import logging
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_safetensors
+from torch import Tensor, nn
+
+from aitax_ray import workspace
+from aitax_ray.errors import ArchitectureError
+from aitax_ray.storage import Storage
+from aitax_ray.training.backbones import PACKAGED_ARCH, TIMM, build_backbone, check_arch
+from aitax_ray.training.model import Classifier, ClassifierInfo, HeadKind
+from aitax_ray.training.packaged import PACKAGED
+
+State = dict[str, Tensor]
+
+# Where training programs put the weights into what they save, and what they write before each name. `visual.trunk.` is
+# a tower of timm in a model of open_clip, `visual.` any other tower of open_clip; `module.` is DistributedDataParallel.
+CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "module", "network")
+PREFIXES = ("module.", "_orig_mod.", "visual.trunk.", "visual.", "backbone.", "encoder.", "trunk.", "model.")
+FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+FETCH_TIMEOUT_S = 60.0
+MIN_SHARE = 0.5  # of the backbone's tensors; a file with fewer is of another architecture
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Fit:
+    """How the tensors of a file fit a backbone; each list holds names."""
+
+    loaded: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    """Tensors of the backbone that the file lacks."""
+    unexpected: list[str] = field(default_factory=list)
+    """Tensors of the file that the backbone has not: its classifier, for one."""
+    of_another_shape: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """Tell the counts, and examples of what did not fit."""
+        parts = [f"{len(self.loaded)} tensors loaded"]
+        for names, what in (
+            (self.missing, "missing"),
+            (self.of_another_shape, "of another shape"),
+            (self.unexpected, "left out"),
+        ):
+            if names:
+                parts.append(f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})")
+        return "; ".join(parts)
+
+
+def start_classifier(
+    arch: str, classes: list[str], crop_size: int, head: HeadKind, pretrained: bool, weights: str | None
+) -> Classifier:
+    """Build the classifier that training starts from, with the weights that the settings name.
+
+    `weights` wins over `pretrained`. The head starts from random numbers, except for species that an engine of ours
+    knows. Raises ArchitectureError, with the remedy, when weights cannot be fetched or do not fit.
+    """
+    check_arch(arch)
+    hub = pretrained and weights is None and arch not in PACKAGED
+    backbone, embedding_size = _fetched(arch, crop_size) if hub else build_backbone(arch, crop_size)
+    classifier = Classifier(backbone, embedding_size, len(classes), head)
+    if weights is not None and (engine := _open_model(weights)) is not None:
+        _take_model(classifier, *engine, arch, classes, weights)
+    elif weights is not None:
+        folder, _, name = weights.rpartition("/")
+        load_backbone(classifier.backbone, read_state(Storage(folder or ".").read_bytes(name), name), weights)
+    elif pretrained and arch in PACKAGED:
+        path = PACKAGED[arch].path()
+        load_backbone(classifier.backbone, read_state(path.read_bytes(), path.name), path.name)
+    return classifier
+
+
+def _fetched(arch: str, crop_size: int) -> tuple[nn.Module, int]:
+    try:
+        with _socket_timeout(FETCH_TIMEOUT_S):
+            return build_backbone(arch, crop_size, pretrained=True)
+    except Exception as error:  # hubs raise errors of several HTTP libraries
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        own = f"--weights FILE, or --arch {PACKAGED_ARCH}, whose weights are installed"
+        if isinstance(error, RuntimeError) and "No pretrained weights" in str(error):
+            raise ArchitectureError(
+                f"nobody has published weights of {arch}: take {own}, or --no-pretrained"
+            ) from error
+        hub = "Hugging Face's hub" if arch.startswith(TIMM) else "download.pytorch.org"
+        raise ArchitectureError(
+            f"the weights of {arch} cannot be fetched from {hub} ({reason}): take {own}, "
+            "or train from scratch with --no-pretrained"
+        ) from error
+
+
+@contextlib.contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """Let no socket wait longer: torch.hub sets no limit of its own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def read_state(content: bytes, name: str) -> State:
+    """Read the tensors of a file by their names. Raises ArchitectureError when it holds none."""
+    try:
+        if name.endswith(".safetensors"):
+            return load_safetensors(content)
+        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors raise errors of many kinds for files that are none of theirs
+        raise ArchitectureError(
+            f"{name} cannot be read as weights ({' '.join(str(error).split())[:150]}): "
+            "give a .safetensors file, or a state dict that torch.save wrote"
+        ) from error
+    state = _find_state(loaded)
+    if state is None:
+        raise ArchitectureError(f"{name} holds no tensors: give a state dict")
+    return state
+
+
+def _find_state(loaded: Any) -> State | None:
+    """Find the state dict in what a training program saved."""
+    if not isinstance(loaded, Mapping):
+        return None
+    for container in CONTAINERS:
+        if isinstance(loaded.get(container), Mapping) and (inner := _find_state(loaded[container])):
+            return inner
+    return {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)} or None
+
+
+def load_backbone(backbone: nn.Module, state: State, source: str) -> Fit:
+    """Load the tensors that fit, and log what did not.
+
+    Raises ArchitectureError when less than half of the backbone's tensors are in the file.
+    """
+    own = backbone.state_dict()
+    found = max(_spellings(backbone, state), key=lambda spelled: len(_fitting(own, spelled)))
+    fitting = _fitting(own, found)
+    fit = Fit(
+        loaded=list(fitting),
+        missing=[name for name in own if name not in found and not _is_counter(name)],
+        unexpected=[name for name in found if name not in own],
+        of_another_shape=[name for name in found if name in own and name not in fitting],
+    )
+    counted = [name for name in own if not _is_counter(name)]
+    share = sum(name in fitting for name in counted) / max(len(counted), 1)
+    if share < MIN_SHARE:
+        raise ArchitectureError(
+            f"the weights in {source} are of another architecture than --arch: they have {share:.0%} of its tensors "
+            f"({fit})"
+        )
+    backbone.load_state_dict(fitting, strict=False)
+    log.info("weights of %s: %s", source, fit)
+    return fit
+
+
+def _is_counter(name: str) -> bool:
+    """Whether a tensor counts the batches of a normalization: many files leave these out."""
+    return name.endswith("num_batches_tracked")
+
+
+def _fitting(own: State, state: State) -> State:
+    return {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+
+
+def _spellings(backbone: nn.Module, state: State) -> Iterator[State]:
+    """Yield the state under the names that it may have had, with and without timm's own translation."""
+    for names in _without_prefixes(state):
+        yield names
+        if (translated := _translated(backbone, names)) is not None:
+            yield translated
+    in_order = _in_order(backbone.state_dict(), state)
+    if in_order is not None:
+        yield in_order
+
+
+def _without_prefixes(state: State) -> Iterator[State]:
+    """Yield the state, and again without each prefix of its names, until none is left."""
+    yield state
+    for prefix in PREFIXES:
+        if inner := {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}:
+            yield from _without_prefixes(inner)
+
+
+def _translated(backbone: nn.Module, state: State) -> State | None:
+    """Let timm translate the names of other programs, where it knows how to for this architecture."""
+    translate = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
+    if translate is None:
+        return None
+    with contextlib.suppress(Exception):  # for other layouts than it expects, it raises anything
+        given = (dict(state), backbone)[: len(inspect.signature(translate).parameters)]
+        translated = translate(*given)
+        return {str(name): value for name, value in translated.items() if isinstance(value, Tensor)}
+    return None
+
+
+def _in_order(own: State, state: State) -> State | None:
+    """Give the tensors the names of the backbone's, one after the other, when all their shapes agree.
+
+    The file may have more tensors at its end: its classifier.
+    """
+    names = [name for name in own if not _is_counter(name)]
+    values = [value for name, value in state.items() if not _is_counter(name)]
+    if len(values) < len(names) or any(own[n].shape != v.shape for n, v in zip(names, values, strict=False)):
+        return None
+    return dict(zip(names, values, strict=False))
+
+
+def _open_model(location: str) -> tuple[ClassifierInfo, State] | None:
+    """Open what `aitax train` wrote, by its folder ROOT/model or by ROOT; None when the location is a file."""
+    if Path(location).suffix in FILES:
+        return None
+    for root in (location.rstrip("/").removesuffix("/model"), location):
+        storage = Storage(root)
+        if storage.exists(workspace.CLASSIFIER):
+            info = ClassifierInfo.model_validate(storage.read_json(workspace.CLASSIFIER))
+            return info, load_safetensors(storage.read_bytes(workspace.WEIGHTS))
+    raise ArchitectureError(
+        f"no weights in {location}: give a file ({', '.join(FILES)}), or ROOT/model of a complete `aitax train`"
+    )
+
+
+def _take_model(
+    classifier: Classifier, info: ClassifierInfo, state: State, arch: str, classes: list[str], source: str
+) -> None:
+    """Take over an earlier training: the backbone, and the head's rows of the species that both know."""
+    if info.arch != arch:
+        raise ArchitectureError(f"the weights in {source} are of {info.arch}: add --arch {info.arch}")
+    prefix = "backbone."
+    load_backbone(
+        classifier.backbone, {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}, source
+    )
+    place = {key: row for row, key in enumerate(info.classes)}
+    known = [(new, place[key]) for new, key in enumerate(classes) if key in place]
+    if known:
+        new, old = (list(rows) for rows in zip(*known, strict=True))
+        for name in ("weight", "bias"):
+            getattr(classifier.head, name).data[new] = state[f"head.{name}"][old]
+    log.info("%d of %d species start from %s", len(known), len(classes), source)
