@@ -47,6 +47,7 @@ WEIGHTS = "model/weights.safetensors"
 HISTORY = "model/metrics.json"
 EVALUATION = "evaluation/metrics.json"
 PER_SPECIES = "evaluation/per_species.parquet"
+VIEWS = "model/embeddings"
 EMBEDDINGS = "index/embeddings"
 SCANN = "index/scann"
 INDEX_ROWS = "index/rows.parquet"
@@ -152,14 +153,16 @@ class Workspace:
         *,
         incremental: bool = False,
         again: str = "",
+        kept: str = "",
     ) -> StageReport:
         """Run a stage's work unless the stage is complete with these settings and inputs; write its report last.
 
         Files of an earlier run are kept when its fingerprint is the same, or when the stage is `incremental`: such a
-        stage finds out itself what is missing. Otherwise they are deleted. `again` is the stage's own reason to run
-        although it is complete. Raises MissingArtifactError when an input is not complete, StaleArtifactError when an
-        input was made from an artifact that has changed since, StorageError when the stage's folders hold files that
-        the stage did not write.
+        stage finds out itself what is missing. Otherwise they are deleted, except for those in the folder `kept`.
+        `again` is the stage's own reason to run although it is complete.
+
+        Raises MissingArtifactError when an input is not complete, StaleArtifactError when an input was made from an
+        artifact that has changed since, StorageError when the stage's folders hold files that it did not write.
         """
         upstream = {name: self.require(name) for name in reads}
         inputs = {name: self.digest(name) for name in reads}
@@ -186,7 +189,7 @@ class Workspace:
             self._check_free(stage)
         elif settings.force or (unfinished != fingerprint and not incremental):
             self.storage.write_json(mark, {"fingerprint": ""})  # if this is killed, no run goes on with the rest
-            self.clear(stage)
+            self.clear(stage, "" if settings.force else kept)
         elif unfinished == fingerprint:
             log.info("%s: going on where an earlier run stopped", stage)
         last = {} if settings.force else self.last_settings(stage)
@@ -209,13 +212,17 @@ class Workspace:
         log.info("%s: done in %.1f s: %s", stage, report.seconds, report.summary())
         return report
 
-    def clear(self, stage: str) -> None:
-        """Delete a stage's files. Its mark goes last: if this is killed, the mark says whose the other files are."""
+    def clear(self, stage: str, kept: str = "") -> None:
+        """Delete a stage's files, but not the folder `kept`.
+
+        Its mark goes last: if this is killed, the mark says whose the other files are.
+        """
         for folder in reversed(_cleared(stage)):
-            for path in self.storage.entries(folder):
-                if path != _mark(stage):
+            entries = self.storage.entries(folder)
+            for path in entries:
+                if path not in (_mark(stage), kept):
                     self.storage.delete(path)
-            self.storage.delete(folder)
+            self.storage.delete(_mark(stage) if kept in entries else folder)
 
     def _check_free(self, stage: str) -> None:
         """Raise StorageError when there are files in the folders of a stage that never ran: it would delete them."""

@@ -118,21 +118,33 @@ def write_model(ws: Workspace, arch: str = ARCH, crop_size: int = CROP, seed: in
     import torch
 
     from aitax_ray.training import train
-    from aitax_ray.training.backbones import transform_for
     from aitax_ray.training.curves import draw_curves
     from aitax_ray.training.model import build_classifier
 
     torch.manual_seed(seed)
     classifier = build_classifier(arch, len(KEYS), crop_size).eval()
-    state = {"model": classifier.state_dict(), "epoch": 1}
 
     def write() -> None:
-        settings = train_settings(ws.root, arch=arch, crop_size=crop_size)
-        train._write_model(ws, settings, state, KEYS, transform_for(arch, crop_size))
+        train._write_model(ws, describe(classifier, arch, crop_size), classifier)
         ws.storage.write_bytes("model/curves.png", draw_curves([{"epoch": 1, "train_loss": 1.0}]))
 
     complete(ws, "train", write)
     return classifier
+
+
+def describe(classifier: Any, arch: str, crop_size: int, epoch: int = 1) -> Any:
+    """Describe the weights of a classifier."""
+    from aitax_ray.training.backbones import transform_for
+    from aitax_ray.training.model import ClassifierInfo
+
+    return ClassifierInfo(
+        arch=arch,
+        classes=KEYS,
+        embedding_size=classifier.embedding_size,
+        transform=transform_for(arch, crop_size),
+        epoch=epoch,
+        versions={},
+    )
 
 
 @contextlib.contextmanager
@@ -182,19 +194,21 @@ def learn(ws: Workspace) -> None:
     }
     states: list[tuple[float, dict[str, Any]]] = []
     torch.manual_seed(settings.seed)
+    classifier = build_classifier(ARCH, len(KEYS), CROP)
     with one_thread():
         run_epochs(
             config,
             Place(rank=0, world=1, local_world=os.cpu_count() or 1, device=torch.device("cpu")),
             FromMemory(pixels, settings.batch_size, 0, 1, settings.seed),
             FromMemory(val_pixels, settings.batch_size, 0, 1, settings.seed),
-            build_classifier(ARCH, len(KEYS), CROP).state_dict(),
+            classifier.state_dict(),
             None,
             lambda state, row: states.append((selection(row), copy.deepcopy(state))),
             lambda classifier: classifier,
         )
     _, best = max(states, key=lambda pair: pair[0])
-    train._write_model(ws, settings, best, KEYS, transform)
+    classifier.load_state_dict(best["model"])
+    train._write_model(ws, describe(classifier, ARCH, CROP, best["epoch"]), classifier)
     ws.storage.write_bytes("model/curves.png", draw_curves(states[-1][1]["history"]))
 
 

@@ -35,18 +35,24 @@ def _index(ws: Workspace, settings: IndexSettings) -> Outcome:
     import pyarrow as pa
 
     from aitax_ray.index.searcher import MIN_FOR_TREE, build_index
+    from aitax_ray.training.embeddings import open_embeddings
     from aitax_ray.training.feed import read_labels
     from aitax_ray.training.predict import Embedder, as_matrix
 
     labels = read_labels(ws, "train")
     if not len(labels):
         raise DataError("no photograph is in the train split, so there is nothing to index: run `aitax split` again")
-    parts = []
+    stored = open_embeddings(ws)  # of training with a frozen backbone
+    known = stored.served_views() if stored else schemas.EMBEDDINGS.empty_table()
+    parts = [labels(known).select(schemas.EMBEDDINGS.names)]
+    missing = labels.without(known["image_id"].to_pylist())
     with progress("indexing", len(labels), "photographs") as advance:
-        dataset = predictions(ws, labels, settings, Embedder)
-        for batch in dataset.iter_batches(batch_format="pyarrow", batch_size=None):
-            parts.append(batch)
-            advance(len(batch))
+        advance(len(labels) - len(missing))
+        if len(missing):
+            dataset = predictions(ws, missing, settings, Embedder)
+            for batch in dataset.iter_batches(batch_format="pyarrow", batch_size=None):
+                parts.append(batch)
+                advance(len(batch))
     embedded = pa.concat_tables(parts).cast(schemas.EMBEDDINGS).sort_by("image_id")
     ws.storage.write_table(f"{workspace.EMBEDDINGS}/part-00000.parquet", embedded)
     rows = _rows(ws, embedded["image_id"])

@@ -37,7 +37,7 @@ class Labels:
     def __init__(self, split: pa.Table, sides: Collection[str]) -> None:
         """Take the rows of `split` on these sides. Raises DataError when a photograph has several rows."""
         check_unique(split, "image_id", workspace.SPLIT)
-        rows = split.filter(pc.is_in(split["split"], pa.array(list(sides)))).sort_by("image_id")
+        self._rows = rows = split.filter(pc.is_in(split["split"], pa.array(list(sides), pa.string()))).sort_by("image_id")
         self.image_ids = np.array(rows["image_id"].to_pylist(), dtype="S40")
         self.class_index = rows["class_index"].to_numpy()
         self.sides = rows["split"]
@@ -47,7 +47,7 @@ class Labels:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Keep the rows of labelled photographs, and add class_index and split."""
-        place, found = self._find(batch["image_id"])
+        place, found = self.find(batch["image_id"])
         kept = batch.filter(pa.array(found))
         return kept.append_column("class_index", pa.array(self.class_index[place], pa.int32())).append_column(
             "split", self.sides.take(pa.array(place)).combine_chunks()
@@ -57,7 +57,7 @@ class Labels:
         """Raise DataError unless each labelled photograph stands in exactly one row of the tables of image_id."""
         counts = np.zeros(len(self), np.int64)
         for batch in batches:
-            np.add.at(counts, self._find(batch["image_id"])[0], 1)
+            np.add.at(counts, self.find(batch["image_id"])[0], 1)
         wrong = np.flatnonzero(counts != 1)
         if len(wrong):
             example, num = self.image_ids[wrong[0]].decode(), counts[wrong[0]]
@@ -66,7 +66,12 @@ class Labels:
                 f"{num} times: run `aitax download` and `aitax split` again"
             )
 
-    def _find(self, image_ids: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    def without(self, image_ids: Collection[str]) -> "Labels":
+        """Leave out some photographs."""
+        others = pc.invert(pc.is_in(self._rows["image_id"], pa.array(sorted(image_ids), pa.string())))
+        return Labels(self._rows.filter(others), self._rows["split"].unique().to_pylist())
+
+    def find(self, image_ids: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
         """The places of those keys that have a label, and for each key whether it has one."""
         keys = np.array(image_ids.to_pylist(), dtype="S40")
         place = np.searchsorted(self.image_ids, keys)

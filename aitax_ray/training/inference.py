@@ -1,7 +1,7 @@
 """Inference on Ray Data: runs the trained classifier on photographs of the split, for evaluate and index."""
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aitax_ray.cluster import check_room, connect, use_gpus
 from aitax_ray.training.settings import InferenceSettings
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def predictions(
-    ws: Workspace, labels: "Labels", settings: InferenceSettings, predictor: type["Predictor"]
+    ws: Workspace, labels: "Labels", settings: InferenceSettings, predictor: type["Predictor"], **arguments: Any
 ) -> "Dataset":
     """Predict the labelled photographs: the rows that `predictor` returns.
 
     A stage passes a predictor that reduces logits and embeddings to what the stage needs, so that little data travels
-    between processes.
+    between processes. `arguments` go to its constructor.
     """
     connect()
     import ray
@@ -37,6 +37,7 @@ def predictions(
         .map_batches(
             predictor,
             fn_constructor_args=(ws.storage.root,),
+            fn_constructor_kwargs=arguments,
             batch_format="pyarrow",
             batch_size=settings.inference_batch_size,
             compute=ray.data.ActorPoolStrategy(size=settings.num_classifiers),

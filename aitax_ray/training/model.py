@@ -32,17 +32,22 @@ class ClassifierInfo(BaseModel):
 
 
 class PrototypeHead(nn.Module):
-    """Logits from the cosine between the embedding and a prototype of each class: weight (K, D), bias (K), scale ()."""
+    """Logits from the cosine between the embedding and a prototype of each class.
+
+    weight (K, D) holds the prototypes, center (D) is subtracted from embeddings of unit length, bias is (K), scale ().
+    """
 
     def __init__(self, embedding_size: int, num_classes: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(nn.functional.normalize(torch.randn(num_classes, embedding_size)))
         self.bias = nn.Parameter(torch.zeros(num_classes))
         self.scale = nn.Parameter(torch.tensor(20.0))
+        self.center: Tensor
+        self.register_buffer("center", torch.zeros(embedding_size))
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Map embeddings (N, D) of any length to logits (N, K)."""
-        unit = nn.functional.normalize(embedding)
+        unit = nn.functional.normalize(nn.functional.normalize(embedding) - self.center)
         return self.scale * (unit @ nn.functional.normalize(self.weight).T) + self.bias
 
 

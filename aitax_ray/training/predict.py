@@ -58,6 +58,30 @@ class Embedder(Predictor):
         return super().__call__(batch).select(schemas.EMBEDDINGS.names)
 
 
+class AdjustedHits(Predictor):
+    """A predictor that returns class_index, and hits: whether each strength of the logit adjustment is right (0 or 1).
+
+    `frequencies` holds the training photographs of each class, in the order of class_index.
+    """
+
+    def __init__(self, root: str, frequencies: list[int]) -> None:
+        super().__init__(root)
+        from aitax_ray.training.long_tail import log_prior
+
+        self._prior = log_prior(frequencies)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Reduce a batch."""
+        import torch
+
+        from aitax_ray.training.long_tail import adjusted_hits
+
+        rows = super().__call__(batch)
+        logits, target = as_matrix(rows["logits"]), rows["class_index"].to_numpy().astype(np.int64)
+        hits = adjusted_hits(torch.from_numpy(logits), torch.from_numpy(target), self._prior)
+        return rows.select(["class_index"]).append_column("hits", as_lists(hits.float().numpy()))
+
+
 def as_lists(matrix: np.ndarray) -> pa.ListArray:
     """Turn a float32 matrix (N, D) into a column of N lists."""
     offsets = np.arange(0, matrix.size + 1, matrix.shape[1], dtype=np.int32)

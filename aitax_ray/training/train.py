@@ -2,8 +2,9 @@
 
 import json
 import logging
+from collections.abc import Iterable
 from functools import partial
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from aitax_ray import workspace
 from aitax_ray.cluster import connect, use_gpus
@@ -11,6 +12,12 @@ from aitax_ray.errors import DataError
 from aitax_ray.training.recipes import RecipeName
 from aitax_ray.training.settings import TrainSettings
 from aitax_ray.workspace import Outcome, StageReport, Workspace, versions
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from aitax_ray.training.feed import Labels
+    from aitax_ray.training.model import Classifier, ClassifierInfo
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +36,8 @@ def train(settings: TrainSettings) -> StageReport:
     ws = Workspace(settings.root)
     if settings.recipe is None:
         settings = settings.with_recipe(_default_recipe(ws, settings.use_gpu))
-    return ws.run("train", settings, ("manifest", "download", "split"), lambda: _train(ws, settings))
+    reads = ("manifest", "download", "split")
+    return ws.run("train", settings, reads, lambda: _train(ws, settings), kept=workspace.VIEWS)
 
 
 def _default_recipe(ws: Workspace, use_gpu: bool | None) -> RecipeName:
@@ -43,18 +51,14 @@ def _default_recipe(ws: Workspace, use_gpu: bool | None) -> RecipeName:
 
 def _train(ws: Workspace, settings: TrainSettings) -> Outcome:
     import torch
-    from safetensors.torch import save
 
-    from aitax_ray.training import distributed
     from aitax_ray.training.backbones import transform_for
     from aitax_ray.training.curves import watching
-    from aitax_ray.training.feed import (
-        decode_for_evaluation,
-        decode_for_training,
-        photographs,
-        read_classes,
-        read_labels,
-    )
+    from aitax_ray.training.distributed import RUNS
+    from aitax_ray.training.feed import read_classes, read_labels
+    from aitax_ray.training.long_tail import adjust
+    from aitax_ray.training.model import ClassifierInfo
+    from aitax_ray.training.probe import train_head
     from aitax_ray.training.weights import start_classifier
 
     classes, frequencies = read_classes(ws)
@@ -65,14 +69,77 @@ def _train(ws: Workspace, settings: TrainSettings) -> Outcome:
         )
     transform = transform_for(settings.arch, settings.crop_size)
     torch.manual_seed(settings.seed)
-    start = start_classifier(
+    classifier = start_classifier(
         settings.arch, classes, transform.crop_size, settings.head, settings.pretrained, settings.weights
     )
-    ws.storage.write_bytes(distributed.START, save({n: t.contiguous() for n, t in start.state_dict().items()}))
+    info = ClassifierInfo(
+        arch=settings.arch,
+        head=settings.head,
+        classes=classes,
+        embedding_size=classifier.embedding_size,
+        transform=transform,
+        epoch=0,
+        versions=versions(),
+    )
     connect()
+    labels, val_labels = read_labels(ws, "train"), read_labels(ws, "val")
+    log.info(
+        "recipe %s: %s, %s photographs of %s species, %s for validation",
+        settings.recipe, settings.arch, f"{len(labels):,}", f"{len(classes):,}", f"{len(val_labels):,}",
+    )  # fmt: skip
+    history: list[dict[str, Any]] = []
+    if settings.head_first:
+        with watching(ws):
+            history, strength = train_head(ws, settings, info, classifier, frequencies)
+    if settings.train_backbone:
+        history, info = _train_all(ws, settings, info, classifier, labels, val_labels, frequencies)
+        ws.storage.delete(workspace.VIEWS)  # of a backbone that is no more
+        strength = 0.0
+        if settings.long_tail == "adjust":
+            _write_model(ws, info, classifier)
+            strength = _strength_of_trained(ws, settings, val_labels, frequencies)
+    adjust(classifier.head, frequencies, strength)
+    _write_model(ws, info.model_copy(update={"adjustment": strength}), classifier)
+    ws.storage.delete(RUNS)
+    best = history[info.epoch - 1] if settings.train_backbone else next(row for row in history if row["is_best"])
+    if len(val_labels) and best["loss"] is None:
+        log.warning("the validation loss is a finite number in no epoch: the network may be broken; try a lower --lr")
+    return Outcome(
+        counts={
+            "species": len(classes),
+            "train": len(labels),
+            "val": len(val_labels),
+            "epochs": len(history),
+            "best_epoch": best["epoch"],
+        },
+        metrics={name: best[name] for name in ("top1", "top5", "macro_top1", "loss")},
+    )
+
+
+def _train_all(
+    ws: Workspace,
+    settings: TrainSettings,
+    info: "ClassifierInfo",
+    classifier: "Classifier",
+    labels: "Labels",
+    val_labels: "Labels",
+    frequencies: list[int],
+) -> "tuple[list[dict[str, Any]], ClassifierInfo]":
+    """Train all layers on Ray Train, from the weights of `classifier`; it gets those of the best epoch.
+
+    Returns the history and the description of these weights.
+    """
+    from safetensors.torch import save
+
+    from aitax_ray.training import distributed
+    from aitax_ray.training.curves import watching
+    from aitax_ray.training.feed import decode_for_evaluation, decode_for_training, photographs
+
+    transform = info.transform
+    start = {name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}
+    ws.storage.write_bytes(distributed.START, save(start))
     # Somewhat larger than the crops, so that few crops must be enlarged.
     shorter_side = max(transform.resize_size, round(1.25 * transform.crop_size))
-    labels, val_labels = read_labels(ws, "train"), read_labels(ws, "val")
     in_memory = distributed.fits_in_memory(len(labels) + len(val_labels), shorter_side)
     decode = partial(decode_for_training, shorter_side=shorter_side)
     decode_val = partial(decode_for_evaluation, transform=transform)
@@ -90,48 +157,38 @@ def _train(ws: Workspace, settings: TrainSettings) -> Outcome:
         "num_train": len(labels),
         "in_memory": in_memory,
     }
-    log.info(
-        "training %s on %s photographs of %s species, %s for validation, learning rate %.2g",
-        settings.arch, f"{len(labels):,}", f"{len(classes):,}", f"{len(val_labels):,}", settings.learning_rate(),
-    )  # fmt: skip
+    log.info("training all layers, learning rate %.2g", settings.learning_rate())
     with watching(ws):
         state = distributed.fit(ws, settings, config, datasets)
-    _write_model(ws, settings, state, classes, transform)
-    ws.storage.delete(distributed.RUNS)
-    history = state["history"]
-    best = history[state["epoch"] - 1]
-    if len(val_labels) and best["loss"] is None:
-        log.warning("the validation loss is a finite number in no epoch: the network may be broken; try a lower --lr")
-    return Outcome(
-        counts={
-            "species": len(classes),
-            "train": len(labels),
-            "val": len(val_labels),
-            "epochs": len(history),
-            "best_epoch": best["epoch"],
-        },
-        metrics={name: best[name] for name in ("top1", "top5", "macro_top1", "loss")},
+    classifier.load_state_dict(state["model"])
+    return state["history"], info.model_copy(update={"epoch": state["epoch"]})
+
+
+def _strength_of_trained(ws: Workspace, settings: TrainSettings, val_labels: "Labels", frequencies: list[int]) -> float:
+    """Choose the strength of the logit adjustment for the stored model, by its outputs on Ray Data."""
+    import torch
+
+    from aitax_ray.training.inference import predictions
+    from aitax_ray.training.long_tail import choose_strength
+    from aitax_ray.training.predict import AdjustedHits, as_matrix
+    from aitax_ray.training.settings import InferenceSettings
+
+    if not len(val_labels):
+        return 0.0
+    inference = InferenceSettings(root=ws.root, use_gpu=settings.use_gpu)
+    rows = predictions(ws, val_labels, inference, AdjustedHits, frequencies=frequencies)
+    tables = rows.iter_batches(batch_format="pyarrow", batch_size=None)
+    batches = (
+        (torch.from_numpy(as_matrix(table["hits"]) > 0), torch.from_numpy(table["class_index"].to_numpy()).long())
+        for table in cast("Iterable[pa.Table]", tables)
     )
+    return choose_strength(batches, len(frequencies))
 
 
-def _write_model(
-    ws: Workspace, settings: TrainSettings, state: dict[str, Any], classes: list[str], transform: Any
-) -> None:
+def _write_model(ws: Workspace, info: "ClassifierInfo", classifier: "Classifier") -> None:
     from safetensors.torch import save
 
-    from aitax_ray.training.model import ClassifierInfo
-
-    weights = {name: tensor.contiguous() for name, tensor in state["model"].items()}
-    info = ClassifierInfo(
-        arch=settings.arch,
-        head=settings.head,
-        classes=classes,
-        embedding_size=weights["head.weight"].shape[1],
-        transform=transform,
-        epoch=state["epoch"],
-        versions=versions(),
-    )
-    ws.storage.write_bytes(
-        workspace.WEIGHTS, save(weights, metadata={"classifier": json.dumps(info.model_dump(mode="json"))})
-    )
-    ws.storage.write_json(workspace.CLASSIFIER, info.model_dump(mode="json"))
+    weights = {name: tensor.cpu().contiguous() for name, tensor in classifier.state_dict().items()}
+    described = info.model_dump(mode="json")
+    ws.storage.write_bytes(workspace.WEIGHTS, save(weights, metadata={"classifier": json.dumps(described)}))
+    ws.storage.write_json(workspace.CLASSIFIER, described)

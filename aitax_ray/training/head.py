@@ -1,0 +1,237 @@
+"""Training of the head on stored embeddings: multinomial logistic regression, or prototypes of the classes.
+
+All passes go through the embeddings in chunks, from a file that is mapped into memory: they may be larger than memory.
+"""
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from aitax_ray.training.embeddings import StoredEmbeddings, views_of
+from aitax_ray.training.feed import Labels
+from aitax_ray.training.loop import validate
+from aitax_ray.training.model import PrototypeHead
+
+Row = dict[str, Any]
+
+# Strengths of the L2 penalty on the weights for standardized embeddings, from strong to weak.
+PENALTIES = tuple(float(10**-exponent) for exponent in np.arange(1.0, 5.01, 0.5))
+WORSE_BEFORE_END = 2  # penalties after the best one that are tried
+MAX_ITERATIONS, FINAL_ITERATIONS = 30, 60
+MAX_ROWS_OF_SEARCH = 100_000  # rows that the search of the penalty takes; the last fit takes all
+CHUNK = 8192  # rows that are computed with at a time
+SCALES = (5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 80.0)  # of the cosines of prototypes
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Embeddings of some photographs with what training needs to know of them. All views of a photograph are rows."""
+
+    unit: np.ndarray
+    """float16 (N, D), of unit length."""
+    length: np.ndarray
+    """float32 (N,): the length that each had."""
+    target: np.ndarray
+    """int64 (N,): class_index."""
+    weight: np.ndarray
+    """float32 (N,)."""
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def chunks(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield embeddings float32 (n, D), class_index and weight, CHUNK rows at a time."""
+        for at in range(0, len(self), CHUNK):
+            part = slice(at, at + CHUNK)
+            embedding = self.unit[part].astype(np.float32) * self.length[part, None]
+            yield torch.from_numpy(embedding), torch.from_numpy(self.target[part]), torch.from_numpy(self.weight[part])
+
+    def sample(self, num: int, seed: int) -> "Features":
+        """Draw at most `num` rows."""
+        if len(self) <= num:
+            return self
+        rows = np.sort(np.random.default_rng(seed).choice(len(self), num, replace=False))
+        return Features(self.unit[rows], self.length[rows], self.target[rows], self.weight[rows])
+
+
+def read_features(stored: StoredEmbeddings, labels: Labels, views: int, folder: Path) -> Features:
+    """Read the first `views` views of the labelled photographs into a file in `folder`, in the order of their keys."""
+    unit: Any = None
+    length = np.zeros((len(labels), views), np.float32)
+    for rows in stored.batches():
+        place, found = labels.find(rows["image_id"])
+        rows = rows.filter(found)
+        if not rows.num_rows:
+            continue
+        vectors = views_of(rows)[:, :views]
+        if unit is None:
+            file = Path(tempfile.mkdtemp(dir=folder)) / "unit"
+            unit = np.memmap(file, np.float16, "w+", shape=(len(labels), views, vectors.shape[2]))
+        unit[place] = vectors
+        length[place] = np.stack(rows["length"].to_numpy())[:, :views]
+    if unit is None:
+        unit = np.zeros((0, views, 1), np.float16)
+    return Features(
+        unit=unit.reshape(len(labels) * views, -1),
+        length=length.reshape(-1),
+        target=np.repeat(labels.class_index.astype(np.int64), views),
+        weight=np.full(len(labels) * views, 1 / views, np.float32),
+    )
+
+
+def fit_linear(
+    head: nn.Linear, train: Features, val: Features, offset: Tensor, class_weight: Tensor, seed: int
+) -> list[Row]:
+    """Fit multinomial logistic regression, and choose the penalty by the validation loss; returns a row per penalty.
+
+    `offset` (K,) is added to the logits while training. The embeddings are standardized; the head that results takes
+    them as they are. Without validation photographs the penalty is the middle one.
+    """
+    num_classes = head.out_features
+    mean, std = _moments(train)
+    search = train.sample(MAX_ROWS_OF_SEARCH, seed)
+    regression = _Regression(mean, std, num_classes, offset, class_weight)
+    rows: list[Row] = []
+    states: list[tuple[float, Tensor]] = []
+    penalties = PENALTIES if len(val) else PENALTIES[len(PENALTIES) // 2 :][:1]
+    for penalty in penalties:
+        train_loss = regression.fit(search, penalty, MAX_ITERATIONS)
+        regression.write_to(head)
+        figures = validate(_HeadOnly(head), _as_batches(val), num_classes)
+        rows.append({"epoch": len(rows) + 1, "penalty": penalty, "train_loss": train_loss, **figures})
+        states.append((penalty, regression.parameters.detach().clone()))
+        best = min(range(len(rows)), key=lambda number: rows[number]["loss"] if len(val) else 0.0)
+        if len(rows) - 1 - best >= WORSE_BEFORE_END:
+            break
+    penalty, parameters = states[best]
+    regression.parameters.data.copy_(parameters)
+    if len(search) < len(train):
+        # The penalty stands against the mean loss: with more rows, the same sum needs a weaker one.
+        penalty *= len(search) / len(train)
+        rows[best]["train_loss"] = regression.fit(train, penalty, FINAL_ITERATIONS)
+    regression.write_to(head)
+    rows[best] |= validate(_HeadOnly(head), _as_batches(val), num_classes)
+    log.info("logistic regression: penalty %.2g of %d tried", penalty, len(rows))
+    return [row | {"is_best": number == best} for number, row in enumerate(rows)]
+
+
+class _Regression:
+    """Multinomial logistic regression on standardized embeddings, minimized with L-BFGS."""
+
+    def __init__(self, mean: Tensor, std: Tensor, num_classes: int, offset: Tensor, class_weight: Tensor) -> None:
+        self._mean, self._std, self._offset, self._class_weight = mean, std, offset, class_weight
+        self.parameters = nn.Parameter(torch.zeros(num_classes, len(mean) + 1))  # the last column is the bias
+
+    def fit(self, features: Features, penalty: float, max_iterations: int) -> float:
+        """Minimize from where the parameters are; returns the mean loss, without the penalty."""
+        total = sum(float((weight * self._class_weight[target]).sum()) for _, target, weight in features.chunks())
+        optimizer = torch.optim.LBFGS(
+            [self.parameters], max_iter=max_iterations, history_size=10, line_search_fn="strong_wolfe",
+            tolerance_grad=1e-5, tolerance_change=1e-6,
+        )  # fmt: skip
+        last = 0.0
+
+        def closure() -> Tensor:
+            nonlocal last
+            optimizer.zero_grad()
+            loss: Tensor = torch.zeros(())
+            for embedding, target, weight in features.chunks():
+                logits = self._logits(embedding) + self._offset
+                each = nn.functional.cross_entropy(logits, target, reduction="none")
+                part = (each * weight * self._class_weight[target]).sum() / total
+                part.backward()
+                loss += part.detach()
+            last = float(loss)
+            decay = penalty / 2 * self.parameters[:, :-1].square().sum()
+            decay.backward()
+            return loss + decay.detach()
+
+        optimizer.step(closure)
+        return last
+
+    def _logits(self, embedding: Tensor) -> Tensor:
+        standardized = (embedding - self._mean) / self._std
+        return nn.functional.linear(standardized, self.parameters[:, :-1], self.parameters[:, -1])
+
+    def write_to(self, head: nn.Linear) -> None:
+        """Write the weights into a head that takes the embeddings as they are."""
+        weight = self.parameters.detach()[:, :-1] / self._std
+        head.weight.data.copy_(weight)
+        head.bias.data.copy_(self.parameters.detach()[:, -1] - weight @ self._mean)
+
+
+def _moments(features: Features) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each number of the embeddings: (D,) each."""
+    total, squares, num = torch.zeros(()), torch.zeros(()), 0
+    for embedding, _target, _weight in features.chunks():
+        doubled = embedding.double()
+        total, squares, num = total + doubled.sum(0), squares + doubled.square().sum(0), num + len(embedding)
+    mean = total / num
+    variance = (squares / num - mean.square()).clamp(min=0)
+    # A number that hardly varies says nothing. Divided by its deviation it would outweigh the others.
+    floor = 1e-3 * variance.max().sqrt().clamp(min=1e-12)
+    return mean.float(), variance.sqrt().clamp(min=floor).float()
+
+
+def fit_prototypes(head: PrototypeHead, train: Features, val: Features) -> list[Row]:
+    """Set each prototype to the mean direction of its class; the scale is chosen by the validation loss.
+
+    The mean of all embeddings is subtracted first: Wang et al. 2019, "SimpleShot", arXiv 1911.04623.
+    """
+    num_classes, size = head.weight.shape
+    center = _mean_direction(train)
+    sums: Tensor = torch.zeros(num_classes, size)
+    for embedding, target, weight in train.chunks():
+        direction = nn.functional.normalize(nn.functional.normalize(embedding) - center)
+        sums.index_add_(0, target, direction * weight[:, None])
+    head.center.copy_(center)
+    head.weight.data.copy_(nn.functional.normalize(sums))
+    head.bias.data.zero_()
+    rows: list[Row] = []
+    for scale in SCALES if len(val) else SCALES[3:4]:
+        head.scale.data.fill_(scale)
+        rows.append(
+            {"epoch": len(rows) + 1, "scale": scale, **validate(_HeadOnly(head), _as_batches(val), num_classes)}
+        )
+    best = min(range(len(rows)), key=lambda number: rows[number]["loss"] if len(val) else 0.0)
+    head.scale.data.fill_(rows[best]["scale"])
+    return [row | {"is_best": number == best} for number, row in enumerate(rows)]
+
+
+def _mean_direction(features: Features) -> Tensor:
+    total: Tensor = torch.zeros(features.unit.shape[1])
+    for embedding, _target, _weight in features.chunks():
+        total += nn.functional.normalize(embedding).sum(0)
+    return total / len(features)
+
+
+class _HeadOnly(nn.Module):
+    """A head as a network whose input are embeddings."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        return embedding, self.head(embedding)
+
+
+def _as_batches(features: Features) -> Iterator[tuple[Tensor, Tensor]]:
+    for embedding, target, _weight in features.chunks():
+        yield embedding, target
+
+
+def head_outputs(head: nn.Module, features: Features) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield logits (n, K) and class_index (n,) of the embeddings, in chunks."""
+    with torch.inference_mode():
+        for embedding, target, _weight in features.chunks():
+            yield head(embedding), target

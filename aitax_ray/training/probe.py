@@ -1,0 +1,63 @@
+"""Training of the head alone: the embeddings of the frozen backbone on Ray Data, then the head in this process."""
+
+import logging
+import math
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aitax_ray import workspace
+from aitax_ray.errors import DataError
+from aitax_ray.workspace import Workspace
+
+if TYPE_CHECKING:
+    from aitax_ray.training.model import Classifier, ClassifierInfo
+    from aitax_ray.training.settings import TrainSettings
+
+log = logging.getLogger(__name__)
+
+
+def train_head(
+    ws: Workspace,
+    settings: "TrainSettings",
+    info: "ClassifierInfo",
+    classifier: "Classifier",
+    frequencies: list[int],
+) -> tuple[list[dict[str, Any]], float]:
+    """Train the head of `classifier`; returns a row for each penalty tried, and the strength of the logit adjustment.
+
+    The rows are stored as the history too.
+    """
+    import torch
+
+    from aitax_ray.training.embeddings import embed
+    from aitax_ray.training.feed import read_labels
+    from aitax_ray.training.head import fit_linear, fit_prototypes, head_outputs, read_features
+    from aitax_ray.training.long_tail import adjusted_hits, choose_strength, class_weights, log_prior
+    from aitax_ray.training.model import PrototypeHead
+
+    labels, val_labels = read_labels(ws, "train"), read_labels(ws, "val")
+    stored = embed(ws, settings, info, classifier, read_labels(ws, "train", "val"))
+    prior, head = log_prior(frequencies), classifier.head
+    with tempfile.TemporaryDirectory() as folder:
+        train = read_features(stored, labels, settings.views, Path(folder))
+        val = read_features(stored, val_labels, 1, Path(folder))
+        if not (train.length > 0).all():
+            raise DataError(f"{workspace.VIEWS} lacks photographs of the split: run `aitax train --force`")
+        if isinstance(head, PrototypeHead):
+            history = fit_prototypes(head, train, val)
+        else:
+            in_loss = settings.long_tail in ("loss", "balanced-softmax")
+            offset = prior if in_loss else torch.zeros_like(prior)
+            weights = class_weights(frequencies, settings.imbalanced)
+            history = fit_linear(head, train, val, offset, weights, settings.seed)
+        strength = 0.0
+        if settings.long_tail == "adjust" and len(val):
+            hits = ((adjusted_hits(logits, target, prior), target) for logits, target in head_outputs(head, val))
+            strength = choose_strength(hits, len(frequencies))
+    rows = [
+        {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
+        for row in history
+    ]
+    ws.storage.write_json(workspace.HISTORY, rows)
+    return rows, strength

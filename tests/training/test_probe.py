@@ -1,0 +1,96 @@
+"""The frozen recipes on the tiny root, from photographs to a model that predicts."""
+
+import io
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from aitax_ray import workspace
+from aitax_ray.errors import DataError
+from aitax_ray.training import embeddings
+from aitax_ray.training import train as train_module
+from aitax_ray.training.feed import read_labels
+from aitax_ray.training.predict import read_classifier
+from aitax_ray.training.train import train
+from aitax_ray.workspace import Workspace
+from tests.small import train_settings, write_root
+
+PROBE: dict[str, Any] = {"recipe": "linear-probe", "arch": "timm/tf_efficientnet_lite0", "crop_size": 32, "lr": None}
+
+
+@pytest.fixture(scope="module")
+def root(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("probe") / "root"
+    write_root(root)
+    train(train_settings(root, **PROBE))
+    return root
+
+
+def top1_of_torch(ws: Workspace) -> float:
+    """Top-1 of the stored model on the test photographs, computed by torch."""
+    info, classifier = read_classifier(ws)
+    rows = read_labels(ws, "test")(ws.storage.read_table(workspace.IMAGES, ["image_id", "jpeg"]))
+    pixels = np.stack([info.transform.pixels(Image.open(io.BytesIO(jpeg))) for jpeg in rows["jpeg"].to_pylist()])
+    with torch.no_grad():
+        _, logits = classifier(torch.from_numpy(info.transform.normalize(pixels)))
+    return float((logits.argmax(1).numpy() == rows["class_index"].to_numpy()).mean())
+
+
+def test_the_head_learns_and_the_backbone_stays(root: Path) -> None:
+    ws = Workspace(str(root))
+    report = ws.require("train")
+    assert report.settings["train_backbone"] is False
+    assert report.metrics["top1"] >= 0.9
+    assert top1_of_torch(ws) >= 0.9
+    info, _ = read_classifier(ws)
+    assert info.epoch == 0
+    stored = embeddings.open_embeddings(ws)
+    assert stored is not None
+    assert stored.image_ids() == set(read_labels(ws, "train", "val").image_ids.astype(str))
+    assert (root / "model/curves.png").exists()
+    assert not (root / "model/runs").exists()
+    history = ws.storage.read_json(workspace.HISTORY)
+    assert report.metrics["loss"] == min(row["loss"] for row in history)
+
+
+@pytest.mark.parametrize("changes", [{"head": "prototype"}, {"long_tail": "loss"}])
+def test_another_head_starts_from_the_same_embeddings(
+    root: Path, tmp_path: Path, changes: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(root, tmp_path / "root")
+    monkeypatch.setattr(embeddings, "network_of", lambda *_: pytest.fail("the backbone is not needed again"))
+    train(train_settings(tmp_path / "root", **PROBE, **changes))
+    ws = Workspace(str(tmp_path / "root"))
+    info, _ = read_classifier(ws)
+    assert info.head == changes.get("head", "linear")
+    assert top1_of_torch(ws) >= 0.9
+
+
+def test_lost_embeddings_are_an_error(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(root, tmp_path / "root")
+    ws = Workspace(str(tmp_path / "root"))
+    stored = embeddings.open_embeddings(ws)
+    assert stored is not None
+    for file in ws.storage.files(stored.folder):
+        ws.storage.write_table(file.path, ws.storage.read_table(file.path).slice(1))
+    monkeypatch.setattr("aitax_ray.training.embeddings.embed", lambda *_: stored)
+    with pytest.raises(DataError, match="model/embeddings lacks photographs"):
+        train(train_settings(tmp_path / "root", **PROBE, force=False, head="prototype"))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "earlier", "recipe"),
+    [(0, None, "linear-probe"), (2, None, "fine-tune"), (2, "from-scratch", "from-scratch")],
+)
+def test_the_recipe_follows_from_the_machine_or_from_the_earlier_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int, earlier: str | None, recipe: str
+) -> None:
+    monkeypatch.setattr(train_module, "connect", lambda: None)
+    monkeypatch.setattr(train_module, "use_gpus", lambda _: gpus > 0)
+    monkeypatch.setattr(Workspace, "last_settings", lambda *_: {"recipe": earlier} if earlier else {})
+    assert train_module._default_recipe(Workspace(str(tmp_path)), None) == recipe
