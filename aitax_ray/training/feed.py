@@ -37,7 +37,9 @@ class Labels:
     def __init__(self, split: pa.Table, sides: Collection[str]) -> None:
         """Take the rows of `split` on these sides. Raises DataError when a photograph has several rows."""
         check_unique(split, "image_id", workspace.SPLIT)
-        self._rows = rows = split.filter(pc.is_in(split["split"], pa.array(list(sides), pa.string()))).sort_by("image_id")
+        self._rows = rows = split.filter(pc.is_in(split["split"], pa.array(list(sides), pa.string()))).sort_by(
+            "image_id"
+        )
         self.image_ids = np.array(rows["image_id"].to_pylist(), dtype="S40")
         self.class_index = rows["class_index"].to_numpy()
         self.sides = rows["split"]
