@@ -5,7 +5,7 @@ All passes go through the embeddings in chunks, from a file that is mapped into 
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ Row = dict[str, Any]
 # Strengths of the L2 penalty on the weights for standardized embeddings, from strong to weak.
 PENALTIES = tuple(float(10**-exponent) for exponent in np.arange(1.0, 5.01, 0.5))
 WORSE_BEFORE_END = 2  # penalties after the best one that are tried
-MAX_ITERATIONS, FINAL_ITERATIONS = 30, 60
+MAX_ITERATIONS, FINAL_ITERATIONS = 15, 100
 MAX_ROWS_OF_SEARCH = 100_000  # rows that the search of the penalty takes; the last fit takes all
 CHUNK = 8192  # rows that are computed with at a time
+MAX_IN_MEMORY = 2**30  # bytes of standardized embeddings that are kept; more are read and standardized in each pass
 SCALES = (5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 80.0)  # of the cosines of prototypes
 
 log = logging.getLogger(__name__)
@@ -114,10 +115,8 @@ def fit_linear(
             break
     penalty, parameters = states[best]
     regression.parameters.data.copy_(parameters)
-    if len(search) < len(train):
-        # The penalty stands against the mean loss: with more rows, the same sum needs a weaker one.
-        penalty *= len(search) / len(train)
-        rows[best]["train_loss"] = regression.fit(train, penalty, FINAL_ITERATIONS)
+    # The penalty stands against the mean loss: with more rows, the same sum needs a weaker one.
+    rows[best]["train_loss"] = regression.fit(train, penalty * len(search) / len(train), FINAL_ITERATIONS)
     regression.write_to(head)
     rows[best] |= validate(_HeadOnly(head), _as_batches(val), num_classes)
     log.info("logistic regression: penalty %.2g of %d tried", penalty, len(rows))
@@ -133,7 +132,12 @@ class _Regression:
 
     def fit(self, features: Features, penalty: float, max_iterations: int) -> float:
         """Minimize from where the parameters are; returns the mean loss, without the penalty."""
-        total = sum(float((weight * self._class_weight[target]).sum()) for _, target, weight in features.chunks())
+        chunks: Iterable[tuple[Tensor, Tensor, Tensor]] = _Standardized(
+            features, self._mean, self._std, self._class_weight
+        )
+        if 4 * features.unit.size <= MAX_IN_MEMORY:
+            chunks = list(chunks)
+        total = sum(float(weight.sum()) for _, _, weight in chunks)
         optimizer = torch.optim.LBFGS(
             [self.parameters], max_iter=max_iterations, history_size=10, line_search_fn="strong_wolfe",
             tolerance_grad=1e-5, tolerance_change=1e-6,
@@ -144,10 +148,10 @@ class _Regression:
             nonlocal last
             optimizer.zero_grad()
             loss: Tensor = torch.zeros(())
-            for embedding, target, weight in features.chunks():
-                logits = self._logits(embedding) + self._offset
-                each = nn.functional.cross_entropy(logits, target, reduction="none")
-                part = (each * weight * self._class_weight[target]).sum() / total
+            for standardized, target, weight in chunks:
+                logits = nn.functional.linear(standardized, self.parameters[:, :-1], self.parameters[:, -1])
+                each = nn.functional.cross_entropy(logits + self._offset, target, reduction="none")
+                part = (each * weight).sum() / total
                 part.backward()
                 loss += part.detach()
             last = float(loss)
@@ -158,15 +162,25 @@ class _Regression:
         optimizer.step(closure)
         return last
 
-    def _logits(self, embedding: Tensor) -> Tensor:
-        standardized = (embedding - self._mean) / self._std
-        return nn.functional.linear(standardized, self.parameters[:, :-1], self.parameters[:, -1])
-
     def write_to(self, head: nn.Linear) -> None:
         """Write the weights into a head that takes the embeddings as they are."""
         weight = self.parameters.detach()[:, :-1] / self._std
         head.weight.data.copy_(weight)
         head.bias.data.copy_(self.parameters.detach()[:, -1] - weight @ self._mean)
+
+
+@dataclass(frozen=True)
+class _Standardized:
+    """The chunks of embeddings, standardized anew in each pass, with the weights of photographs and classes as one."""
+
+    features: Features
+    mean: Tensor
+    std: Tensor
+    class_weight: Tensor
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        for embedding, target, weight in self.features.chunks():
+            yield (embedding - self.mean) / self.std, target, weight * self.class_weight[target]
 
 
 def _moments(features: Features) -> tuple[Tensor, Tensor]:

@@ -79,7 +79,9 @@ def test_the_result_is_where_the_gradient_of_the_penalized_loss_is_zero() -> Non
     assert float(bias.grad.abs().max()) < 1e-3
 
 
-def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("max_in_memory", [0, 2**30])
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch, max_in_memory: int) -> None:
+    monkeypatch.setattr(head_module, "MAX_IN_MEMORY", max_in_memory)
     train, val = features([30] * CLASSES), features([10] * CLASSES, seed=1)
     at_once, _ = fit(train, val)
     monkeypatch.setattr(head_module, "CHUNK", 7)
