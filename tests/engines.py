@@ -34,17 +34,22 @@ def photo(colour: tuple[int, int, int], size: tuple[int, int] = (40, 30), form: 
 
 
 def colour_classifier() -> bytes:
-    """ONNX: the embedding is the mean colour, the logits are five times that."""
+    """ONNX: the logits are five times the mean colour, from -1 to 1; the embedding is the same at unit length."""
     nodes = [
-        helper.make_node("ReduceMean", ["pixels"], ["embedding"], axes=[2, 3], keepdims=0),
-        helper.make_node("Mul", ["embedding", "five"], ["logits"]),
+        helper.make_node("Cast", ["pixels"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["float"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("Div", ["mean", "half"], ["scaled"]),
+        helper.make_node("Sub", ["scaled", "one"], ["colour"]),
+        helper.make_node("LpNormalization", ["colour"], ["embedding"], axis=1, p=2),
+        helper.make_node("Mul", ["colour", "five"], ["logits"]),
     ]
+    numbers = {"half": 127.5, "one": 1.0, "five": 5.0}
     graph = helper.make_graph(
         nodes,
         "colours",
-        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", 3, 8, 8])],
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", 8, 8, 3])],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in ("embedding", "logits")],
-        [helper.make_tensor("five", TensorProto.FLOAT, [1], [5.0])],
+        [helper.make_tensor(name, TensorProto.FLOAT, [1], [value]) for name, value in numbers.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     onnx.checker.check_model(model)

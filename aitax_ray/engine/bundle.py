@@ -1,7 +1,7 @@
 """The engine: a folder with everything that a service needs. `engine.json` describes it and holds checksums.
 
     engine.json             EngineInfo, with the sha256 of every other file
-    classifier.onnx         input pixels; outputs embedding, logits
+    classifier.onnx         input pixels, as EvalTransform.pixels makes them; outputs embedding, logits
     classifier.safetensors  the same weights for torch, with classifier.json as metadata
     taxa.parquet            schemas.TAXA, the classes in order
     rows.parquet            schemas.INDEX_ROWS: author, licence and address of each indexed photograph
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had an ONNX file that took normalized float32 (N, 3, H, W)
 INFO, ONNX, WEIGHTS = "engine.json", "classifier.onnx", "classifier.safetensors"
 TAXA, ROWS, SCANN = "taxa.parquet", "rows.parquet", "scann"
 
@@ -73,7 +73,9 @@ class EngineInfo(BaseModel):
     citation: str | None
     checklist_key: str | None
     metrics: dict[str, float]
-    """Figures on the test split."""
+    """Figures of the trained classifier on the test split."""
+    export: dict[str, float] = {}
+    """Figures of the ONNX file: how far it differs from the trained classifier."""
     versions: dict[str, str]
     files: dict[str, str]
     """The sha256 of each file."""
@@ -108,7 +110,7 @@ class Engine:
 
     def classifier(self, num_threads: int | None = None) -> OnnxClassifier:
         """Load the classifier."""
-        return OnnxClassifier(self._checked(ONNX).read_bytes(), self.info.transform, num_threads)
+        return OnnxClassifier(self._checked(ONNX).read_bytes(), num_threads)
 
     @cached_property
     def taxa(self) -> list[Taxon]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aitax_ray import schemas, workspace
 from aitax_ray.engine import bundle
+from aitax_ray.engine.classifier import OnnxClassifier
 from aitax_ray.engine.settings import PublishSettings
 from aitax_ray.joins import look_up
 from aitax_ray.web import web_address
@@ -14,6 +15,8 @@ from aitax_ray.workspace import Outcome, StageReport, Workspace, versions
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from aitax_ray.training.model import Classifier, ClassifierInfo
 
 METRICS = ("top1", "top5", "macro_top1", "ece")
 
@@ -26,20 +29,30 @@ def publish(settings: PublishSettings) -> StageReport:
     """Write engines/<version>/, and its version into the file engines/current. Earlier versions stay.
 
     URLs of photographs that only this machine can open, such as local files, are left out. Raises DataError when a
-    class has not exactly one taxon.
+    class has not exactly one taxon, EngineError when the exported classifier does not predict as the trained one does.
     """
     ws = Workspace(settings.root)
     reads = ("manifest", "train", "evaluate", "index")
-    return ws.run("publish", settings, reads, lambda: _publish(ws, settings), incremental=True)
+    again = _why_current_is_outdated(ws)
+    return ws.run("publish", settings, reads, lambda: _publish(ws, settings), incremental=True, again=again)
+
+
+def _why_current_is_outdated(ws: Workspace) -> str:
+    """Say why this version of the program cannot read the current engine; "" when it can, or when there is none."""
+    if not ws.storage.exists(workspace.CURRENT):
+        return ""
+    path = f"{workspace.ENGINES}/{ws.storage.read_bytes(workspace.CURRENT).decode().strip()}/{bundle.INFO}"
+    version = ws.storage.read_json(path).get("format_version") if ws.storage.exists(path) else None
+    return "" if version in (None, bundle.FORMAT_VERSION) else f"the current engine has format {version}"
 
 
 def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
-    from aitax_ray.training.onnx import export_onnx
     from aitax_ray.training.predict import read_classifier
 
     classifier_info, classifier = read_classifier(ws)
+    model, figures = _export(ws, classifier_info, classifier)
     files: dict[str, bytes | str] = {  # file of the engine -> its content, or the path to copy
-        bundle.ONNX: export_onnx(classifier_info, classifier),
+        bundle.ONNX: model,
         bundle.WEIGHTS: workspace.WEIGHTS,
         bundle.TAXA: _taxa(ws, classifier_info.classes),
         bundle.ROWS: _rows(ws),
@@ -70,13 +83,27 @@ def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
             "doi": query.get("doi"),
             "citation": query.get("citation"),
             "checklist_key": query.get("checklist_key"),
+            "export": figures,
             "metrics": {name: evaluation[name] for name in METRICS if evaluation[name] is not None},
             "versions": versions(),
         },
     )
     ws.storage.write_bytes(workspace.CURRENT, f"{version}\n".encode())
     log.info("%s is the current engine", ws.storage.address(f"{workspace.ENGINES}/{version}"))
-    return Outcome(counts={"species": len(info.classes), "indexed_images": info.num_indexed, "files": len(files)})
+    return Outcome(
+        counts={"species": len(info.classes), "indexed_images": info.num_indexed, "files": len(files)}, metrics=figures
+    )
+
+
+def _export(ws: Workspace, info: "ClassifierInfo", classifier: "Classifier") -> tuple[bytes, dict[str, float]]:
+    """Export the classifier, and check on photographs of the workspace that the export predicts the same."""
+    from aitax_ray.engine import parity
+    from aitax_ray.training.onnx import export_onnx
+    from aitax_ray.training.sample import draw_sample
+
+    model = export_onnx(classifier, info.transform)
+    photographs = draw_sample(ws, info.transform, parity.NUM_IMAGES, "val", "test", "train")
+    return model, parity.check_parity(classifier, info.transform, OnnxClassifier(model), photographs)
 
 
 def _delete_incomplete_versions(ws: Workspace) -> None:

@@ -153,8 +153,9 @@ def network_of(info: "ClassifierInfo", classifier: "Classifier", gpu: bool) -> "
 
     from aitax_ray.training.onnx import export_onnx
 
-    network = {"torch": classifier.state_dict()} if gpu else {"onnx": export_onnx(info, classifier)}
-    return info, ray.put(network)
+    if gpu:
+        return info, ray.put({"torch": classifier.state_dict()})
+    return info, ray.put({"onnx": export_onnx(classifier, info.transform, unit_length=False)})
 
 
 class Embedder:
@@ -175,9 +176,7 @@ class Embedder:
 
         def run(pixels: np.ndarray) -> np.ndarray:
             parts = [pixels[at : at + NETWORK_BATCH] for at in range(0, len(pixels), NETWORK_BATCH)]
-            return np.concatenate(
-                [session.run(["embedding"], {"pixels": self._info.transform.normalize(part)})[0] for part in parts]
-            )
+            return np.concatenate([session.run(["embedding"], {"pixels": part})[0] for part in parts])
 
         return run
 

@@ -1,4 +1,11 @@
-"""The trained classifier as ONNX, with the outputs `embedding` and `logits`, for services without torch."""
+"""The trained classifier as ONNX: photographs as they are in, `embedding` and `logits` out, for services without torch.
+
+    input   pixels      uint8 (N, H, W, 3): RGB, resized and cropped as EvalTransform.pixels does it
+    output  embedding   float32 (N, D), of unit length, as the index holds it
+    output  logits      float32 (N, K)
+
+The file itself normalizes the pixels, so that no client can do it in another way than training did.
+"""
 
 import logging
 import tempfile
@@ -7,22 +14,47 @@ from pathlib import Path
 
 import onnx
 import torch
+from torch import Tensor, nn
 
-from aitax_ray.training.model import Classifier, ClassifierInfo
+from aitax_ray.training.transforms import EvalTransform
 
 
-def export_onnx(info: ClassifierInfo, classifier: Classifier) -> bytes:
-    """Export to ONNX: input `pixels` float32 (N, 3, H, W), outputs `embedding` (N, D) and `logits` (N, K); any N."""
-    size = info.transform.crop_size
+class _Served(nn.Module):
+    """A classifier with what comes before and after it in a service."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, classifier: nn.Module, transform: EvalTransform, unit_length: bool) -> None:
+        super().__init__()
+        self.classifier, self.unit_length = classifier, unit_length
+        std = torch.tensor(transform.std).reshape(1, 3, 1, 1)
+        self.register_buffer("scale", 1 / (255 * std))
+        self.register_buffer("shift", torch.tensor(transform.mean).reshape(1, 3, 1, 1) / std)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Map pixels uint8 (N, H, W, 3) to embeddings (N, D) and logits (N, K)."""
+        normalized = pixels.permute(0, 3, 1, 2).float() * self.scale - self.shift
+        embedding, logits = self.classifier(normalized)
+        return nn.functional.normalize(embedding) if self.unit_length else embedding, logits
+
+
+def export_onnx(classifier: nn.Module, transform: EvalTransform, unit_length: bool = True) -> bytes:
+    """Export to ONNX, for any number of photographs.
+
+    `classifier` maps normalized pixels float32 (N, 3, H, W) to embeddings (N, D) and logits (N, K). Without
+    `unit_length` the embeddings keep their lengths, for a head that is trained on them.
+    """
+    size = transform.crop_size
     # Two and not one: a dimension of one would be taken for a constant.
-    example = torch.zeros(2, 3, size, size)
+    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     for name in ("onnx_ir", "onnxscript"):  # they log each of their passes
         logging.getLogger(name).setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
         target = Path(folder) / "classifier.onnx"
         torch.onnx.export(
-            classifier.eval(),
+            _Served(classifier, transform, unit_length).eval(),
             (example,),
             target,
             input_names=["pixels"],

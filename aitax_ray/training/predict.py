@@ -4,12 +4,15 @@ INPUT rows of Predictor, from feed.decode_for_evaluation: image_id, class_index,
 OUTPUT rows of Predictor: image_id, class_index, split, embedding (unit length), logits
 """
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
 from aitax_ray import schemas, workspace
 from aitax_ray.training.feed import stack
 from aitax_ray.training.model import Classifier, ClassifierInfo, load_classifier
+from aitax_ray.training.transforms import EvalTransform
 from aitax_ray.workspace import Workspace
 
 
@@ -26,6 +29,18 @@ def read_classifier(ws: Workspace) -> tuple[ClassifierInfo, Classifier]:
     return info, load_classifier(info, load(ws.storage.read_bytes(workspace.WEIGHTS)))
 
 
+def apply_classifier(
+    classifier: Classifier, transform: EvalTransform, pixels: np.ndarray, device: Any = "cpu"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Map pixels uint8 (N, H, W, 3) to embeddings of unit length (N, D) and logits (N, K), both float32."""
+    import torch
+
+    with torch.inference_mode():
+        embedding, logits = classifier(torch.from_numpy(transform.normalize(pixels)).to(device))
+        unit = torch.nn.functional.normalize(embedding.float())
+    return unit.cpu().numpy(), logits.float().cpu().numpy()
+
+
 class Predictor:
     """Applies the classifier to batches. Each actor loads the classifier once."""
 
@@ -38,16 +53,10 @@ class Predictor:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Replace the pixels of a batch by embedding and logits."""
-        import torch
-
-        pixels = self.info.transform.normalize(stack(batch, self.info.transform.crop_size))
-        with torch.inference_mode():
-            embedding, logits = self.classifier(torch.from_numpy(pixels).to(self.device))
-        unit = torch.nn.functional.normalize(embedding.float())
+        transform = self.info.transform
+        embedding, logits = apply_classifier(self.classifier, transform, stack(batch, transform.crop_size), self.device)
         kept = batch.select(["image_id", "class_index", "split"])
-        return kept.append_column("embedding", as_lists(unit.cpu().numpy())).append_column(
-            "logits", as_lists(logits.float().cpu().numpy())
-        )
+        return kept.append_column("embedding", as_lists(embedding)).append_column("logits", as_lists(logits))
 
 
 class Embedder(Predictor):

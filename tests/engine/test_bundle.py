@@ -95,14 +95,15 @@ def test_missing_file_is_named(folder: Path) -> None:
         bundle.open_engine(str(folder)).classifier()
 
 
-def test_engine_of_another_format_is_refused(folder: Path) -> None:
+@pytest.mark.parametrize("version", [1, 99])
+def test_engine_of_another_format_is_refused(folder: Path, version: int) -> None:
     content = json.loads((folder / bundle.INFO).read_text())
-    (folder / bundle.INFO).write_text(json.dumps(content | {"format_version": 99}))
-    with pytest.raises(EngineError, match="format 99"):
+    (folder / bundle.INFO).write_text(json.dumps(content | {"format_version": version}))
+    with pytest.raises(EngineError, match=f"format {version}, this program reads {bundle.FORMAT_VERSION}: publish it"):
         bundle.open_engine(str(folder))
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"format_version": 1}'])
+@pytest.mark.parametrize("content", ["{", "[]", f'{{"format_version": {bundle.FORMAT_VERSION}}}'])
 def test_broken_engine_json_is_one_clear_error(folder: Path, content: str) -> None:
     (folder / bundle.INFO).write_text(content)
     with pytest.raises(EngineError, match="cannot be read"):

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from aitax_ray.engine.classifier import OnnxClassifier
-from aitax_ray.training.transforms import EvalTransform
-from tests.engines import COLOURS, TRANSFORM, colour_classifier
+from tests.engines import COLOURS, colour_classifier
 
 
 def photographs() -> np.ndarray:
@@ -13,8 +12,8 @@ def photographs() -> np.ndarray:
 
 
 @pytest.mark.parametrize("num_threads", [None, 1, 2])
-def test_pixels_are_normalized_and_come_out_as_embeddings_of_unit_length_and_logits(num_threads: int | None) -> None:
-    embeddings, logits = OnnxClassifier(colour_classifier(), TRANSFORM, num_threads).predict(photographs())
+def test_pixels_come_out_as_embeddings_of_unit_length_and_logits(num_threads: int | None) -> None:
+    embeddings, logits = OnnxClassifier(colour_classifier(), num_threads).predict(photographs())
     mean = np.array(list(COLOURS.values()), np.float32) / 127.5 - 1
     assert (embeddings.dtype, logits.dtype) == (np.float32, np.float32)
     np.testing.assert_allclose(embeddings, mean / np.linalg.norm(mean, axis=1, keepdims=True), atol=1e-5)
@@ -22,15 +21,9 @@ def test_pixels_are_normalized_and_come_out_as_embeddings_of_unit_length_and_log
 
 
 def test_the_company_of_a_photograph_does_not_change_its_answer() -> None:
-    classifier = OnnxClassifier(colour_classifier(), TRANSFORM)
+    classifier = OnnxClassifier(colour_classifier())
     together = classifier.predict(photographs())
     for number in range(3):
         alone = classifier.predict(photographs()[number : number + 1])
         for one, all_of_them in zip(alone, together, strict=True):
             np.testing.assert_allclose(one[0], all_of_them[number], atol=1e-6)
-
-
-def test_an_embedding_of_no_length_stays_finite() -> None:
-    transform = EvalTransform(crop_size=8, resize_size=8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    embeddings, _ = OnnxClassifier(colour_classifier(), transform).predict(np.zeros((1, 8, 8, 3), np.uint8))
-    assert embeddings.tolist() == [[0.0, 0.0, 0.0]]

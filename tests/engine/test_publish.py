@@ -1,5 +1,6 @@
 """engine.publish: what an engine holds, and what it must not hold."""
 
+import copy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,17 +15,17 @@ from aitax_ray import schemas, workspace
 from aitax_ray.engine.bundle import ONNX, open_engine
 from aitax_ray.engine.publish import VERSION, publish
 from aitax_ray.engine.settings import PublishSettings
-from aitax_ray.errors import DataError, MissingArtifactError
+from aitax_ray.errors import DataError, EngineError, MissingArtifactError
 from aitax_ray.index.searcher import build_index
 from aitax_ray.settings import StageSettings
 from aitax_ray.workspace import Outcome, Workspace
-from tests.small import CROP, KEYS, complete, one_thread, photo, write_model, write_root
+from tests.small import CROP, KEYS, SIDES, complete, one_thread, photo, write_model, write_root
 
 
 @pytest.fixture
 def ws(tmp_path: Path) -> Workspace:
     """A root as the stages before publish leave it, with a model that has learned nothing."""
-    ws = write_root(tmp_path / "root", ["train"])
+    ws = write_root(tmp_path / "root", SIDES)
     write_model(ws)
     split = ws.storage.read_table(workspace.SPLIT).sort_by("image_id").to_pylist()
 
@@ -46,8 +47,8 @@ def ws(tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Export to ONNX takes a second, and matters to some of the tests only."""
-    monkeypatch.setattr("aitax_ray.training.onnx.export_onnx", lambda *_: b"ONNX")
+    """Export to ONNX takes seconds, and matters to some of the tests only."""
+    monkeypatch.setattr("aitax_ray.engine.publish._export", lambda *_: (b"ONNX", {}))
 
 
 def rewrite(ws: Workspace, path: str, column: str, change: Callable[[list[str]], list[str]]) -> None:
@@ -79,6 +80,42 @@ def test_published_engine_is_current_and_predicts_as_the_model_does(ws: Workspac
         expected = classifier(torch.from_numpy(engine.info.transform.normalize(pixels)))[1]
     np.testing.assert_allclose(logits, expected.numpy(), atol=1e-4)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=1e-5)
+
+
+def test_publish_compares_the_export_with_the_model_on_photographs(ws: Workspace) -> None:
+    report = publish(PublishSettings(root=ws.root))
+    assert report.metrics["parity_images"] == 3 * len(SIDES)  # fewer than 64, so all
+    assert report.metrics["parity_same_top1"] == 1
+    assert 0 <= report.metrics["parity_logit_difference"] < 1e-3
+    assert open_engine(ws.root).info.export == report.metrics
+
+
+def test_an_export_that_is_not_the_model_is_not_published(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aitax_ray.training import onnx
+
+    def export_others(classifier: Any, transform: Any) -> bytes:
+        other = copy.deepcopy(classifier)
+        other.head.bias.data[0] += 0.01
+        return export(other, transform)
+
+    export = onnx.export_onnx
+    monkeypatch.setattr(onnx, "export_onnx", export_others)
+    with pytest.raises(EngineError, match=r"its logits differ by up to 0\.01 \(0\.001 is allowed\)"):
+        publish(PublishSettings(root=ws.root))
+    assert versions(ws) == []
+    assert not ws.storage.exists(workspace.CURRENT)
+
+
+@pytest.mark.usefixtures("no_export")
+def test_an_engine_of_another_format_is_published_again(ws: Workspace) -> None:
+    publish(PublishSettings(root=ws.root))
+    engine = open_engine(ws.root)
+    path = f"{workspace.ENGINES}/{engine.info.version}/engine.json"
+    ws.storage.write_json(path, ws.storage.read_json(path) | {"format_version": 1})
+    with pytest.raises(EngineError, match="has format 1"):
+        open_engine(ws.root)
+    publish(PublishSettings(root=ws.root))
+    assert open_engine(ws.root).info.created > engine.info.created
 
 
 def test_engine_holds_what_production_needs_and_nothing_more(ws: Workspace) -> None:

@@ -1,61 +1,86 @@
+"""training.onnx: the file takes photographs as they are, any number of them, and holds nothing private."""
+
 import re
 import sys
 
 import numpy as np
 import onnxruntime
 import pytest
-import torch
+from torch import Tensor, nn
 
 from aitax_ray.training.backbones import transform_for
-from aitax_ray.training.model import ClassifierInfo, build_classifier
+from aitax_ray.training.model import build_classifier
 from aitax_ray.training.onnx import export_onnx
+from aitax_ray.training.transforms import EvalTransform
+from tests.small import one_thread
+
+CROP = 32
 
 
 @pytest.fixture(scope="module")
-def model_and_file() -> tuple[torch.nn.Module, bytes]:
-    torch.manual_seed(0)
-    classifier = build_classifier("resnet18", 5, 32)
-    classifier(torch.randn(4, 3, 32, 32))  # moves the running statistics away from where they begin
-    info = ClassifierInfo(
-        arch="resnet18",
-        classes=list("abcde"),
-        embedding_size=512,
-        transform=transform_for("resnet18", 32),
-        epoch=1,
-        versions={},
-    )
-    return classifier.eval(), export_onnx(info, classifier)
+def file() -> bytes:
+    with one_thread():
+        return export_onnx(build_classifier("squeezenet1_1", 5, CROP), transform_for("squeezenet1_1", CROP))
 
 
-@pytest.fixture(scope="module")
-def exported(model_and_file: tuple[torch.nn.Module, bytes]) -> tuple[torch.nn.Module, onnxruntime.InferenceSession]:
-    classifier, file = model_and_file
-    return classifier, onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+class Means(nn.Module):
+    """The mean of each channel as the embedding, ten times that as the logits."""
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        embedding = pixels.mean(dim=(2, 3))
+        return embedding, 10 * embedding
 
 
-@pytest.mark.parametrize("num", [1, 3])
-def test_torch_and_onnxruntime_agree(exported: tuple[torch.nn.Module, onnxruntime.InferenceSession], num: int) -> None:
-    classifier, session = exported
-    pixels = np.random.default_rng(num).normal(size=(num, 3, 32, 32)).astype(np.float32)
+def open_session(file: bytes) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+
+
+def test_the_model_says_what_goes_in_and_what_comes_out(file: bytes) -> None:
+    session = open_session(file)
+    (pixels,) = session.get_inputs()
+    assert (pixels.name, pixels.type, pixels.shape[1:]) == ("pixels", "tensor(uint8)", [CROP, CROP, 3])
+    assert isinstance(pixels.shape[0], str)  # any number of photographs
+    outputs = [(value.name, value.type, value.shape[1:]) for value in session.get_outputs()]
+    assert outputs == [("embedding", "tensor(float)", [512]), ("logits", "tensor(float)", [5])]
+
+
+@pytest.mark.parametrize("num", [1, 2, 7])
+def test_the_company_of_a_photograph_does_not_change_its_answer(file: bytes, num: int) -> None:
+    pixels = np.random.default_rng(num).integers(0, 256, (num, CROP, CROP, 3), np.uint8)
+    session = open_session(file)
     embedding, logits = session.run(["embedding", "logits"], {"pixels": pixels})
-    with torch.no_grad():
-        expected_embedding, expected_logits = classifier(torch.from_numpy(pixels))
-    assert embedding.shape == (num, 512)
-    assert logits.shape == (num, 5)
-    np.testing.assert_allclose(embedding, expected_embedding, atol=1e-4)
-    np.testing.assert_allclose(logits, expected_logits, atol=1e-4)
+    assert (embedding.shape, logits.shape) == ((num, 512), (num, 5))
+    last = session.run(["embedding", "logits"], {"pixels": pixels[-1:]})
+    np.testing.assert_allclose(last[0][0], embedding[-1], atol=1e-6)
+    np.testing.assert_allclose(last[1][0], logits[-1], atol=1e-5)
 
 
-def test_the_model_says_what_goes_in_and_what_comes_out(
-    exported: tuple[torch.nn.Module, onnxruntime.InferenceSession],
-) -> None:
-    _, session = exported
-    assert [(value.name, value.shape[1:]) for value in session.get_inputs()] == [("pixels", [3, 32, 32])]
-    assert [(value.name, value.shape[1:]) for value in session.get_outputs()] == [("embedding", [512]), ("logits", [5])]
-    assert isinstance(session.get_inputs()[0].shape[0], str)  # any number of photographs
+def test_pixels_are_normalized_inside_and_embeddings_have_unit_length() -> None:
+    transform = EvalTransform(crop_size=8, resize_size=8, mean=(0.1, 0.5, 0.8), std=(0.2, 0.25, 0.4))
+    pixels = np.zeros((3, 8, 8, 3), np.uint8)
+    pixels[1], pixels[2] = (255, 128, 0), (10, 20, 30)
+    embedding, logits = open_session(export_onnx(Means(), transform)).run(["embedding", "logits"], {"pixels": pixels})
+    means = transform.normalize(pixels).mean(axis=(2, 3))
+    np.testing.assert_allclose(logits, 10 * means, atol=1e-4)
+    np.testing.assert_allclose(embedding, means / np.linalg.norm(means, axis=1, keepdims=True), atol=1e-5)
 
 
-def test_the_file_holds_no_path_of_the_machine_that_made_it(model_and_file: tuple[torch.nn.Module, bytes]) -> None:
-    _, file = model_and_file
+def test_embeddings_keep_their_lengths_where_a_head_is_trained_on_them() -> None:
+    transform = EvalTransform(crop_size=8, resize_size=8)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    (embedding,) = open_session(export_onnx(Means(), transform, unit_length=False)).run(
+        ["embedding"], {"pixels": pixels}
+    )
+    np.testing.assert_allclose(embedding, transform.normalize(pixels).mean(axis=(2, 3)), atol=1e-5)
+
+
+def test_an_embedding_of_no_length_stays_finite() -> None:
+    transform = EvalTransform(crop_size=8, resize_size=8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    session = open_session(export_onnx(Means(), transform))
+    (embedding,) = session.run(["embedding"], {"pixels": np.zeros((1, 8, 8, 3), np.uint8)})
+    assert embedding.tolist() == [[0.0, 0.0, 0.0]]
+
+
+def test_the_file_holds_no_path_of_the_machine_that_made_it(file: bytes) -> None:
     assert re.findall(rb"/[\w./-]+\.py|stack_trace", file) == []
     assert sys.prefix.encode() not in file
