@@ -29,7 +29,11 @@ KNOW_RAY = {
 IMPORT_RAY_AT_ONCE = {"serving.application"}
 # The only modules whose content is torch code; the others in training/ import it where they use it.
 IMPORT_TORCH_AT_ONCE = {
-    f"training.{name}" for name in ("backbones", "weights", "model", "loop", "head", "long_tail", "onnx")
+    f"training.{name}"
+    for name in (
+        *("backbones", "weights", "model", "head", "long_tail", "onnx"),
+        *("loop", "loss", "optimizer", "schedule", "ema", "validation", "collective"),
+    )
 }
 RAY, TORCH = {"ray"}, {"torch", "torchvision", "safetensors.torch", "timm"}
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from aitax_ray.training.embeddings import StoredEmbeddings, views_of
 from aitax_ray.training.feed import Labels
-from aitax_ray.training.loop import validate
 from aitax_ray.training.model import PrototypeHead
+from aitax_ray.training.validation import validate
 
 Row = dict[str, Any]
 

@@ -2,164 +2,135 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import torch
-import torch.distributed
 from torch import Tensor, nn
 
-Batch = tuple[Tensor, Tensor]  # pixels (N, 3, H, W) float32, class_index (N,) int64
+from aitax_ray.training.collective import all_reduce
+from aitax_ray.training.ema import Ema
+from aitax_ray.training.loss import Label, Loss, Target
+from aitax_ray.training.optimizer import set_learning_rate
+from aitax_ray.training.schedule import Schedule
+from aitax_ray.training.validation import autocast
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """The learning rate: it rises linearly for a share of the run, then falls along a cosine to `lr` / 1000."""
+class Batch(NamedTuple):
+    """Photographs to learn from."""
 
-    lr: float
-    epochs: int
-    warmup: float = 0.05
-
-    def at(self, epochs_done: float) -> float:
-        """The learning rate after `epochs_done` epochs, such as 2.5 in the middle of the third one."""
-        share = min(1.0, epochs_done / self.epochs)
-        if share < self.warmup:
-            return self.lr * max(0.01, share / self.warmup)
-        falling = (share - self.warmup) / (1 - self.warmup)
-        return self.lr * (0.001 + 0.999 * (1 + math.cos(math.pi * falling)) / 2)
-
-
-def make_optimizer(
-    model: nn.Module, name: Literal["adamw", "sgd"], lr: float, momentum: float, weight_decay: float
-) -> torch.optim.Optimizer:
-    """Make AdamW, or SGD with Nesterov momentum. Biases and norms (vectors) have no weight decay."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if name == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
-    return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999))
-
-
-def train_epoch(
-    model: nn.Module,
-    batches: Iterable[Batch],
-    optimizer: torch.optim.Optimizer,
-    loss_fn: "Loss",
-    schedule: Schedule,
-    epoch: int,
-    num_steps: int,
-) -> dict[str, float]:
-    """Train for one epoch, counted from 0, of `num_steps` batches; returns train_loss, train_top1 (all workers), lr.
-
-    The epoch ends early, with a train_loss of NaN, when the gradient is not finite: a step with it would make the
-    weights NaN.
-    """
-    model.train()
-    totals: Tensor = torch.zeros(3, dtype=torch.float64)
-    for step, (pixels, target) in enumerate(batches):
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.at(epoch + step / num_steps)
-        if len(target) == 1:  # batch normalization needs two
-            pixels, target = pixels.repeat(2, 1, 1, 1), target.repeat(2)
-        with _autocast(pixels.device):
-            _embedding, logits = model(pixels)
-            loss = loss_fn(logits, target)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        totals += _figures(loss.detach(), logits, target).cpu()
-        if not norm.isfinite():  # in all workers at the same step, since they share the gradient
-            totals[0] = math.nan
-            break
-        optimizer.step()
-    loss_sum, hits, num = all_reduce(totals).tolist()
-    return {"train_loss": loss_sum / max(num, 1), "train_top1": hits / max(num, 1), "lr": schedule.at(epoch + 1)}
-
-
-def _figures(loss: Tensor, logits: Tensor, target: Tensor) -> Tensor:
-    """Sum losses, hits and photographs of a batch in one tensor, so that a GPU is waited for once, not three times."""
-    hits = (logits.argmax(1) == target).sum()
-    return torch.stack([loss * len(target), hits, torch.full_like(hits, len(target))]).double()
+    pixels: Tensor
+    """Normalized, float32 (N, 3, H, W)."""
+    class_index: Tensor
+    """int64 (N,)"""
+    weight: Tensor
+    """float32 (N,): what each photograph counts in the loss."""
 
 
 @dataclass
-class Loss:
-    """Cross entropy with label smoothing; with `log_prior`, on logits adjusted for the class frequencies.
+class Learner:
+    """A network, and all that changes while it learns."""
 
-    Training with the log of the class prior added makes the plain logits favour no class: Menon et al. 2021,
-    "Long-tail learning via logit adjustment", arXiv 2007.07314.
-    """
+    network: nn.Module
+    model: nn.Module
+    """The network, or what the workers share it by: DistributedDataParallel."""
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    loss: Loss
+    clip_norm: float = 1.0
+    accumulate: int = 1
+    """Number of parts that a step's photographs are computed in. Batch normalization sees one part at a time."""
+    ema: Ema | None = None
 
-    label_smoothing: float = 0.0
-    log_prior: Tensor | None = None
+    @property
+    def result(self) -> nn.Module:
+        """The network to validate and to publish."""
+        return self.ema.network if self.ema else self.network
 
-    def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
-        if self.log_prior is not None:
-            logits = logits + self.log_prior.to(logits.device)
-        return nn.functional.cross_entropy(logits.float(), target, label_smoothing=self.label_smoothing)
+    def train_epoch(self, batches: Iterable[Batch], epoch: int, num_steps: int) -> dict[str, float]:
+        """Train for one epoch, counted from 0, of `num_steps` batches; returns figures of all workers.
+
+        These are train_loss, train_top1 and lr. The epoch ends early, with a train_loss of NaN, when the gradient is
+        not finite: a step with it would make the weights NaN.
+        """
+        self.model.train()
+        totals: Tensor = torch.zeros(4, dtype=torch.float64)
+        for step, batch in enumerate(batches):
+            set_learning_rate(self.optimizer, self.schedule.at(epoch + step / num_steps))
+            totals += self._compute_gradient(batch).cpu()
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
+            if not norm.isfinite():  # in all workers at the same step, since they share the gradient
+                totals[0] = math.nan
+                break
+            self.optimizer.step()
+            if self.ema:
+                self.ema.update(self.network)
+        loss, hits, num, weight = all_reduce(totals).tolist()
+        return {
+            "train_loss": loss / weight if weight else math.nan,
+            "train_top1": hits / max(num, 1),
+            "lr": self.schedule.at(epoch + 1),
+        }
+
+    def _compute_gradient(self, batch: Batch) -> Tensor:
+        """Compute the gradient of the weighted mean loss of a batch.
+
+        Returns the sums of losses, hits, photographs and weights in one tensor, so that a GPU is waited for once.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        pixels, target = batch.pixels, (Label(batch.class_index, batch.weight),)
+        if len(pixels) == 1:  # batch normalization needs two
+            pixels, target = pixels.repeat(2, 1, 1, 1), (Label(batch.class_index.repeat(2), batch.weight.repeat(2)),)
+        weight = self.loss.weights(target).sum()
+        sums: Tensor = torch.zeros(3, dtype=torch.float64, device=pixels.device)
+        num_parts = min(self.accumulate, len(pixels) // 2)
+        for number, (part, part_target) in enumerate(split_parts(pixels, target, num_parts), 1):
+            with nullcontext() if number == num_parts else self._without_sharing():
+                with autocast(pixels.device):
+                    _embedding, logits = self.model(part)
+                    loss = self.loss(logits, part_target).sum()
+                (loss / weight).backward()
+            hits = (logits.argmax(1) == part_target[0].class_index).sum()
+            sums += torch.stack([loss.detach(), hits, torch.full_like(hits, len(part))])
+        return torch.cat([sums, weight[None]])
+
+    def _without_sharing(self) -> AbstractContextManager[Any]:
+        """Workers share the gradient once per step: after its last part."""
+        if isinstance(self.model, nn.parallel.DistributedDataParallel):
+            return self.model.no_sync()
+        return nullcontext()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run needs to go on as if it had not been interrupted."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.ema:
+            self.ema.load_state_dict(state["ema"])
 
 
-@torch.inference_mode()
-def validate(model: nn.Module, batches: Iterable[Batch], num_classes: int) -> dict[str, float]:
-    """Measure a model over the batches of all workers: loss, top1, top5, macro_top1 (mean over the classes seen).
-
-    Without photographs every figure is NaN.
-    """
-    model = _unwrap_and_sync(model).eval()
-    per_class: Tensor = torch.zeros(num_classes, 4, dtype=torch.float64)  # photographs, loss, top-1 hits, top-5 hits
-    for pixels, target in batches:
-        with _autocast(pixels.device):
-            _embedding, logits = model(pixels)
-        loss = nn.functional.cross_entropy(logits.float(), target, reduction="none")
-        hits = logits.topk(min(5, num_classes), dim=1).indices == target[:, None]
-        hits &= loss.isfinite()[:, None]  # of NaN logits topk takes any: they count as no hit
-        figures = torch.stack([torch.ones_like(loss), loss, hits[:, 0].float(), hits.any(1).float()], dim=1)
-        per_class.index_add_(0, target.cpu(), figures.double().cpu())
-    per_class = all_reduce(per_class)
-    num, loss_sum, top1, top5 = per_class.sum(0).tolist()
-    if num == 0:
-        return dict.fromkeys(("loss", "top1", "top5", "macro_top1"), math.nan)
-    seen = per_class[per_class[:, 0] > 0]
-    return {
-        "loss": loss_sum / num,
-        "top1": top1 / num,
-        "top5": top5 / num,
-        "macro_top1": (seen[:, 2] / seen[:, 0]).mean().item(),
-    }
-
-
-def _unwrap_and_sync(model: nn.Module) -> nn.Module:
-    """Unwrap the network of DistributedDataParallel, and copy the running statistics of the first worker into it.
-
-    DistributedDataParallel would copy them in its first call, which waits for all workers. A worker without validation
-    photographs makes no call, and the others would wait for ever. So they are copied here.
-    """
-    if not isinstance(model, nn.parallel.DistributedDataParallel):
-        return model
-    network: nn.Module = model.module
-    for buffer in network.buffers():
-        torch.distributed.broadcast(buffer, src=0)
-    return network
-
-
-def all_reduce(totals: Tensor) -> Tensor:
-    """Sum over all workers; with a single worker, return the tensor unchanged."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
-        totals = totals.to(device)
-        torch.distributed.all_reduce(totals)
-    return totals.cpu()
+def split_parts(pixels: Tensor, target: Target, num: int) -> Iterator[tuple[Tensor, Target]]:
+    """Split a batch into `num` parts of about the same size."""
+    labels = [zip(label.class_index.tensor_split(num), label.weight.tensor_split(num), strict=True) for label in target]
+    for part, *of_part in zip(pixels.tensor_split(num), *labels, strict=True):
+        yield (
+            part,
+            tuple(Label(index, weight, label.share) for (index, weight), label in zip(of_part, target, strict=True)),
+        )
 
 
 def to_batches(collated: Iterable[dict[str, Tensor]]) -> Iterator[Batch]:
     """Turn collated dictionaries of `pixels` and `class_index` into batches."""
     for batch in collated:
-        yield batch["pixels"].contiguous(memory_format=torch.channels_last), batch["class_index"]
-
-
-def _autocast(device: torch.device) -> Any:
-    """Compute in bfloat16 on a GPU, in float32 on a CPU."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
+        pixels, class_index = batch["pixels"].contiguous(memory_format=torch.channels_last), batch["class_index"]
+        yield Batch(pixels, class_index, torch.ones(len(class_index), device=pixels.device))

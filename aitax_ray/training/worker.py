@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from aitax_ray.training.loop import Learner
     from aitax_ray.training.model import Classifier
+    from aitax_ray.training.settings import TrainSettings
 
 Row = dict[str, Any]
 Batches = FromMemory | FromStream
@@ -55,10 +57,11 @@ def run_epochs(
 
     from aitax_ray.training.augment import Augmentation
     from aitax_ray.training.feed import collate_evaluation, collate_training
-    from aitax_ray.training.loop import Loss, Schedule, make_optimizer, to_batches, train_epoch, validate
+    from aitax_ray.training.loop import to_batches
     from aitax_ray.training.model import build_classifier
     from aitax_ray.training.settings import TrainSettings
     from aitax_ray.training.transforms import EvalTransform
+    from aitax_ray.training.validation import validate
 
     settings = TrainSettings.model_construct(**config["settings"])
     transform = EvalTransform(**config["transform"])
@@ -67,17 +70,12 @@ def run_epochs(
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // place.local_world))
     num_classes = len(config["frequencies"])
     classifier = build_classifier(settings.arch, num_classes, transform.crop_size, settings.head)
-    classifier.load_state_dict(state["model"] if state else start)
-    model = distribute(classifier.to(memory_format=torch.channels_last))
-    optimizer = make_optimizer(classifier, settings.optimizer, config["lr"], settings.momentum, settings.weight_decay)
+    classifier.load_state_dict(start)
+    classifier.to(place.device).to(memory_format=torch.channels_last)
+    learner = make_learner(settings, config["lr"], config["frequencies"], classifier, distribute)
     if state:
-        optimizer.load_state_dict(state["optimizer"])
+        learner.load_state_dict(state["learner"])
     history: list[Row] = state["history"] if state else []
-    schedule = Schedule(config["lr"], settings.epochs)
-    counts = torch.tensor(config["frequencies"], dtype=torch.float32)
-    loss_fn = Loss(
-        settings.label_smoothing, torch.log(counts.clamp(min=1) / counts.sum()) if settings.imbalanced else None
-    )
     augmentation = Augmentation(transform.crop_size, seed=settings.seed)
     for epoch in range(len(history), settings.epochs):
         # From the epoch, so that an interrupted run draws the same numbers (dropout) as one that was not.
@@ -87,12 +85,13 @@ def run_epochs(
         if place.rank == 0:
             batches = report_steps(batches, Workspace(config["root"]), epoch, train.num_steps)
         row: Row = {"epoch": epoch + 1}
-        row |= train_epoch(model, batches, optimizer, loss_fn, schedule, epoch, train.num_steps)
+        row |= learner.train_epoch(batches, epoch, train.num_steps)
         has_diverged = not math.isfinite(row["train_loss"])
         if not has_diverged:
             collate = partial(collate_evaluation, transform=transform)
             val_batches = val.validation(settings.batch_size, collate) if val else []
-            row |= validate(model, to_batches(_move(val_batches, place.device)), num_classes)
+            row |= validate(learner.result, to_batches(_move(val_batches, place.device)), num_classes)
+            learner.schedule.end_epoch(row["loss"] if val else row["train_loss"])
         history.append({name: value if math.isfinite(value) else None for name, value in row.items()})
         if place.rank == 0:
             storage.write_json(workspace.HISTORY, history)
@@ -100,13 +99,45 @@ def run_epochs(
             return
         report(
             {
-                "model": classifier.state_dict(),
-                "optimizer": optimizer.state_dict(),
+                "model": learner.result.state_dict(),
+                "learner": learner.state_dict(),
                 "epoch": epoch + 1,
                 "history": history,
             },
             history[-1],
         )
+
+
+def make_learner(
+    settings: "TrainSettings",
+    lr: float,
+    frequencies: list[int],
+    classifier: "Classifier",
+    distribute: "Callable[[Classifier], nn.Module]",
+) -> "Learner":
+    """Make what the settings ask for, around a network that is on its device. `lr` is the peak learning rate."""
+    from aitax_ray.training.ema import Ema
+    from aitax_ray.training.long_tail import class_weights, log_prior
+    from aitax_ray.training.loop import Learner
+    from aitax_ray.training.loss import Loss
+    from aitax_ray.training.optimizer import make_optimizer
+    from aitax_ray.training.schedule import make_schedule
+
+    device = next(classifier.parameters()).device
+    prior = log_prior(frequencies).to(device) if settings.long_tail in ("loss", "balanced-softmax") else None
+    weight = class_weights(frequencies, settings.imbalanced).to(device)
+    return Learner(
+        network=classifier,
+        model=distribute(classifier),
+        optimizer=make_optimizer(
+            classifier, settings.optimizer, lr, settings.momentum, settings.weight_decay, settings.layer_decay
+        ),
+        schedule=make_schedule(settings, lr),
+        loss=Loss(settings.label_smoothing, prior, weight),
+        clip_norm=settings.clip_norm,
+        accumulate=settings.accumulate,
+        ema=Ema(classifier, settings.ema) if settings.ema else None,
+    )
 
 
 def selection(row: Row) -> float:

@@ -25,16 +25,17 @@ HELD_EPOCH = 2  # counted from 0
 
 def train_and_hold(config: dict[str, Any]) -> None:
     """The worker of the run that is killed: it marks the rows of its epochs, and waits for ever in HELD_EPOCH."""
-    from aitax_ray.training import distributed, loop
+    from aitax_ray.training import distributed
+    from aitax_ray.training.loop import Learner
 
-    train_epoch = loop.train_epoch
+    train_epoch = Learner.train_epoch
 
-    def train_or_hold(*args: Any) -> dict[str, float]:
-        if args[5] == HELD_EPOCH:
+    def train_or_hold(learner: Any, batches: Any, epoch: int, num_steps: int) -> dict[str, float]:
+        if epoch == HELD_EPOCH:
             threading.Event().wait()
-        return {**train_epoch(*args), "is_of_first_run": 1.0}
+        return {**train_epoch(learner, batches, epoch, num_steps), "is_of_first_run": 1.0}
 
-    loop.train_epoch = train_or_hold
+    Learner.train_epoch = train_or_hold  # type: ignore[method-assign]
     Path(config["root"], "pid").write_text(str(os.getpid()))
     distributed.train_loop_per_worker(config)
 

@@ -3,6 +3,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import torch
 
 from aitax_ray import workspace
 from aitax_ray.schemas import image_id
-from aitax_ray.training import loop
+from aitax_ray.training import validation
 from aitax_ray.training.backbones import transform_for
 from aitax_ray.training.batches import FromMemory
-from aitax_ray.training.feed import decode_for_evaluation, decode_for_training
+from aitax_ray.training.feed import collate_evaluation, decode_for_evaluation, decode_for_training
+from aitax_ray.training.loop import to_batches
 from aitax_ray.training.model import build_classifier
 from aitax_ray.training.worker import Place, run_epochs, selection
 from aitax_ray.workspace import Workspace
@@ -90,12 +92,36 @@ def test_without_validation_photographs_the_last_epoch_is_the_best(tmp_path: Pat
     assert max(rows, key=selection)["epoch"] == NUM_EPOCHS
 
 
-def test_a_run_continues_after_the_epoch_of_its_state(tmp_path: Path) -> None:
-    full_run = run(tmp_path)
-    rest = run(tmp_path, state=full_run[0][0])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "adamw", "ema": 0.9, "schedule": "cosine", "layer_decay": 0.8, "accumulate": 2},
+        {"optimizer": "sgd", "schedule": "plateau", "patience": 0, "factor": 0.5, "threshold": 0.5},
+    ],
+)
+def test_an_interrupted_run_gives_the_numbers_of_one_that_was_not(tmp_path: Path, changes: dict[str, Any]) -> None:
+    full_run = run(tmp_path, **changes)
+    rest = run(tmp_path, state=full_run[0][0], **changes)
     assert [row["epoch"] for _, row in rest] == [2, 3]
-    for (_, row), (_, expected) in zip(rest, full_run[1:], strict=True):
-        assert row == pytest.approx(expected, rel=1e-4)
+    assert len({row["lr"] for _, row in full_run}) > 1
+    for (state, row), (full_state, full_row) in zip(rest, full_run[1:], strict=True):
+        assert row == pytest.approx(full_row, rel=1e-4)
+        for name, tensor in full_state["model"].items():
+            torch.testing.assert_close(state["model"][name], tensor)
+
+
+def test_the_moving_average_is_validated_and_published(tmp_path: Path) -> None:
+    ((state, row),) = run(tmp_path, epochs=1, ema=0.5, lr=0.01)
+    learner = state["learner"]
+    for name, tensor in learner["ema"]["network"].items():
+        assert torch.equal(state["model"][name], tensor)
+    assert not torch.equal(state["model"]["head.weight"], learner["network"]["head.weight"])
+    assert learner["ema"]["step"] == 2  # 9 photographs in steps of 4; the last one is dropped
+    published = build_classifier(ARCH, len(KEYS), CROP)
+    published.load_state_dict(state["model"])
+    val = FromMemory(decode_for_evaluation(VAL, TRANSFORM), 4, 0, 1, 0)
+    batches = to_batches(val.validation(4, partial(collate_evaluation, transform=TRANSFORM)))
+    assert validation.validate(published, batches, len(KEYS))["loss"] == pytest.approx(row["loss"])
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -104,7 +130,7 @@ def test_a_validation_loss_that_is_no_number_ends_nothing(
 ) -> None:
     losses = iter([0.7, bad, 0.6])
     monkeypatch.setattr(
-        loop, "validate", lambda *_: {"loss": next(losses), "top1": 1.0, "top5": 1.0, "macro_top1": 1.0}
+        validation, "validate", lambda *_: {"loss": next(losses), "top1": 1.0, "top5": 1.0, "macro_top1": 1.0}
     )
     run(tmp_path)
     history = stored_history(tmp_path)

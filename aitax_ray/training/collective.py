@@ -1,0 +1,36 @@
+"""What the workers of a run do together: sum figures, and take the first worker's values. Alone it costs nothing."""
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+
+def is_shared() -> bool:
+    """Whether there are other workers."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def all_reduce(totals: Tensor) -> Tensor:
+    """Sum over all workers; with a single worker, return the tensor unchanged. The result is on the CPU."""
+    if is_shared():
+        device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+        totals = totals.to(device)
+        torch.distributed.all_reduce(totals)
+    return totals.cpu()
+
+
+def mean_of_workers(value: float) -> float:
+    """The mean over all workers: each of them gets the same number."""
+    total, num = all_reduce(torch.tensor([value, 1.0], dtype=torch.float64)).tolist()
+    return float(total / num)
+
+
+def share_buffers(network: nn.Module) -> None:
+    """Copy the running statistics of the first worker.
+
+    DistributedDataParallel would copy them in its first call, which waits for all workers. A worker without validation
+    photographs makes no call, and the others would wait for ever. So they are copied before validation.
+    """
+    if is_shared():
+        for buffer in network.buffers():
+            torch.distributed.broadcast(buffer, src=0)
