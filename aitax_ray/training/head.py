@@ -25,7 +25,10 @@ Row = dict[str, Any]
 PENALTIES = tuple(float(10**-exponent) for exponent in np.arange(1.0, 5.01, 0.5))
 WORSE_BEFORE_END = 2  # penalties after the best one that are tried
 MAX_ITERATIONS, FINAL_ITERATIONS = 15, 100
-MAX_ROWS_OF_SEARCH = 100_000  # rows that the search of the penalty takes; the last fit takes all
+# Floating point operations that L-BFGS may take, some minutes of two cores. The search of the penalty then takes a
+# sample of the rows, and the last fit takes stochastic gradients: DESCENTS passes through all rows.
+MAX_SEARCH_FLOPS, MAX_FIT_FLOPS = 5e12, 2e13
+DESCENTS, STEP_ROWS, STEP_SIZE = 8, 1024, 1e-3
 CHUNK = 8192  # rows that are computed with at a time
 MAX_IN_MEMORY = 2**30  # bytes of standardized embeddings that are kept; more are read and standardized in each pass
 SCALES = (5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 80.0)  # of the cosines of prototypes
@@ -51,10 +54,13 @@ class Features:
 
     def chunks(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield embeddings float32 (n, D), class_index and weight, CHUNK rows at a time."""
-        for at in range(0, len(self), CHUNK):
-            part = slice(at, at + CHUNK)
-            embedding = self.unit[part].astype(np.float32) * self.length[part, None]
-            yield torch.from_numpy(embedding), torch.from_numpy(self.target[part]), torch.from_numpy(self.weight[part])
+        return map(self.chunk, range(-(-len(self) // CHUNK)))
+
+    def chunk(self, place: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Read one chunk, by its place from 0 on."""
+        part = slice(place * CHUNK, (place + 1) * CHUNK)
+        embedding = self.unit[part].astype(np.float32) * self.length[part, None]
+        return torch.from_numpy(embedding), torch.from_numpy(self.target[part]), torch.from_numpy(self.weight[part])
 
     def sample(self, num: int, seed: int) -> "Features":
         """Draw at most `num` rows."""
@@ -99,7 +105,9 @@ def fit_linear(
     """
     num_classes = head.out_features
     mean, std = _moments(train)
-    search = train.sample(MAX_ROWS_OF_SEARCH, seed)
+    flops_per_row = 4 * head.weight.numel()  # of one pass, forwards and backwards
+    evaluations = 1.25 * MAX_ITERATIONS * len(PENALTIES)
+    search = train.sample(int(MAX_SEARCH_FLOPS / (flops_per_row * evaluations)), seed)
     regression = _Regression(mean, std, num_classes, offset, class_weight)
     rows: list[Row] = []
     states: list[tuple[float, Tensor]] = []
@@ -116,7 +124,11 @@ def fit_linear(
     penalty, parameters = states[best]
     regression.parameters.data.copy_(parameters)
     # The penalty stands against the mean loss: with more rows, the same sum needs a weaker one.
-    rows[best]["train_loss"] = regression.fit(train, penalty * len(search) / len(train), FINAL_ITERATIONS)
+    penalty *= len(search) / len(train)
+    if flops_per_row * len(train) * FINAL_ITERATIONS <= MAX_FIT_FLOPS:
+        rows[best]["train_loss"] = regression.fit(train, penalty, FINAL_ITERATIONS)
+    else:
+        rows[best]["train_loss"] = regression.descend(train, penalty, seed)
     regression.write_to(head)
     rows[best] |= validate(_HeadOnly(head), _as_batches(val), num_classes)
     log.info("logistic regression: penalty %.2g of %d tried", penalty, len(rows))
@@ -162,6 +174,34 @@ class _Regression:
         optimizer.step(closure)
         return last
 
+    def descend(self, features: Features, penalty: float, seed: int) -> float:
+        """Minimize with stochastic gradients from where the parameters are; returns the mean loss of the last pass.
+
+        The rows stand in the order of hashes, so that neighbours are of different species: the chunks are shuffled, and
+        the rows in each.
+        """
+        standardized = _Standardized(features, self._mean, self._std, self._class_weight)
+        mean_weight = float(sum(weight.sum() for _, _, weight in standardized)) / len(features)
+        generator = torch.Generator().manual_seed(seed)
+        optimizer = torch.optim.Adam([self.parameters], lr=STEP_SIZE)
+        steps = DESCENTS * -(-len(features) // STEP_ROWS)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        total = 0.0
+        for _ in range(DESCENTS):
+            total = 0.0
+            places = torch.randperm(-(-len(features) // CHUNK), generator=generator).tolist()
+            for standard, target, weight in map(standardized.chunk, places):
+                for rows in torch.randperm(len(target), generator=generator).split(STEP_ROWS):
+                    optimizer.zero_grad()
+                    logits = nn.functional.linear(standard[rows], self.parameters[:, :-1], self.parameters[:, -1])
+                    each = nn.functional.cross_entropy(logits + self._offset, target[rows], reduction="none")
+                    loss = (each * weight[rows]).mean() / mean_weight
+                    (loss + penalty / 2 * self.parameters[:, :-1].square().sum()).backward()
+                    optimizer.step()
+                    schedule.step()
+                    total += float(loss.detach()) * len(rows)
+        return total / len(features)
+
     def write_to(self, head: nn.Linear) -> None:
         """Write the weights into a head that takes the embeddings as they are."""
         weight = self.parameters.detach()[:, :-1] / self._std
@@ -179,8 +219,12 @@ class _Standardized:
     class_weight: Tensor
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        for embedding, target, weight in self.features.chunks():
-            yield (embedding - self.mean) / self.std, target, weight * self.class_weight[target]
+        return map(self.chunk, range(-(-len(self.features) // CHUNK)))
+
+    def chunk(self, place: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Standardize one chunk, by its place from 0 on."""
+        embedding, target, weight = self.features.chunk(place)
+        return (embedding - self.mean) / self.std, target, weight * self.class_weight[target]
 
 
 def _moments(features: Features) -> tuple[Tensor, Tensor]:

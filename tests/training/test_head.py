@@ -89,14 +89,21 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch, max_in_memory: i
     torch.testing.assert_close(at_once.weight, in_chunks.weight, rtol=0.02, atol=0.01)
 
 
-def test_a_large_set_is_searched_in_a_sample_and_fitted_with_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    train, val = features([200] * CLASSES, noise=2.0), features([100] * CLASSES, seed=1, noise=2.0)
-    monkeypatch.setattr(head_module, "MAX_ROWS_OF_SEARCH", 80)
-    small, _ = fit(train.sample(80, 0), val)
+def test_a_large_set_is_searched_in_a_sample_and_descends_with_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, val = features([500] * CLASSES, noise=2.0), features([100] * CLASSES, seed=1, noise=2.0)
+    exact, (*_, last) = fit(train, val)
+    monkeypatch.setattr(head_module, "MAX_SEARCH_FLOPS", 80 * 4 * CLASSES * SIZE * 1.25 * 15 * len(PENALTIES))
+    monkeypatch.setattr(head_module, "MAX_FIT_FLOPS", 0)
+    monkeypatch.setattr(head_module, "CHUNK", 300)
+    monkeypatch.setattr(head_module, "STEP_ROWS", 20)
+    monkeypatch.setattr(head_module, "STEP_SIZE", 1e-2)
     head, rows = fit(train, val)
+    (best,) = [row for row in rows if row["is_best"]]
+    small, _ = fit(train.sample(80, 0), val)
     assert len(train.sample(80, 0)) == 80
     assert accuracy(head, val) > accuracy(small, val)
-    assert sum(row["is_best"] for row in rows) == 1
+    assert accuracy(head, val) == pytest.approx(accuracy(exact, val), abs=0.03)
+    assert best["train_loss"] == pytest.approx(last["train_loss"], rel=0.1)
 
 
 def test_weights_of_photographs_count_as_often_as_they_say() -> None:
