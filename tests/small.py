@@ -113,8 +113,8 @@ def complete(ws: Workspace, stage: str, work: Callable[[], None]) -> None:
     ws.run(stage, StageSettings(root=ws.root, force=True), (), outcome)
 
 
-def write_model(ws: Workspace, arch: str = ARCH, crop_size: int = CROP, seed: int = 0) -> Any:
-    """Write a model that has learned nothing; returns its classifier."""
+def write_model(ws: Workspace, arch: str = ARCH, crop_size: int = CROP, seed: int = 0, *, onnx: bool = False) -> Any:
+    """Write a model that has learned nothing, with its export if `onnx` (it takes seconds); returns its classifier."""
     import torch
 
     from aitax_ray.training import train
@@ -126,6 +126,8 @@ def write_model(ws: Workspace, arch: str = ARCH, crop_size: int = CROP, seed: in
 
     def write() -> None:
         train._write_model(ws, describe(classifier, arch, crop_size), classifier)
+        if onnx:
+            train._write_onnx(ws, describe(classifier, arch, crop_size), classifier)
         ws.storage.write_bytes("model/curves.png", draw_curves([{"epoch": 1, "train_loss": 1.0}]))
 
     complete(ws, "train", write)

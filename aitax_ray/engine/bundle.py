@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 from pyarrow.fs import LocalFileSystem
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from aitax_ray.engine.classifier import OnnxClassifier
 from aitax_ray.errors import EngineError
 from aitax_ray.storage import Storage
+from aitax_ray.training.onnx_classifier import OnnxClassifier
 from aitax_ray.training.transforms import EvalTransform
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from aitax_ray.engine.classifier import OnnxClassifier
 from aitax_ray.errors import EngineError
 from aitax_ray.training.model import Classifier
+from aitax_ray.training.onnx_classifier import OnnxClassifier
 from aitax_ray.training.predict import apply_classifier
 from aitax_ray.training.transforms import EvalTransform
 

@@ -22,6 +22,7 @@ from aitax_ray import schemas, workspace
 from aitax_ray.cluster import check_room, use_gpus
 from aitax_ray.joins import check_unique
 from aitax_ray.progress import progress
+from aitax_ray.training.onnx_classifier import OnnxClassifier
 from aitax_ray.training.views import decode_views
 from aitax_ray.workspace import Workspace
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 ROWS_PER_FILE = 4096  # what a killed run computes again, at most
 PHOTOGRAPHS_PER_BATCH = 32
-NETWORK_BATCH = 8  # photographs of 224 px whose layers fit a processor's cache; larger batches are slower
 
 
 @dataclass(frozen=True)
@@ -165,20 +165,11 @@ class Embedder:
         import ray
 
         self._info, content = network[0], ray.get(network[1])
-        self._run = self._on_gpu(content["torch"]) if "torch" in content else self._on_processor(content["onnx"])
-
-    def _on_processor(self, model: bytes) -> Any:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # the other cores have actors of their own, or decode
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-        def run(pixels: np.ndarray) -> np.ndarray:
-            parts = [pixels[at : at + NETWORK_BATCH] for at in range(0, len(pixels), NETWORK_BATCH)]
-            return np.concatenate([session.run(["embedding"], {"pixels": part})[0] for part in parts])
-
-        return run
+        if "torch" in content:
+            self._run = self._on_gpu(content["torch"])
+        else:  # one thread: the other cores have actors of their own
+            session = OnnxClassifier(content["onnx"], num_threads=1)
+            self._run = lambda pixels: session.outputs(pixels, ["embedding"])[0]
 
     def _on_gpu(self, state: dict[str, Any]) -> Any:
         import torch

@@ -36,7 +36,7 @@ def predictions(
         .map_batches(partial(decode_for_evaluation, transform=read_info(ws).transform), batch_format="pyarrow")
         .map_batches(
             predictor,
-            fn_constructor_args=(ws.storage.root,),
+            fn_constructor_args=(ws.storage.root, use_gpu),
             fn_constructor_kwargs=arguments,
             batch_format="pyarrow",
             batch_size=settings.inference_batch_size,

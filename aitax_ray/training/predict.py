@@ -4,7 +4,7 @@ INPUT rows of Predictor, from feed.decode_for_evaluation: image_id, class_index,
 OUTPUT rows of Predictor: image_id, class_index, split, embedding (unit length), logits
 """
 
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,7 @@ import pyarrow as pa
 from aitax_ray import schemas, workspace
 from aitax_ray.training.feed import stack
 from aitax_ray.training.model import Classifier, ClassifierInfo, load_classifier
+from aitax_ray.training.onnx_classifier import OnnxClassifier
 from aitax_ray.training.transforms import EvalTransform
 from aitax_ray.workspace import Workspace
 
@@ -30,7 +31,7 @@ def read_classifier(ws: Workspace) -> tuple[ClassifierInfo, Classifier]:
 
 
 def apply_classifier(
-    classifier: Classifier, transform: EvalTransform, pixels: np.ndarray, device: Any = "cpu"
+    classifier: Classifier, transform: EvalTransform, pixels: np.ndarray, device: str = "cpu"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Map pixels uint8 (N, H, W, 3) to embeddings of unit length (N, D) and logits (N, K), both float32."""
     import torch
@@ -44,17 +45,21 @@ def apply_classifier(
 class Predictor:
     """Applies the classifier to batches. Each actor loads the classifier once."""
 
-    def __init__(self, root: str) -> None:
-        import torch
+    def __init__(self, root: str, on_gpu: bool = False) -> None:
+        ws = Workspace(root)
+        self.info = read_info(ws)
+        if ws.storage.exists(workspace.ONNX) and not on_gpu:  # one thread: the other cores decode
+            self._predict = OnnxClassifier(ws.storage.read_bytes(workspace.ONNX), num_threads=1).predict
+        else:
+            import torch
 
-        self.info, classifier = read_classifier(Workspace(root))
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.classifier = classifier.to(self.device).to(memory_format=torch.channels_last)
+            device = "cuda" if on_gpu else "cpu"
+            classifier = read_classifier(ws)[1].to(device).to(memory_format=torch.channels_last)
+            self._predict = partial(apply_classifier, classifier, self.info.transform, device=device)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Replace the pixels of a batch by embedding and logits."""
-        transform = self.info.transform
-        embedding, logits = apply_classifier(self.classifier, transform, stack(batch, transform.crop_size), self.device)
+        embedding, logits = self._predict(stack(batch, self.info.transform.crop_size))
         kept = batch.select(["image_id", "class_index", "split"])
         return kept.append_column("embedding", as_lists(embedding)).append_column("logits", as_lists(logits))
 
@@ -73,8 +78,8 @@ class AdjustedHits(Predictor):
     `frequencies` holds the training photographs of each class, in the order of class_index.
     """
 
-    def __init__(self, root: str, frequencies: list[int]) -> None:
-        super().__init__(root)
+    def __init__(self, root: str, on_gpu: bool, frequencies: list[int]) -> None:
+        super().__init__(root, on_gpu)
         from aitax_ray.training.long_tail import log_prior
 
         self._prior = log_prior(frequencies)

@@ -99,7 +99,9 @@ def _train(ws: Workspace, settings: TrainSettings) -> Outcome:
             _write_model(ws, info, classifier)
             strength = _strength_of_trained(ws, settings, val_labels, frequencies)
     adjust(classifier.head, frequencies, strength)
-    _write_model(ws, info.model_copy(update={"adjustment": strength}), classifier)
+    info = info.model_copy(update={"adjustment": strength})
+    _write_model(ws, info, classifier)
+    _write_onnx(ws, info, classifier)
     ws.storage.delete(RUNS)
     best = history[info.epoch - 1] if settings.train_backbone else next(row for row in history if row["is_best"])
     if len(val_labels) and best["loss"] is None:
@@ -192,3 +194,10 @@ def _write_model(ws: Workspace, info: "ClassifierInfo", classifier: "Classifier"
     described = info.model_dump(mode="json")
     ws.storage.write_bytes(workspace.WEIGHTS, save(weights, metadata={"classifier": json.dumps(described)}))
     ws.storage.write_json(workspace.CLASSIFIER, described)
+
+
+def _write_onnx(ws: Workspace, info: "ClassifierInfo", classifier: "Classifier") -> None:
+    """Export the model for processors: evaluate, index and the service run it there without torch."""
+    from aitax_ray.training.onnx import export_onnx
+
+    ws.storage.write_bytes(workspace.ONNX, export_onnx(classifier, info.transform))

@@ -10,12 +10,12 @@ from torch import nn
 
 from aitax_ray.demo.paint import paint
 from aitax_ray.demo.species import SPECIES
-from aitax_ray.engine.classifier import OnnxClassifier
 from aitax_ray.engine.parity import NUM_IMAGES, check_parity
 from aitax_ray.errors import EngineError
 from aitax_ray.training.backbones import transform_for
 from aitax_ray.training.model import Classifier, build_classifier
 from aitax_ray.training.onnx import export_onnx
+from aitax_ray.training.onnx_classifier import OnnxClassifier
 from aitax_ray.training.transforms import EvalTransform
 from tests.small import one_thread
 from tests.training.test_backbones import FAMILIES, TIMM_FAMILIES

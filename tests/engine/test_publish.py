@@ -1,6 +1,6 @@
 """engine.publish: what an engine holds, and what it must not hold."""
 
-import copy
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from aitax_ray import schemas, workspace
 from aitax_ray.engine.bundle import ONNX, open_engine
@@ -18,15 +19,24 @@ from aitax_ray.engine.settings import PublishSettings
 from aitax_ray.errors import DataError, EngineError, MissingArtifactError
 from aitax_ray.index.searcher import build_index
 from aitax_ray.settings import StageSettings
+from aitax_ray.training.onnx import export_onnx
+from aitax_ray.training.predict import read_classifier
 from aitax_ray.workspace import Outcome, Workspace
 from tests.small import CROP, KEYS, SIDES, complete, one_thread, photo, write_model, write_root
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with a model that has learned nothing."""
+    ws = write_root(tmp_path_factory.mktemp("trained") / "root", SIDES)
+    write_model(ws, onnx=True)
+    return Path(ws.root)
+
+
 @pytest.fixture
-def ws(tmp_path: Path) -> Workspace:
-    """A root as the stages before publish leave it, with a model that has learned nothing."""
-    ws = write_root(tmp_path / "root", SIDES)
-    write_model(ws)
+def ws(trained: Path, tmp_path: Path) -> Workspace:
+    """A root as the stages before publish leave it."""
+    ws = Workspace(str(shutil.copytree(trained, tmp_path / "root")))
     split = ws.storage.read_table(workspace.SPLIT).sort_by("image_id").to_pylist()
 
     def evaluate() -> None:
@@ -45,12 +55,6 @@ def ws(tmp_path: Path) -> Workspace:
     return ws
 
 
-@pytest.fixture
-def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Export to ONNX takes seconds, and matters to some of the tests only."""
-    monkeypatch.setattr("aitax_ray.engine.publish._export", lambda *_: (b"ONNX", {}))
-
-
 def rewrite(ws: Workspace, path: str, column: str, change: Callable[[list[str]], list[str]]) -> None:
     """Change a column of a stored table."""
     table = ws.storage.read_table(path)
@@ -63,10 +67,6 @@ def versions(ws: Workspace) -> list[str]:
 
 
 def test_published_engine_is_current_and_predicts_as_the_model_does(ws: Workspace) -> None:
-    import torch
-
-    from aitax_ray.training.predict import read_classifier
-
     publish(PublishSettings(root=ws.root))
     engine = open_engine(ws.root)
     assert [engine.info.version] == versions(ws)
@@ -90,23 +90,16 @@ def test_publish_compares_the_export_with_the_model_on_photographs(ws: Workspace
     assert open_engine(ws.root).info.export == report.metrics
 
 
-def test_an_export_that_is_not_the_model_is_not_published(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    from aitax_ray.training import onnx
-
-    def export_others(classifier: Any, transform: Any) -> bytes:
-        other = copy.deepcopy(classifier)
-        other.head.bias.data[0] += 0.01
-        return export(other, transform)
-
-    export = onnx.export_onnx
-    monkeypatch.setattr(onnx, "export_onnx", export_others)
+def test_an_export_that_is_not_the_model_is_not_published(ws: Workspace) -> None:
+    info, classifier = read_classifier(ws)
+    classifier.head.bias.data[0] += 0.01
+    ws.storage.write_bytes(workspace.ONNX, export_onnx(classifier, info.transform))
     with pytest.raises(EngineError, match=r"its logits differ by up to 0\.01 \(0\.001 is allowed\)"):
         publish(PublishSettings(root=ws.root))
     assert versions(ws) == []
     assert not ws.storage.exists(workspace.CURRENT)
 
 
-@pytest.mark.usefixtures("no_export")
 def test_an_engine_of_another_format_is_published_again(ws: Workspace) -> None:
     publish(PublishSettings(root=ws.root))
     engine = open_engine(ws.root)
@@ -142,14 +135,12 @@ def test_engine_holds_no_path_of_the_machine_that_made_it(ws: Workspace, tmp_pat
             assert secret.encode() not in content, f"{path.name} holds {secret}"
 
 
-@pytest.mark.usefixtures("no_export")
 def test_a_species_that_is_listed_twice_is_an_error(ws: Workspace) -> None:
     rewrite(ws, workspace.TAXA, "species_key", lambda old: [KEYS[0]] * len(old))
     with pytest.raises(DataError, match=rf"taxa\.parquet has 3 rows with the species_key '{KEYS[0]}'"):
         publish(PublishSettings(root=ws.root))
 
 
-@pytest.mark.usefixtures("no_export")
 def test_publishing_again_adds_a_version_and_swaps_current(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(PublishSettings(root=ws.root))
     first = open_engine(ws.root).info
@@ -164,7 +155,6 @@ def test_publishing_again_adds_a_version_and_swaps_current(ws: Workspace, monkey
     assert open_engine(f"{ws.root}/engines/{first.version}").info == first  # one can go back
 
 
-@pytest.mark.usefixtures("no_export")
 def test_half_an_engine_of_a_run_that_was_killed_is_cleared_away(ws: Workspace) -> None:
     ws.storage.write_bytes(f"{workspace.ENGINES}/20200101-000000-deadbeef/{ONNX}", b"half")
     ws.storage.write_bytes(f"{workspace.ENGINES}/steam/drawing.svg", b"a user's own")
@@ -174,7 +164,6 @@ def test_half_an_engine_of_a_run_that_was_killed_is_cleared_away(ws: Workspace) 
     assert VERSION.fullmatch(open_engine(ws.root).info.version)
 
 
-@pytest.mark.usefixtures("no_export")
 def test_a_figure_that_is_no_number_is_left_out(ws: Workspace) -> None:
     figures = ws.storage.read_json(workspace.EVALUATION)
     ws.storage.write_json(workspace.EVALUATION, figures | {"ece": None})

@@ -1,10 +1,13 @@
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 
+from aitax_ray import workspace
 from aitax_ray.schemas import EMBEDDINGS
 from aitax_ray.training.feed import decode_for_evaluation
 from aitax_ray.training.model import Classifier
@@ -18,7 +21,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspac
     """A root with a model, and the classifier it was written from."""
     ws = write_root(tmp_path_factory.mktemp("root"))
     with one_thread():
-        yield ws, write_model(ws)
+        yield ws, write_model(ws, onnx=True)
 
 
 def batch_of(num: int, predictor: Predictor) -> pa.Table:
@@ -42,8 +45,15 @@ def test_what_is_read_is_what_was_written(written: tuple[Workspace, Classifier])
         assert torch.equal(classifier.state_dict()[name], tensor), name
 
 
-def test_a_prediction_is_that_of_the_classifier_and_keeps_its_keys(written: tuple[Workspace, Classifier]) -> None:
+@pytest.mark.parametrize("with_onnx", [True, False])
+def test_a_prediction_is_that_of_the_classifier_and_keeps_its_keys(
+    written: tuple[Workspace, Classifier], tmp_path: Path, with_onnx: bool
+) -> None:
     ws, saved = written
+    assert ws.storage.exists(workspace.ONNX)
+    if not with_onnx:
+        ws = Workspace(str(shutil.copytree(ws.root, tmp_path / "root")))
+        ws.storage.delete(workspace.ONNX)
     predictor = Predictor(ws.root)
     batch = batch_of(4, predictor)
     predicted = predictor(batch)

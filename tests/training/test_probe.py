@@ -64,6 +64,7 @@ def test_another_head_starts_from_the_same_embeddings(
 ) -> None:
     shutil.copytree(root, tmp_path / "root")
     monkeypatch.setattr(embeddings, "network_of", lambda *_: pytest.fail("the backbone is not needed again"))
+    monkeypatch.setattr(train_module, "_write_onnx", lambda *_: None)  # it takes seconds
     train(train_settings(tmp_path / "root", **PROBE, **changes))
     ws = Workspace(str(tmp_path / "root"))
     info, _ = read_classifier(ws)

@@ -1,9 +1,9 @@
-"""engine.classifier: pixels to embeddings and logits on onnxruntime."""
+"""training.onnx_classifier: pixels to embeddings and logits on onnxruntime."""
 
 import numpy as np
 import pytest
 
-from aitax_ray.engine.classifier import OnnxClassifier
+from aitax_ray.training.onnx_classifier import OnnxClassifier
 from tests.engines import COLOURS, colour_classifier
 
 
@@ -27,3 +27,11 @@ def test_the_company_of_a_photograph_does_not_change_its_answer() -> None:
         alone = classifier.predict(photographs()[number : number + 1])
         for one, all_of_them in zip(alone, together, strict=True):
             np.testing.assert_allclose(one[0], all_of_them[number], atol=1e-6)
+
+
+def test_many_photographs_are_computed_in_parts_that_fit_a_cache() -> None:
+    classifier, many = OnnxClassifier(colour_classifier()), np.concatenate([photographs()] * 7)
+    embedding, logits = classifier.predict(many)
+    assert (len(embedding), len(logits)) == (21, 21)
+    np.testing.assert_allclose(logits[-3:], logits[:3], atol=1e-6)
+    assert len(classifier.outputs(many[:0], ["logits"])[0]) == 0

@@ -1,0 +1,37 @@
+"""A classifier as ONNX on onnxruntime, without torch: several times faster than torch on processors."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+# Photographs of 224 px whose layers fit a processor's cache: larger batches are slower there.
+PROCESSOR_BATCH = 8
+
+
+class OnnxClassifier:
+    """The classifier on onnxruntime: on a GPU where onnxruntime has one, else on the processor."""
+
+    def __init__(self, model: bytes, num_threads: int | None = None) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        if num_threads:
+            options.intra_op_num_threads = num_threads
+        preferred = ("CUDAExecutionProvider", "CPUExecutionProvider")
+        providers = [name for name in preferred if name in onnxruntime.get_available_providers()]
+        self._session = onnxruntime.InferenceSession(model, options, providers=providers)
+        self._batch = PROCESSOR_BATCH if providers == ["CPUExecutionProvider"] else None
+
+    def predict(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Map pixels uint8 (N, H, W, 3) to embeddings (N, D) and logits (N, K), both float32."""
+        embedding, logits = self.outputs(pixels, ("embedding", "logits"))
+        return embedding, logits
+
+    def outputs(self, pixels: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
+        """Compute some of the outputs only."""
+        step = self._batch or max(1, len(pixels))
+        parts = [
+            self._session.run(list(names), {"pixels": pixels[at : at + step]})
+            for at in range(0, max(1, len(pixels)), step)
+        ]
+        return [np.concatenate(output) for output in zip(*parts, strict=True)]
