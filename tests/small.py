@@ -178,10 +178,11 @@ def learn(ws: Workspace) -> None:
     from aitax_ray.training import train
     from aitax_ray.training.backbones import transform_for
     from aitax_ray.training.batches import FromMemory
+    from aitax_ray.training.best import selection
     from aitax_ray.training.curves import draw_curves
     from aitax_ray.training.feed import decode_for_evaluation, decode_for_training, read_classes, read_labels
     from aitax_ray.training.model import build_classifier
-    from aitax_ray.training.worker import Place, run_epochs, selection
+    from aitax_ray.training.worker import Place, run_epochs
 
     settings, transform = train_settings(ws.root), transform_for(ARCH, CROP)
     stored = ws.storage.read_table(workspace.IMAGES, ["image_id", "jpeg"])

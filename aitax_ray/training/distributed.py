@@ -17,7 +17,8 @@ from aitax_ray import workspace
 from aitax_ray.cluster import check_room, use_gpus
 from aitax_ray.errors import AitaxError
 from aitax_ray.training.batches import FromMemory, FromStream, read_all
-from aitax_ray.training.worker import Place, run_epochs, selection
+from aitax_ray.training.best import SelectBy, selection
+from aitax_ray.training.worker import Place, run_epochs
 from aitax_ray.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -145,7 +146,8 @@ def train_loop_per_worker(config: dict[str, Any]) -> None:
             state = torch.load(Path(folder) / CHECKPOINT, map_location=device, weights_only=True)
     train, val = _sources(config, place)
     start = load(Workspace(config["root"]).storage.read_bytes(START))
-    run_epochs(config, place, train, val, start, state, partial(_report, place.rank), prepare_model)
+    report = partial(_report, place.rank, config["settings"]["select_by"])
+    run_epochs(config, place, train, val, start, state, report, prepare_model)
 
 
 def _sources(config: dict[str, Any], place: Place) -> tuple[Any, Any]:
@@ -167,12 +169,12 @@ def _sources(config: dict[str, Any], place: Place) -> tuple[Any, Any]:
     return sources[0], sources[1]
 
 
-def _report(rank: int, state: dict[str, Any], row: dict[str, Any]) -> None:
+def _report(rank: int, select_by: SelectBy, state: dict[str, Any], row: dict[str, Any]) -> None:
     """Report an epoch to Ray Train, and let it store the state that the first worker has."""
     import ray.train
     import torch
 
-    metrics = {**row, "selection": selection(row)}
+    metrics = {**row, "selection": selection(row, select_by)}
     if rank != 0:
         ray.train.report(metrics)
         return

@@ -157,10 +157,8 @@ def _decode(batch: pa.Table, prepare: Callable[["Image.Image"], np.ndarray], dra
     return pa.table({**{name: kept[name] for name in kept.column_names}, **columns})
 
 
-def collate_training(
-    batch: dict[str, Any], augmentation: "Augmentation", transform: EvalTransform, epoch: int
-) -> dict[str, Any]:
-    """Augment a batch of decoded photographs and turn it into tensors."""
+def collate_training(batch: dict[str, Any], augmentation: "Augmentation", epoch: int) -> dict[str, Any]:
+    """Augment a batch of decoded photographs: tensors of pixels, uint8 (N, H, W, 3), and class_index."""
     pixels = np.stack(
         [
             augmentation(np.frombuffer(flat, np.uint8).reshape(height, width, 3), image_id, epoch)
@@ -169,14 +167,14 @@ def collate_training(
             )
         ]
     )
-    return _tensors(transform.normalize(pixels), batch["class_index"])
+    return _tensors(pixels, batch["class_index"])
 
 
-def collate_evaluation(batch: dict[str, Any], transform: EvalTransform) -> dict[str, Any]:
-    """Turn a batch of cropped photographs into tensors."""
-    size = transform.crop_size
-    pixels = np.frombuffer(b"".join(batch["pixels"]), np.uint8).reshape(-1, size, size, 3)
-    return _tensors(transform.normalize(pixels), batch["class_index"])
+def collate_evaluation(batch: dict[str, Any], crop_size: int) -> dict[str, Any]:
+    """Join a batch of cropped photographs: tensors as for training."""
+    flat = bytearray(b"".join(batch["pixels"]))  # torch wants memory that can be written to
+    pixels = np.frombuffer(flat, np.uint8).reshape(-1, crop_size, crop_size, 3)
+    return _tensors(pixels, batch["class_index"])
 
 
 def _tensors(pixels: Any, class_index: Any) -> dict[str, Any]:

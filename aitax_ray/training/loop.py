@@ -1,6 +1,7 @@
 """The training loop in plain torch, over any iterable of batches. It knows nothing of Ray."""
 
 import math
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 from aitax_ray.training.collective import all_reduce
 from aitax_ray.training.ema import Ema
 from aitax_ray.training.loss import Label, Loss, Target
+from aitax_ray.training.mixing import Mixing
 from aitax_ray.training.optimizer import set_learning_rate
 from aitax_ray.training.schedule import Schedule
+from aitax_ray.training.transforms import EvalTransform
 from aitax_ray.training.validation import autocast
 
 
@@ -42,6 +45,7 @@ class Learner:
     accumulate: int = 1
     """Number of parts that a step's photographs are computed in. Batch normalization sees one part at a time."""
     ema: Ema | None = None
+    mixing: Mixing | None = None
 
     @property
     def result(self) -> nn.Module:
@@ -51,14 +55,16 @@ class Learner:
     def train_epoch(self, batches: Iterable[Batch], epoch: int, num_steps: int) -> dict[str, float]:
         """Train for one epoch, counted from 0, of `num_steps` batches; returns figures of all workers.
 
-        These are train_loss, train_top1 and lr. The epoch ends early, with a train_loss of NaN, when the gradient is
-        not finite: a step with it would make the weights NaN.
+        These are train_loss, train_top1 (of mixed photographs: for the label with the larger share), lr, images_per_s,
+        and wait_share, the share of the time in which the network waited for photographs. The epoch ends early, with a
+        train_loss of NaN, when the gradient is not finite: a step with it would make the weights NaN.
         """
         self.model.train()
+        started, timed = time.perf_counter(), Timed(batches)
         totals: Tensor = torch.zeros(4, dtype=torch.float64)
-        for step, batch in enumerate(batches):
+        for step, batch in enumerate(timed):
             set_learning_rate(self.optimizer, self.schedule.at(epoch + step / num_steps))
-            totals += self._compute_gradient(batch).cpu()
+            totals += self._compute_gradient(batch, epoch, step).cpu()
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
             if not norm.isfinite():  # in all workers at the same step, since they share the gradient
                 totals[0] = math.nan
@@ -66,23 +72,29 @@ class Learner:
             self.optimizer.step()
             if self.ema:
                 self.ema.update(self.network)
-        loss, hits, num, weight = all_reduce(totals).tolist()
+        times = torch.tensor([time.perf_counter() - started, timed.waited_s, 1.0], dtype=torch.float64)
+        loss, hits, num, weight, seconds, waited_s, workers = all_reduce(torch.cat([totals, times])).tolist()
         return {
             "train_loss": loss / weight if weight else math.nan,
             "train_top1": hits / max(num, 1),
             "lr": self.schedule.at(epoch + 1),
+            "images_per_s": num * workers / seconds,
+            "wait_share": waited_s / seconds,
         }
 
-    def _compute_gradient(self, batch: Batch) -> Tensor:
+    def _compute_gradient(self, batch: Batch, epoch: int, step: int) -> Tensor:
         """Compute the gradient of the weighted mean loss of a batch.
 
         Returns the sums of losses, hits, photographs and weights in one tensor, so that a GPU is waited for once.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        pixels, target = batch.pixels, (Label(batch.class_index, batch.weight),)
+        pixels, class_index, weight = batch
         if len(pixels) == 1:  # batch normalization needs two
-            pixels, target = pixels.repeat(2, 1, 1, 1), (Label(batch.class_index.repeat(2), batch.weight.repeat(2)),)
-        weight = self.loss.weights(target).sum()
+            pixels, class_index, weight = pixels.repeat(2, 1, 1, 1), class_index.repeat(2), weight.repeat(2)
+        target: Target = (Label(class_index, weight),)
+        if self.mixing:
+            pixels, target = self.mixing(pixels, target[0], epoch, step)
+        total = self.loss.weights(target).sum()
         sums: Tensor = torch.zeros(3, dtype=torch.float64, device=pixels.device)
         num_parts = min(self.accumulate, len(pixels) // 2)
         for number, (part, part_target) in enumerate(split_parts(pixels, target, num_parts), 1):
@@ -90,10 +102,10 @@ class Learner:
                 with autocast(pixels.device):
                     _embedding, logits = self.model(part)
                     loss = self.loss(logits, part_target).sum()
-                (loss / weight).backward()
+                (loss / total).backward()
             hits = (logits.argmax(1) == part_target[0].class_index).sum()
             sums += torch.stack([loss.detach(), hits, torch.full_like(hits, len(part))])
-        return torch.cat([sums, weight[None]])
+        return torch.cat([sums, total[None]])
 
     def _without_sharing(self) -> AbstractContextManager[Any]:
         """Workers share the gradient once per step: after its last part."""
@@ -129,8 +141,33 @@ def split_parts(pixels: Tensor, target: Target, num: int) -> Iterator[tuple[Tens
         )
 
 
-def to_batches(collated: Iterable[dict[str, Tensor]]) -> Iterator[Batch]:
-    """Turn collated dictionaries of `pixels` and `class_index` into batches."""
+def to_batches(collated: Iterable[dict[str, Tensor]], transform: EvalTransform) -> Iterator[Batch]:
+    """Turn collated `pixels`, uint8 (N, H, W, 3), and `class_index` into batches, on the device where they are."""
     for batch in collated:
-        pixels, class_index = batch["pixels"].contiguous(memory_format=torch.channels_last), batch["class_index"]
-        yield Batch(pixels, class_index, torch.ones(len(class_index), device=pixels.device))
+        class_index = batch["class_index"]
+        weight = torch.ones(len(class_index), device=class_index.device)
+        yield Batch(normalize(batch["pixels"], transform), class_index, weight)
+
+
+def normalize(pixels: Tensor, transform: EvalTransform) -> Tensor:
+    """Do what EvalTransform.normalize does, faster: uint8 (N, H, W, 3) to float32 (N, 3, H, W), channels last."""
+    mean, std = (torch.tensor(values, device=pixels.device) for values in (transform.mean, transform.std))
+    return pixels.float().mul_(1 / (255 * std)).sub_(mean / std).permute(0, 3, 1, 2)
+
+
+class Timed:
+    """Passes batches on, and measures how long each one is waited for."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._batches, self.waited_s = batches, 0.0
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches."""
+        batches = iter(self._batches)
+        while True:
+            asked = time.perf_counter()
+            batch = next(batches, None)
+            self.waited_s += time.perf_counter() - asked
+            if batch is None:
+                return
+            yield batch

@@ -2,6 +2,7 @@
 
 import math
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aitax_ray import workspace
 from aitax_ray.training.batches import FromMemory, FromStream, draw_seed
+from aitax_ray.training.best import should_stop
 from aitax_ray.training.curves import report_steps
 from aitax_ray.workspace import Workspace
 
@@ -16,9 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from aitax_ray.training.loop import Learner
     from aitax_ray.training.model import Classifier
-    from aitax_ray.training.settings import TrainSettings
 
 Row = dict[str, Any]
 Batches = FromMemory | FromStream
@@ -49,13 +49,15 @@ def run_epochs(
 ) -> None:
     """Train until the last epoch, from the weights in `start`, or from the epoch after that of `state`.
 
-    After each epoch `report` gets the state to store and the row of the history. The run ends early when the training
-    loss is no longer a finite number: model/metrics.json then ends with a row whose train_loss is null, and nothing is
-    reported, so that the last state stored is a good one. `distribute` lets the workers share the gradients.
+    After each epoch `report` gets the state to store and the row of the history. The run ends early as `should_stop`
+    says, and when the training loss is no longer a finite number: model/metrics.json then ends with a row whose
+    train_loss is null, and nothing is reported, so that the last state stored is a good one. `distribute` lets the
+    workers share the gradients.
     """
     import torch
 
-    from aitax_ray.training.augment import Augmentation
+    from aitax_ray.training.build import make_augmentation, make_learner, make_mixing
+    from aitax_ray.training.collective import mean_of_workers
     from aitax_ray.training.feed import collate_evaluation, collate_training
     from aitax_ray.training.loop import to_batches
     from aitax_ray.training.model import build_classifier
@@ -76,22 +78,30 @@ def run_epochs(
     if state:
         learner.load_state_dict(state["learner"])
     history: list[Row] = state["history"] if state else []
-    augmentation = Augmentation(transform.crop_size, seed=settings.seed)
+    strong = make_augmentation(settings, transform.crop_size)
+    mixing = make_mixing(settings, place.rank)
     for epoch in range(len(history), settings.epochs):
+        if should_stop(history, settings):
+            return
+        started = time.perf_counter()
+        is_final = epoch >= settings.epochs - settings.final_epochs
+        augmentation = strong.weak() if is_final else strong
+        learner.mixing = None if is_final else mixing
         # From the epoch, so that an interrupted run draws the same numbers (dropout) as one that was not.
         torch.manual_seed(draw_seed(settings.seed, epoch, place.rank))
-        collate = partial(collate_training, augmentation=augmentation, transform=transform, epoch=epoch)
-        batches = to_batches(_move(train.training(epoch, collate), place.device))
+        collate = partial(collate_training, augmentation=augmentation, epoch=epoch)
+        batches = to_batches(_move(train.training(epoch, collate), place.device), transform)
         if place.rank == 0:
             batches = report_steps(batches, Workspace(config["root"]), epoch, train.num_steps)
         row: Row = {"epoch": epoch + 1}
         row |= learner.train_epoch(batches, epoch, train.num_steps)
         has_diverged = not math.isfinite(row["train_loss"])
         if not has_diverged:
-            collate = partial(collate_evaluation, transform=transform)
+            collate = partial(collate_evaluation, crop_size=transform.crop_size)
             val_batches = val.validation(settings.batch_size, collate) if val else []
-            row |= validate(learner.result, to_batches(_move(val_batches, place.device)), num_classes)
+            row |= validate(learner.result, to_batches(_move(val_batches, place.device), transform), num_classes)
             learner.schedule.end_epoch(row["loss"] if val else row["train_loss"])
+        row["seconds"] = mean_of_workers(time.perf_counter() - started)
         history.append({name: value if math.isfinite(value) else None for name, value in row.items()})
         if place.rank == 0:
             storage.write_json(workspace.HISTORY, history)
@@ -106,50 +116,6 @@ def run_epochs(
             },
             history[-1],
         )
-
-
-def make_learner(
-    settings: "TrainSettings",
-    lr: float,
-    frequencies: list[int],
-    classifier: "Classifier",
-    distribute: "Callable[[Classifier], nn.Module]",
-) -> "Learner":
-    """Make what the settings ask for, around a network that is on its device. `lr` is the peak learning rate."""
-    from aitax_ray.training.ema import Ema
-    from aitax_ray.training.long_tail import class_weights, log_prior
-    from aitax_ray.training.loop import Learner
-    from aitax_ray.training.loss import Loss
-    from aitax_ray.training.optimizer import make_optimizer
-    from aitax_ray.training.schedule import make_schedule
-
-    device = next(classifier.parameters()).device
-    prior = log_prior(frequencies).to(device) if settings.long_tail in ("loss", "balanced-softmax") else None
-    weight = class_weights(frequencies, settings.imbalanced).to(device)
-    return Learner(
-        network=classifier,
-        model=distribute(classifier),
-        optimizer=make_optimizer(
-            classifier, settings.optimizer, lr, settings.momentum, settings.weight_decay, settings.layer_decay
-        ),
-        schedule=make_schedule(settings, lr),
-        loss=Loss(settings.label_smoothing, prior, weight),
-        clip_norm=settings.clip_norm,
-        accumulate=settings.accumulate,
-        ema=Ema(classifier, settings.ema) if settings.ema else None,
-    )
-
-
-def selection(row: Row) -> float:
-    """Score an epoch: its top-1 on val, then its loss. Without validation photographs the last epoch is the best.
-
-    An epoch whose validation loss is not a finite number comes after every other one.
-    """
-    if row["top1"] is None:
-        return float(row["epoch"])
-    if row["loss"] is None or not math.isfinite(row["loss"]):
-        return float(row["top1"]) - 1
-    return float(row["top1"]) + 1e-6 / (1 + float(row["loss"]))
 
 
 def _move(collated: Any, device: "torch.device") -> Iterator[dict[str, Any]]:

@@ -1,9 +1,11 @@
 import copy
 import math
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,8 @@ from aitax_ray.training.ema import Ema
 from aitax_ray.training.long_tail import log_prior
 from aitax_ray.training.loop import Batch, split_parts, to_batches
 from aitax_ray.training.loss import Label, Loss
+from aitax_ray.training.mixing import Mixing
+from aitax_ray.training.transforms import EvalTransform
 from aitax_ray.training.validation import validate
 from tests.colours import Given, Tiny, batch, colours, learner, take
 from tests.small import one_thread
@@ -172,13 +176,43 @@ def test_a_single_photograph_is_a_batch(accumulate: int) -> None:
     assert not torch.equal(model.head.bias, before)
 
 
-def test_batches_are_unpacked_for_convolutions() -> None:
-    collated = [{"pixels": torch.randn(2, 3, 4, 4), "class_index": torch.tensor([0, 1])}]
-    ((pixels, class_index, weight),) = to_batches(collated)
-    assert pixels.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(pixels, collated[0]["pixels"])
+def test_batches_are_normalized_as_the_service_does() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3)).astype(np.uint8)
+    transform = EvalTransform(crop_size=4, resize_size=4, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.1))
+    collated = [{"pixels": torch.from_numpy(pixels), "class_index": torch.tensor([0, 1])}]
+    ((found, class_index, weight),) = to_batches(collated, transform)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    np.testing.assert_allclose(found.numpy(), transform.normalize(pixels), atol=1e-5)
     assert class_index is collated[0]["class_index"]
     assert weight.tolist() == [1, 1]
+
+
+def test_the_time_that_batches_are_waited_for_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+
+    def batches() -> Iterator[Batch]:
+        for _ in range(3):
+            clock[0] += 2.0
+            yield colours([2, 2])
+        clock[0] += 1.0  # to see that there are no more
+
+    made = learner(Tiny(2))
+    made.optimizer.register_step_pre_hook(lambda *_: clock.__setitem__(0, clock[0] + 1.0))
+    row = made.train_epoch(batches(), 0, 3)
+    assert row["wait_share"] == pytest.approx(7 / 10)
+    assert row["images_per_s"] == pytest.approx(12 / 10)
+
+
+def test_mixed_photographs_are_hits_when_the_larger_share_is_right() -> None:
+    pixels = torch.tensor([[9.0, 0.0], [0.0, 9.0]] * 8)[:, :, None, None]
+    photographs = batch(pixels, torch.tensor([0, 1] * 8))
+    made = learner(Given(), lr=1e-9, mixing=Mixing(mixup=0.5, cutmix=0, seed=1))
+    mixed = made.train_epoch([photographs] * 5, 0, 5)
+    made.mixing = None
+    plain = made.train_epoch([photographs] * 5, 0, 5)
+    assert mixed["train_top1"] == plain["train_top1"] == 1
+    assert mixed["train_loss"] > 100 * plain["train_loss"]
 
 
 def learn_as_one_of_two(rank: int, folder: Path) -> dict[str, Tensor]:

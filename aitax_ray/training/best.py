@@ -1,0 +1,31 @@
+"""Which epoch is the best one, and when to stop."""
+
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from aitax_ray.training.settings import TrainSettings
+
+Row = dict[str, Any]
+SelectBy = Literal["top1", "macro_top1", "loss"]
+
+
+def should_stop(history: list[Row], settings: "TrainSettings") -> bool:
+    """Whether no more epoch is wanted: the time is over, or the last epochs were no better. All workers agree."""
+    if settings.max_minutes and sum(row["seconds"] for row in history) >= 60 * settings.max_minutes:
+        return True
+    scores = [selection(row, settings.select_by) for row in history]
+    return bool(settings.stop_after and scores and len(scores) - 1 - scores.index(max(scores)) >= settings.stop_after)
+
+
+def selection(row: Row, select_by: SelectBy = "top1") -> float:
+    """Score an epoch by a figure on val, then by its loss. Without validation photographs the last epoch is the best.
+
+    An epoch whose validation loss is not a finite number comes after every other one.
+    """
+    if row["top1"] is None:
+        return float(row["epoch"])
+    if row["loss"] is None or not math.isfinite(row["loss"]):
+        return float(row["top1"]) - 1
+    by_loss = 1 / (1 + float(row["loss"]))
+    return by_loss if select_by == "loss" else float(row[select_by]) + 1e-6 * by_loss
