@@ -12,7 +12,7 @@ import json
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,14 +83,14 @@ def open_embeddings(ws: Workspace) -> StoredEmbeddings | None:
 
 
 def embed(
-    ws: Workspace, settings: "TrainSettings", info: "ClassifierInfo", classifier: "Classifier", labels: "Labels"
+    ws: Workspace, settings: "TrainSettings", info: "ClassifierInfo", network: "Network", labels: "Labels"
 ) -> StoredEmbeddings:
     """Compute the embeddings of the labelled photographs that have none yet, on Ray Data."""
     import ray
 
     from aitax_ray.training.feed import ROWS_PER_BLOCK, photographs
 
-    folder = f"{workspace.VIEWS}/{_digest(settings, info, classifier)}"
+    folder = f"{workspace.VIEWS}/{_digest(settings, info, network.classifier)}"
     for other in ws.storage.entries(workspace.VIEWS):
         if other != folder:
             ws.storage.delete(other)
@@ -110,7 +110,7 @@ def embed(
         )
         .map_batches(
             Embedder,
-            fn_constructor_args=(network_of(info, classifier, gpu),),
+            fn_constructor_args=(info, ray.put(network.for_gpu() if gpu else network.onnx)),
             batch_format="pyarrow",
             batch_size=PHOTOGRAPHS_PER_BATCH,
             compute=ray.data.ActorPoolStrategy(size=num),
@@ -147,29 +147,36 @@ def _digest(settings: "TrainSettings", info: "ClassifierInfo", classifier: "Clas
     return digest.hexdigest()[:16]
 
 
-def network_of(info: "ClassifierInfo", classifier: "Classifier", gpu: bool) -> "tuple[ClassifierInfo, Any]":
-    """Prepare a network for the actors: ONNX on processors, where it is several times faster, torch on GPUs."""
-    import ray
+class Network:
+    """A network before training, for the actors. Its export is made when it is first asked for."""
 
-    from aitax_ray.training.onnx import export_onnx
+    def __init__(self, info: "ClassifierInfo", classifier: "Classifier") -> None:
+        self._info, self.classifier = info, classifier
 
-    if gpu:
-        return info, ray.put({"torch": classifier.state_dict()})
-    return info, ray.put({"onnx": export_onnx(classifier, info.transform, unit_length=False)})
+    @cached_property
+    def onnx(self) -> bytes:
+        """The export for processors: ONNX Runtime is several times faster there than torch."""
+        from aitax_ray.training.onnx import export_onnx
+
+        return export_onnx(self.classifier, self._info.transform, unit_length=False)
+
+    def for_gpu(self) -> dict[str, Any]:
+        """The weights for torch."""
+        return self.classifier.state_dict()
 
 
 class Embedder:
     """Embeds the views of photographs. Each actor loads the network once."""
 
-    def __init__(self, network: "tuple[ClassifierInfo, Any]") -> None:
+    def __init__(self, info: "ClassifierInfo", network: Any) -> None:
         import ray
 
-        self._info, content = network[0], ray.get(network[1])
-        if "torch" in content:
-            self._run = self._on_gpu(content["torch"])
-        else:  # one thread: the other cores have actors of their own
-            session = OnnxClassifier(content["onnx"], num_threads=1)
+        self._info, content = info, ray.get(network)
+        if isinstance(content, bytes):  # one thread: the other cores have actors of their own
+            session = OnnxClassifier(content, num_threads=1)
             self._run = lambda pixels: session.outputs(pixels, ["embedding"])[0]
+        else:
+            self._run = self._on_gpu(content)
 
     def _on_gpu(self, state: dict[str, Any]) -> Any:
         import torch

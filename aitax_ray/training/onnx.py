@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from aitax_ray.training.transforms import EvalTransform
 
+EMBEDDING, RAW_EMBEDDING = "embedding", "raw_embedding"
+
 
 class _Served(nn.Module):
     """A classifier with what comes before and after it in a service."""
@@ -58,7 +60,7 @@ def export_onnx(classifier: nn.Module, transform: EvalTransform, unit_length: bo
             (example,),
             target,
             input_names=["pixels"],
-            output_names=["embedding", "logits"],
+            output_names=[EMBEDDING, "logits"],
             dynamic_shapes={"pixels": {0: torch.export.Dim("batch", min=1)}},
             external_data=False,
             dynamo=True,
@@ -67,6 +69,27 @@ def export_onnx(classifier: nn.Module, transform: EvalTransform, unit_length: bo
         model = onnx.load(target)
     _remove_traces(model)
     return bytes(model.SerializeToString())
+
+
+def with_head(model: bytes, head: nn.Linear) -> bytes:
+    """Finish an export without `unit_length`: put another head into it, and give its embeddings unit length.
+
+    A head that was trained on the embeddings of this file so needs no second export, which takes seconds. Raises
+    KeyError when the file has another head than a linear one.
+    """
+    loaded = onnx.load_model_from_string(model)
+    graph = loaded.graph
+    initializers = {tensor.name: tensor for tensor in graph.initializer}
+    for name, parameter in head.named_parameters():
+        stored = initializers[f"classifier.head.{name}"]
+        stored.CopyFrom(onnx.numpy_helper.from_array(parameter.detach().cpu().numpy(), stored.name))
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for place, name in enumerate(names):
+                if name == EMBEDDING:
+                    names[place] = RAW_EMBEDDING
+    graph.node.append(onnx.helper.make_node("LpNormalization", [RAW_EMBEDDING], [EMBEDDING], axis=1, p=2))
+    return bytes(loaded.SerializeToString())
 
 
 def _remove_traces(model: onnx.ModelProto) -> None:

@@ -11,7 +11,8 @@ from aitax_ray.errors import DataError
 from aitax_ray.workspace import Workspace
 
 if TYPE_CHECKING:
-    from aitax_ray.training.model import Classifier, ClassifierInfo
+    from aitax_ray.training.embeddings import Network
+    from aitax_ray.training.model import ClassifierInfo
     from aitax_ray.training.settings import TrainSettings
 
 log = logging.getLogger(__name__)
@@ -21,10 +22,10 @@ def train_head(
     ws: Workspace,
     settings: "TrainSettings",
     info: "ClassifierInfo",
-    classifier: "Classifier",
+    network: "Network",
     frequencies: list[int],
 ) -> tuple[list[dict[str, Any]], float]:
-    """Train the head of `classifier`; returns a row for each penalty tried, and the strength of the logit adjustment.
+    """Train the head of the network; returns a row for each penalty tried, and the strength of the logit adjustment.
 
     The rows are stored as the history too.
     """
@@ -37,8 +38,8 @@ def train_head(
     from aitax_ray.training.model import PrototypeHead
 
     labels, val_labels = read_labels(ws, "train"), read_labels(ws, "val")
-    stored = embed(ws, settings, info, classifier, read_labels(ws, "train", "val"))
-    prior, head = log_prior(frequencies), classifier.head
+    stored = embed(ws, settings, info, network, read_labels(ws, "train", "val"))
+    prior, head = log_prior(frequencies), network.classifier.head
     with tempfile.TemporaryDirectory() as folder:
         train = read_features(stored, labels, settings.views, Path(folder))
         val = read_features(stored, val_labels, 1, Path(folder))

@@ -16,6 +16,7 @@ from aitax_ray.workspace import Outcome, StageReport, Workspace, versions
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from aitax_ray.training.embeddings import Network
     from aitax_ray.training.feed import Labels
     from aitax_ray.training.model import Classifier, ClassifierInfo
 
@@ -55,6 +56,7 @@ def _train(ws: Workspace, settings: TrainSettings) -> Outcome:
     from aitax_ray.training.backbones import transform_for
     from aitax_ray.training.curves import watching
     from aitax_ray.training.distributed import RUNS
+    from aitax_ray.training.embeddings import Network
     from aitax_ray.training.feed import read_classes, read_labels
     from aitax_ray.training.long_tail import adjust
     from aitax_ray.training.model import ClassifierInfo
@@ -88,9 +90,10 @@ def _train(ws: Workspace, settings: TrainSettings) -> Outcome:
         settings.recipe, settings.arch, f"{len(labels):,}", f"{len(classes):,}", f"{len(val_labels):,}",
     )  # fmt: skip
     history: list[dict[str, Any]] = []
+    network = Network(info, classifier)
     if settings.head_first:
         with watching(ws):
-            history, strength = train_head(ws, settings, info, classifier, frequencies)
+            history, strength = train_head(ws, settings, info, network, frequencies)
     if settings.train_backbone:
         history, info = _train_all(ws, settings, info, classifier, labels, val_labels, frequencies)
         ws.storage.delete(workspace.VIEWS)  # of a backbone that is no more
@@ -101,7 +104,7 @@ def _train(ws: Workspace, settings: TrainSettings) -> Outcome:
     adjust(classifier.head, frequencies, strength)
     info = info.model_copy(update={"adjustment": strength})
     _write_model(ws, info, classifier)
-    _write_onnx(ws, info, classifier)
+    _write_onnx(ws, info, classifier, None if settings.train_backbone else network)
     ws.storage.delete(RUNS)
     best = history[info.epoch - 1] if settings.train_backbone else next(row for row in history if row["is_best"])
     if len(val_labels) and best["loss"] is None:
@@ -196,8 +199,19 @@ def _write_model(ws: Workspace, info: "ClassifierInfo", classifier: "Classifier"
     ws.storage.write_json(workspace.CLASSIFIER, described)
 
 
-def _write_onnx(ws: Workspace, info: "ClassifierInfo", classifier: "Classifier") -> None:
-    """Export the model for processors: evaluate, index and the service run it there without torch."""
-    from aitax_ray.training.onnx import export_onnx
+def _write_onnx(
+    ws: Workspace, info: "ClassifierInfo", classifier: "Classifier", frozen: "Network | None" = None
+) -> None:
+    """Export the model for processors: evaluate, index and the service run it there without torch.
 
-    ws.storage.write_bytes(workspace.ONNX, export_onnx(classifier, info.transform))
+    The export of a frozen backbone is used again.
+    """
+    from torch import nn
+
+    from aitax_ray.training.onnx import export_onnx, with_head
+
+    if frozen is not None and isinstance(classifier.head, nn.Linear):
+        model = with_head(frozen.onnx, classifier.head)
+    else:
+        model = export_onnx(classifier, info.transform)
+    ws.storage.write_bytes(workspace.ONNX, model)

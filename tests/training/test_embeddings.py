@@ -11,7 +11,7 @@ from PIL import Image
 
 from aitax_ray import workspace
 from aitax_ray.training import embeddings
-from aitax_ray.training.embeddings import StoredEmbeddings, embed, open_embeddings, views_of
+from aitax_ray.training.embeddings import Network, StoredEmbeddings, embed, open_embeddings, views_of
 from aitax_ray.training.feed import Labels, read_labels
 from aitax_ray.training.model import Classifier, build_classifier
 from aitax_ray.workspace import Workspace
@@ -31,7 +31,8 @@ def all_labels(ws: Workspace) -> Labels:
 
 def compute(ws: Workspace, labels: Labels, classifier: Classifier, **changes: Any) -> StoredEmbeddings:
     settings = train_settings(ws.root, **{"views": 2, **changes})
-    return embed(ws, settings, describe(classifier, ARCH, CROP), classifier, labels)
+    info = describe(classifier, ARCH, CROP)
+    return embed(ws, settings, info, Network(info, classifier), labels)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def test_a_run_that_was_stopped_computes_only_what_is_missing(
 
 
 def test_what_is_there_is_not_computed_again(embedded: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embeddings, "network_of", lambda *_: pytest.fail("a network is not needed"))
+    monkeypatch.setattr(Network, "onnx", property(lambda _: pytest.fail("a network is not needed")))
     assert compute(embedded, read_labels(embedded, "val"), backbone()).image_ids() >= set(
         read_labels(embedded, "val").image_ids.astype(str)
     )

@@ -11,11 +11,14 @@ import torch
 from PIL import Image
 
 from aitax_ray import workspace
+from aitax_ray.engine.parity import check_parity
 from aitax_ray.errors import DataError
 from aitax_ray.training import embeddings
 from aitax_ray.training import train as train_module
 from aitax_ray.training.feed import read_labels
+from aitax_ray.training.onnx_classifier import OnnxClassifier
 from aitax_ray.training.predict import read_classifier
+from aitax_ray.training.sample import draw_sample
 from aitax_ray.training.train import train
 from aitax_ray.workspace import Workspace
 from tests.small import train_settings, write_root
@@ -47,11 +50,14 @@ def test_the_head_learns_and_the_backbone_stays(root: Path) -> None:
     assert report.settings["train_backbone"] is False
     assert report.metrics["top1"] >= 0.9
     assert top1_of_torch(ws) >= 0.9
-    info, _ = read_classifier(ws)
+    info, classifier = read_classifier(ws)
     assert info.epoch == 0
     stored = embeddings.open_embeddings(ws)
     assert stored is not None
     assert stored.image_ids() == set(read_labels(ws, "train", "val").image_ids.astype(str))
+    exported = OnnxClassifier(ws.storage.read_bytes(workspace.ONNX))
+    photographs = list(draw_sample(ws, info.transform, 20, "test"))
+    assert check_parity(classifier, info.transform, exported, photographs)["parity_same_top1"] == 1
     assert (root / "model/curves.png").exists()
     assert not (root / "model/runs").exists()
     history = ws.storage.read_json(workspace.HISTORY)
@@ -63,7 +69,7 @@ def test_another_head_starts_from_the_same_embeddings(
     root: Path, tmp_path: Path, changes: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(root, tmp_path / "root")
-    monkeypatch.setattr(embeddings, "network_of", lambda *_: pytest.fail("the backbone is not needed again"))
+    monkeypatch.setattr(embeddings, "Embedder", lambda *_: pytest.fail("the backbone is not needed again"))
     monkeypatch.setattr(train_module, "_write_onnx", lambda *_: None)  # it takes seconds
     train(train_settings(tmp_path / "root", **PROBE, **changes))
     ws = Workspace(str(tmp_path / "root"))
