@@ -236,4 +236,5 @@ def train_settings(root: Path | str, **changes: object) -> Any:
 
     short = {"recipe": "from-scratch", "arch": ARCH, "crop_size": CROP, "epochs": EPOCHS, "batch_size": 8, "lr": 1e-3}
     short |= {"ema": 0, "augment": "light", "random_erasing": 0, "final_epochs": 0}
+    short |= {"precision": "float32", "compile": "no"}
     return TrainSettings.model_validate({"root": str(root), **short, "cpus_per_worker": 0.5, **changes})

@@ -32,7 +32,7 @@ IMPORT_TORCH_AT_ONCE = {
     f"training.{name}"
     for name in (
         *("backbones", "weights", "model", "head", "long_tail", "onnx"),
-        *("loop", "loss", "optimizer", "schedule", "ema", "mixing", "build", "validation", "collective"),
+        *("loop", "loss", "optimizer", "schedule", "ema", "mixing", "build", "execution", "validation", "collective"),
     )
 }
 RAY, TORCH = {"ray"}, {"torch", "torchvision", "safetensors.torch", "timm"}

@@ -7,6 +7,7 @@ from torch import nn
 from aitax_ray.training.augment import Augmentation
 from aitax_ray.training.batches import draw_seed
 from aitax_ray.training.ema import Ema
+from aitax_ray.training.execution import Execution
 from aitax_ray.training.long_tail import class_weights, log_prior
 from aitax_ray.training.loop import Learner
 from aitax_ray.training.loss import Loss
@@ -23,8 +24,10 @@ def make_learner(
     frequencies: list[int],
     classifier: Classifier,
     distribute: Callable[[Classifier], nn.Module],
+    execution: Execution,
 ) -> Learner:
     """Make what the settings ask for, around a network that is on its device. `lr` is the peak learning rate."""
+    execution.prepare(classifier)
     from aitax_ray.training.loop import Learner
 
     device = next(classifier.parameters()).device
@@ -41,6 +44,7 @@ def make_learner(
         clip_norm=settings.clip_norm,
         accumulate=settings.accumulate,
         ema=Ema(classifier, settings.ema) if settings.ema else None,
+        execution=execution,
     )
 
 

@@ -16,6 +16,7 @@ from aitax_ray.workspace import Workspace
 
 DRAW_EVERY_S = 30.0  # drawing takes as long as a step, on the cores that train
 STEP = "model/runs/step.json"  # the last step of the current epoch; deleted with the other files of the run
+EXECUTION = "model/runs/execution.json"  # how the workers compute
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class Watch:
 
     def __init__(self, ws: Workspace) -> None:
         self._ws, self._num_logged, self._num_drawn, self._drawn_at = ws, 0, 0, -math.inf
+        self._execution: str | None = None
         self._step = self._read(STEP)  # an interrupted run left it: it is not news
 
     def look(self, *, last: bool = False) -> None:
@@ -80,6 +82,10 @@ class Watch:
         if step != self._step and step["epoch"] > len(history):
             log.info("epoch %d: step %s of %s", step["epoch"], f"{step['step']:,}", f"{step['num_steps']:,}")
         self._step = step
+        execution = self._read(EXECUTION)
+        if execution and execution != self._execution:
+            self._execution = execution
+            log.info("computing with %s", execution)
         for row in history[self._num_logged :]:
             figures = ", ".join(
                 f"{name} {value:.3f}"

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from aitax_ray.training.collective import all_reduce
 from aitax_ray.training.ema import Ema
+from aitax_ray.training.execution import DEFAULT, Execution
 from aitax_ray.training.loss import Label, Loss, Target
 from aitax_ray.training.mixing import Mixing
 from aitax_ray.training.optimizer import set_learning_rate
 from aitax_ray.training.schedule import Schedule
 from aitax_ray.training.transforms import EvalTransform
-from aitax_ray.training.validation import autocast
 
 
 class Batch(NamedTuple):
@@ -46,6 +46,7 @@ class Learner:
     """Number of parts that a step's photographs are computed in. Batch normalization sees one part at a time."""
     ema: Ema | None = None
     mixing: Mixing | None = None
+    execution: Execution = DEFAULT
 
     @property
     def result(self) -> nn.Module:
@@ -99,9 +100,8 @@ class Learner:
         num_parts = min(self.accumulate, len(pixels) // 2)
         for number, (part, part_target) in enumerate(split_parts(pixels, target, num_parts), 1):
             with nullcontext() if number == num_parts else self._without_sharing():
-                with autocast(pixels.device):
-                    _embedding, logits = self.model(part)
-                    loss = self.loss(logits, part_target).sum()
+                _embedding, logits = self.execution(self.model, part)
+                loss = self.loss(logits, part_target).sum()
                 (loss / total).backward()
             hits = (logits.argmax(1) == part_target[0].class_index).sum()
             sums += torch.stack([loss.detach(), hits, torch.full_like(hits, len(part))])
@@ -120,6 +120,7 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
+            "execution": astuple(self.execution),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -8,20 +8,25 @@ import torch
 from torch import Tensor, nn
 
 from aitax_ray.training.collective import all_reduce, share_buffers
+from aitax_ray.training.execution import Execution
+
+PLAIN = Execution(channels_last=False)
 
 
 @torch.inference_mode()
-def validate(network: nn.Module, batches: Iterable[Any], num_classes: int) -> dict[str, float]:
+def validate(
+    network: nn.Module, batches: Iterable[Any], num_classes: int, execution: Execution = PLAIN
+) -> dict[str, float]:
     """Measure a network over the batches of all workers: loss, top1, top5, macro_top1 (mean over the classes seen).
 
-    Each batch starts with pixels (N, 3, H, W) and class_index (N,). Without photographs every figure is NaN.
+    Each batch starts with the network's input, such as pixels (N, 3, H, W), and class_index (N,). Without
+    photographs every figure is NaN.
     """
     network.eval()
     share_buffers(network)
     per_class: Tensor = torch.zeros(num_classes, 4, dtype=torch.float64)  # photographs, loss, top-1 hits, top-5 hits
     for pixels, target, *_ in batches:
-        with autocast(pixels.device):
-            _embedding, logits = network(pixels)
+        _embedding, logits = execution(network, pixels)
         loss = nn.functional.cross_entropy(logits.float(), target, reduction="none")
         hits = logits.topk(min(5, num_classes), dim=1).indices == target[:, None]
         hits &= loss.isfinite()[:, None]  # of NaN logits topk takes any: they count as no hit
@@ -38,8 +43,3 @@ def validate(network: nn.Module, batches: Iterable[Any], num_classes: int) -> di
         "top5": top5 / num,
         "macro_top1": (seen[:, 2] / seen[:, 0]).mean().item(),
     }
-
-
-def autocast(device: torch.device) -> Any:
-    """Compute in bfloat16 on a GPU, in float32 on a CPU."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aitax_ray import workspace
 from aitax_ray.training.batches import FromMemory, FromStream, draw_seed
 from aitax_ray.training.best import should_stop
-from aitax_ray.training.curves import report_steps
+from aitax_ray.training.curves import EXECUTION, report_steps
 from aitax_ray.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def run_epochs(
 
     from aitax_ray.training.build import make_augmentation, make_learner, make_mixing
     from aitax_ray.training.collective import mean_of_workers
+    from aitax_ray.training.execution import Execution, choose_execution
     from aitax_ray.training.feed import collate_evaluation, collate_training
     from aitax_ray.training.loop import to_batches
     from aitax_ray.training.model import build_classifier
@@ -73,8 +74,13 @@ def run_epochs(
     num_classes = len(config["frequencies"])
     classifier = build_classifier(settings.arch, num_classes, transform.crop_size, settings.head)
     classifier.load_state_dict(start)
-    classifier.to(place.device).to(memory_format=torch.channels_last)
-    learner = make_learner(settings, config["lr"], config["frequencies"], classifier, distribute)
+    classifier.to(place.device)
+    num_photographs = train.num_steps * settings.batch_size * settings.epochs // place.world
+    earlier = Execution(*state["learner"]["execution"]) if state else None
+    execution = choose_execution(classifier, settings, transform.crop_size, num_photographs, place.rank, earlier)
+    if place.rank == 0:
+        storage.write_json(EXECUTION, str(execution))
+    learner = make_learner(settings, config["lr"], config["frequencies"], classifier, distribute, execution)
     if state:
         learner.load_state_dict(state["learner"])
     history: list[Row] = state["history"] if state else []
@@ -99,7 +105,9 @@ def run_epochs(
         if not has_diverged:
             collate = partial(collate_evaluation, crop_size=transform.crop_size)
             val_batches = val.validation(settings.batch_size, collate) if val else []
-            row |= validate(learner.result, to_batches(_move(val_batches, place.device), transform), num_classes)
+            row |= validate(
+                learner.result, to_batches(_move(val_batches, place.device), transform), num_classes, execution
+            )
             learner.schedule.end_epoch(row["loss"] if val else row["train_loss"])
         row["seconds"] = mean_of_workers(time.perf_counter() - started)
         history.append({name: value if math.isfinite(value) else None for name, value in row.items()})

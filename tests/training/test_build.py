@@ -5,6 +5,7 @@ import torch
 from aitax_ray import schemas, workspace
 from aitax_ray.training.augment import Augmentation
 from aitax_ray.training.build import make_augmentation, make_learner, make_mixing
+from aitax_ray.training.execution import Execution
 from aitax_ray.training.feed import read_classes
 from aitax_ray.training.loop import Learner
 from aitax_ray.training.loss import Label
@@ -18,7 +19,8 @@ from tests.small import ARCH, CROP, train_settings
 
 def build(frequencies: list[int], **changes: object) -> Learner:
     classifier = build_classifier(ARCH, len(frequencies), CROP)
-    return make_learner(train_settings("r", **changes), 0.1, frequencies, classifier, lambda network: network)
+    settings = train_settings("r", **changes)
+    return make_learner(settings, 0.1, frequencies, classifier, lambda network: network, Execution())
 
 
 def test_the_learner_is_what_the_settings_ask_for() -> None:

@@ -89,6 +89,19 @@ def test_curves_are_drawn_at_intervals_and_at_the_end(tmp_path: Path, monkeypatc
     assert shown == [1, 1, 3, 3, 5]
 
 
+def test_the_way_to_compute_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "aitax_ray.training.curves")
+    ws = Workspace(str(tmp_path))
+    watch = Watch(ws)
+    watch.look()
+    ws.storage.write_json(curves.EXECUTION, "float32, channels last, not compiled")
+    watch.look()
+    watch.look()
+    ws.storage.delete("model/runs")
+    watch.look()
+    assert caplog.messages == ["computing with float32, channels last, not compiled"]
+
+
 def test_each_stored_step_of_an_epoch_is_logged_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,6 +18,8 @@ from aitax_ray.training.augment import Augmentation
 from aitax_ray.training.backbones import transform_for
 from aitax_ray.training.batches import FromMemory
 from aitax_ray.training.best import selection
+from aitax_ray.training.curves import EXECUTION
+from aitax_ray.training.execution import Execution
 from aitax_ray.training.feed import collate_evaluation, decode_for_evaluation, decode_for_training
 from aitax_ray.training.loop import to_batches
 from aitax_ray.training.mixing import Mixing
@@ -127,6 +129,23 @@ def test_an_interrupted_run_gives_the_numbers_of_one_that_was_not(tmp_path: Path
         assert without_times(row) == pytest.approx(without_times(full_row), rel=1e-4)
         for name, tensor in full_state["model"].items():
             torch.testing.assert_close(state["model"][name], tensor)
+
+
+def test_the_way_to_compute_is_chosen_stored_and_kept(tmp_path: Path) -> None:
+    ((state, row),) = run(tmp_path, epochs=1, precision="auto", compile="auto")
+    chosen = Execution(*state["learner"]["execution"])
+    assert Workspace(str(tmp_path)).storage.read_json(EXECUTION) == str(chosen)
+    assert not chosen.compiled  # a short run
+    assert row["train_loss"] > 0
+    state["learner"]["execution"] = (True, False, False)
+    rest = run(tmp_path, epochs=2, precision="auto", compile="auto", state=state)
+    assert rest[0][0]["learner"]["execution"] == (True, False, False)
+
+
+def test_networks_learn_in_bfloat16_almost_as_in_float32(tmp_path: Path) -> None:
+    rows = [run(tmp_path, precision=precision)[0][1] for precision in ("bfloat16", "float32")]
+    assert rows[0]["train_loss"] != rows[1]["train_loss"]
+    assert rows[0]["train_loss"] == pytest.approx(rows[1]["train_loss"], rel=0.05)
 
 
 def without_times(row: dict[str, Any]) -> dict[str, Any]:
