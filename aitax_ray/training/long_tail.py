@@ -33,6 +33,16 @@ def class_weights(frequencies: list[int], imbalanced: bool) -> Tensor:
     return 1 / torch.log2(1 + counts) if imbalanced else torch.ones_like(counts)
 
 
+def balanced_weights(frequencies: list[int]) -> Tensor:
+    """Weights of the loss per class, in the order of class_index, by which all classes count the same: (K,).
+
+    Kang et al. 2020, "Decoupling representation and classifier", arXiv 1910.09217, train a head again on a frozen
+    backbone and draw all classes equally often. These weights have the same loss in the mean, without the chance.
+    """
+    counts = torch.tensor(frequencies, dtype=torch.float32).clamp(min=1)
+    return counts.sum() / (len(counts) * counts)
+
+
 def adjust(head: nn.Linear | PrototypeHead, frequencies: list[int], strength: float) -> None:
     """Put the adjustment into the bias of the head."""
     with torch.no_grad():

@@ -24,17 +24,19 @@ def train_head(
     info: "ClassifierInfo",
     network: "Network",
     frequencies: list[int],
+    is_last: bool,
 ) -> tuple[list[dict[str, Any]], float]:
     """Train the head of the network; returns a row for each penalty tried, and the strength of the logit adjustment.
 
-    The rows are stored as the history too.
+    The rows are stored as the history too. With `long_tail` crt the last training of the head is one in which
+    all species count the same; `is_last` says whether this is it.
     """
     import torch
 
     from aitax_ray.training.embeddings import embed
     from aitax_ray.training.feed import read_labels
     from aitax_ray.training.head import fit_linear, fit_prototypes, head_outputs, read_features
-    from aitax_ray.training.long_tail import adjusted_hits, choose_strength, class_weights, log_prior
+    from aitax_ray.training.long_tail import adjusted_hits, balanced_weights, choose_strength, class_weights, log_prior
     from aitax_ray.training.model import PrototypeHead
 
     labels, val_labels = read_labels(ws, "train"), read_labels(ws, "val")
@@ -50,7 +52,8 @@ def train_head(
         else:
             in_loss = settings.long_tail in ("loss", "balanced-softmax")
             offset = prior if in_loss else torch.zeros_like(prior)
-            weights = class_weights(frequencies, settings.imbalanced)
+            is_balanced = settings.long_tail == "crt" and is_last
+            weights = balanced_weights(frequencies) if is_balanced else class_weights(frequencies, settings.imbalanced)
             history = fit_linear(head, train, val, offset, weights, settings.seed)
         strength = 0.0
         if settings.long_tail == "adjust" and len(val):

@@ -48,7 +48,7 @@ class TrainSettings(StageSettings):
     batch_size: Annotated[int, BY_RECIPE, Field(ge=1)]
     """Photographs per step, of all workers together."""
     accumulate: Annotated[int, BY_RECIPE, Field(ge=1)]
-    """Number of parts that a step's photographs are computed in, one after the other: less memory, the same result."""
+    """Parts that a step is computed in, to save memory. The gradient is the same, but a batch norm sees one part."""
     optimizer: Annotated[Literal["adamw", "sgd"], BY_RECIPE]
     """Optimizer: AdamW, or SGD with Nesterov momentum."""
     lr: Annotated[float, Field(gt=0)] | None = None

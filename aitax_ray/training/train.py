@@ -93,11 +93,15 @@ def _train(ws: Workspace, settings: TrainSettings) -> Outcome:
     network = Network(info, classifier)
     if settings.head_first:
         with watching(ws):
-            history, strength = train_head(ws, settings, info, network, frequencies)
+            history, strength = train_head(
+                ws, settings, info, network, frequencies, is_last=not settings.train_backbone
+            )
     if settings.train_backbone:
         history, info = _train_all(ws, settings, info, classifier, labels, val_labels, frequencies)
         ws.storage.delete(workspace.VIEWS)  # of a backbone that is no more
         strength = 0.0
+        if settings.long_tail == "crt":
+            history = _train_head_again(ws, settings, info, classifier, frequencies, history)
         if settings.long_tail == "adjust":
             _write_model(ws, info, classifier)
             strength = _strength_of_trained(ws, settings, val_labels, frequencies)
@@ -106,7 +110,7 @@ def _train(ws: Workspace, settings: TrainSettings) -> Outcome:
     _write_model(ws, info, classifier)
     _write_onnx(ws, info, classifier, None if settings.train_backbone else network)
     ws.storage.delete(RUNS)
-    best = history[info.epoch - 1] if settings.train_backbone else next(row for row in history if row["is_best"])
+    best = next((row for row in history if row.get("is_best")), history[info.epoch - 1])
     if len(val_labels) and best["loss"] is None:
         log.warning("the validation loss is a finite number in no epoch: the network may be broken; try a lower --lr")
     return Outcome(
@@ -167,6 +171,25 @@ def _train_all(
         state = distributed.fit(ws, settings, config, datasets)
     classifier.load_state_dict(state["model"])
     return state["history"], info.model_copy(update={"epoch": state["epoch"]})
+
+
+def _train_head_again(
+    ws: Workspace,
+    settings: TrainSettings,
+    info: "ClassifierInfo",
+    classifier: "Classifier",
+    frequencies: list[int],
+    history: list[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Train the head again on the trained backbone; returns the history with a row for it."""
+    from aitax_ray.training.embeddings import Network
+    from aitax_ray.training.probe import train_head
+
+    rows, _strength = train_head(ws, settings, info, Network(info, classifier), frequencies, is_last=True)
+    best = next(row for row in rows if row["is_best"])
+    history = [*history, {**best, "epoch": len(history) + 1}]
+    ws.storage.write_json(workspace.HISTORY, history)
+    return history
 
 
 def _strength_of_trained(ws: Workspace, settings: TrainSettings, val_labels: "Labels", frequencies: list[int]) -> float:

@@ -84,6 +84,8 @@ def run_epochs(
     if state:
         learner.load_state_dict(state["learner"])
     history: list[Row] = state["history"] if state else []
+    if state and place.rank == 0:
+        storage.write_json(workspace.HISTORY, history)  # another training may have overwritten it
     strong = make_augmentation(settings, transform.crop_size)
     mixing = make_mixing(settings, place.rank)
     for epoch in range(len(history), settings.epochs):

@@ -5,6 +5,7 @@ from aitax_ray.training.long_tail import (
     STRENGTHS,
     adjust,
     adjusted_hits,
+    balanced_weights,
     choose_strength,
     class_weights,
     log_prior,
@@ -21,6 +22,13 @@ def test_rare_species_weigh_more_in_the_loss() -> None:
     weights = class_weights([1, 3, 7], imbalanced=True)
     assert weights.tolist() == pytest.approx([1, 1 / 2, 1 / 3])
     assert class_weights([1, 3, 7], imbalanced=False).tolist() == [1, 1, 1]
+
+
+def test_balanced_weights_make_all_species_count_the_same() -> None:
+    frequencies = [40, 1, 7, 2]
+    totals = balanced_weights(frequencies) * torch.tensor(frequencies)
+    torch.testing.assert_close(totals, torch.full((4,), 12.5))
+    assert balanced_weights([3, 0]).isfinite().all()
 
 
 def test_prior_and_weights_belong_to_their_class_in_any_order() -> None:

@@ -13,13 +13,14 @@ from PIL import Image
 from aitax_ray import workspace
 from aitax_ray.engine.parity import check_parity
 from aitax_ray.errors import DataError
-from aitax_ray.training import embeddings
+from aitax_ray.training import embeddings, head
 from aitax_ray.training import train as train_module
 from aitax_ray.training.feed import read_labels
 from aitax_ray.training.onnx_classifier import OnnxClassifier
 from aitax_ray.training.predict import read_classifier
 from aitax_ray.training.sample import draw_sample
 from aitax_ray.training.train import train
+from aitax_ray.training.validation import validate
 from aitax_ray.workspace import Workspace
 from tests.small import train_settings, write_root
 
@@ -76,6 +77,36 @@ def test_another_head_starts_from_the_same_embeddings(
     info, _ = read_classifier(ws)
     assert info.head == changes.get("head", "linear")
     assert top1_of_torch(ws) >= 0.9
+
+
+def test_the_head_is_trained_again_on_the_trained_backbone(
+    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ws = write_root(tmp_path, {"7K3": ["train"] * 8 + ["val"] * 2, "A12": ["train"] * 2 + ["val"], "Z9": ["train"] * 4})
+    weights: list[list[float]] = []
+    fit_linear = head.fit_linear
+
+    def fit_and_note(*args: Any) -> Any:
+        weights.append(args[4].tolist())
+        return fit_linear(*args)
+
+    monkeypatch.setattr(head, "fit_linear", fit_and_note)
+    monkeypatch.setattr(train_module, "_write_onnx", lambda *_: None)  # it takes seconds
+    report = train(train_settings(tmp_path, epochs=1, num_workers=1, long_tail="crt", head_first=True))
+    # At first as the photographs are; at the end 14 photographs of 3 species count as 14 / 3 of each.
+    assert weights == [[1, 1, 1], pytest.approx([14 / 3 / 8, 14 / 3 / 2, 14 / 3 / 4])]
+    history = ws.storage.read_json(workspace.HISTORY)
+    assert [row["epoch"] for row in history] == [1, 2]
+    assert (report.counts["epochs"], report.counts["best_epoch"]) == (2, 2)
+    assert report.metrics["loss"] == history[1]["loss"]
+    info, classifier = read_classifier(ws)
+    assert info.epoch == 1
+    stored = embeddings.open_embeddings(ws)
+    assert stored is not None
+    val = read_labels(ws, "val")
+    features = head.read_features(stored, val, 1, tmp_path)
+    figures = validate(head._HeadOnly(classifier.head), head._as_batches(features), 3)
+    assert figures["loss"] == pytest.approx(report.metrics["loss"], rel=1e-3)
 
 
 def test_lost_embeddings_are_an_error(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,7 +194,9 @@ def test_a_run_may_end_early(
     assert len(reported) == len(stored_history(tmp_path)) == num_epochs
     # The schedule is that of the full run.
     assert reported[-1][1]["lr"] == pytest.approx(Cosine(1e-3, NUM_EPOCHS).at(num_epochs))
+    Workspace(str(tmp_path)).storage.delete(workspace.HISTORY)
     assert run(tmp_path, state=reported[-1][0], **changes) == []
+    assert len(stored_history(tmp_path)) == num_epochs
 
 
 def test_the_moving_average_is_validated_and_published(tmp_path: Path) -> None:
