@@ -48,7 +48,7 @@ MAY_USE: dict[str, set[str]] = {
     "training": set(),
     "evaluation": {"training", "images"},
     "index": {"training", "images"},
-    "engine": {"training", "images", "index"},  # an engine holds an index
+    "engine": {"training", "images", "index", "evaluation"},  # an engine holds an index and a temperature
     "serving": {"engine", "index", "images"},
     "pipeline": {"manifest", "images", "dataset", "training", "evaluation", "index", "engine"},
     "cli": {"pipeline", "dataset", "serving", "demo"},  # export and cite are no stages

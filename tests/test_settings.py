@@ -27,7 +27,7 @@ FLAGS = {
     "seed precision compile num_workers use_gpu cpus_per_worker max_failures",
     "evaluate": INFERENCE,
     "index": f"{INFERENCE} leaves_to_search reorder",
-    "publish": f"{STAGE} min_score max_total_score",
+    "publish": f"{STAGE} min_score max_total_score quantize quantization max_quantization_loss",
     "serve": "engine illustrate num_illustrations allow_private_hosts max_batch_size batch_wait_timeout_s "
     "classifier_cpus host port request_timeout_s",
 }

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pyarrow.fs import LocalFileSystem
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -66,7 +66,10 @@ class EngineInfo(BaseModel):
     classes: list[str]
     """The species keys in the order of the logits."""
     embedding_size: int
+    quantization: Literal["none", "static", "dynamic"] = "none"
+    """How classifier.onnx was quantized to int8; the weights in classifier.safetensors never are."""
     temperature: float
+    """Fitted on the val split, for the logits of classifier.onnx."""
     thresholds: Thresholds
     num_indexed: int
     doi: str | None
@@ -75,7 +78,7 @@ class EngineInfo(BaseModel):
     metrics: dict[str, float]
     """Figures of the trained classifier on the test split."""
     export: dict[str, float] = {}
-    """Figures of the ONNX file: how far it differs from the trained classifier."""
+    """Figures of the ONNX file: how far it differs from the trained classifier, what quantization cost."""
     versions: dict[str, str]
     files: dict[str, str]
     """The sha256 of each file."""

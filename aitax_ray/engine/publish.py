@@ -10,6 +10,7 @@ from aitax_ray.engine import bundle
 from aitax_ray.engine.settings import PublishSettings
 from aitax_ray.joins import look_up
 from aitax_ray.training.onnx_classifier import OnnxClassifier
+from aitax_ray.training.transforms import EvalTransform
 from aitax_ray.web import web_address
 from aitax_ray.workspace import Outcome, StageReport, Workspace, versions
 
@@ -29,7 +30,8 @@ def publish(settings: PublishSettings) -> StageReport:
     """Write engines/<version>/, and its version into the file engines/current. Earlier versions stay.
 
     URLs of photographs that only this machine can open, such as local files, are left out. Raises DataError when a
-    class has not exactly one taxon, EngineError when the exported classifier does not predict as the trained one does.
+    class has not exactly one taxon, EngineError when the exported classifier does not predict as the trained one does,
+    or loses more by quantization than the settings allow.
     """
     ws = Workspace(settings.root)
     reads = ("manifest", "train", "evaluate", "index")
@@ -51,6 +53,12 @@ def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
 
     classifier_info, classifier = read_classifier(ws)
     model, figures = _export(ws, classifier_info, classifier)
+    evaluation = ws.storage.read_json(workspace.EVALUATION)
+    quantization, temperature = "none", evaluation["temperature"]
+    if settings.quantize == "int8":
+        quantization, model, cost, fitted = _quantize(ws, settings, classifier_info.transform, model)
+        figures |= cost
+        temperature = temperature if fitted is None else fitted
     files: dict[str, bytes | str] = {  # file of the engine -> its content, or the path to copy
         bundle.ONNX: model,
         bundle.WEIGHTS: workspace.WEIGHTS,
@@ -61,7 +69,6 @@ def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
         files[f"{bundle.SCANN}/{file.path.rsplit('/', 1)[-1]}"] = file.path
     _delete_incomplete_versions(ws)
     query = ws.storage.read_json(workspace.QUERY)
-    evaluation = ws.storage.read_json(workspace.EVALUATION)
     created = datetime.now(UTC)
     weights = ws.storage.sha256(workspace.WEIGHTS)
     version = f"{created:%Y%m%d-%H%M%S}-{weights[:8]}"
@@ -77,7 +84,8 @@ def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
             "transform": classifier_info.transform,
             "classes": classifier_info.classes,
             "embedding_size": classifier_info.embedding_size,
-            "temperature": evaluation["temperature"],
+            "quantization": quantization,
+            "temperature": temperature,
             "thresholds": {"min_score": settings.min_score, "max_total_score": settings.max_total_score},
             "num_indexed": ws.require("index").counts["images"],
             "doi": query.get("doi"),
@@ -103,6 +111,25 @@ def _export(ws: Workspace, info: "ClassifierInfo", classifier: "Classifier") -> 
     model = ws.storage.read_bytes(workspace.ONNX)
     photographs = draw_sample(ws, info.transform, parity.NUM_IMAGES, "val", "test", "train")
     return model, parity.check_parity(classifier, info.transform, OnnxClassifier(model), photographs)
+
+
+def _quantize(
+    ws: Workspace, settings: PublishSettings, transform: EvalTransform, model: bytes
+) -> tuple[str, bytes, dict[str, float], float | None]:
+    """Quantize the ONNX file: returns how, the new file, what it costs on the test side, and its temperature on val."""
+    from aitax_ray.engine import quantize
+    from aitax_ray.training.sample import draw_sample
+
+    chosen = settings.quantization
+    quantization = quantize.choose_quantization(model) if chosen == "auto" else chosen
+    calibration = draw_sample(ws, transform, quantize.NUM_CALIBRATION_IMAGES, "train")
+    smaller = quantize.quantize(model, quantization, calibration)
+    quantized = OnnxClassifier(smaller)
+    test = draw_sample(ws, transform, quantize.NUM_MEASURED_IMAGES, "test")
+    figures = quantize.measure(OnnxClassifier(model), quantized, test)
+    quantize.check_loss(figures, settings.max_quantization_loss)
+    val = draw_sample(ws, transform, quantize.NUM_MEASURED_IMAGES, "val")
+    return quantization, smaller, figures, quantize.fit_temperature(quantized, val)
 
 
 def _delete_incomplete_versions(ws: Workspace) -> None:

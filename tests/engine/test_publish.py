@@ -17,34 +17,56 @@ from aitax_ray.engine.bundle import ONNX, open_engine
 from aitax_ray.engine.publish import VERSION, publish
 from aitax_ray.engine.settings import PublishSettings
 from aitax_ray.errors import DataError, EngineError, MissingArtifactError
+from aitax_ray.evaluation.calibration import TEMPERATURES
 from aitax_ray.index.searcher import build_index
+from aitax_ray.serving.identifier import Identifier
 from aitax_ray.settings import StageSettings
 from aitax_ray.training.onnx import export_onnx
-from aitax_ray.training.predict import read_classifier
+from aitax_ray.training.predict import apply_classifier, read_classifier, read_info
 from aitax_ray.workspace import Outcome, Workspace
-from tests.small import CROP, KEYS, SIDES, complete, one_thread, photo, write_model, write_root
+from tests.small import CROP, KEYS, SIDES, complete, one_thread, photo, trained, write_model, write_root
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with a model that has learned nothing."""
-    ws = write_root(tmp_path_factory.mktemp("trained") / "root", SIDES)
+    ws = write_root(tmp_path_factory.mktemp("untrained") / "root", SIDES)
     write_model(ws, onnx=True)
     return Path(ws.root)
 
 
 @pytest.fixture
-def ws(trained: Path, tmp_path: Path) -> Workspace:
+def ws(untrained: Path, tmp_path: Path) -> Workspace:
     """A root as the stages before publish leave it."""
-    ws = Workspace(str(shutil.copytree(trained, tmp_path / "root")))
+    return evaluated_and_indexed(Workspace(str(shutil.copytree(untrained, tmp_path / "root"))), tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained_and_exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = shutil.copytree(trained(tmp_path_factory), tmp_path_factory.mktemp("learned") / "root")
+    ws = Workspace(str(root))
+    info, classifier = read_classifier(ws)
+    ws.storage.write_bytes(workspace.ONNX, export_onnx(classifier, info.transform))
+    return Path(root)
+
+
+@pytest.fixture
+def learned(trained_and_exported: Path, tmp_path: Path) -> Workspace:
+    """A root as the stages before publish leave it, with a model that has learned its species."""
+    return evaluated_and_indexed(Workspace(str(shutil.copytree(trained_and_exported, tmp_path / "learned"))), tmp_path)
+
+
+def evaluated_and_indexed(ws: Workspace, tmp_path: Path) -> Workspace:
+    """Complete evaluate and index, without their work; each embedding points in a direction of its own."""
     split = ws.storage.read_table(workspace.SPLIT).sort_by("image_id").to_pylist()
+    info = read_info(ws)
 
     def evaluate() -> None:
         figures = dict.fromkeys(("top1", "top5", "macro_top1", "ece"), 0.5)
         ws.storage.write_json(workspace.EVALUATION, figures | {"temperature": 1.25})
 
     def index() -> Outcome:
-        build_index(np.eye(len(split), dtype=np.float32), tmp_path / "scann")
+        build_index(np.eye(len(split), info.embedding_size, dtype=np.float32), tmp_path / "scann")
         ws.storage.upload(tmp_path / "scann", workspace.SCANN)
         rows = [{n: row.get(n, "") for n in schemas.INDEX_ROWS.names} | {"row": n} for n, row in enumerate(split)]
         ws.storage.write_table(workspace.INDEX_ROWS, pa.Table.from_pylist(rows, schemas.INDEX_ROWS))
@@ -98,6 +120,56 @@ def test_an_export_that_is_not_the_model_is_not_published(ws: Workspace) -> None
         publish(PublishSettings(root=ws.root))
     assert versions(ws) == []
     assert not ws.storage.exists(workspace.CURRENT)
+
+
+def test_an_int8_engine_says_what_it_costs_and_has_a_temperature_of_its_own(learned: Workspace) -> None:
+    publish(PublishSettings(root=learned.root))
+    float32 = open_engine(learned.root)
+    report = publish(PublishSettings(root=learned.root, quantize="int8", max_quantization_loss=0.1))
+    int8 = open_engine(learned.root)
+    assert (float32.info.quantization, int8.info.quantization) == ("none", "static")
+    assert int8.info.export == report.metrics
+    assert report.metrics["quantization_images"] == 3 * SIDES.count("test")
+    assert -0.1 <= report.metrics["quantization_loss"] <= 0.1
+    assert report.metrics["parity_same_top1"] == 1  # of the file before it was quantized
+    assert (float32.info.temperature, int8.info.temperature) == (1.25, pytest.approx(TEMPERATURES[0]))
+    size, smaller = ((engine.folder / ONNX).stat().st_size for engine in (float32, int8))
+    assert smaller < 0.4 * size
+    assert float32.info.files["classifier.safetensors"] == int8.info.files["classifier.safetensors"]
+
+
+def test_the_service_names_the_same_species_from_torch_onnx_and_int8(learned: Workspace) -> None:
+    info, classifier = read_classifier(learned)
+    photos = [photo(key, 100 + number) for key in KEYS for number in range(6)]
+    pixels = np.stack([info.transform.pixels(one) for one in photos])
+    with one_thread():
+        _, logits = apply_classifier(classifier, info.transform, pixels)
+    expected = [KEYS[best] for best in logits.argmax(axis=1)]
+
+    def named_by_the_service(settings: dict[str, object]) -> list[str]:
+        publish(PublishSettings.model_validate({"root": learned.root, **settings}))
+        identifier = Identifier(open_engine(learned.root))
+        return [identifier.identify([one]).candidates[0].taxon.species_key for one in photos]
+
+    assert named_by_the_service({}) == expected
+    int8 = named_by_the_service({"quantize": "int8", "max_quantization_loss": 0.1})
+    second, best = np.sort(logits, axis=1)[:, -2:].T
+    is_clear = (best - second > 0.05).tolist()  # so short a training leaves some photographs on the border
+    assert sum(is_clear) > len(photos) / 2
+    assert [key for key, clear in zip(int8, is_clear, strict=True) if clear] == [
+        key for key, clear in zip(expected, is_clear, strict=True) if clear
+    ]
+
+
+def test_int8_that_loses_too_much_is_not_published(learned: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aitax_ray.engine import quantize
+
+    make = quantize.quantize
+    black = [(np.zeros((4, CROP, CROP, 3), np.uint8), np.zeros(4, np.int32))]
+    monkeypatch.setattr(quantize, "quantize", lambda model, how, _: make(model, how, black))  # calibrated on nothing
+    with pytest.raises(EngineError, match=r"costs 0\.\d+ of top-1 on 12 test photographs, and 0\.01 is allowed"):
+        publish(PublishSettings(root=learned.root, quantize="int8"))
+    assert versions(learned) == []
 
 
 def test_an_engine_of_another_format_is_published_again(ws: Workspace) -> None:
