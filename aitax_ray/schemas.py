@@ -65,6 +65,9 @@ OCCURRENCES = pa.schema(
         "basis_of_record": text,
         "recorded_by": text,
         "dataset_key": key,
+        "identified_by": text,
+        "identification_status": text,  # identificationVerificationStatus, as given
+        "identification_remarks": text,
     }
 )
 
@@ -118,6 +121,8 @@ SPLIT = pa.schema(
         "class_index": pa.int32(),  # 0..K-1, in the order of species_key
         "split": text,  # train, val, test
         "group": key,  # all photographs of a group are in the same split
+        "trust": text,  # how far the label can be believed: one of dataset.label_trust.TRUSTS
+        "weight": pa.float32(),  # in training: 1, or less for a label that is hardly believed
     }
 )
 

@@ -7,7 +7,8 @@ from pathlib import Path
 OCCURRENCE_TERMS = re.findall(
     r"\w+",
     "gbifID license datasetKey decimalLatitude decimalLongitude coordinateUncertaintyInMeters eventDate countryCode "
-    "basisOfRecord recordedBy speciesKey species scientificName acceptedScientificName taxonKey acceptedTaxonKey "
+    "basisOfRecord recordedBy identifiedBy identificationVerificationStatus identificationRemarks speciesKey species "
+    "scientificName acceptedScientificName taxonKey acceptedTaxonKey "
     "taxonRank vernacularName genus family order class phylum kingdom",
 )
 MEDIA_TERMS = re.findall(

@@ -68,6 +68,8 @@ def write_root(root: Path, sides: Sequence[str] | dict[str, Sequence[str]] = SID
             "species_key": key,
             "class_index": KEYS.index(key),
             "split": side,
+            "trust": "unknown",
+            "weight": 1.0,
             "creator": f"Author of {key}/{number}",
             "jpeg": jpeg(photo(key, number)),
             "width": 56,

@@ -2,7 +2,8 @@
 
 OUTPUT  `media`: row, occurrence_id (gbif_id of `occurrence`, "" where it is not known), why (the reason to drop the
         row, where it is known already, else ""), and MEDIA_COLUMNS
-        `occurrence`: row, gbif_id (once each), species_key, dataset_key, place and time, and the names of its taxon
+        `occurrence`: row, gbif_id (once each), species_key, dataset_key, place and time, who identified it, and the
+        names of its taxon
 
 Downloads of GBIF have keys of a checklist. Publishers' archives have names: there the canonical name is the key, as
 it is for a folder of photographs.
@@ -36,10 +37,15 @@ PLACE_AND_TIME = {
     "basis_of_record": ("basisOfRecord",),
     "recorded_by": ("recordedBy",),
 }
+IDENTIFICATION = {
+    "identified_by": ("identifiedBy",),
+    "identification_status": ("identificationVerificationStatus",),
+    "identification_remarks": ("identificationRemarks",),
+}
 RANKS = ("genus", "family", "order", "class", "phylum", "kingdom")
 LINEAGE = {rank: (rank,) for rank in RANKS}
 TAXON_COLUMNS = ("name", "scientific_name", "rank", "vernacular_name", *LINEAGE)
-OCCURRENCE_COLUMNS = ("species_key", "dataset_key", *PLACE_AND_TIME, *TAXON_COLUMNS)
+OCCURRENCE_COLUMNS = ("species_key", "dataset_key", *PLACE_AND_TIME, *IDENTIFICATION, *TAXON_COLUMNS)
 
 # The columns of media, and the terms that fill them: the first term with a value wins, terms in a tuple are joined.
 # Sources: https://rs.gbif.org/extension/gbif/1.0/multimedia.xml and https://ac.tdwg.org/termlist.
@@ -215,6 +221,7 @@ def _read_occurrence_rows(archive: Archive, table: TableFile, labelling: Labelli
         "accepted_key": ("acceptedTaxonKey",),
         "vernacular_name": ("vernacularName",),
         **PLACE_AND_TIME,
+        **IDENTIFICATION,
         **LINEAGE,
         **NAME_TERMS,
     }
@@ -235,7 +242,9 @@ def _list_occurrences(
     `key` is the SQL expression of their ids, none of which is "". {rows} in it stands for the table.
     """
     rows, has_keys = found
-    columns = ", ".join(f'"{name}"' for name in ("dataset_key", *PLACE_AND_TIME, "vernacular_name", *LINEAGE))
+    columns = ", ".join(
+        f'"{name}"' for name in ("dataset_key", *PLACE_AND_TIME, *IDENTIFICATION, "vernacular_name", *LINEAGE)
+    )
     labelled = _with_keys(labelling.terms) if has_keys else _with_names(database, rows, labelling)
     num_malformed = int(database.execute(f"SELECT count(*) FROM {rows} WHERE is_malformed").fetchall()[0][0])
     where = " WHERE NOT is_malformed" if num_malformed else ""
@@ -316,7 +325,7 @@ def _link_taxa(archive: Archive, database: duckdb.DuckDBPyConnection, media: str
         f"'photo-' || left(sha1({KEY} || ' ' || coalesce(nullif(identifier, ''), \"references\")), 16) "
         f"AS occurrence_id FROM {media}"
     )
-    unknown = ", ".join(f"'' AS {name}" for name in ("dataset_key", *PLACE_AND_TIME))
+    unknown = ", ".join(f"'' AS {name}" for name in ("dataset_key", *PLACE_AND_TIME, *IDENTIFICATION))
     names = ", ".join(f'taxon."{name}"' for name in ("species_key", *TAXON_COLUMNS))
     database.execute(
         f"CREATE TABLE occurrence AS SELECT min(row) AS row, occurrence_id AS gbif_id, {names}, {unknown} "

@@ -4,7 +4,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from aitax_ray import schemas, workspace
-from aitax_ray.dataset import duplicates, groups, reasons, tested
+from aitax_ray.dataset import duplicates, groups, label_trust, reasons, tested
 from aitax_ray.dataset.photographs import as_frame, read_photographs
 from aitax_ray.licenses import is_admitted
 from aitax_ray.workspace import Workspace
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DUPLICATE_URL = "duplicate_url"  # of the manifest's reasons
+DOUBTFUL_WEIGHT = 0.5  # in training
 
 
 def choose(ws: Workspace, settings: "SplitSettings", given_split: "pl.DataFrame | None" = None) -> "pl.DataFrame":
@@ -45,6 +46,7 @@ def choose(ws: Workspace, settings: "SplitSettings", given_split: "pl.DataFrame 
     images = _leave_out(images, pl.col("species") != "", reasons.CONFLICT, pl.col("species"))
     admitted = [name for name in images["license_id"].unique() if is_admitted(name, settings.license)]
     images = _leave_out(images, ~pl.col("license_id").is_in(admitted), reasons.LICENSE, pl.col("license_id"))
+    images = _judge_labels(ws, images, settings)
     images = images.with_columns(split=pl.lit(None, pl.String))
     if given_split is not None:
         images = images.drop("split").join(
@@ -58,6 +60,9 @@ def choose(ws: Workspace, settings: "SplitSettings", given_split: "pl.DataFrame 
     images = _bound_species(images, settings)
     if given_split is None:
         images = _assign(images, settings, tested.read(ws, settings))
+    images = _leave_out(
+        images, (pl.col("weight") < 1) & (pl.col("split") != "train"), reasons.DOUBTFUL_LABEL, pl.col("trust")
+    )
     trained = images.filter((pl.col("reason") == "") & (pl.col("split") == "train"))["species_key"].unique()
     return _leave_out(images, ~pl.col("species_key").is_in(trained.implode()), reasons.NO_TRAINING_IMAGES)
 
@@ -70,6 +75,28 @@ def _names(ws: Workspace, images: "pl.DataFrame") -> "pl.Series":
     names = names.unique("species_key", keep="first", maintain_order=True)
     rows = images.select("species_key").join(names, on="species_key", how="left", validate="m:1", maintain_order="left")
     return rows.select(name=pl.coalesce(pl.col("name").replace("", None), "species_key"))["name"]
+
+
+def _judge_labels(ws: Workspace, images: "pl.DataFrame", settings: "SplitSettings") -> "pl.DataFrame":
+    """Add `trust` and `weight`, and leave out the labels that are not wanted."""
+    import polars as pl
+
+    keys = ["gbif_id", "species_key"]
+    names = [*keys, "dataset_key", "identification_status", "identified_by", "identification_remarks"]
+    occurrences = as_frame(ws.storage.read_table(workspace.OCCURRENCES, names, schemas.OCCURRENCES))
+    occurrences = occurrences.with_columns(pl.col(names).fill_null(""))  # of a manifest of an earlier version
+    trusts = [label_trust.judge_label(*row) for row in occurrences.select(names[2:]).iter_rows()]
+    known = occurrences.select(keys).with_columns(trust=pl.Series(trusts, dtype=pl.String))
+    images = images.join(known, on=keys, how="left", validate="m:1", maintain_order="left")
+    images = images.with_columns(pl.col("trust").fill_null(label_trust.UNKNOWN))
+    is_doubtful = pl.col("trust").is_in([label_trust.MACHINE, label_trust.DISPUTED])
+    halved = is_doubtful & (settings.labels == "weighted")
+    images = images.with_columns(weight=pl.when(halved).then(DOUBTFUL_WEIGHT).otherwise(1.0).cast(pl.Float32))
+    if settings.labels == "not-machine":
+        return _leave_out(images, pl.col("trust") == label_trust.MACHINE, reasons.MACHINE_LABEL)
+    if settings.labels == "verified":
+        return _leave_out(images, pl.col("trust") != label_trust.VERIFIED, reasons.NOT_VERIFIED, pl.col("trust"))
+    return images
 
 
 def _groups(ws: Workspace, images: "pl.DataFrame", settings: "SplitSettings") -> "pl.Series":
@@ -105,7 +132,10 @@ def _bound_species(images: "pl.DataFrame", settings: "SplitSettings") -> "pl.Dat
 
 
 def _assign(images: "pl.DataFrame", settings: "SplitSettings", earlier: "pl.Series") -> "pl.DataFrame":
-    """Give each remaining photograph its side; groups with a photograph of `earlier` stay in test."""
+    """Give each remaining photograph its side; groups with a photograph of `earlier` stay in test.
+
+    Groups whose labels are all doubtful are for training.
+    """
     import polars as pl
 
     from aitax_ray.dataset.assign import SIDES, assign, draw
@@ -113,6 +143,9 @@ def _assign(images: "pl.DataFrame", settings: "SplitSettings", earlier: "pl.Seri
     # Also by photographs that are left out: a copy of what was in test is as good as that.
     was_tested = images.filter(pl.col("image_id").is_in(earlier.implode()))["group"].unique()
     remaining = images.filter(pl.col("reason") == "")
+    believed = remaining.filter((pl.col("weight") == 1).any().over("group"))
+    doubtful = remaining.join(believed, on="image_id", how="anti").select("image_id", split=pl.lit("train"))
+    remaining = believed
     names = remaining["group"].unique().sort()
     numbers = names.to_frame().with_columns(number=pl.int_range(pl.len(), dtype=pl.Int64))
     remaining = remaining.join(numbers, on="group", validate="m:1", maintain_order="left")
@@ -124,8 +157,9 @@ def _assign(images: "pl.DataFrame", settings: "SplitSettings", earlier: "pl.Seri
         settings.test,
         names.is_in(was_tested.implode()).to_numpy(),
     )
-    remaining = remaining.select("image_id", split=pl.Series(SIDES).gather(sides).gather(remaining["number"]))
-    return images.drop("split").join(remaining, on="image_id", how="left", validate="1:1", maintain_order="left")
+    assigned = remaining.select("image_id", split=pl.Series(SIDES).gather(sides).gather(remaining["number"]))
+    assigned = pl.concat([assigned, doubtful])
+    return images.drop("split").join(assigned, on="image_id", how="left", validate="1:1", maintain_order="left")
 
 
 def _leave_out(

@@ -74,7 +74,7 @@ TERMS = {
     "description": "description",
     **PLACE_AND_TIME,
 }
-OWN = ("image_id", "split", "class_index", "license_id", "license_url", "occurrence", "group")
+OWN = ("image_id", "split", "class_index", "license_id", "license_url", "occurrence", "group", "trust", "weight")
 COLUMNS = (*OWN[:3], *TERMS, *OWN[3:])
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from aitax_ray import schemas, workspace
 from aitax_ray.dataset.caveats import FEW, list_caveats
+from aitax_ray.dataset.label_trust import TRUSTS
 from aitax_ray.dataset.reasons import CONFLICT, EXACT_DUPLICATE, NEAR_DUPLICATE, NOT_IN_MANIFEST, REASONS
 from aitax_ray.errors import DataError
 from aitax_ray.fates import fates_sql
@@ -84,6 +85,7 @@ def gather(ws: Workspace, settings: dict[str, Any], outcome: Outcome) -> dict[st
             "countries": _top(_counted(database, "country_code")),
             "bases": _top(_counted(database, "basis_of_record")),
             "datasets": _top(_counted(database, "dataset_key")),
+            "labels": _labels(database),
             "years": _years(database),
             "map": _map(database),
             "sizes": _sizes(database),
@@ -129,7 +131,7 @@ def _register_tables(ws: Workspace, database: "duckdb.DuckDBPyConnection") -> No
             {_FIRST} AS first_year, {_LAST} AS last_year
         FROM occurrences SEMI JOIN split USING (gbif_id)
         ORDER BY gbif_id, event_date DESC, lat, lon, country_code, basis_of_record;
-        CREATE TABLE used AS SELECT split.image_id, split.gbif_id, split.species_key, split AS side, "group",
+        CREATE TABLE used AS SELECT split.image_id, split.gbif_id, split.species_key, split AS side, "group", trust,
             license_id, dataset_key, host, country_code, basis_of_record, first_year, last_year, width, height
         FROM split LEFT JOIN listed USING (image_id) LEFT JOIN place USING (gbif_id)
             LEFT JOIN (SELECT DISTINCT ON (image_id) image_id, width, height FROM images) AS stored USING (image_id)"""
@@ -322,6 +324,25 @@ def _sizes(database: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
 def _counted(database: "duckdb.DuckDBPyConnection", column: str) -> dict[str, int]:
     """Count photographs per value of a column, the commonest first; "" counts those without a value."""
     return _tally(database, f"SELECT coalesce({column}, ''), count(*) AS n FROM used GROUP BY ALL ORDER BY n DESC, 1")
+
+
+def _labels(database: "duckdb.DuckDBPyConnection") -> list[dict[str, Any]]:
+    """Count the photographs per trust in their label and per side, with the identifications of some of them."""
+    counts = {
+        (trust, side): n
+        for trust, side, n in database.execute("SELECT trust, side, count(*) FROM used GROUP BY ALL").fetchall()
+    }
+    rows = []
+    for trust in TRUSTS:
+        sides = {side: counts.get((trust, side), 0) for side in SIDES}
+        examples = _rows(
+            database,
+            "SELECT DISTINCT identified_by, identification_status, dataset_key FROM occurrences SEMI JOIN "
+            f"(FROM used WHERE trust = '{trust}') USING (gbif_id, species_key) ORDER BY ALL LIMIT {EXAMPLES}",
+        )
+        if any(sides.values()):
+            rows.append({"trust": trust, "meaning": TRUSTS[trust], "sides": sides, "examples": examples})
+    return rows
 
 
 def _top(counts: dict[str, int]) -> dict[str, Any]:

@@ -10,10 +10,13 @@ DRAWING = "drawing"
 CONFLICT = "conflict"
 LICENSE = "license"
 NOT_IN_SPLIT_FILE = "not_in_split_file"
+MACHINE_LABEL = "machine_label"
+NOT_VERIFIED = "not_verified"
 EXACT_DUPLICATE = "exact_duplicate"
 NEAR_DUPLICATE = "near_duplicate"
 ABOVE_MAX_IMAGES = "above_max_images"
 TOO_FEW_IMAGES = "species_with_too_few_images"
+DOUBTFUL_LABEL = "doubtful_label"
 NO_TRAINING_IMAGES = "species_without_training_images"
 
 # Every reason with its meaning.
@@ -28,9 +31,12 @@ REASONS = {
     CONFLICT: "photographs that look the same stand under several species",
     LICENSE: "its licence is not among those that --license admits",
     NOT_IN_SPLIT_FILE: "--split-file does not name it",
+    MACHINE_LABEL: "a program identified it, and --labels not-machine leaves such out",
+    NOT_VERIFIED: "nobody verified its label, and --labels verified asks for that",
     EXACT_DUPLICATE: "the same pixels as a photograph of the species that is kept",
     NEAR_DUPLICATE: "looks the same as a photograph of the species that is kept",
     ABOVE_MAX_IMAGES: "its species has more than --max-images without it",
     TOO_FEW_IMAGES: "its species has fewer than --min-images",
+    DOUBTFUL_LABEL: "its label is a program's or disputed, and what it belongs to is for validation or the test",
     NO_TRAINING_IMAGES: "its species would have no photograph to train on",
 }

@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -27,6 +27,8 @@ class SplitSettings(StageSettings):
     """Leave out species with fewer photographs than this."""
     max_images: Annotated[int, Field(ge=1)] | None = None
     """At most this many photographs per species; which ones is drawn by --seed and does not change with the archive."""
+    labels: Literal["weighted", "any", "not-machine", "verified"] = "weighted"
+    """Labels to use: weighted (a program's teach half as much and never test), any, not-machine, or verified."""
     license: Policy = "any"
     """Which licences to use: open (CC0, BY, BY-SA), non-commercial (any Creative Commons), or any."""
     max_distance: Annotated[int, Field(ge=0, le=64)] = 16

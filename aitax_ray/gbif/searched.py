@@ -10,7 +10,8 @@ from aitax_ray.gbif.api import BACKBONE
 # fmt: off
 OCCURRENCE_TERMS = [
     "gbifID", "datasetKey", "license", "decimalLatitude", "decimalLongitude", "coordinateUncertaintyInMeters",
-    "eventDate", "countryCode", "basisOfRecord", "recordedBy", "vernacularName", "taxonKey", "acceptedTaxonKey",
+    "eventDate", "countryCode", "basisOfRecord", "recordedBy", "identifiedBy",
+    "identificationVerificationStatus", "identificationRemarks", "vernacularName", "taxonKey", "acceptedTaxonKey",
     "speciesKey", "genusKey", "familyKey", "species", "scientificName", "acceptedScientificName", "taxonRank", "genus",
     "family", "order", "class", "phylum", "kingdom",
 ]

@@ -16,7 +16,7 @@ from unicodedata import normalize
 import duckdb
 import polars as pl
 
-from aitax_ray.darwin_core.relations import LINEAGE, OCCURRENCE_COLUMNS, PLACE_AND_TIME
+from aitax_ray.darwin_core.relations import IDENTIFICATION, LINEAGE, OCCURRENCE_COLUMNS, PLACE_AND_TIME
 from aitax_ray.darwin_core.scientific_names import canonical_name
 from aitax_ray.errors import DataError
 from aitax_ray.manifest.media import NO_LABEL_KEY
@@ -42,7 +42,7 @@ _TERMS = {
     "title": "title",
     "description": "description",
     "vernacular_name": "vernacularName",
-    **{name: terms[0] for name, terms in (PLACE_AND_TIME | LINEAGE).items()},
+    **{name: terms[0] for name, terms in (PLACE_AND_TIME | IDENTIFICATION | LINEAGE).items()},
 }
 _MEDIA = (
     "url",

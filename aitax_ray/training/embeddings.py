@@ -1,6 +1,6 @@
 """Embeddings of photographs by a frozen backbone, computed once and stored under model/embeddings/.
 
-photographs()                          INPUT row:  image_id, class_index, split, jpeg
+photographs()                          INPUT row:  image_id, jpeg, ...
 model/embeddings/<digest>/*.parquet    OUTPUT row: image_id, unit, length (schemas.VIEWS), one row per photograph
 
 The digest is of the weights, the transform, the seed and the number of views. So a run that was stopped goes on,

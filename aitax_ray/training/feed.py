@@ -1,8 +1,8 @@
 """The feed: reads stored photographs with their classes and decodes them. Train, evaluate and index use it.
 
 images/*.parquet    INPUT row:  image_id, jpeg, ...
-photographs()       OUTPUT row: image_id, class_index, split, jpeg               those on some sides of the split
-decode_*            OUTPUT row: image_id, class_index, split, height, width, pixels     raw uint8 RGB, row by row
+photographs()       OUTPUT row: image_id, jpeg, class_index, split, weight       those on some sides of the split
+decode_*            OUTPUT row: image_id, class_index, split, weight, height, width, pixels: uint8 RGB
 """
 
 import io
@@ -42,18 +42,22 @@ class Labels:
         )
         self.image_ids = np.array(rows["image_id"].to_pylist(), dtype="S40")
         self.class_index = rows["class_index"].to_numpy()
+        self.weight = pc.fill_null(rows["weight"], 1.0).to_numpy()  # an earlier version of `split` wrote none
         self.sides = rows["split"]
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Keep the rows of labelled photographs, and add class_index and split."""
+        """Keep the rows of labelled photographs, and add class_index, split and weight."""
         place, found = self.find(batch["image_id"])
         kept = batch.filter(pa.array(found))
-        return kept.append_column("class_index", pa.array(self.class_index[place], pa.int32())).append_column(
-            "split", self.sides.take(pa.array(place)).combine_chunks()
-        )
+        added = {
+            "class_index": pa.array(self.class_index[place], pa.int32()),
+            "split": self.sides.take(pa.array(place)).combine_chunks(),
+            "weight": pa.array(self.weight[place], pa.float32()),
+        }
+        return pa.table({**{name: kept[name] for name in kept.column_names}, **added})
 
     def check_stored(self, batches: Iterable[pa.Table]) -> None:
         """Raise DataError unless each labelled photograph stands in exactly one row of the tables of image_id."""
@@ -105,7 +109,7 @@ def read_classes(ws: Workspace) -> tuple[list[str], list[int]]:
 
 
 def photographs(ws: Workspace, labels: Labels) -> "Dataset":
-    """The labelled photographs, as a streaming Ray Dataset of image_id, class_index, split, jpeg.
+    """The labelled photographs, as a streaming Ray Dataset of image_id, jpeg, class_index, split, weight.
 
     Raises DataError unless each of them is stored exactly once.
     """
@@ -158,7 +162,7 @@ def _decode(batch: pa.Table, prepare: Callable[["Image.Image"], np.ndarray], dra
 
 
 def collate_training(batch: dict[str, Any], augmentation: "Augmentation", epoch: int) -> dict[str, Any]:
-    """Augment a batch of decoded photographs: tensors of pixels, uint8 (N, H, W, 3), and class_index."""
+    """Augment a batch of decoded photographs: tensors of pixels, uint8 (N, H, W, 3), class_index and weight."""
     pixels = np.stack(
         [
             augmentation(np.frombuffer(flat, np.uint8).reshape(height, width, 3), image_id, epoch)
@@ -167,17 +171,21 @@ def collate_training(batch: dict[str, Any], augmentation: "Augmentation", epoch:
             )
         ]
     )
-    return _tensors(pixels, batch["class_index"])
+    return _tensors(pixels, batch)
 
 
 def collate_evaluation(batch: dict[str, Any], crop_size: int) -> dict[str, Any]:
     """Join a batch of cropped photographs: tensors as for training."""
     flat = bytearray(b"".join(batch["pixels"]))  # torch wants memory that can be written to
     pixels = np.frombuffer(flat, np.uint8).reshape(-1, crop_size, crop_size, 3)
-    return _tensors(pixels, batch["class_index"])
+    return _tensors(pixels, batch)
 
 
-def _tensors(pixels: Any, class_index: Any) -> dict[str, Any]:
+def _tensors(pixels: np.ndarray, batch: dict[str, Any]) -> dict[str, Any]:
     import torch
 
-    return {"pixels": torch.from_numpy(pixels), "class_index": torch.from_numpy(class_index.astype("int64"))}
+    return {
+        "pixels": torch.from_numpy(pixels),
+        "class_index": torch.from_numpy(batch["class_index"].astype(np.int64)),
+        "weight": torch.from_numpy(batch["weight"].astype(np.float32)),
+    }

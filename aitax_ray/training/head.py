@@ -91,7 +91,7 @@ def read_features(stored: StoredEmbeddings, labels: Labels, views: int, folder: 
         unit=unit.reshape(len(labels) * views, -1),
         length=length.reshape(-1),
         target=np.repeat(labels.class_index.astype(np.int64), views),
-        weight=np.full(len(labels) * views, 1 / views, np.float32),
+        weight=np.repeat(labels.weight.astype(np.float32) / views, views),
     )
 
 

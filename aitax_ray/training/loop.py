@@ -143,11 +143,9 @@ def split_parts(pixels: Tensor, target: Target, num: int) -> Iterator[tuple[Tens
 
 
 def to_batches(collated: Iterable[dict[str, Tensor]], transform: EvalTransform) -> Iterator[Batch]:
-    """Turn collated `pixels`, uint8 (N, H, W, 3), and `class_index` into batches, on the device where they are."""
+    """Turn collated `pixels`, uint8 (N, H, W, 3), `class_index` and `weight` into batches, where they are."""
     for batch in collated:
-        class_index = batch["class_index"]
-        weight = torch.ones(len(class_index), device=class_index.device)
-        yield Batch(normalize(batch["pixels"], transform), class_index, weight)
+        yield Batch(normalize(batch["pixels"], transform), batch["class_index"], batch["weight"])
 
 
 def normalize(pixels: Tensor, transform: EvalTransform) -> Tensor:

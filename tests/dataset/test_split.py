@@ -314,3 +314,80 @@ def test_taxa_with_one_key_are_an_error_and_not_more_photographs(tmp_path: Path)
     storage.write_table(workspace.TAXA, pa.concat_tables([taxa, taxa]))
     with pytest.raises(DataError, match=r"manifest/taxa\.parquet has several rows with the species_key"):
         split(SplitSettings(root=root))
+
+
+MACHINE, DISPUTED = {"identified_by": "BirdNET 2.4"}, {"identification_status": "doubtful"}
+CHECKED = {"identification_status": "verified by specialist"}
+
+
+def marked(folder: Path, labels: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Split two species: of each 12 occurrences of people, 6 checked, 6 of a machine, 2 disputed; 2 photographs each.
+
+    Returns the reasons and the rows by image_id, whose first letter says who identified the photograph.
+    """
+    kinds = {"p": (12, {}), "c": (6, CHECKED), "m": (6, MACHINE), "d": (2, DISPUTED)}
+    rows, known = [], {}
+    for key in ("a", "b"):
+        for kind, (num, columns) in kinds.items():
+            for number in range(num):
+                rows += [(f"{kind}{key}{number}-{shot}", f"{kind}{key}{number}", key) for shot in range(2)]
+                known[f"{kind}{key}{number}"] = columns
+    root = store(str(folder), rows, known=known)
+    report = split(SplitSettings(root=root, labels=labels, val=0.3, test=0.3))
+    return report.reasons, {row["image_id"]: row for row in rows_of(root)}
+
+
+def test_labels_of_machines_and_disputed_ones_teach_with_half_the_weight_and_never_test(tmp_path: Path) -> None:
+    reasons, rows = marked(tmp_path, "weighted")
+    assert reasons == {}
+    assert len(rows) == 2 * 2 * 26
+    for name, row in rows.items():
+        doubtful = name[0] in "md"
+        assert row["trust"] == {"p": "unknown", "c": "verified", "m": "machine", "d": "disputed"}[name[0]]
+        assert row["weight"] == (0.5 if doubtful else 1)
+        assert not doubtful or row["split"] == "train", name
+    tested = [name for name, row in rows.items() if row["split"] == "test"]
+    assert len(tested) > 10
+
+
+def test_the_other_ways_to_take_labels(tmp_path: Path) -> None:
+    reasons, rows = marked(tmp_path / "any", "any")
+    assert (reasons, {row["weight"] for row in rows.values()}) == ({}, {1})
+    assert {row["split"] for name, row in rows.items() if name[0] == "m"} == {"train", "val", "test"}
+    reasons, rows = marked(tmp_path / "not", "not-machine")
+    assert reasons == {"machine_label": 24}
+    assert {name[0] for name in rows} == {"p", "c", "d"}
+    reasons, rows = marked(tmp_path / "verified", "verified")
+    assert reasons == {"not_verified": 80}
+    assert {name[0] for name in rows} == {"c"}
+
+
+def test_a_doubtful_label_in_a_group_that_tests_is_left_out(tmp_path: Path) -> None:
+    """Groups of an observer's day hold labels of people and of machines."""
+    rows, known = [], {}
+    for key in ("a", "b"):
+        for day in range(10):
+            for kind, columns in (("p", {}), ("m", MACHINE)):
+                name = f"{kind}{key}{day}"
+                rows.append((name, name, key))
+                known[name] = {"recorded_by": "Ann", "event_date": f"2020-01-{10 + day + 10 * (key == 'b')}", **columns}
+    root = store(str(tmp_path), rows, known=known)
+    report = split(SplitSettings(root=root, group_by=("observer-day",), val=0.3, test=0.3))
+    rest = {row["image_id"]: row for row in rows_of(root)}
+    sides = Counter(rest[name]["split"] for name, *_ in rows if name[0] == "p")
+    assert min(sides["val"], sides["test"]) >= 2
+    assert report.reasons == {"doubtful_label": sides["val"] + sides["test"]}
+    for key in ("a", "b"):
+        for day in range(10):
+            assert (f"m{key}{day}" in rest) == (rest[f"p{key}{day}"]["split"] == "train")
+
+
+def test_a_manifest_of_an_earlier_version_does_not_tell_who_identified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = [field for field in schemas.OCCURRENCES if not field.name.startswith("identif")]
+    with monkeypatch.context() as patched:
+        patched.setattr(schemas, "OCCURRENCES", pa.schema(earlier))
+        root = store(str(tmp_path), photos())
+    split(SplitSettings(root=root))
+    assert {(row["trust"], row["weight"]) for row in rows_of(root)} == {("unknown", 1)}

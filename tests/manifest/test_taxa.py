@@ -32,6 +32,9 @@ def test_an_occurrence_says_where_and_when_and_by_whom() -> None:
         "basisOfRecord": "HUMAN_OBSERVATION",
         "recordedBy": "Ann; Bob",
         "datasetKey": "d1",
+        "identifiedBy": "Cleo | BirdNET",
+        "identificationVerificationStatus": "verified",
+        "identificationRemarks": "male",
     }
     found = sort_out_download([occurrence("1", **terms)], shots("1"))
     assert found.occurrences.row(0, named=True) == {
@@ -45,6 +48,9 @@ def test_an_occurrence_says_where_and_when_and_by_whom() -> None:
         "basis_of_record": "HUMAN_OBSERVATION",
         "recorded_by": "Ann; Bob",
         "dataset_key": "d1",
+        "identified_by": "Cleo | BirdNET",
+        "identification_status": "verified",
+        "identification_remarks": "male",
     }
 
 

@@ -35,6 +35,7 @@ def split(**sides: str) -> pa.Table:
     """A split of photographs by name; the class_index is the place of the name in the alphabet."""
     rows = [
         {"image_id": key(n), "gbif_id": "", "species_key": n, "class_index": ord(n) - ord("a"), "split": side}
+        | {"weight": 0.5 if n == "c" else 1.0}
         for n, side in sides.items()
     ]
     return pa.Table.from_pylist(rows, SPLIT)
@@ -102,7 +103,7 @@ def test_classes_that_are_not_one_to_one_with_species_are_an_error(tmp_path: Pat
 def test_a_batch_of_unknown_photographs_keeps_its_columns_and_no_row(names: tuple[str, ...]) -> None:
     kept = Labels(split(a="train"), ["train"])(batch_of(*names))
     assert kept.num_rows == 0
-    assert kept.schema.names == ["image_id", "name", "class_index", "split"]
+    assert kept.schema.names == ["image_id", "name", "class_index", "split", "weight"]
     assert kept.schema.field("class_index").type == pa.int32()
     assert kept.schema.field("split").type == pa.string()
 
@@ -180,6 +181,7 @@ def evaluation_batch(num: int) -> dict[str, np.ndarray]:
     return {
         "image_id": np.array([key(str(n)) for n in range(num)], object),
         "class_index": np.arange(num, dtype=np.int32),
+        "weight": np.full(num, 0.5, np.float32),
         "pixels": np.array(table["pixels"].to_pylist(), object),
     }
 
@@ -188,6 +190,7 @@ def test_prepared_photographs_are_joined_in_their_order() -> None:
     batch = evaluation_batch(3)
     tensors = collate_evaluation(batch, 16)
     assert tensors["class_index"].tolist() == [0, 1, 2]
+    assert tensors["weight"].tolist() == [0.5, 0.5, 0.5]
     assert tensors["pixels"].shape == (3, 16, 16, 3)
     assert [pixels.numpy().tobytes() for pixels in tensors["pixels"]] == list(batch["pixels"])
 
@@ -196,6 +199,7 @@ def test_photographs_of_different_sizes_are_augmented_into_one_batch() -> None:
     table = decode_for_training(pa.table({"jpeg": [jpeg(photo("A12", n, (40 + 9 * n, 40))) for n in range(3)]}), 20)
     batch = {name: np.array(table[name].to_pylist(), object) for name in ("pixels", "height", "width")}
     batch |= {"image_id": np.array(["x", "y", "z"], object), "class_index": np.array([2, 0, 1], np.int32)}
+    batch |= {"weight": np.array([1, 0.5, 1], np.float32)}
     augmentation = Augmentation(16, seed=1)
     tensors = collate_training(batch, augmentation, epoch=4)
     assert tensors["pixels"].shape == (3, 16, 16, 3)

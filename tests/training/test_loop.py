@@ -180,11 +180,12 @@ def test_batches_are_normalized_as_the_service_does() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3)).astype(np.uint8)
     transform = EvalTransform(crop_size=4, resize_size=4, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.1))
     collated = [{"pixels": torch.from_numpy(pixels), "class_index": torch.tensor([0, 1])}]
+    collated[0]["weight"] = torch.tensor([1.0, 0.5])
     ((found, class_index, weight),) = to_batches(collated, transform)
     assert found.is_contiguous(memory_format=torch.channels_last)
     np.testing.assert_allclose(found.numpy(), transform.normalize(pixels), atol=1e-5)
     assert class_index is collated[0]["class_index"]
-    assert weight.tolist() == [1, 1]
+    assert weight.tolist() == [1, 0.5]
 
 
 def test_the_time_that_batches_are_waited_for_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def _one_thread() -> Iterator[None]:
 
 def photographs(numbers: dict[str, int]) -> pa.Table:
     rows = [
-        {"image_id": image_id(f"{key}/{n}"), "class_index": KEYS.index(key), "jpeg": jpeg(photo(key, n))}
+        {"image_id": image_id(f"{key}/{n}"), "class_index": KEYS.index(key), "weight": 1.0, "jpeg": jpeg(photo(key, n))}
         for key, num in numbers.items()
         for n in range(num)
     ]
