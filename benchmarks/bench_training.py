@@ -38,6 +38,7 @@ from aitax_ray.settings import StageSettings
 from aitax_ray.training import distributed
 from aitax_ray.training.build import make_learner
 from aitax_ray.training.execution import Execution
+from aitax_ray.training.history import read_history
 from aitax_ray.training.loop import Batch, Learner
 from aitax_ray.training.model import build_classifier
 from aitax_ray.training.settings import TrainSettings
@@ -115,7 +116,7 @@ def ours(root: Path, epochs: int) -> tuple[float, float]:
     """Train; the photographs per second, and the share of the time that a worker waited for them (medians)."""
     ws = Workspace(str(root))
     train(settings_of(ws.root, epochs))
-    rows = ws.storage.read_json(workspace.HISTORY)[1:]
+    rows = read_history(ws.storage)[1:]
     return tuple(statistics.median(row[name] for row in rows) for name in ("images_per_s", "wait_share"))  # type: ignore[return-value]
 
 

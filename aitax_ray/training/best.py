@@ -18,6 +18,15 @@ def should_stop(history: list[Row], settings: "TrainSettings") -> bool:
     return bool(settings.stop_after and scores and len(scores) - 1 - scores.index(max(scores)) >= settings.stop_after)
 
 
+def best_epoch(history: list[Row], select_by: SelectBy = "top1") -> Row | None:
+    """Find the best row; the first of equal ones. None when no row can be scored."""
+    marked = [row for row in history if row.get("is_best")]
+    if any("is_best" in row for row in history):
+        return marked[-1] if marked else None
+    scored = [row for row in history if row.get("train_loss") is not None and "top1" in row]
+    return max(scored, key=lambda row: selection(row, select_by), default=None)
+
+
 def selection(row: Row, select_by: SelectBy = "top1") -> float:
     """Score an epoch by a figure on val, then by its loss. Without validation photographs the last epoch is the best.
 

@@ -1,4 +1,4 @@
-"""Shows how a training run goes: log lines within and after each epoch, and the learning curves."""
+"""Shows how a training run goes: a table of the epochs, log lines within them, the learning curves, and trackers."""
 
 import contextlib
 import io
@@ -9,9 +9,12 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from aitax_ray import workspace
 from aitax_ray.errors import StorageError
 from aitax_ray.progress import LOG_EVERY_S
+from aitax_ray.training.best import Row, SelectBy, best_epoch
+from aitax_ray.training.epoch_table import EpochTable
+from aitax_ray.training.history import read_history
+from aitax_ray.training.trackers import CURVES, Trackers
 from aitax_ray.workspace import Workspace
 
 DRAW_EVERY_S = 30.0  # drawing takes as long as a step, on the cores that train
@@ -21,37 +24,44 @@ EXECUTION = "model/runs/execution.json"  # how the workers compute
 log = logging.getLogger(__name__)
 
 
-def draw_curves(history: list[dict[str, Any]]) -> bytes:
-    """Draw loss and accuracy over the epochs as a PNG; `history` has a row per epoch, where None leaves a gap."""
+def draw_curves(history: list[Row], select_by: SelectBy = "top1") -> bytes:
+    """Draw loss, accuracy and learning rate as a PNG; `history` has a row per epoch, where None leaves a gap.
+
+    A vertical line marks the best epoch.
+    """
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    epochs = [row["epoch"] for row in history]
-    for axes, names in ((left, ("train_loss", "loss")), (right, ("train_top1", "top1", "top5", "macro_top1"))):
+    panels = [("loss", ("train_loss", "loss")), ("share of photographs", ("train_top1", "top1", "top5", "macro_top1"))]
+    if any(row.get("lr") is not None for row in history):
+        panels.append(("learning rate", ("lr",)))
+    figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
+    best = best_epoch(history, select_by)
+    for axes, (title, names) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         for name in names:
-            values = [row.get(name) for row in history]
-            if any(value is not None for value in values):
-                side = "train" if name.startswith("train") else "val"
-                label = f"{name.removeprefix('train_').replace('_', ' ')} ({side})"
-                axes.plot(
-                    epochs,
-                    [float("nan") if v is None else v for v in values],
-                    "--" if side == "train" else "-",
-                    label=label,
-                    marker=".",
-                )
-        axes.set_xlabel("epoch")
+            _draw(axes, history, name)
+        if best is not None:
+            axes.axvline(best["epoch"], color="grey", linestyle=":", label=f"best: epoch {best['epoch']}")
+        axes.set_xlabel("epoch" if "penalty" not in history[0] else "penalty, from strong to weak")
+        axes.set_ylabel(title)
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
         if axes.get_legend_handles_labels()[0]:
             axes.legend()
-    left.set_ylabel("loss")
-    right.set_ylabel("share of photographs")
-    right.set_ylim(0, 1.02)
+        if title.startswith("share"):
+            axes.set_ylim(0, 1.02)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
+
+
+def _draw(axes: Any, history: list[Row], name: str) -> None:
+    values = [row.get(name) for row in history]
+    if not any(value is not None for value in values):
+        return
+    side = "train" if name.startswith("train") else "val"
+    label = "learning rate" if name == "lr" else f"{name.removeprefix('train_').replace('_', ' ')} ({side})"
+    numbers = [math.nan if value is None else value for value in values]
+    axes.plot([row["epoch"] for row in history], numbers, "--" if side == "train" else "-", label=label, marker=".")
 
 
 def report_steps(batches: Iterable[Any], ws: Workspace, epoch: int, num_steps: int) -> Iterator[Any]:
@@ -69,33 +79,41 @@ def report_steps(batches: Iterable[Any], ws: Workspace, epoch: int, num_steps: i
 
 
 class Watch:
-    """Reads what the run stores, and logs and draws it. So the run may be on another machine."""
+    """Reads what the run stores, and shows it: table, curves, trackers. So the run may be on another machine."""
 
-    def __init__(self, ws: Workspace) -> None:
-        self._ws, self._num_logged, self._num_drawn, self._drawn_at = ws, 0, 0, -math.inf
+    def __init__(
+        self,
+        ws: Workspace,
+        num_epochs: int | None = None,
+        select_by: SelectBy = "top1",
+        trackers: Trackers | None = None,
+    ) -> None:
+        self._ws, self._select_by, self._trackers = ws, select_by, trackers
+        self._table = EpochTable(num_epochs)
+        self._num_shown, self._num_drawn, self._drawn_at = 0, 0, -math.inf
         self._execution: str | None = None
         self._step = self._read(STEP)  # an interrupted run left it: it is not news
 
     def look(self, *, last: bool = False) -> None:
-        """Log what is new; draw the curves every DRAW_EVERY_S, and at the last look."""
-        step, history = self._read(STEP), self._read(workspace.HISTORY) or []
-        if step != self._step and step["epoch"] > len(history):
+        """Show what is new; draw the curves every DRAW_EVERY_S, and at the last look."""
+        step, history = self._read(STEP), read_history(self._ws.storage)
+        if step and step != self._step and step["epoch"] > len(history):
             log.info("epoch %d: step %s of %s", step["epoch"], f"{step['step']:,}", f"{step['num_steps']:,}")
         self._step = step
         execution = self._read(EXECUTION)
         if execution and execution != self._execution:
             self._execution = execution
             log.info("computing with %s", execution)
-        for row in history[self._num_logged :]:
-            figures = ", ".join(
-                f"{name} {value:.3f}"
-                for name, value in row.items()
-                if name not in ("epoch", "lr") and value is not None
-            )
-            log.info("epoch %d: %s", row["epoch"], figures)
-        self._num_logged = len(history)
+        for number in range(self._num_shown, len(history)):
+            row, so_far = history[number], history[: number + 1]
+            seconds = [float(epoch.get("seconds", 0)) for epoch in so_far]
+            for line in self._table.lines(row, best_epoch(so_far, self._select_by) is row, seconds):
+                log.info("%s", line)
+            if self._trackers:
+                self._trackers.log(row)
+        self._num_shown = len(history)
         if len(history) > self._num_drawn and (last or time.monotonic() >= self._drawn_at + DRAW_EVERY_S):
-            self._ws.storage.write_bytes("model/curves.png", draw_curves(history))
+            self._ws.storage.write_bytes(CURVES, draw_curves(history, self._select_by))
             self._num_drawn, self._drawn_at = len(history), time.monotonic()
 
     def _read(self, path: str) -> Any:
@@ -103,9 +121,11 @@ class Watch:
 
 
 @contextlib.contextmanager
-def watching(ws: Workspace) -> Iterator[None]:
+def watching(
+    ws: Workspace, num_epochs: int | None = None, select_by: SelectBy = "top1", trackers: Trackers | None = None
+) -> Iterator[None]:
     """Watch the run while the context lasts, and once more at its end, also when the run fails or is stopped."""
-    watch, stop = Watch(ws), threading.Event()
+    watch, stop = Watch(ws, num_epochs, select_by, trackers), threading.Event()
 
     def keep_looking() -> None:
         while not stop.wait(1.0):

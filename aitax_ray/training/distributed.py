@@ -13,11 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aitax_ray import workspace
 from aitax_ray.cluster import check_room, use_gpus
 from aitax_ray.errors import AitaxError
 from aitax_ray.training.batches import FromMemory, FromStream, read_all
 from aitax_ray.training.best import SelectBy, selection
+from aitax_ray.training.history import read_history
 from aitax_ray.training.worker import Place, run_epochs
 from aitax_ray.workspace import Workspace
 
@@ -62,7 +62,7 @@ def fit(
         raise AitaxError(
             f"training failed ({cause[:300]}): the same command goes on after the last complete epoch"
         ) from error
-    history = ws.storage.read_json(workspace.HISTORY)
+    history = read_history(ws.storage)
     if history[-1]["train_loss"] is None:
         raise AitaxError(
             f"training diverged in epoch {len(history)}: with the learning rate {config['lr']:.2g} the loss is no "

@@ -36,6 +36,7 @@ def train_head(
     from aitax_ray.training.embeddings import embed
     from aitax_ray.training.feed import read_labels
     from aitax_ray.training.head import fit_linear, fit_prototypes, head_outputs, read_features
+    from aitax_ray.training.history import write_history
     from aitax_ray.training.long_tail import adjusted_hits, balanced_weights, choose_strength, class_weights, log_prior
     from aitax_ray.training.model import PrototypeHead
 
@@ -63,5 +64,5 @@ def train_head(
         {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
         for row in history
     ]
-    ws.storage.write_json(workspace.HISTORY, rows)
+    write_history(ws.storage, rows)
     return rows, strength

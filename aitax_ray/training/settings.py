@@ -111,6 +111,8 @@ class TrainSettings(StageSettings):
     """Numbers to compute with; auto measures at the start which are faster."""
     compile: Annotated[Literal["auto", "yes", "no"], HOW] = "auto"
     """Compile the network with torch.compile; auto measures at the start whether it pays."""
+    track: Annotated[tuple[Literal["mlflow", "wandb"], ...], HOW] = ()
+    """Also log each epoch to MLflow or Weights & Biases; their own environment variables say where they are."""
     num_workers: Annotated[int, HOW, Field(ge=1)] = 2
     """Number of Ray Train workers. With GPUs, set it to their number; without, the workers share the CPUs."""
     use_gpu: Annotated[bool | None, HOW] = None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aitax_ray.training.embeddings import Network
     from aitax_ray.training.feed import Labels
     from aitax_ray.training.model import Classifier, ClassifierInfo
+    from aitax_ray.training.trackers import Trackers
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +28,10 @@ def train(settings: TrainSettings) -> StageReport:
     """Train a classifier on the train side of the split, and measure it on the val side after each epoch.
 
     Writes model/weights.safetensors and model/classifier.json (the epoch with the best figure of `select_by`),
-    model/metrics.json (a row per epoch) and model/curves.png. After a crash the same command continues after the last
-    complete epoch. Augmentation and dropout follow from the seed, and so does the order of the photographs when they
-    fit into memory. Otherwise their order depends on the order in which Ray Data delivers.
+    model/classifier.onnx, model/metrics.jsonl (a row per epoch), model/curves.png and model/tensorboard/. After a crash
+    the same command continues after the last complete epoch. Augmentation and dropout follow from the seed, and so does
+    the order of the photographs when they fit into memory. Otherwise their order depends on the order in which Ray Data
+    delivers.
 
     Raises DataError for too few photographs, AitaxError when
     training fails or diverges, ArchitectureError when weights cannot be had.
@@ -38,7 +40,7 @@ def train(settings: TrainSettings) -> StageReport:
     if settings.recipe is None:
         settings = settings.with_recipe(_default_recipe(ws, settings.use_gpu))
     reads = ("manifest", "download", "split")
-    return ws.run("train", settings, reads, lambda: _train(ws, settings), kept=workspace.VIEWS)
+    return ws.run("train", settings, reads, lambda: _tracked(ws, settings), kept=workspace.VIEWS)
 
 
 def _default_recipe(ws: Workspace, use_gpu: bool | None) -> RecipeName:
@@ -50,7 +52,14 @@ def _default_recipe(ws: Workspace, use_gpu: bool | None) -> RecipeName:
     return "fine-tune" if use_gpus(use_gpu) else "linear-probe"
 
 
-def _train(ws: Workspace, settings: TrainSettings) -> Outcome:
+def _tracked(ws: Workspace, settings: TrainSettings) -> Outcome:
+    from aitax_ray.training.trackers import tracking
+
+    with tracking(ws, settings.track, settings.model_dump(mode="json", exclude={"root", "force"})) as trackers:
+        return _train(ws, settings, trackers)
+
+
+def _train(ws: Workspace, settings: TrainSettings, trackers: "Trackers") -> Outcome:
     import torch
 
     from aitax_ray.training.backbones import transform_for
@@ -92,12 +101,13 @@ def _train(ws: Workspace, settings: TrainSettings) -> Outcome:
     history: list[dict[str, Any]] = []
     network = Network(info, classifier)
     if settings.head_first:
-        with watching(ws):
+        shown_to = None if settings.train_backbone else trackers
+        with watching(ws, trackers=shown_to):
             history, strength = train_head(
                 ws, settings, info, network, frequencies, is_last=not settings.train_backbone
             )
     if settings.train_backbone:
-        history, info = _train_all(ws, settings, info, classifier, labels, val_labels, frequencies)
+        history, info = _train_all(ws, settings, info, classifier, labels, val_labels, frequencies, trackers)
         ws.storage.delete(workspace.VIEWS)  # of a backbone that is no more
         strength = 0.0
         if settings.long_tail == "crt":
@@ -133,6 +143,7 @@ def _train_all(
     labels: "Labels",
     val_labels: "Labels",
     frequencies: list[int],
+    trackers: "Trackers",
 ) -> "tuple[list[dict[str, Any]], ClassifierInfo]":
     """Train all layers on Ray Train, from the weights of `classifier`; it gets those of the best epoch.
 
@@ -167,7 +178,7 @@ def _train_all(
         "in_memory": in_memory,
     }
     log.info("training all layers, learning rate %.2g", settings.learning_rate())
-    with watching(ws):
+    with watching(ws, settings.epochs, settings.select_by, trackers):
         state = distributed.fit(ws, settings, config, datasets)
     classifier.load_state_dict(state["model"])
     return state["history"], info.model_copy(update={"epoch": state["epoch"]})
@@ -183,12 +194,13 @@ def _train_head_again(
 ) -> list[dict[str, Any]]:
     """Train the head again on the trained backbone; returns the history with a row for it."""
     from aitax_ray.training.embeddings import Network
+    from aitax_ray.training.history import write_history
     from aitax_ray.training.probe import train_head
 
     rows, _strength = train_head(ws, settings, info, Network(info, classifier), frequencies, is_last=True)
     best = next(row for row in rows if row["is_best"])
     history = [*history, {**best, "epoch": len(history) + 1}]
-    ws.storage.write_json(workspace.HISTORY, history)
+    write_history(ws.storage, history)
     return history
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from aitax_ray import workspace
 from aitax_ray.training.batches import FromMemory, FromStream, draw_seed
 from aitax_ray.training.best import should_stop
 from aitax_ray.training.curves import EXECUTION, report_steps
+from aitax_ray.training.history import write_history
 from aitax_ray.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def run_epochs(
     """Train until the last epoch, from the weights in `start`, or from the epoch after that of `state`.
 
     After each epoch `report` gets the state to store and the row of the history. The run ends early as `should_stop`
-    says, and when the training loss is no longer a finite number: model/metrics.json then ends with a row whose
+    says, and when the training loss is no longer a finite number: model/metrics.jsonl then ends with a row whose
     train_loss is null, and nothing is reported, so that the last state stored is a good one. `distribute` lets the
     workers share the gradients.
     """
@@ -85,7 +85,7 @@ def run_epochs(
         learner.load_state_dict(state["learner"])
     history: list[Row] = state["history"] if state else []
     if state and place.rank == 0:
-        storage.write_json(workspace.HISTORY, history)  # another training may have overwritten it
+        write_history(storage, history)  # another training may have overwritten it
     strong = make_augmentation(settings, transform.crop_size)
     mixing = make_mixing(settings, place.rank)
     for epoch in range(len(history), settings.epochs):
@@ -114,7 +114,7 @@ def run_epochs(
         row["seconds"] = mean_of_workers(time.perf_counter() - started)
         history.append({name: value if math.isfinite(value) else None for name, value in row.items()})
         if place.rank == 0:
-            storage.write_json(workspace.HISTORY, history)
+            write_history(storage, history)
         if has_diverged:
             return
         report(

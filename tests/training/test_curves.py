@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aitax_ray import workspace
 from aitax_ray.progress import LOG_EVERY_S
 from aitax_ray.training import curves
 from aitax_ray.training.curves import DRAW_EVERY_S, Watch, draw_curves, report_steps, watching
+from aitax_ray.training.history import write_history
 from aitax_ray.workspace import Workspace
 
 FIGURES = {"train_loss": 1.2, "train_top1": 0.4, "loss": 1.1, "top1": 0.5, "top5": 0.9, "macro_top1": 0.45, "lr": 1e-3}
@@ -43,6 +43,13 @@ def test_curves_can_be_drawn_without_validation_figures() -> None:
     assert not np.array_equal(drawn(history(3, **nothing)), drawn(history(3)))
 
 
+def test_the_best_epoch_and_the_learning_rate_are_drawn() -> None:
+    rows = history(3)
+    plain, other = drawn(rows), drawn([row | {"top1": 0.1 * (row["epoch"] == 1)} for row in rows])
+    assert not np.array_equal(plain, other)
+    assert drawn(rows).shape[1] > drawn([{k: v for k, v in row.items() if k != "lr"} for row in rows]).shape[1]
+
+
 def test_curves_of_a_run_without_any_figure_can_be_drawn() -> None:
     assert drawn([{"epoch": 1}]).any()
 
@@ -50,11 +57,10 @@ def test_curves_of_a_run_without_any_figure_can_be_drawn() -> None:
 def test_each_epoch_is_logged_once_and_drawn(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ws = Workspace(str(tmp_path))
     with caplog.at_level(logging.INFO, "aitax_ray.training.curves"), watching(ws):
-        ws.storage.write_json(workspace.HISTORY, history(2, top1=None))
-    assert [record.message.split(":")[0] for record in caplog.records] == ["epoch 1", "epoch 2"]
-    assert "loss 1.000" in caplog.records[1].message
-    assert " top1" not in caplog.records[1].message
-    assert " lr" not in caplog.records[1].message
+        write_history(ws.storage, history(2, top1=None))
+    titles, first, second = (record.message.split()[:3] for record in caplog.records)
+    assert titles == ["epoch", "train", "loss"]
+    assert (first, second) == (["1", "1.200", "1.100"], ["2", "1.200", "1.000"])
     assert ws.storage.read_bytes("model/curves.png") == draw_curves(history(2, top1=None))
 
 
@@ -64,7 +70,7 @@ def test_a_run_that_fails_or_is_stopped_shows_its_epochs(tmp_path: Path) -> None
     def stop(*epochs: int) -> None:
         with watching(ws):
             for epoch in epochs:
-                ws.storage.write_json(workspace.HISTORY, history(epoch))
+                write_history(ws.storage, history(epoch))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -78,11 +84,11 @@ def test_a_run_that_fails_or_is_stopped_shows_its_epochs(tmp_path: Path) -> None
 def test_curves_are_drawn_at_intervals_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(curves, "time", clock)
-    monkeypatch.setattr(curves, "draw_curves", lambda rows: f"curves of {len(rows)}".encode())
+    monkeypatch.setattr(curves, "draw_curves", lambda rows, _: f"curves of {len(rows)}".encode())
     ws = Workspace(str(tmp_path))
     watch, shown = Watch(ws), []
     for epoch in range(1, 6):
-        ws.storage.write_json(workspace.HISTORY, history(epoch))
+        write_history(ws.storage, history(epoch))
         watch.look(last=epoch == 5)
         shown.append(int(ws.storage.read_bytes("model/curves.png")[-1:]))
         clock.now += DRAW_EVERY_S / 2
@@ -117,6 +123,6 @@ def test_each_stored_step_of_an_epoch_is_logged_once(
     assert passed == list(range(100, 1350))
     assert caplog.messages == ["epoch 2: step 512 of 1,250", "epoch 2: step 1,024 of 1,250"]
     Watch(ws).look()  # as when a run goes on
-    ws.storage.write_json(workspace.HISTORY, history(2))
+    write_history(ws.storage, history(2))
     watch.look()
-    assert [message.split(":")[0] for message in caplog.messages[2:]] == ["epoch 1", "epoch 2"]
+    assert [message.split()[0] for message in caplog.messages[2:]] == ["epoch", "1", "2"]

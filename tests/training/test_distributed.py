@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from aitax_ray import workspace
 from aitax_ray.errors import AitaxError
 from aitax_ray.training import distributed
 from aitax_ray.training.distributed import CHECKPOINT, fit, fits_in_memory
+from aitax_ray.training.history import write_history
 from aitax_ray.workspace import Workspace
 from tests.small import train_settings
 
@@ -23,8 +23,8 @@ def fit_with(root: Path, trainer: Any, monkeypatch: pytest.MonkeyPatch) -> dict[
     return fit(Workspace(str(root)), train_settings(root), {"lr": 0.02}, {})
 
 
-def write_history(root: Path, *rows: dict[str, Any]) -> None:
-    Workspace(str(root)).storage.write_json(workspace.HISTORY, rows)
+def write_rows(root: Path, *rows: dict[str, Any]) -> None:
+    write_history(Workspace(str(root)).storage, list(rows))
 
 
 class Stored:
@@ -69,7 +69,7 @@ def test_a_worker_that_fails_ends_the_run_with_its_reason(tmp_path: Path, monkey
 def test_a_run_that_diverged_is_an_error_that_names_the_learning_rate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_good: int
 ) -> None:
-    write_history(tmp_path, *[GOOD] * num_good, {"epoch": num_good + 1, "train_loss": None})
+    write_rows(tmp_path, *[GOOD] * num_good, {"epoch": num_good + 1, "train_loss": None})
     result = SimpleNamespace(best_checkpoints=[], checkpoint=None)
     message = rf"diverged in epoch {num_good + 1}: with the learning rate 0\.02 .* try a lower one, such as --lr 0\.002"
     with pytest.raises(AitaxError, match=message):
@@ -80,7 +80,7 @@ def test_the_best_checkpoint_is_taken_and_the_history_is_that_of_all_epochs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoints = [(Stored(tmp_path, n), {"selection": score}) for n, score in ((1, 0.2), (2, 0.9), (3, -0.5))]
-    write_history(tmp_path, GOOD, GOOD, GOOD)
+    write_rows(tmp_path, GOOD, GOOD, GOOD)
     result = SimpleNamespace(best_checkpoints=checkpoints, checkpoint=checkpoints[2][0])
     assert fit_with(tmp_path, lambda: result, monkeypatch) == {"epoch": 2, "history": [GOOD] * 3}
     result.best_checkpoints = []

@@ -16,6 +16,7 @@ from aitax_ray.errors import DataError
 from aitax_ray.training import embeddings, head
 from aitax_ray.training import train as train_module
 from aitax_ray.training.feed import read_labels
+from aitax_ray.training.history import read_history
 from aitax_ray.training.onnx_classifier import OnnxClassifier
 from aitax_ray.training.predict import read_classifier
 from aitax_ray.training.sample import draw_sample
@@ -61,7 +62,7 @@ def test_the_head_learns_and_the_backbone_stays(root: Path) -> None:
     assert check_parity(classifier, info.transform, exported, photographs)["parity_same_top1"] == 1
     assert (root / "model/curves.png").exists()
     assert not (root / "model/runs").exists()
-    history = ws.storage.read_json(workspace.HISTORY)
+    history = read_history(ws.storage)
     assert report.metrics["loss"] == min(row["loss"] for row in history)
 
 
@@ -95,7 +96,7 @@ def test_the_head_is_trained_again_on_the_trained_backbone(
     report = train(train_settings(tmp_path, epochs=1, num_workers=1, long_tail="crt", head_first=True))
     # At first as the photographs are; at the end 14 photographs of 3 species count as 14 / 3 of each.
     assert weights == [[1, 1, 1], pytest.approx([14 / 3 / 8, 14 / 3 / 2, 14 / 3 / 4])]
-    history = ws.storage.read_json(workspace.HISTORY)
+    history = read_history(ws.storage)
     assert [row["epoch"] for row in history] == [1, 2]
     assert (report.counts["epochs"], report.counts["best_epoch"]) == (2, 2)
     assert report.metrics["loss"] == history[1]["loss"]

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 
 from aitax_ray import workspace
 from aitax_ray.errors import MissingArtifactError
+from aitax_ray.training.history import read_history
 from aitax_ray.training.predict import read_classifier
 from aitax_ray.training.train import train
 from aitax_ray.workspace import Workspace
@@ -95,7 +96,7 @@ def trained(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Trai
                 driver.kill()
                 worker_ended = bool(select.select([worker], [], [], 30)[0])
                 os.close(worker)
-    history = ws.storage.read_json(workspace.HISTORY) if ws.storage.exists(workspace.HISTORY) else []
+    history = read_history(ws.storage)
     was_complete = ws.report("train") is not None
     train(train_settings(root, num_workers=2))
     return Trained(root, lines, worker_ended, history, was_complete)
@@ -110,7 +111,7 @@ def test_after_a_kill_the_same_command_goes_on(trained: Trained) -> None:
     assert [row["epoch"] for row in trained.history] == list(range(1, HELD_EPOCH + 1)), trained.lines
     assert trained.worker_ended, "the worker of a killed run still runs"
     assert not trained.was_complete
-    after = Workspace(str(trained.root)).storage.read_json(workspace.HISTORY)
+    after = read_history(Workspace(str(trained.root)).storage)
     # It goes on after the first epoch at the latest: Ray may not have registered the last checkpoint.
     assert after[0] == trained.history[0]
     assert after[0]["is_of_first_run"]
@@ -120,7 +121,7 @@ def test_after_a_kill_the_same_command_goes_on(trained: Trained) -> None:
 def test_training_leaves_weights_their_description_figures_and_curves(root: Path) -> None:
     ws = Workspace(str(root))
     report = ws.require("train")
-    history = ws.storage.read_json(workspace.HISTORY)
+    history = read_history(ws.storage)
     assert [row["epoch"] for row in history] == list(range(1, EPOCHS + 1))
     assert all({"train_loss", "train_top1", "lr", "loss", "top1", "top5", "macro_top1"} <= set(row) for row in history)
     best = report.counts["best_epoch"]
@@ -142,7 +143,7 @@ def test_training_leaves_weights_their_description_figures_and_curves(root: Path
 
 def test_the_tiny_root_can_be_learned(root: Path) -> None:
     ws = Workspace(str(root))
-    history = ws.storage.read_json(workspace.HISTORY)
+    history = read_history(ws.storage)
     assert history[-1]["train_loss"] < history[0]["train_loss"]
     assert ws.require("train").metrics["top1"] >= 0.8
 

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from aitax_ray import workspace
+from aitax_ray.training.history import read_history
 from aitax_ray.workspace import Workspace
 from tests.small import KEYS, write_root
 
@@ -70,7 +70,7 @@ def finish(driver: "subprocess.Popen[str]", seconds: float = 240) -> None:
 
 def history(root: Path) -> list[dict[str, Any]]:
     ws = Workspace(str(root))
-    return ws.storage.read_json(workspace.HISTORY) if ws.storage.exists(workspace.HISTORY) else []
+    return read_history(ws.storage)
 
 
 def wait_for_epoch(root: Path, number: int, driver: "subprocess.Popen[str]") -> None:

@@ -79,8 +79,8 @@ def run(root: Path, *, val: bool = True, state: dict[str, Any] | None = None, **
 
 def stored_history(root: Path) -> list[dict[str, Any]]:
     """The history, read as strict JSON: there NaN and Infinity are errors."""
-    content = Workspace(str(root)).storage.read_bytes(workspace.HISTORY)
-    return json.loads(content, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))  # type: ignore[no-any-return]
+    lines = Workspace(str(root)).storage.read_bytes(workspace.HISTORY).splitlines()
+    return [json.loads(line, parse_constant=lambda word: pytest.fail(f"{word} is not JSON")) for line in lines]
 
 
 def test_each_epoch_is_reported_with_its_state_and_stored(tmp_path: Path) -> None:

@@ -1,0 +1,22 @@
+"""The history of a training run: model/metrics.jsonl, a row of figures per epoch, one JSON object per line."""
+
+import json
+from typing import Any
+
+from aitax_ray import workspace
+from aitax_ray.storage import Storage
+
+Row = dict[str, Any]
+
+
+def read_history(storage: Storage) -> list[Row]:
+    """Read the rows; [] before the first epoch."""
+    if not storage.exists(workspace.HISTORY):
+        return []
+    return [json.loads(line) for line in storage.read_bytes(workspace.HISTORY).decode().splitlines()]
+
+
+def write_history(storage: Storage, rows: list[Row]) -> None:
+    """Write all rows. A figure that is not known is null: NaN is no JSON."""
+    lines = "".join(f"{json.dumps(row, allow_nan=False)}\n" for row in rows)
+    storage.write_bytes(workspace.HISTORY, lines.encode())

@@ -1,0 +1,169 @@
+"""Trackers get the figures of each epoch: TensorBoard's files always, MLflow and Weights & Biases with --track.
+
+A tracker that fails, such as one whose server is away, never ends the training: it is left out from then on.
+"""
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from aitax_ray.errors import SettingsError
+from aitax_ray.workspace import Workspace
+
+TENSORBOARD = "model/tensorboard"
+CURVES = "model/curves.png"
+IDS = "model/runs/trackers.json"  # the run of each tracker: a run of ours that goes on continues it
+PROJECT = "aitax_ray"
+
+log = logging.getLogger(__name__)
+Row = dict[str, Any]
+
+
+class Tracker(Protocol):
+    """What a tracker can do. `run_id` names its run, to continue it later; "" where there is no such thing."""
+
+    run_id: str
+
+    def log(self, epoch: int, figures: Mapping[str, float]) -> None:
+        """Take the figures of an epoch."""
+
+    def end(self, is_complete: bool, files: Sequence[Path]) -> None:
+        """Take files to keep, and end."""
+
+
+class TensorBoard:
+    """Writes TensorBoard's event files to model/tensorboard/: `tensorboard --logdir ROOT/model/tensorboard`."""
+
+    run_id = ""
+
+    def __init__(self, ws: Workspace) -> None:
+        from tensorboardX import SummaryWriter
+
+        self._ws = ws
+        self._folder = tempfile.TemporaryDirectory(prefix="aitax-tensorboard-")
+        self._writer = SummaryWriter(self._folder.name)
+        ws.storage.delete(TENSORBOARD)  # the history that follows has all epochs
+
+    def log(self, epoch: int, figures: Mapping[str, float]) -> None:
+        """Add the figures, train and val apart."""
+        for name, value in figures.items():
+            side = "train" if name.startswith("train_") else "val" if name in ("loss", "top1", "top5") else "run"
+            self._writer.add_scalar(f"{side}/{name.removeprefix('train_')}", value, epoch)
+        self._writer.flush()
+        self._upload()
+
+    def end(self, is_complete: bool, files: Sequence[Path]) -> None:
+        """Close the files."""
+        self._writer.close()
+        self._upload()  # the writer's own thread may have been behind
+        self._folder.cleanup()
+
+    def _upload(self) -> None:
+        self._ws.storage.upload(Path(self._folder.name), TENSORBOARD)  # the root may be an object store
+
+
+class Mlflow:
+    """A run of MLflow, where MLFLOW_TRACKING_URI says."""
+
+    def __init__(self, name: str, settings: Mapping[str, Any], run_id: str) -> None:
+        import mlflow
+
+        self._mlflow = mlflow
+        mlflow.set_experiment(PROJECT)
+        run = mlflow.start_run(run_id=run_id or None, run_name=name)
+        self.run_id = run.info.run_id
+        if not run_id:
+            mlflow.log_params(dict(settings))
+
+    def log(self, epoch: int, figures: Mapping[str, float]) -> None:
+        """Add the figures."""
+        self._mlflow.log_metrics(dict(figures), step=epoch)
+
+    def end(self, is_complete: bool, files: Sequence[Path]) -> None:
+        """Keep the files, and end the run."""
+        for file in files:
+            self._mlflow.log_artifact(str(file))
+        self._mlflow.end_run("FINISHED" if is_complete else "KILLED")
+
+
+class Wandb:
+    """A run of Weights & Biases, as its environment variables say (WANDB_MODE=offline keeps it here)."""
+
+    def __init__(self, name: str, settings: Mapping[str, Any], run_id: str) -> None:
+        import wandb
+
+        self._run = wandb.init(project=PROJECT, name=name, config=dict(settings), id=run_id or None, resume="allow")
+        self.run_id = self._run.id
+
+    def log(self, epoch: int, figures: Mapping[str, float]) -> None:
+        """Add the figures."""
+        self._run.log(dict(figures), step=epoch)
+
+    def end(self, is_complete: bool, files: Sequence[Path]) -> None:
+        """Keep the files, and end the run."""
+        for file in files:
+            self._run.save(str(file), base_path=str(file.parent), policy="now")
+        self._run.finish(exit_code=0 if is_complete else 1)
+
+
+EXTERNAL: dict[str, Callable[[str, Mapping[str, Any], str], Tracker]] = {"mlflow": Mlflow, "wandb": Wandb}
+
+
+class Trackers:
+    """All trackers of a run. The first call for a tracker that fails is the last one."""
+
+    def __init__(self, trackers: Mapping[str, Tracker]) -> None:
+        self._trackers = dict(trackers)
+
+    def log(self, row: Row) -> None:
+        """Give all trackers the figures of an epoch."""
+        figures = {
+            name: float(value)
+            for name, value in row.items()
+            if isinstance(value, int | float) and name not in ("epoch", "is_best")
+        }
+        self._each(lambda tracker: tracker.log(int(row["epoch"]), figures))
+
+    def end(self, is_complete: bool, files: Sequence[Path]) -> None:
+        """End all of them."""
+        self._each(lambda tracker: tracker.end(is_complete, files))
+
+    def _each(self, call: Callable[[Tracker], None]) -> None:
+        for name, tracker in list(self._trackers.items()):
+            try:
+                call(tracker)
+            except Exception as error:  # of any library, and of any server
+                log.warning("%s is left out from now on: %s", name, " ".join(str(error).split())[:200])
+                del self._trackers[name]
+
+
+@contextlib.contextmanager
+def tracking(ws: Workspace, names: Sequence[str], settings: Mapping[str, Any]) -> Iterator[Trackers]:
+    """Open the trackers while the context lasts. They keep model/curves.png.
+
+    Raises SettingsError when a package is not installed.
+    """
+    ids: dict[str, str] = ws.storage.read_json(IDS) if ws.storage.exists(IDS) else {}
+    trackers: dict[str, Tracker] = {}
+    run_name = ws.storage.address().rstrip("/").rsplit("/", 1)[-1]
+    for name in names:
+        try:
+            trackers[name] = EXTERNAL[name](run_name, settings, ids.get(name, ""))
+        except ImportError as error:
+            raise SettingsError(f"--track {name} needs a package: pip install 'aitax-ray[{name}]'") from error
+        except Exception as error:
+            log.warning("%s is left out: %s", name, " ".join(str(error).split())[:200])
+    if names:
+        ws.storage.write_json(IDS, {name: trackers[name].run_id for name in names if name in trackers})
+    all_of_them, is_complete = Trackers({**trackers, "tensorboard": TensorBoard(ws)}), False
+    try:
+        yield all_of_them
+        is_complete = True
+    finally:
+        with tempfile.TemporaryDirectory() as folder:
+            if ws.storage.exists(CURVES):
+                ws.storage.fetch(CURVES, Path(folder))
+            all_of_them.end(is_complete, sorted(Path(folder).iterdir()))
