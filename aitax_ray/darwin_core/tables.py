@@ -8,12 +8,14 @@ import codecs
 import contextlib
 import logging
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import polars.selectors as cs
+import pyarrow.parquet as pq
 
 from aitax_ray.darwin_core.descriptor import OCCURRENCE, TableFile
 from aitax_ray.darwin_core.rewrite import MALFORMED, RECORD, UNIT, is_utf8, read_field_counts, rewrite
@@ -27,6 +29,7 @@ MALFORMED_COLUMN = "is_malformed"
 ASK = "on gbif.org, download the occurrences (with images) in format Darwin Core Archive"
 BEYOND = 3  # columns after the last one, in which a row that is too long shows
 BLANKS = " \t\r\n\v\f\x00\u00a0\u200b\ufeff"
+PIECE = 8 * 2**20  # bytes of text that are read at a time: they stay in the processor's cache
 LARGE_BYTES = 100_000_000  # of a table that takes so long that the log says so
 Terms = Sequence[str | tuple[str, ...]]
 
@@ -55,6 +58,11 @@ class TableReader:
         if size > LARGE_BYTES:
             log.info("reading %s of %s MB", ", ".join(members[:3]), f"{size / 1e6:,.0f}")
         target = self.scratch / f"table-{uuid.uuid4().hex}.parquet"  # tables are read side by side
+        if self.is_regular and _is_plain(table):
+            # No text of it holds a delimiter, so a line is a row.
+            with self._readable():
+                if self._write_pieces(table, members, columns, first_row, target, is_core=is_core):
+                    return target
         with self._readable():
             lines = pl.concat([self._scan(table, name) for name in members])
             self._write(lines, table, columns, first_row, target, is_core=is_core)
@@ -80,17 +88,54 @@ class TableReader:
         *,
         is_core: bool,
     ) -> None:
-        if not is_core:
-            is_blank = pl.all_horizontal(pl.exclude(MALFORMED_COLUMN).is_null())
-            lines = lines.filter(~is_blank)
-        key = pl.col(str(table.key)).fill_null("").str.strip_chars(BLANKS).alias(KEY)
-        if table.kind == OCCURRENCE and is_core:
-            lines = lines.filter(key != "")  # nothing can refer to them
-        rows = lines.select(key, *(_column(table, name, terms) for name, terms in columns.items()), MALFORMED_COLUMN)
+        rows = _select(lines, table, columns, is_core=is_core)
         row = (pl.col("row").cast(pl.Int64) + first_row).alias("row")
         rows.with_row_index("row").with_columns(row).sink_parquet(
             target, compression="uncompressed", statistics=False, engine="streaming"
         )
+
+    def _write_pieces(
+        self,
+        table: TableFile,
+        members: Sequence[str],
+        columns: Mapping[str, Terms],
+        first_row: int,
+        target: Path,
+        *,
+        is_core: bool,
+    ) -> bool:
+        """Read a table while it is unpacked, without a copy of its text on disk; False when that is not UTF-8."""
+        row = first_row
+        writer: pq.ParquetWriter | None = None
+        with contextlib.ExitStack() as stack:
+            for lines in self._scan_pieces(table, members):
+                wanted = _select(lines, table, columns, is_core=is_core).with_row_index("row", offset=row)
+                try:
+                    rows = wanted.with_columns(pl.col("row").cast(pl.Int64)).collect()
+                except pl.exceptions.ComputeError:  # it may be damaged in another way too: then reading it again fails
+                    return False
+                row += rows.height
+                found = rows.to_arrow()
+                if writer is None:
+                    plain: dict[str, Any] = {"compression": "none", "write_statistics": False, "use_dictionary": False}
+                    writer = stack.enter_context(pq.ParquetWriter(target, found.schema, **plain))
+                writer.write_table(found)
+        return writer is not None
+
+    def _scan_pieces(self, table: TableFile, members: Sequence[str]) -> Iterator[pl.LazyFrame]:
+        for member in members:
+            skip = table.header_lines
+            for piece in _whole_lines(self.files.stream(member), table.line_end.encode()):
+                lines = scan_table(
+                    piece,
+                    table.width,
+                    skip_lines=skip,
+                    separator=table.delimiter,
+                    eol_char=table.line_end,
+                    lossy=False,
+                )
+                skip = 0
+                yield lines.with_columns(pl.lit(value=False).alias(MALFORMED_COLUMN))
 
     @contextlib.contextmanager
     def _readable(self) -> Iterator[None]:
@@ -105,7 +150,7 @@ class TableReader:
 
     def _scan(self, table: TableFile, member: str) -> pl.LazyFrame:
         """The rows of a file: a column for each index, and MALFORMED_COLUMN."""
-        if table.quote or codecs.lookup(table.encoding).name not in ("utf-8", "ascii"):
+        if not _is_plain(table):
             return self._scan_rewritten(table, member)
         path = self.files.get(member)
         most, malformed = table.width, pl.lit(value=False)
@@ -127,7 +172,7 @@ class TableReader:
 
     def _has_foreign_bytes(self, table: TableFile, members: Sequence[str], target: Path) -> bool:
         """Whether a text that is declared as UTF-8 is not, which shows as U+FFFD in what was read of it."""
-        if table.quote or codecs.lookup(table.encoding).name not in ("utf-8", "ascii"):
+        if not _is_plain(table):
             return False
         texts = pl.scan_parquet(target).select(
             pl.any_horizontal(cs.string().str.contains("\ufffd", literal=True)).any()
@@ -146,10 +191,46 @@ class TableReader:
         return names
 
 
-def scan_table(path: Path, width: int, *, separator: str, eol_char: str, skip_lines: int = 0) -> pl.LazyFrame:
-    """Text without quotes as columns "0", "1", ...; rows that are too short or too long keep what they have."""
+def _is_plain(table: TableFile) -> bool:
+    """Whether a table is declared as UTF-8 without quotes."""
+    return not table.quote and codecs.lookup(table.encoding).name in ("utf-8", "ascii")
+
+
+def _whole_lines(pieces: Iterable[bytes], end: bytes) -> Iterator[bytes]:
+    """Join pieces to some of PIECE bytes that end with a line."""
+    waiting: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        waiting.append(piece)
+        size += len(piece)
+        if size >= PIECE and (cut := piece.rfind(end) + 1):
+            waiting[-1] = piece[:cut]
+            yield b"".join(waiting)
+            waiting, size = [piece[cut:]], len(piece) - cut
+    if rest := b"".join(waiting):
+        yield rest
+
+
+def _select(lines: pl.LazyFrame, table: TableFile, columns: Mapping[str, Terms], *, is_core: bool) -> pl.LazyFrame:
+    """The rows of the lines of a table: `core_id`, the columns, and `is_malformed`."""
+    if not is_core:
+        is_blank = pl.all_horizontal(pl.exclude(MALFORMED_COLUMN).is_null())
+        lines = lines.filter(~is_blank)
+    key = pl.col(str(table.key)).fill_null("").str.strip_chars(BLANKS).alias(KEY)
+    if table.kind == OCCURRENCE and is_core:
+        lines = lines.filter(key != "")  # nothing can refer to them
+    return lines.select(key, *(_column(table, name, terms) for name, terms in columns.items()), MALFORMED_COLUMN)
+
+
+def scan_table(
+    text: Path | bytes, width: int, *, separator: str, eol_char: str, skip_lines: int = 0, lossy: bool = True
+) -> pl.LazyFrame:
+    """Text without quotes as columns "0", "1", ...; rows that are too short or too long keep what they have.
+
+    Bytes that are not UTF-8 become U+FFFD if `lossy`; else collecting raises PolarsError.
+    """
     return pl.scan_csv(
-        path,
+        text,
         has_header=False,
         skip_lines=skip_lines,
         separator=separator,
@@ -158,7 +239,7 @@ def scan_table(path: Path, width: int, *, separator: str, eol_char: str, skip_li
         schema={str(index): pl.String for index in range(width)},
         missing_columns="insert",
         extra_columns="ignore",
-        encoding="utf8-lossy",
+        encoding="utf8-lossy" if lossy else "utf8",
         glob=False,
         raise_if_empty=False,
     )

@@ -57,12 +57,14 @@ ADVICE = "give the zip of a GBIF download in format Darwin Core Archive, or the 
 class Files:
     """The files of an archive by their names inside it ("/" between folders).
 
-    `where` names the archive in messages. `get` gives a file as a local path, unpacked where it has to be.
+    `where` names the archive in messages. `get` gives a file as a local path, unpacked where it has to be. `stream`
+    yields a file in pieces, without a copy on disk where the archive allows that.
     """
 
     where: str
     sizes: dict[str, int]
     get: Callable[[str], Path]
+    stream: Callable[[str], Iterator[bytes]]
 
     def find(self, name: str) -> str | None:
         """The path in the archive of the file called `name`; of several, the one in the fewest folders."""
@@ -86,17 +88,19 @@ def open_files(path: Path, scratch: Path, max_bytes: int = MAX_BYTES) -> Iterato
                 infos = {_clean(i.filename): i for i in archive.infolist() if not i.is_dir()}
                 sizes = {name: info.file_size for name, info in infos.items()}
                 packed = {name: info.compress_size for name, info in infos.items()}
-                get = _unpacker(
-                    path, sizes, scratch, max_bytes, lambda name: _open_zip_member(path, archive, infos[name]), packed
+                stream = _streamer(
+                    path, sizes, max_bytes, lambda name: _open_zip_member(path, archive, infos[name]), packed
                 )
-                files = Files(str(path), sizes, get)
+                files = Files(str(path), sizes, _unpacker(path, sizes, scratch, stream), stream)
             elif tarfile.is_tarfile(path):
                 _check_compressed_tar(path)
                 tar = stack.enter_context(tarfile.open(path))
                 members = {_clean(m.name): m for m in tar if m.isfile()}
                 sizes = {name: member.size for name, member in members.items()}
-                get = _unpacker(path, sizes, scratch, max_bytes, lambda name: _open_tar_member(tar, members[name]))
-                files = Files(str(path), sizes, _one_at_a_time(get))  # all members are read through one open file
+                stream = _streamer(path, sizes, max_bytes, lambda name: _open_tar_member(tar, members[name]))
+                # All members are read through one open file.
+                get = _one_at_a_time(_unpacker(path, sizes, scratch, stream))
+                files = Files(str(path), sizes, get, lambda name: _pieces(get(name)))
             elif _begins_as_zip(path):
                 raise ArchiveError(f"{path} is damaged (a zip that breaks off): download it again")
             else:
@@ -146,7 +150,13 @@ def _open_folder(folder: Path) -> Files:
                 lines.check(chunk)
         return inside[name]
 
-    return Files(str(folder), sizes, get)
+    return Files(str(folder), sizes, get, lambda name: _pieces(get(name)))
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk
 
 
 class _Lines:
@@ -254,15 +264,14 @@ def _open_tar_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]
     return stream
 
 
-def _unpacker(
+def _streamer(
     path: Path,
     sizes: dict[str, int],
-    scratch: Path,
     max_bytes: int,
     open_member: Callable[[str], Any],
     packed: Mapping[str, int] | None = None,
-) -> Callable[[str], Path]:
-    def get(name: str) -> Path:
+) -> Callable[[str], Iterator[bytes]]:
+    def stream(name: str) -> Iterator[bytes]:
         size = sizes[name]
         if size > max_bytes:
             raise ArchiveError(f"{name} in {path} unpacks to {size:,} bytes, more than {max_bytes:,}: refused")
@@ -270,18 +279,32 @@ def _unpacker(
             raise ArchiveError(
                 f"{name} in {path} unpacks to more than {MAX_RATIO} times its bytes, as no real table does: refused"
             )
+        lines = _Lines(path, name)
+        # Readers stop at the size that the archive declares, so nothing is counted here. Those of zips verify the
+        # checksum.
+        with _readable(path), open_member(name) as source:
+            while chunk := source.read(CHUNK):
+                lines.check(chunk)
+                yield chunk
+
+    return stream
+
+
+def _unpacker(
+    path: Path, sizes: dict[str, int], scratch: Path, stream: Callable[[str], Iterator[bytes]]
+) -> Callable[[str], Path]:
+    def get(name: str) -> Path:
+        size = sizes[name]
+        pieces = stream(name)
+        first = next(pieces, b"")  # a file that is too large is refused before its room on disk is looked at
         if size > shutil.disk_usage(scratch).free:
             raise ArchiveError(
                 f"{name} in {path} needs {size:,} bytes of disk in {scratch}: make room or set TMPDIR to another disk"
             ) from OSError(errno.ENOSPC, "no room")
         target = scratch / f"{uuid.uuid4().hex}.txt"
-        lines = _Lines(path, name)
-        # Readers stop at the size that the archive declares, so nothing is counted here. Those of zips verify the
-        # checksum.
-        with _readable(path), open_member(name) as source, target.open("wb") as file:
-            while chunk := source.read(CHUNK):
-                lines.check(chunk)
-                file.write(chunk)
+        with target.open("wb") as file:
+            file.write(first)
+            file.writelines(pieces)
         return target
 
     return get

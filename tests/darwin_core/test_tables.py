@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aitax_ray.darwin_core import tables, unpack
 from aitax_ray.darwin_core.archive import open_archive
 from aitax_ray.darwin_core.rewrite import RECORD, UNIT
 from aitax_ray.darwin_core.tables import BLANKS
@@ -163,6 +164,19 @@ def test_utf16_that_is_declared_as_utf8_is_known_by_its_mark(tmp_path: Path) -> 
     text = table_text(MEDIA_TERMS, [photo("1", "u", title="Ménétriés")]).encode("utf-16")
     files = archive_files([], [], meta__xml=meta_xml(quote="&quot;"), multimedia__txt=text)
     assert titles_of(tmp_path, files) == [(0, "1", "Ménétriés")]
+
+
+@pytest.mark.parametrize("piece", [1, 100, 3000])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_table_read_in_pieces_is_the_one_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int, end: str
+) -> None:
+    rows = [photo(str(n), f"http://x.org/{n}.jpg", title="é" * (n % 7)) for n in range(50)]
+    files = archive_files([], [], multimedia__txt=table_text(MEDIA_TERMS, rows, end=end).removesuffix(end))
+    at_once = titles_of(tmp_path, files)
+    monkeypatch.setattr(tables, "PIECE", piece)
+    monkeypatch.setattr(unpack, "CHUNK", 7)
+    assert titles_of(tmp_path, files) == at_once == [(n, str(n), "é" * (n % 7)) for n in range(50)]
 
 
 PUBLISHED = [{"gbifID": str(number), "title": "a frog", "rightsHolder": "Ann"} for number in range(1, 6)]
