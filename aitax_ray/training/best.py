@@ -27,6 +27,13 @@ def best_epoch(history: list[Row], select_by: SelectBy = "top1") -> Row | None:
     return max(scored, key=lambda row: selection(row, select_by), default=None)
 
 
+def is_better(row: Row, other: Row, select_by: SelectBy = "top1") -> bool:
+    """Whether a row is better than another on val; without validation photographs no row is."""
+    if row["top1"] is None or other["top1"] is None:
+        return False
+    return selection(row, select_by) > selection(other, select_by)
+
+
 def selection(row: Row, select_by: SelectBy = "top1") -> float:
     """Score an epoch by a figure on val, then by its loss. Without validation photographs the last epoch is the best.
 

@@ -4,6 +4,7 @@ All passes go through the embeddings in chunks, from a file that is mapped into 
 """
 
 import logging
+import math
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ from aitax_ray.training.validation import validate
 Row = dict[str, Any]
 
 # Strengths of the L2 penalty on the weights for standardized embeddings, from strong to weak.
-PENALTIES = tuple(float(10**-exponent) for exponent in np.arange(1.0, 5.01, 0.5))
+PENALTIES = tuple(float(10**-exponent) for exponent in np.arange(0.0, 5.01, 0.5))
+MIN_ERROR = 0.005  # of top-1: with no wrong answer its standard error would be 0
 WORSE_BEFORE_END = 2  # penalties after the best one that are tried
 MAX_ITERATIONS, FINAL_ITERATIONS = 15, 100
 # Floating point operations that L-BFGS may take, some minutes of two cores. The search of the penalty then takes a
@@ -96,12 +98,22 @@ def read_features(stored: StoredEmbeddings, labels: Labels, views: int, folder: 
 
 
 def fit_linear(
-    head: nn.Linear, train: Features, val: Features, offset: Tensor, class_weight: Tensor, seed: int
+    head: nn.Linear,
+    train: Features,
+    val: Features,
+    offset: Tensor,
+    class_weight: Tensor,
+    seed: int,
+    *,
+    is_start: bool = False,
 ) -> list[Row]:
     """Fit multinomial logistic regression, and choose the penalty by the validation loss; returns a row per penalty.
 
     `offset` (K,) is added to the logits while training. The embeddings are standardized; the head that results takes
     them as they are. Without validation photographs the penalty is the middle one.
+
+    With `is_start` the head is the start of fine-tuning. Of the penalties whose top-1 is within one standard error of
+    the best one the strongest is taken: a head that is very sure of itself would first spoil the backbone.
     """
     num_classes = head.out_features
     mean, std = _moments(train)
@@ -121,6 +133,10 @@ def fit_linear(
         best = min(range(len(rows)), key=lambda number: rows[number]["loss"] if len(val) else 0.0)
         if len(rows) - 1 - best >= WORSE_BEFORE_END:
             break
+    if is_start and len(val):
+        top1 = rows[best]["top1"]
+        error = math.sqrt(top1 * (1 - top1) / len(val))
+        best = next(number for number, row in enumerate(rows) if row["top1"] >= top1 - max(error, MIN_ERROR))
     penalty, parameters = states[best]
     regression.parameters.data.copy_(parameters)
     # The penalty stands against the mean loss: with more rows, the same sum needs a weaker one.

@@ -55,7 +55,7 @@ def train_head(
             offset = prior if in_loss else torch.zeros_like(prior)
             is_balanced = settings.long_tail == "crt" and is_last
             weights = balanced_weights(frequencies) if is_balanced else class_weights(frequencies, settings.imbalanced)
-            history = fit_linear(head, train, val, offset, weights, settings.seed)
+            history = fit_linear(head, train, val, offset, weights, settings.seed, is_start=not is_last)
         strength = 0.0
         if settings.long_tail == "adjust" and len(val):
             hits = ((adjusted_hits(logits, target, prior), target) for logits, target in head_outputs(head, val))

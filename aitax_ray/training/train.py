@@ -61,10 +61,12 @@ def _tracked(ws: Workspace, settings: TrainSettings) -> Outcome:
 
 def _train(ws: Workspace, settings: TrainSettings, trackers: "Trackers") -> Outcome:
     import torch
+    from safetensors.torch import load
 
     from aitax_ray.training.backbones import transform_for
+    from aitax_ray.training.best import is_better
     from aitax_ray.training.curves import watching
-    from aitax_ray.training.distributed import RUNS
+    from aitax_ray.training.distributed import RUNS, START
     from aitax_ray.training.embeddings import Network
     from aitax_ray.training.feed import read_classes, read_labels
     from aitax_ray.training.long_tail import adjust
@@ -106,8 +108,15 @@ def _train(ws: Workspace, settings: TrainSettings, trackers: "Trackers") -> Outc
             history, strength = train_head(
                 ws, settings, info, network, frequencies, is_last=not settings.train_backbone
             )
-    if settings.train_backbone:
+    is_trained, best = settings.train_backbone, None
+    if is_trained:
+        probe = next((row for row in history if row["is_best"]), None)
         history, info = _train_all(ws, settings, info, classifier, labels, val_labels, frequencies, trackers)
+        if probe and is_better(probe, history[info.epoch - 1], settings.select_by):
+            log.warning("no epoch is better than the head on the frozen backbone (%.3f): that is taken", probe["top1"])
+            is_trained, info, best = False, info.model_copy(update={"epoch": 0}), {**probe, "epoch": 0}
+            classifier.load_state_dict(load(ws.storage.read_bytes(START)))
+    if is_trained:
         ws.storage.delete(workspace.VIEWS)  # of a backbone that is no more
         strength = 0.0
         if settings.long_tail == "crt":
@@ -118,9 +127,9 @@ def _train(ws: Workspace, settings: TrainSettings, trackers: "Trackers") -> Outc
     adjust(classifier.head, frequencies, strength)
     info = info.model_copy(update={"adjustment": strength})
     _write_model(ws, info, classifier)
-    _write_onnx(ws, info, classifier, None if settings.train_backbone else network)
+    _write_onnx(ws, info, classifier, None if is_trained else network)
     ws.storage.delete(RUNS)
-    best = next((row for row in history if row.get("is_best")), history[info.epoch - 1])
+    best = best or next((row for row in history if row.get("is_best")), history[info.epoch - 1])
     if len(val_labels) and best["loss"] is None:
         log.warning("the validation loss is a finite number in no epoch: the network may be broken; try a lower --lr")
     return Outcome(

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from aitax_ray.training.best import selection, should_stop
+from aitax_ray.training.best import is_better, selection, should_stop
 from tests.small import train_settings
 
 
@@ -49,3 +49,18 @@ def test_a_run_stops_when_its_time_is_over() -> None:
     settings = train_settings("r", max_minutes=1)
     assert not should_stop(history(0.5), settings)
     assert should_stop(history(0.5, 0.6), settings)
+
+
+@pytest.mark.parametrize(
+    ("row", "other", "better"),
+    [
+        ({"top1": 0.9, "loss": 0.5}, {"top1": 0.8, "loss": 0.1}, True),
+        ({"top1": 0.8, "loss": 0.5}, {"top1": 0.8, "loss": 0.5}, False),
+        ({"top1": None, "loss": None, "epoch": 3}, {"top1": 0.1, "loss": 9.0}, False),
+        ({"top1": 0.9, "loss": 0.1}, {"top1": None, "loss": None, "epoch": 1}, False),
+    ],
+)
+def test_a_row_is_better_only_where_both_were_validated(
+    row: dict[str, Any], other: dict[str, Any], better: bool
+) -> None:
+    assert is_better(row, other) is better

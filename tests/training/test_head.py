@@ -57,6 +57,16 @@ def test_the_regression_learns_and_the_penalty_with_the_best_validation_loss_is_
     assert float(loss[0]) == pytest.approx(best["loss"], rel=1e-4)
 
 
+def test_the_start_of_fine_tuning_is_the_least_sure_head_among_the_best() -> None:
+    val = features([30] * CLASSES, seed=1)
+    _, rows = fit(features([40] * CLASSES), val)
+    head, gentle = fit(features([40] * CLASSES), val, is_start=True)
+    (best,), (chosen,) = ([row for row in found if row["is_best"]] for found in (rows, gentle))
+    assert chosen["penalty"] > best["penalty"]
+    assert chosen["top1"] > best["top1"] - 0.05
+    assert accuracy(head, val) == pytest.approx(chosen["top1"])
+
+
 def test_the_result_is_where_the_gradient_of_the_penalized_loss_is_zero() -> None:
     """Checked without the module's own arithmetic: with standardized embeddings made by numpy."""
     train, val = features([40, 20, 30, 10]), features([10] * CLASSES, seed=1)
