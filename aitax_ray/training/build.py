@@ -43,6 +43,7 @@ def make_learner(
         loss=Loss(settings.label_smoothing, prior, weight),
         clip_norm=settings.clip_norm,
         accumulate=settings.accumulate,
+        freeze_norm=settings.freeze_norm,
         ema=Ema(classifier, settings.ema) if settings.ema else None,
         execution=execution,
     )

@@ -46,6 +46,8 @@ class Learner:
     """Number of parts that a step's photographs are computed in. Batch normalization sees one part at a time."""
     ema: Ema | None = None
     mixing: Mixing | None = None
+    freeze_norm: bool = False
+    """Whether batch normalization keeps the statistics that the network came with."""
     execution: Execution = DEFAULT
 
     @property
@@ -61,6 +63,10 @@ class Learner:
         train_loss of NaN, when the gradient is not finite: a step with it would make the weights NaN.
         """
         self.model.train()
+        if self.freeze_norm:
+            for module in self.model.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
         started, timed = time.perf_counter(), Timed(batches)
         totals: Tensor = torch.zeros(4, dtype=torch.float64)
         for step, batch in enumerate(timed):

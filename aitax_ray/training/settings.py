@@ -61,6 +61,8 @@ class TrainSettings(StageSettings):
     """Factor of the learning rate from each block of layers to the one below it; 1 gives all the same."""
     clip_norm: Annotated[float, BY_RECIPE, Field(gt=0)]
     """Largest norm of the gradient; a larger one is scaled down."""
+    freeze_norm: Annotated[bool, BY_RECIPE]
+    """Let batch normalization keep the statistics of the weights that training starts from."""
     ema: Annotated[float, BY_RECIPE, Field(ge=0, lt=1)]
     """Decay of the moving average of the weights, which is validated and published; 0 takes the weights themselves."""
     schedule: Annotated[Literal["cosine", "plateau"], BY_RECIPE]

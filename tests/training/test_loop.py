@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from aitax_ray.training.long_tail import log_prior
 from aitax_ray.training.loop import Batch, split_parts, to_batches
 from aitax_ray.training.loss import Label, Loss
 from aitax_ray.training.mixing import Mixing
+from aitax_ray.training.model import Classifier
 from aitax_ray.training.transforms import EvalTransform
 from aitax_ray.training.validation import validate
 from tests.colours import Given, Tiny, batch, colours, learner, take
@@ -258,3 +260,20 @@ def test_workers_that_accumulate_learn_as_one_worker_does(tmp_path: Path) -> Non
     assert not torch.allclose(alone.head.weight, before["head.weight"])
     for name, tensor in alone.state_dict().items():
         torch.testing.assert_close(state[name], tensor)
+
+
+def test_frozen_statistics_of_batch_normalization_stay_while_its_weights_learn() -> None:
+    def train(**changes: Any) -> tuple[nn.Module, nn.Module]:
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        model = Classifier(network, 4, 2)
+        start = copy.deepcopy(model)
+        made = learner(model, epochs=1, **changes)
+        made.train_epoch([batch(torch.randn(6, 3, 4, 4), torch.tensor([0, 1] * 3))], 0, 1)
+        return start.backbone[1], model.backbone[1]
+
+    before, after = train(freeze_norm=True)
+    assert torch.equal(before.running_mean, after.running_mean)
+    assert not torch.equal(before.bias, after.bias)
+    before, after = train(freeze_norm=False)
+    assert not torch.equal(before.running_mean, after.running_mean)
