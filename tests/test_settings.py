@@ -22,10 +22,11 @@ FLAGS = {
     "split": f"{STAGE} val test group_by split_file min_images max_images labels license max_distance "
     "rules min_side seed",
     "train": f"{STAGE} recipe arch pretrained weights crop_size head head_first train_backbone views epochs "
-    "final_epochs batch_size accumulate optimizer lr momentum weight_decay layer_decay clip_norm freeze_norm ema schedule "
-    "warmup factor patience threshold threshold_mode cooldown min_lr eps augment min_scale vertical_flip "
-    "random_erasing mixup cutmix label_smoothing imbalanced long_tail select_by stop_after max_minutes "
-    "seed precision compile track num_workers use_gpu cpus_per_worker max_failures",
+    "final_epochs batch_size accumulate optimizer lr momentum weight_decay layer_decay clip_norm "
+    "freeze_norm ema schedule warmup factor patience threshold threshold_mode cooldown min_lr eps "
+    "augment min_scale vertical_flip random_erasing mixup cutmix label_smoothing imbalanced "
+    "long_tail select_by stop_after max_minutes seed precision compile track num_workers use_gpu "
+    "cpus_per_worker max_failures",
     "evaluate": INFERENCE,
     "index": f"{INFERENCE} leaves_to_search reorder",
     "publish": f"{STAGE} min_score max_total_score quantize quantization max_quantization_loss",
