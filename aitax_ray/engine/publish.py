@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aitax_ray import schemas, workspace
 from aitax_ray.engine import bundle
 from aitax_ray.engine.settings import PublishSettings
+from aitax_ray.errors import EngineError
 from aitax_ray.joins import look_up
 from aitax_ray.training.onnx_classifier import OnnxClassifier
 from aitax_ray.training.transforms import EvalTransform
@@ -108,6 +109,8 @@ def _export(ws: Workspace, info: "ClassifierInfo", classifier: "Classifier") -> 
     from aitax_ray.engine import parity
     from aitax_ray.training.sample import draw_sample
 
+    if not ws.storage.exists(workspace.ONNX):
+        raise EngineError(f"{ws.storage.address(workspace.ONNX)} is not there: run `aitax train --force` again")
     model = ws.storage.read_bytes(workspace.ONNX)
     photographs = draw_sample(ws, info.transform, parity.NUM_IMAGES, "val", "test", "train")
     return model, parity.check_parity(classifier, info.transform, OnnxClassifier(model), photographs)

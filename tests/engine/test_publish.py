@@ -172,6 +172,12 @@ def test_int8_that_loses_too_much_is_not_published(learned: Workspace, monkeypat
     assert versions(learned) == []
 
 
+def test_a_model_without_its_export_names_the_command_that_makes_it(ws: Workspace) -> None:
+    ws.storage.delete(workspace.ONNX)
+    with pytest.raises(EngineError, match=r"classifier\.onnx is not there: run `aitax train --force`"):
+        publish(PublishSettings(root=ws.root))
+
+
 def test_an_engine_of_another_format_is_published_again(ws: Workspace) -> None:
     publish(PublishSettings(root=ws.root))
     engine = open_engine(ws.root)

@@ -50,6 +50,15 @@ def test_the_temperature_undoes_what_made_the_scores_too_sure(sharper: float) ->
         assert expected_calibration_error(max_probability[:, one], hit) > 0.08
 
 
+def test_a_few_photographs_that_are_all_right_make_no_answer_quite_sure() -> None:
+    logits = np.tile(np.array([[5.0, 0.0, 0.0]], np.float32), (80, 1))
+    nll, _ = at_temperatures(logits, np.zeros(80, int))
+    assert 0.5 < TEMPERATURES[best_temperature(nll)] < 1
+    # One that is wrong tells more than the prior.
+    nll, _ = at_temperatures(logits, np.r_[np.zeros(70, int), np.ones(10, int)])
+    assert TEMPERATURES[best_temperature(nll)] > 1.5
+
+
 def test_without_photographs_the_temperature_is_one() -> None:
     assert TEMPERATURES[best_temperature(np.empty((0, len(TEMPERATURES))))] == pytest.approx(1.0)
     assert TEMPERATURES[best_temperature(np.empty((0, 0)))] == pytest.approx(1.0)
