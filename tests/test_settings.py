@@ -25,7 +25,7 @@ FLAGS = {
     "final_epochs batch_size accumulate optimizer lr momentum weight_decay layer_decay clip_norm "
     "freeze_norm ema schedule warmup factor patience threshold threshold_mode cooldown min_lr eps "
     "augment min_scale vertical_flip random_erasing mixup cutmix label_smoothing imbalanced "
-    "long_tail select_by stop_after max_minutes seed precision compile track num_workers use_gpu "
+    "long_tail select_by stop_after max_minutes seed precision compile track num_workers min_workers use_gpu "
     "cpus_per_worker max_failures",
     "evaluate": INFERENCE,
     "index": f"{INFERENCE} leaves_to_search reorder",
@@ -171,7 +171,17 @@ def test_a_setting_that_several_stages_have_is_the_same_in_each() -> None:
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
 def test_where_the_work_is_done_decides_no_result(stage: Stage) -> None:
     fields = build_settings(stage.settings, {"root": "r"}).result_fields()
-    where = {"root", "force", "use_gpu", "num_workers", "num_actors", "num_classifiers", "concurrency", "contact"}
+    where = {
+        "root",
+        "force",
+        "use_gpu",
+        "num_workers",
+        "min_workers",
+        "num_actors",
+        "num_classifiers",
+        "concurrency",
+        "contact",
+    }
     assert where & set(fields) == set()
 
 

@@ -83,13 +83,16 @@ def _make_trainer(
     from ray.train.torch import TorchConfig, TorchTrainer
 
     use_gpu = use_gpus(settings.use_gpu)
+    least = settings.min_workers or settings.num_workers
     check_room(
         "training",
-        settings.num_workers * settings.cpus_per_worker,
-        settings.num_workers if use_gpu else 0,
+        least * settings.cpus_per_worker,
+        least if use_gpu else 0,
         "lower --num-workers or --cpus-per-worker, or take --no-use-gpu",
     )
     resources = {"CPU": settings.cpus_per_worker} | ({"GPU": 1.0} if use_gpu else {})
+    # With two numbers Ray Train is elastic, which its annotation does not tell.
+    num_workers: Any = (least, settings.num_workers) if least < settings.num_workers else settings.num_workers
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     return TorchTrainer(
         train_loop_per_worker,
@@ -97,7 +100,7 @@ def _make_trainer(
         datasets=dict(datasets),
         dataset_config=ray.train.DataConfig(datasets_to_split=[] if config["in_memory"] else ["train"]),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=settings.num_workers, use_gpu=use_gpu, resources_per_worker=resources
+            num_workers=num_workers, use_gpu=use_gpu, resources_per_worker=resources
         ),
         torch_config=TorchConfig(timeout_s=600),
         run_config=ray.train.RunConfig(

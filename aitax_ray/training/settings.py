@@ -117,6 +117,8 @@ class TrainSettings(StageSettings):
     """Also log each epoch to MLflow or Weights & Biases; their own environment variables say where they are."""
     num_workers: Annotated[int, HOW, Field(ge=1)] = 2
     """Number of Ray Train workers. With GPUs, set it to their number; without, the workers share the CPUs."""
+    min_workers: Annotated[int | None, HOW, Field(ge=1)] = None
+    """Go on with as few workers as this where nodes are lost, and with more when they are back; by default with all."""
     use_gpu: Annotated[bool | None, HOW] = None
     """Reserve one GPU for each worker; by default if the cluster has GPUs. `index` and `evaluate`: for each copy."""
     cpus_per_worker: Annotated[float, HOW, Field(gt=0)] = 1
@@ -138,6 +140,12 @@ class TrainSettings(StageSettings):
         settings = handler({**recipe, **given})
         settings._given = dict(given)
         return settings
+
+    @model_validator(mode="after")
+    def _workers_fit(self) -> Self:
+        if self.min_workers is not None and self.min_workers > self.num_workers:
+            raise ValueError("--min-workers is more than --num-workers")
+        return self
 
     @field_validator("arch")
     @classmethod

@@ -11,7 +11,9 @@ def test_an_unknown_architecture_is_refused_before_any_work() -> None:
         build_settings(TrainSettings, {"root": "r", "arch": "resnet"})
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"lr": -1.0}, {"crop_size": 8}, {"num_workers": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"epochs": 0}, {"lr": -1.0}, {"crop_size": 8}, {"num_workers": 0}, {"min_workers": 0}]
+)
 def test_invalid_settings_are_refused_by_name(wrong: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match="--" + next(iter(wrong)).replace("_", "-")):
         build_settings(TrainSettings, {"root": "r", **wrong})
@@ -26,3 +28,8 @@ def test_the_learning_rate_follows_from_optimizer_start_and_batch() -> None:
     assert rate(batch_size=64, pretrained=True) == 1e-4
     assert rate(batch_size=32, optimizer="sgd") == pytest.approx(2.5e-2)
     assert train_settings("r", lr=0.3).learning_rate() == 0.3
+
+
+def test_the_fewest_workers_are_at_most_all() -> None:
+    with pytest.raises(SettingsError, match="--min-workers is more than --num-workers"):
+        build_settings(TrainSettings, {"root": "r", "num_workers": 2, "min_workers": 3})
