@@ -40,7 +40,7 @@ def draw_curves(history: list[Row], select_by: SelectBy = "top1") -> bytes:
         for name in names:
             _draw(axes, history, name)
         if best is not None:
-            axes.axvline(best["epoch"], color="grey", linestyle=":", label=f"best: epoch {best['epoch']}")
+            axes.axvline(best["epoch"], color="grey", linestyle=":", label=f"best: {best['epoch']}")
         axes.set_xlabel("epoch" if "penalty" not in history[0] else "penalty, from strong to weak")
         axes.set_ylabel(title)
         axes.grid(alpha=0.3)

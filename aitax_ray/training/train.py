@@ -119,11 +119,11 @@ def _train(ws: Workspace, settings: TrainSettings, trackers: "Trackers") -> Outc
     if is_trained:
         ws.storage.delete(workspace.VIEWS)  # of a backbone that is no more
         strength = 0.0
-        if settings.long_tail == "crt":
-            history = _train_head_again(ws, settings, info, classifier, frequencies, history)
-        if settings.long_tail == "adjust":
-            _write_model(ws, info, classifier)
-            strength = _strength_of_trained(ws, settings, val_labels, frequencies)
+    if settings.train_backbone and settings.long_tail == "crt":
+        history, best = _train_head_again(ws, settings, info, classifier, frequencies, history), None
+    if is_trained and settings.long_tail == "adjust":
+        _write_model(ws, info, classifier)
+        strength = _strength_of_trained(ws, settings, val_labels, frequencies)
     adjust(classifier.head, frequencies, strength)
     info = info.model_copy(update={"adjustment": strength})
     _write_model(ws, info, classifier)
@@ -187,6 +187,7 @@ def _train_all(
         "in_memory": in_memory,
     }
     log.info("training all layers, learning rate %.2g", settings.learning_rate())
+    ws.storage.delete(workspace.HISTORY)  # of the head, or of a run that died: workers write theirs again
     with watching(ws, settings.epochs, settings.select_by, trackers):
         state = distributed.fit(ws, settings, config, datasets)
     classifier.load_state_dict(state["model"])
