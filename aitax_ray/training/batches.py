@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-Columns = dict[str, np.ndarray]
+Columns = dict[str, Any]  # arrays, and lists of buffers
 Collate = Callable[[Columns], Any]
+WINDOW = 8  # batches of the stream that are shuffled together
 PREFETCH = 4  # batches that are prepared while one is learned from
 
 
@@ -56,8 +57,7 @@ class FromMemory:
         return _prefetch(collate, (self._take(mine[at : at + batch_size]) for at in range(0, len(mine), batch_size)))
 
     def _take(self, places: np.ndarray) -> Columns:
-        rows = self._rows.take(pa.array(places))
-        return {name: rows[name].to_numpy() for name in rows.column_names}
+        return to_columns(self._rows.take(pa.array(places)))
 
 
 class FromStream:
@@ -69,22 +69,38 @@ class FromStream:
         self.num_steps, self._drop_last = split_steps(num_rows // world, self._batch_size)
 
     def training(self, epoch: int, collate: Collate) -> Iterator[Any]:
-        """Yield the batches of an epoch, shuffled within a few batches."""
-        batches = self._shard.iter_batches(
-            batch_size=self._batch_size,
-            drop_last=self._drop_last,
-            local_shuffle_buffer_size=8 * self._batch_size,
-            local_shuffle_seed=self._seed + epoch,
-        )
-        return _prefetch(collate, iter(batches))
+        """Yield the batches of an epoch, shuffled within WINDOW batches.
+
+        Ray Data's own local shuffle takes four times the memory of what it holds.
+        """
+        return _prefetch(collate, map(to_columns, self._shuffled(epoch)))
+
+    def _shuffled(self, epoch: int) -> Iterator[pa.Table]:
+        rng = np.random.default_rng(draw_seed(self._seed, epoch, self._rank))
+        for window in self._shard.iter_batches(batch_format="pyarrow", batch_size=WINDOW * self._batch_size):
+            order = rng.permutation(window.num_rows)
+            for at in range(0, window.num_rows, self._batch_size):
+                places = order[at : at + self._batch_size]
+                if len(places) == self._batch_size or not self._drop_last:
+                    yield window.take(pa.array(places))
 
     def validation(self, batch_size: int, collate: Collate) -> Iterator[Any]:
         """Yield this worker's share of the rows, chosen by key. Each worker reads all rows."""
-        return _prefetch(collate, filter(_num_rows, map(self._mine, self._shard.iter_batches(batch_size=batch_size))))
+        batches = self._shard.iter_batches(batch_format="pyarrow", batch_size=batch_size)
+        return _prefetch(collate, map(to_columns, filter(len, map(self._mine, batches))))
 
-    def _mine(self, batch: Columns) -> Columns:
-        mine = [place for place, key in enumerate(batch["image_id"]) if int(key[:8], 16) % self._world == self._rank]
-        return {name: column[mine] for name, column in batch.items()}
+    def _mine(self, batch: pa.Table) -> pa.Table:
+        keys = batch["image_id"].to_pylist()
+        return batch.filter(pa.array([int(key[:8], 16) % self._world == self._rank for key in keys], pa.bool_()))
+
+
+def to_columns(rows: pa.Table) -> Columns:
+    """Give the columns as arrays; of binary columns the buffers, without a copy."""
+    return {
+        name: [value.as_buffer() for value in rows[name]] if pa.types.is_large_binary(rows[name].type)
+        else rows[name].to_numpy()
+        for name in rows.column_names
+    }  # fmt: skip
 
 
 def read_all(shard: Any) -> pa.Table:
@@ -102,8 +118,3 @@ def _prefetch(collate: Collate, batches: Iterator[Columns]) -> Iterator[Any]:
                 yield prepared.popleft().result()
         while prepared:
             yield prepared.popleft().result()
-
-
-def _num_rows(columns: Columns) -> int:
-    """Count the photographs of a batch."""
-    return len(columns["image_id"])
