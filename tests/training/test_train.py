@@ -1,6 +1,7 @@
 """The stage as a whole on the tiny root: killed once, then trained to the end by two workers."""
 
 import os
+import re
 import select
 import subprocess
 import sys
@@ -91,7 +92,7 @@ def trained(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Trai
     ) as driver:
         for line in read_lines(driver, 240):
             lines.append(line)
-            if f"epoch {HELD_EPOCH}:" in line:
+            if re.search(rf"curves: +{HELD_EPOCH} +\d", line):  # the epoch's line of the table
                 worker = os.pidfd_open(int((root / "pid").read_text()))
                 driver.kill()
                 worker_ended = bool(select.select([worker], [], [], 30)[0])
