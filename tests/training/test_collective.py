@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from aitax_ray.training.collective import all_reduce, is_shared, mean_of_workers, share_buffers
+from tests.two_workers import second_worker
 
 
 def as_one_of_two(rank: int, folder: Path) -> list[float]:
@@ -29,11 +30,8 @@ def as_one_of_two(rank: int, folder: Path) -> list[float]:
 
 
 def test_workers_have_the_same_sums_means_and_buffers(tmp_path: Path) -> None:
-    other = torch.multiprocessing.get_context("spawn").Process(target=as_one_of_two, args=(1, tmp_path))
-    other.start()
-    assert as_one_of_two(0, tmp_path) == [3.0, 2.0, 5.0]
-    other.join()
-    assert other.exitcode == 0
+    with second_worker(as_one_of_two, tmp_path):
+        assert as_one_of_two(0, tmp_path) == [3.0, 2.0, 5.0]
 
 
 def test_a_single_worker_keeps_its_figures() -> None:

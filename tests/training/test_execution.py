@@ -13,6 +13,7 @@ from aitax_ray.training import execution
 from aitax_ray.training.execution import DEFAULT, Execution, choose_execution, has_bfloat16, measure
 from tests.colours import Tiny
 from tests.small import one_thread, train_settings
+from tests.two_workers import second_worker
 
 
 @pytest.fixture(autouse=True)
@@ -144,8 +145,5 @@ def choose_as_one_of_two(rank: int, folder: Path) -> Execution:
 
 
 def test_all_workers_take_the_way_of_the_first_one(tmp_path: Path) -> None:
-    other = torch.multiprocessing.get_context("spawn").Process(target=choose_as_one_of_two, args=(1, tmp_path))
-    other.start()
-    assert choose_as_one_of_two(0, tmp_path) == Execution(True, False)
-    other.join()
-    assert other.exitcode == 0
+    with second_worker(choose_as_one_of_two, tmp_path):
+        assert choose_as_one_of_two(0, tmp_path) == Execution(True, False)

@@ -21,6 +21,7 @@ from aitax_ray.training.transforms import EvalTransform
 from aitax_ray.training.validation import validate
 from tests.colours import Given, Tiny, batch, colours, learner, take
 from tests.small import one_thread
+from tests.two_workers import second_worker
 
 
 @pytest.fixture(autouse=True)
@@ -249,11 +250,8 @@ def shared_photographs() -> Batch:
 
 
 def test_workers_that_accumulate_learn_as_one_worker_does(tmp_path: Path) -> None:
-    other = torch.multiprocessing.get_context("spawn").Process(target=learn_as_one_of_two, args=(1, tmp_path))
-    other.start()
-    state = learn_as_one_of_two(0, tmp_path)
-    other.join()
-    assert other.exitcode == 0
+    with second_worker(learn_as_one_of_two, tmp_path):
+        state = learn_as_one_of_two(0, tmp_path)
     alone = frozen_norm()
     before = copy.deepcopy(alone.state_dict())
     learner(alone).train_epoch([shared_photographs()], 0, 1)

@@ -11,6 +11,7 @@ from aitax_ray.training.loop import Batch
 from aitax_ray.training.validation import validate
 from tests.colours import Given, Tiny, colours, take
 from tests.small import one_thread
+from tests.two_workers import second_worker
 
 
 @pytest.fixture(autouse=True)
@@ -83,11 +84,8 @@ def validation_photographs() -> Batch:
 
 
 def test_a_worker_without_photographs_does_not_keep_the_others_waiting(tmp_path: Path) -> None:
-    other = torch.multiprocessing.get_context("spawn").Process(target=validate_as_one_of_two, args=(1, tmp_path))
-    other.start()
-    figures, state = validate_as_one_of_two(0, tmp_path)
-    other.join()
-    assert other.exitcode == 0
+    with second_worker(validate_as_one_of_two, tmp_path):
+        figures, state = validate_as_one_of_two(0, tmp_path)
     alone = Tiny(3)
     alone.load_state_dict(state)  # what the checkpoint holds is what was measured
     assert figures == pytest.approx(validate(alone, [validation_photographs()], 3))
