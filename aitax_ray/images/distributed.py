@@ -52,6 +52,7 @@ def fetch_on_ray(
     INPUT: rows of TODO. OUTPUT: a row of counts for each batch; the photographs go from the workers to storage.
     """
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     from aitax_ray.images.shards import TODO, TODO_SCHEMA
 
@@ -64,7 +65,13 @@ def fetch_on_ray(
     num_actors = min(num_actors, nodes * settings.concurrency, -(-plan.total // BATCH_SIZE))
     workers_on_node = -(-num_actors // nodes)
     window = num_actors * BATCHES_PER_ACTOR * BATCH_SIZE
-    lender: Any = ray.remote(_Lender).options(num_cpus=0, max_restarts=-1, max_task_retries=0).remote(limits)
+    # On the node of this process: when that is lost the run is over, so no other node's loss takes the lender away.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    lender: Any = (
+        ray.remote(_Lender)
+        .options(num_cpus=0, max_restarts=-1, max_task_retries=0, scheduling_strategy=here)
+        .remote(limits)
+    )
     batches = read_tables(storage, todo_files, TODO_SCHEMA.names, BATCH_SIZE).map_batches(
         _worker_class(),
         fn_constructor_kwargs={
