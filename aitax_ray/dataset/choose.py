@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 DUPLICATE_URL = "duplicate_url"  # of the manifest's reasons
 DOUBTFUL_WEIGHT = 0.5  # in training
+NUM_ROWS = 200_000  # occurrences that are judged at a time
 
 
 def choose(ws: Workspace, settings: "SplitSettings", given_split: "pl.DataFrame | None" = None) -> "pl.DataFrame":
@@ -30,6 +31,7 @@ def choose(ws: Workspace, settings: "SplitSettings", given_split: "pl.DataFrame 
     image_size = ws.require("download").settings.get("image_size", settings.min_side)
     images = read_photographs(ws, min(settings.min_side, image_size) if settings.rules else None)
     images = images.with_columns(detail=pl.lit("")).with_columns(_names(ws, images))
+    images = _judge_labels(ws, images, settings)
     log.info("looking for copies among %s photographs", f"{images.height:,}")
     # Photographs without an organism are not compared: they are neither copies nor contradictions.
     seen = images.filter(pl.col("reason") == "")
@@ -46,7 +48,10 @@ def choose(ws: Workspace, settings: "SplitSettings", given_split: "pl.DataFrame 
     images = _leave_out(images, pl.col("species") != "", reasons.CONFLICT, pl.col("species"))
     admitted = [name for name in images["license_id"].unique() if is_admitted(name, settings.license)]
     images = _leave_out(images, ~pl.col("license_id").is_in(admitted), reasons.LICENSE, pl.col("license_id"))
-    images = _judge_labels(ws, images, settings)
+    if settings.labels == "not-machine":
+        images = _leave_out(images, pl.col("trust") == label_trust.MACHINE, reasons.MACHINE_LABEL)
+    if settings.labels == "verified":
+        images = _leave_out(images, pl.col("trust") != label_trust.VERIFIED, reasons.NOT_VERIFIED, pl.col("trust"))
     images = images.with_columns(split=pl.lit(None, pl.String))
     if given_split is not None:
         images = images.drop("split").join(
@@ -78,25 +83,26 @@ def _names(ws: Workspace, images: "pl.DataFrame") -> "pl.Series":
 
 
 def _judge_labels(ws: Workspace, images: "pl.DataFrame", settings: "SplitSettings") -> "pl.DataFrame":
-    """Add `trust` and `weight`, and leave out the labels that are not wanted."""
+    """Add `trust`, how far each label can be believed, and `weight`, which is below 1 for doubtful labels.
+
+    Reads some occurrences at a time, since texts take much memory.
+    """
     import polars as pl
 
     keys = ["gbif_id", "species_key"]
-    names = [*keys, "dataset_key", "identification_status", "identified_by", "identification_remarks"]
-    occurrences = as_frame(ws.storage.read_table(workspace.OCCURRENCES, names, schemas.OCCURRENCES))
-    occurrences = occurrences.with_columns(pl.col(names).fill_null(""))  # of a manifest of an earlier version
-    trusts = [label_trust.judge_label(*row) for row in occurrences.select(names[2:]).iter_rows()]
-    known = occurrences.select(keys).with_columns(trust=pl.Series(trusts, dtype=pl.String))
-    images = images.join(known, on=keys, how="left", validate="m:1", maintain_order="left")
+    texts = ["dataset_key", "identification_status", "identified_by", "identification_remarks"]
+    known = [pl.DataFrame(schema=dict.fromkeys([*keys, "trust"], pl.String))]
+    for batch in ws.storage.read_batches(workspace.OCCURRENCES, [*keys, *texts], NUM_ROWS, schemas.OCCURRENCES):
+        rows = as_frame(batch).join(images, on=keys, how="semi")
+        rows = rows.with_columns(pl.col(texts).fill_null(""))  # of a manifest of an earlier version
+        judged = rows.select(texts).unique()
+        trusts = [label_trust.judge_label(*row) for row in judged.iter_rows()]
+        judged = judged.with_columns(trust=pl.Series(trusts, dtype=pl.String))
+        known.append(rows.join(judged, on=texts, validate="m:1").select(*keys, "trust"))
+    images = images.join(pl.concat(known), on=keys, how="left", validate="m:1", maintain_order="left")
     images = images.with_columns(pl.col("trust").fill_null(label_trust.UNKNOWN))
-    is_doubtful = pl.col("trust").is_in([label_trust.MACHINE, label_trust.DISPUTED])
-    halved = is_doubtful & (settings.labels == "weighted")
-    images = images.with_columns(weight=pl.when(halved).then(DOUBTFUL_WEIGHT).otherwise(1.0).cast(pl.Float32))
-    if settings.labels == "not-machine":
-        return _leave_out(images, pl.col("trust") == label_trust.MACHINE, reasons.MACHINE_LABEL)
-    if settings.labels == "verified":
-        return _leave_out(images, pl.col("trust") != label_trust.VERIFIED, reasons.NOT_VERIFIED, pl.col("trust"))
-    return images
+    is_doubtful = pl.col("trust").is_in(label_trust.DOUBTFUL) & (settings.labels != "any")
+    return images.with_columns(weight=pl.when(is_doubtful).then(DOUBTFUL_WEIGHT).otherwise(1.0).cast(pl.Float32))
 
 
 def _groups(ws: Workspace, images: "pl.DataFrame", settings: "SplitSettings") -> "pl.Series":
@@ -114,7 +120,7 @@ def _groups(ws: Workspace, images: "pl.DataFrame", settings: "SplitSettings") ->
 
 
 def _bound_species(images: "pl.DataFrame", settings: "SplitSettings") -> "pl.DataFrame":
-    """Keep --max-images per species, then leave out species with fewer than --min-images."""
+    """Keep --max-images per species, doubtful labels last; then leave out species with fewer than --min-images."""
     import polars as pl
 
     from aitax_ray.dataset.assign import draw
@@ -122,7 +128,7 @@ def _bound_species(images: "pl.DataFrame", settings: "SplitSettings") -> "pl.Dat
     is_left = pl.col("reason") == ""
     if settings.max_images is not None:
         drawn = pl.Series("drawn", draw(settings.seed, images["image_id"]))
-        rank = pl.struct(~is_left, "drawn").rank("ordinal").over("species_key")
+        rank = pl.struct(~is_left, -pl.col("weight"), "drawn").rank("ordinal").over("species_key")
         images = images.with_columns(drawn).with_columns(rank=rank)
         images = _leave_out(images, pl.col("rank") > settings.max_images, reasons.ABOVE_MAX_IMAGES).drop(
             "drawn", "rank"

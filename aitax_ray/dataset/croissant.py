@@ -166,7 +166,12 @@ def _record_set(name: str, key: str, description: str, fields: list[dict[str, An
 
 
 def _table(name: str, source: dict[str, Any], schema: pa.Schema, columns: list[str]) -> list[dict[str, Any]]:
-    types = {pa.int32(): "sc:Integer", pa.int64(): "sc:Integer", pa.binary(): "sc:ImageObject"}
+    types = {
+        pa.int32(): "sc:Integer",
+        pa.int64(): "sc:Integer",
+        pa.float32(): "sc:Float",
+        pa.binary(): "sc:ImageObject",
+    }
     return [
         _field(name, column, types.get(schema.field(column).type, "sc:Text"), source | {"extract": {"column": column}})
         for column in columns

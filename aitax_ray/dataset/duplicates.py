@@ -1,4 +1,8 @@
-"""Photographs that look the same: one per species is kept; none if they are listed under several species."""
+"""Photographs that look the same: one per species is kept; none if they are listed under several species.
+
+A label with a weight below 1 is doubtful: it does not contradict those that are believed, and its photograph is the
+last to be kept.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -41,22 +45,25 @@ def find_clusters(images: "pl.DataFrame", max_distance: int) -> "pl.Series":
 
 
 def contradictions(images: "pl.DataFrame") -> "pl.Series":
-    """Join the names of the species of each photograph's cluster; "" if it has one species only.
+    """Join the names of the species of each photograph's cluster; "" if nothing contradicts the photograph's own.
 
-    INPUT: species_key, name (of the species), cluster.
+    INPUT: species_key, name (of the species), cluster, weight (of the label).
     """
     import polars as pl
 
     names = pl.col("name").unique().sort().str.join(" | ").over("cluster")
     several = pl.col("species_key").n_unique().over("cluster") > 1
-    return images.select(species=pl.when(several).then(names).otherwise(pl.lit("")))["species"]
+    is_believed = pl.col("weight") == 1
+    agreed = is_believed & (pl.col("species_key").filter(is_believed).n_unique().over("cluster") == 1)
+    return images.select(species=pl.when(several & ~agreed).then(names).otherwise(pl.lit("")))["species"]
 
 
 def copies(images: "pl.DataFrame") -> "pl.DataFrame":
     """Find the copies of photographs that are kept: `reason` ("" if kept) and `detail`, the photograph kept instead.
 
-    INPUT: image_id, cluster, jpeg_sha256, license_id, width, height, of clusters of one species. The freest licence is
-    kept, then the largest, then the smallest image_id. OUTPUT: a row for each photograph, in their order.
+    INPUT: image_id, cluster, jpeg_sha256, license_id, width, height, weight, of clusters of one species. The highest
+    weight is kept, then the freest licence, then the largest, then the smallest image_id. OUTPUT: a row for each
+    photograph, in their order.
     """
     import polars as pl
 
@@ -66,7 +73,7 @@ def copies(images: "pl.DataFrame") -> "pl.DataFrame":
         .with_columns(
             license=_restrictions(pl.col("license_id")), size=-pl.col("width").cast(pl.Int64) * pl.col("height")
         )
-        .sort("cluster", "license", "size", "image_id")
+        .sort("cluster", -pl.col("weight"), "license", "size", "image_id")
     )
     kept, sha = (pl.col(name).first().over("cluster") for name in ("image_id", "jpeg_sha256"))
     judged = ordered.select(

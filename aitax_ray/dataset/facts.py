@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SIDES = ("train", "val", "test")
 SHOWN = 20  # hosts, countries, ... that are listed
 EXAMPLES = 6  # clusters shown per kind
+IDENTIFICATIONS = 3  # examples per trust
 PHOTOGRAPHS = 4  # shown per cluster
 MAX_UNUSED_SPECIES = 500  # listed
 COARSE_M = 10_000  # coordinates less certain than this give a region, not a place
@@ -327,7 +328,7 @@ def _counted(database: "duckdb.DuckDBPyConnection", column: str) -> dict[str, in
 
 
 def _labels(database: "duckdb.DuckDBPyConnection") -> list[dict[str, Any]]:
-    """Count the photographs per trust in their label and per side, with the identifications of some of them."""
+    """Count the photographs per trust in their label and per side, with the commonest identifications."""
     counts = {
         (trust, side): n
         for trust, side, n in database.execute("SELECT trust, side, count(*) FROM used GROUP BY ALL").fetchall()
@@ -337,8 +338,9 @@ def _labels(database: "duckdb.DuckDBPyConnection") -> list[dict[str, Any]]:
         sides = {side: counts.get((trust, side), 0) for side in SIDES}
         examples = _rows(
             database,
-            "SELECT DISTINCT identified_by, identification_status, dataset_key FROM occurrences SEMI JOIN "
-            f"(FROM used WHERE trust = '{trust}') USING (gbif_id, species_key) ORDER BY ALL LIMIT {EXAMPLES}",
+            f"""SELECT identified_by, identification_status, left(identification_remarks, 80) AS remarks,
+            occurrences.dataset_key AS dataset_key FROM occurrences JOIN used USING (gbif_id, species_key)
+            WHERE trust = '{trust}' GROUP BY ALL ORDER BY count(*) DESC, 1, 2, 3, 4 LIMIT {IDENTIFICATIONS}""",
         )
         if any(sides.values()):
             rows.append({"trust": trust, "meaning": TRUSTS[trust], "sides": sides, "examples": examples})

@@ -1,102 +1,125 @@
 """How far the label of a photograph can be believed: who identified the occurrence, and whether somebody checked it.
 
-Four terms of Darwin Core tell it: datasetKey, identificationVerificationStatus, identifiedBy and identificationRemarks.
-They are free text, so only what stands in the tables here counts, compared without case and punctuation. All else is
-UNKNOWN. Sources of the tables: the values that GBIF Alert found in European records of GBIF
-(https://github.com/riparias/gbif-alert/issues/43), the terms for data from images
-(https://github.com/tdwg/dwc-qa/issues/185), and the pages of the datasets at GBIF.
+Four terms of Darwin Core say so: datasetKey, identificationVerificationStatus, identifiedBy, identificationRemarks.
+They are free text in many languages, so only what stands in the tables here counts. It is compared without case,
+accents and punctuation. All else is UNKNOWN. Sources of the tables: the statuses that GBIF Alert found in European
+records of GBIF (https://github.com/riparias/gbif-alert/issues/43), those of Artportalen, GeoNature, observation.org
+(https://observation.org/pages/validation) and the NBN Atlas (https://docs.nbnatlas.org/verification-status-terms),
+the terms for data from images (https://github.com/tdwg/dwc-qa/issues/185), the guide of Camtrap DP
+(https://github.com/inbo/camtraptor/issues/264), and the pages of the datasets at GBIF.
 """
 
 import re
-from functools import cache
+from unicodedata import combining, normalize
 
 MACHINE, DISPUTED, UNVERIFIED, UNKNOWN, VERIFIED = "machine", "disputed", "unverified", "unknown", "verified"
 # Every trust with its meaning.
 TRUSTS = {
     VERIFIED: "a second person, or a community, agreed",
-    UNKNOWN: "the record does not tell whether somebody checked it",
+    UNKNOWN: "the record does not say whether a person checked it",
     UNVERIFIED: "a person identified it, and the publisher says that nobody checked it",
-    DISPUTED: "somebody doubts it",
+    DISPUTED: "somebody doubts it, or tried to check it and could not",
     MACHINE: "a program identified it, and nobody checked that",
 }
+DOUBTFUL = (MACHINE, DISPUTED)
 
 MACHINE_DATASETS = {
     "14d5676a-2c54-4f94-9023-1e8dcd822aa0": "Pl@ntNet automatically identified occurrences",
 }
+# Not "Pl@ntNet observations" (7a3679ef-5582-4aaa-81f0-8c2545cafc81): there the score of the program and the votes of
+# people decide together.
 VERIFIED_DATASETS = {
     "50c9509d-22c7-4a22-a47d-8c48425ef4a7": "iNaturalist Research-grade Observations",
 }
-# Words at the beginning of identificationVerificationStatus. The first that fits counts.
+# How identificationVerificationStatus begins. The first pattern that fits counts.
 _STATUSES = (
     (
         MACHINE,
-        r"predicted ?by ?machine|machine|automatic identification|automatically identified|not validated by human",
+        r"predicted$|predicted ?by ?(a )?machine|(machine|ai)( identification| identified| prediction| predicted)?$|"
+        r"(automatic|automatically|automated) (identification|identified|classification|classified|prediction)$|"
+        r"not validated by human",
     ),
     (
         DISPUTED,
-        r"disputed|doubtful|dubious|questionable|incorrect|rejected|unlikely|not accepted|considered incorrect|"
-        r"unable to verify|not able to validate|uncertain|requires confirmation",
+        r"disputed|doubtful|dubious|questionable|incorrect|invalide?$|rejected|unlikely|not accepted|"
+        r"considered incorrect|unable to verify|not able to validate|control could not be conclusive|uncertain|"
+        r"requires confirmation|douteux|non realisable|underkand|ej mojlig att validera|avvist|afgekeurd|abgelehnt|"
+        r"zweifelhaft|dudos[oa]|rechazad[oa]",
     ),
     (
         UNVERIFIED,
-        r"unverified|not verified|unconfirmed|unvalidated|not validated|not reviewed|needs id|requires verification|"
-        r"0$|non validé|nicht geprüft|ungeprüft|no verificado|niet beoordeeld|ej validerad|ovaliderad",
+        r"unverified|unverifiable|not verified|unconfirmed|unvalidated|not validated|not reviewed|under validation|"
+        r"needs id|casual$|requires verification|(validation|verification) (requested|required|needed)|0$|"
+        r"documentation requested|description required|dialogue (at|with) (reporter|validator)|"
+        r"need not be validated|non (valide|evalue|verificat[oa])|en attente de validation|nicht gepruft|ungepruft|"
+        r"n(o|ao) (verificad|validad)[oa]|niet (beoordeeld|gevalideerd)|ovaliderad|ej validerad|"
+        r"validering efterfragas|behover inte valideras|ikke validert",
     ),
-    # Rules of plausibility, such as the place and the day, say nothing of the photograph.
-    (UNKNOWN, r"approved on knowledge rules|automatic validation|semi automatic validation"),
+    # A program checked it, or somebody who did not look at the photograph: by the place, the day and the observer.
+    (
+        UNKNOWN,
+        r"accepted considered correct|.*\b(automat\w*|knowledge rules|image recognition|computer vision|machine|"
+        r"algorithm|ai)",
+    ),
     (
         VERIFIED,
-        r"verified|validated|accepted|approved|confirmed|certified|sighting certified|specimen certified|"
-        r"research grade|validated ?by ?human|reported by expert|verificado|verificata|validé|geprüft|goedgekeurd|"
-        r"godkänd|hyväksytty|provjereno|valid$",
+        r"verified|validated ?(by ?human)?|accepted|approved|confirmed|certified|(sighting|specimen) certified|"
+        r"research grade|reported by expert|certain tres probable|valide?( par.*)?$|verifica[dt][oa]|validad[oa]|"
+        r"gepruft|verifiziert|goedgekeurd|gevalideerd|godkand|validerad|godkjent|validert|hyvaksytty|provjereno",
     ),
 )
-# The whole of identifiedBy, after the version is cut off. People are called Merlin, Seek and Ai: such words alone are
-# not here.
+# The whole of a name in identifiedBy, without what _TAIL cuts off. The engine of BOLD is not here: it reads DNA, not
+# photographs.
 # fmt: off
 _PROGRAMS = {
-    "plntnet", "plantnet", "plntnet api", "plantnet api", "birdnet", "birdnet analyzer", "birdnet pi",
-    "inaturalist computer vision", "inaturalist computer vision model", "inaturalist cv", "computer vision",
-    "computer vision model", "megadetector", "speciesnet", "artificial intelligence", "machine",
-    "machine learning", "machine learning model", "machine vision", "algorithm", "automatic", "automated",
-    "automatic identification", "automatic image recognition", "image recognition", "software", "neural network",
-    "convolutional neural network", "deep learning", "seek by inaturalist", "merlin sound id", "merlin bird id",
-    "batdetect", "kaleidoscope pro", "sonobat", "sonochiro", "tadarida", "flora incognita", "obsidentify",
-    "nature identification api", "waarneming nl image recognition", "deepfaune", "wildlife insights", "bioclip",
-    "google lens", "chatgpt", "conservation ai", "trapper ai", "insect detect", "ai identification", "ai model",
-    "ai",
+    "plantnet", "birdnet", "inaturalist computer vision", "inaturalist cv", "computer vision", "megadetector",
+    "speciesnet", "artificial intelligence", "machine", "machine learning", "machine vision", "algorithm", "automatic",
+    "automated", "automatic identification", "automatic image recognition", "image recognition", "software",
+    "neural network", "convolutional neural network", "deep learning", "seek by inaturalist", "merlin sound id",
+    "merlin bird id", "batdetect", "batdetect2", "kaleidoscope pro", "sonobat", "sonochiro", "tadarida",
+    "flora incognita", "obsidentify", "nature identification", "waarneming nl image recognition", "deepfaune",
+    "wildlife insights", "western europe species", "bioclip", "google lens", "chatgpt", "conservation ai", "trapper ai",
+    "insect detect", "ai identification",
 }
 # fmt: on
+# People have these names too, so they count only with a version or the like, and AI in capitals.
+_ALSO_PEOPLE = {"ai", "seek", "merlin"}
+_TAIL = re.compile(r"( (model|api|app|analyzer|classifier|global|pi|v|ver|version|v?\d+[a-z]?|beta|alpha|rc))+$")
 _REMARK = re.compile(
-    r"(identified|identification|classified|classification|predicted|determined) (automatically )?"
-    r"(by|with|using|made by|from) (an? |the )?(ai|artificial intelligence|computer vision|machine learning|algorithm|"
-    r"neural network|image recognition|plantnet|plntnet|birdnet|inaturalist computer vision|megadetector|speciesnet)\b"
+    r"\b(identified|identification|classified|classification|predicted|determined) (automatically )?"
+    r"(by|with|using|made by|from) (an? |the )?(machine|ai|artificial intelligence|computer vision|algorithm|"
+    r"neural network|image recognition|plantnet|birdnet|inaturalist computer vision|megadetector|speciesnet)\b"
     r"|^(automatic|automated|machine|ai|computer vision) (identification|classification|prediction)\b"
 )
-_VERSION = re.compile(r"\b(v|version|ver)? ?\d+( \d+)*( (beta|alpha|rc))?$")
 
 
-@cache
 def judge_label(dataset_key: str, status: str, identified_by: str, remarks: str) -> str:
     """Say how far a label can be believed: one of TRUSTS.
 
-    A dataset of identifications by a program counts before all else, then what the status says. Several identifiers
-    are programs only if all of them are.
+    The first of these that says something counts: a dataset of a program's identifications; a status of a program's
+    label, a doubt or a check, or else a dataset of checked records; a program in identifiedBy or the remarks; a status
+    of a label that nobody checked. Several identifiers are programs only if all of them are.
     """
     if dataset_key.lower() in MACHINE_DATASETS:
         return MACHINE
     words = _plain(status)
-    named = next((trust for trust, pattern in _STATUSES if re.match(f"({pattern})\\b", words)), "") if words else ""
-    if named and named != UNKNOWN:
-        return named
-    identifiers = [_plain(name) for name in re.split(r"[|;]", identified_by) if name.strip()]
-    if identifiers and all(_VERSION.sub("", name).strip() in _PROGRAMS for name in identifiers):
+    stated = next((trust for trust, pattern in _STATUSES if re.match(f"({pattern})\\b", words)), "") if words else ""
+    stated = stated or (VERIFIED if dataset_key.lower() in VERIFIED_DATASETS else UNKNOWN)
+    if stated not in (UNVERIFIED, UNKNOWN):
+        return stated
+    identifiers = [name for name in re.split(r"[|;]", identified_by) if name.strip()]
+    if (identifiers and all(map(_is_program, identifiers))) or _REMARK.search(_plain(remarks)):
         return MACHINE
-    if _REMARK.search(_plain(remarks)):
-        return MACHINE
-    return VERIFIED if dataset_key.lower() in VERIFIED_DATASETS else UNKNOWN
+    return stated
+
+
+def _is_program(name: str) -> bool:
+    plain = _plain(name)
+    cut = _TAIL.sub("", plain)
+    return cut in _PROGRAMS or (cut in _ALSO_PEOPLE and cut != plain) or name.strip() == "AI"
 
 
 def _plain(text: str) -> str:
-    """Small letters and digits, with single blanks between words."""
-    return " ".join(re.sub(r"[^\w ]+|_", " ", text.lower().replace("@", "")).split())
+    """Small letters without accents, and digits, with single blanks between words. @ is an a, as in Pl@ntNet."""
+    letters = "".join(letter for letter in normalize("NFKD", text.casefold()) if not combining(letter))
+    return " ".join(re.sub(r"[^\w ]+|_", " ", letters.replace("@", "a")).split())

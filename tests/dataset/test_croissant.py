@@ -108,6 +108,7 @@ def test_fields_have_the_columns_and_types_of_the_tables(described: dict[str, An
     assert list(used) == schemas.SPLIT.names
     assert used["class_index"]["dataType"] == "sc:Integer"
     assert used["species_key"]["dataType"] == "sc:Text"
+    assert used["weight"]["dataType"] == "sc:Float"
     for name, field in used.items():
         assert field["source"] == {"fileObject": {"@id": workspace.SPLIT}, "extract": {"column": name}}
     (jpeg,) = (field for field in record_set(described, "images")["field"] if field["name"] == "jpeg")

@@ -10,7 +10,7 @@ from tests.dataset.test_similar import altered, random_hashes
 
 ROW = {
     "species_key": "s", "name": "Aus bus", "cluster": "c", "jpeg_sha256": "", "license_id": "CC-BY-4.0",
-    "width": 400, "height": 300,
+    "width": 400, "height": 300, "weight": 1.0,
 }  # fmt: skip
 
 
@@ -52,6 +52,12 @@ def test_the_freest_licence_is_kept_then_the_largest_then_the_first() -> None:
     ) == {"c": ("", "")} | dict.fromkeys("abde", ("near_duplicate", "c"))
 
 
+def test_a_doubtful_label_is_the_last_to_be_kept() -> None:
+    assert judged(
+        {"image_id": "a", "license_id": "CC0-1.0", "weight": 0.5}, {"image_id": "b", "license_id": "unknown"}
+    ) == {"a": ("near_duplicate", "b"), "b": ("", "")}
+
+
 @pytest.mark.parametrize(
     ("better", "worse"),
     [("CC0-1.0", "CC-BY-4.0"), ("CC-PDM-1.0", "CC-BY"), ("CC-BY-4.0", "CC-BY-SA-4.0"), ("CC-BY-SA-3.0", "CC-BY-NC-4.0"),
@@ -69,8 +75,19 @@ def test_equal_pixels_are_called_exact() -> None:
 
 def test_of_several_species_all_of_it_is_contradicted_and_they_are_named() -> None:
     rows = [("c", "2", "Cus"), ("c", "1", "Aus"), ("c", "1", "Aus"), ("x", "1", "Aus"), ("y", "1", "Aus")]
-    frame = pl.DataFrame(rows, ["cluster", "species_key", "name"], orient="row")
+    frame = pl.DataFrame(rows, ["cluster", "species_key", "name"], orient="row").with_columns(weight=pl.lit(1.0))
     assert contradictions(frame).to_list() == ["Aus | Cus"] * 3 + ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("doubtful", "contradicted"),
+    [("  c", "  c"), (" bc", " bc"), ("ab ", "ab "), (" b ", "abc"), ("abc", "abc")],
+)
+def test_a_doubtful_label_contradicts_none_that_is_believed(doubtful: str, contradicted: str) -> None:
+    """Of the three copies "a" and "b" are of one species, "c" is of another."""
+    weights = [1.0 if name == " " else 0.5 for name in doubtful]
+    frame = pl.DataFrame({"cluster": "x", "species_key": ["1", "1", "2"], "name": ["A", "A", "B"], "weight": weights})
+    assert contradictions(frame).to_list() == ["A | B" if name != " " else "" for name in contradicted]
 
 
 def test_what_looks_like_nothing_else_stays() -> None:

@@ -29,6 +29,14 @@ OCCURRENCES: dict[str, tuple[str, Sequence[str], str, str, float | None, float |
     "4": ("train", ("b1", "b2"), "", "FR", None, None, None),
     "5": ("test", ("b3",), "2020-06-01/03", "CL", -33.2, -70.1, 20_000.0),
 }
+# Occurrence -> trust in its label, who identified it, status, remarks.
+IDENTIFIED = {
+    "1": ("machine", "BirdNET", "", ""),
+    "2": ("verified", "Ann", "verified", "by its song " * 9),
+    "3": ("verified", "Ann", "approved", ""),
+    "4": ("machine", HOSTILE, "predicted", ""),
+    "5": ("unknown", "", "", ""),
+}
 GBIF_IDS = {image: gbif_id for gbif_id, (_, images, *_) in OCCURRENCES.items() for image in images}
 # image_id -> reason, detail, cluster. e1 is not in the manifest.
 EXCLUDED = {
@@ -96,6 +104,9 @@ def make_world(root: str, *, outcomes: bool = True, ledger: bool = True) -> Work
                 "decimal_longitude": longitude,
                 "coordinate_uncertainty_m": uncertainty,
                 "basis_of_record": "HUMAN_OBSERVATION",
+                "identified_by": IDENTIFIED[gbif_id][1],
+                "identification_status": IDENTIFIED[gbif_id][2],
+                "identification_remarks": IDENTIFIED[gbif_id][3],
             }
             for gbif_id, (_, images, date, country, latitude, longitude, uncertainty) in OCCURRENCES.items()
         )
@@ -148,6 +159,7 @@ def make_world(root: str, *, outcomes: bool = True, ledger: bool = True) -> Work
             "image_id": image,
             "gbif_id": GBIF_IDS[image],
             "species_key": image[0],
+            "trust": IDENTIFIED[GBIF_IDS[image]][0],
             "class_index": "ab".index(image[0]),
             "split": OCCURRENCES[GBIF_IDS[image]][0],
             "group": GBIF_IDS[image],
@@ -258,6 +270,25 @@ def test_what_stands_in_a_column_is_counted_and_what_is_not_known_apart(found: d
     assert told("bases") == ({"HUMAN_OBSERVATION": 7}, 0)
     assert told("datasets") == ({}, 7)
     assert found["licenses"]["num_open"] == 4
+
+
+def test_labels_are_counted_per_trust_and_side_with_the_commonest_identifications(
+    found: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    by_trust = {row["trust"]: row for row in found["labels"]}
+    assert {trust: row["sides"] for trust, row in by_trust.items()} == {
+        "verified": {"train": 0, "val": 1, "test": 1},
+        "unknown": {"train": 0, "val": 0, "test": 1},
+        "machine": {"train": 4, "val": 0, "test": 0},
+    }
+    examples = {trust: [list(row.values()) for row in rows["examples"]] for trust, rows in by_trust.items()}
+    assert examples == {
+        "verified": [["Ann", "approved", "", ""], ["Ann", "verified", ("by its song " * 9)[:80], ""]],
+        "unknown": [["", "", "", ""]],
+        "machine": [[HOSTILE, "predicted", "", ""], ["BirdNET", "", "", ""]],
+    }
+    monkeypatch.setattr(facts, "IDENTIFICATIONS", 1)
+    assert [len(row["examples"]) for row in gather(make_world(str(tmp_path)), {}, Outcome())["labels"]] == [1, 1, 1]
 
 
 def test_only_the_commonest_are_listed_and_the_others_counted(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+from unicodedata import normalize
+
 import pytest
 
 from aitax_ray.dataset.label_trust import (
@@ -14,6 +16,7 @@ from aitax_ray.dataset.label_trust import (
 
 PLANTNET = next(iter(MACHINE_DATASETS))
 INATURALIST = next(iter(VERIFIED_DATASETS))
+PLANTNET_OBSERVATIONS = "7a3679ef-5582-4aaa-81f0-8c2545cafc81"
 
 
 @pytest.mark.parametrize(
@@ -25,20 +28,42 @@ INATURALIST = next(iter(VERIFIED_DATASETS))
         ("Approved on expert judgement", VERIFIED),
         ("Approved on knowledge rules", UNKNOWN),
         ("Automatic validation", UNKNOWN),
+        ("Accepted (automatic validation)", UNKNOWN),
+        ("Approved by image recognition", UNKNOWN),
+        ("Accepted - considered correct", UNKNOWN),
         ("verified by specialist", VERIFIED),
         ("ValidatedByHuman", VERIFIED),
         ("PredictedByMachine", MACHINE),
         ("predicted by machine", MACHINE),
+        ("predicted", MACHINE),
+        ("Machine identification, checked", UNKNOWN),
         ("Unverified", UNVERIFIED),
         ("unconfirmed - not reviewed", UNVERIFIED),
         ("Needs ID", UNVERIFIED),
         ("0", UNVERIFIED),
+        ("Validation requested", UNVERIFIED),
+        ("under validation", UNVERIFIED),
+        ("Need not be validated", UNVERIFIED),
+        ("Ovaliderad", UNVERIFIED),
+        ("Non validé", UNVERIFIED),
+        ("No verificado", UNVERIFIED),
         ("1", UNKNOWN),  # its meaning differs between publishers
         ("Not accepted - incorrect", DISPUTED),
         ("doubtful", DISPUTED),
+        ("Not able to validate", DISPUTED),
+        ("Douteux", DISPUTED),
+        ("Invalide", DISPUTED),
+        ("Underkänd", DISPUTED),
         ("Accepted - correct", VERIFIED),
         ("features", UNKNOWN),  # what somebody wrote into the wrong column
         ("Godkänd baserat på bild", VERIFIED),
+        (normalize("NFD", "Godkänd baserat på bild"), VERIFIED),
+        ("Validerad", VERIFIED),
+        ("Validé", VERIFIED),
+        ("Certain - très probable", VERIFIED),
+        ("Approved based on image, sound or video recording", VERIFIED),
+        ("Research Grade", VERIFIED),
+        ("certain", UNKNOWN),  # of the identifier's own opinion
         ("invalid word verified", UNKNOWN),
     ],
 )
@@ -57,6 +82,12 @@ def test_the_status_says_whether_somebody_checked_it(status: str, trust: str) ->
         "iNaturalist Computer Vision Model v2.12",
         "MegaDetector v5",
         "AI",
+        "ai model",
+        "Seek app",
+        "Merlin 2.1",
+        "BirdNET_GLOBAL_6K_V2.4_Model",
+        "MegaDetector (v5a)",
+        "Western Europe species model Version 1",
         "Machine learning",
         "BirdNET | MegaDetector",
         "flora incognita",
@@ -65,6 +96,10 @@ def test_the_status_says_whether_somebody_checked_it(status: str, trust: str) ->
 def test_programs_are_known_by_their_names_in_any_version(name: str) -> None:
     assert judge_label("", "", name, "") == MACHINE
     assert judge_label("", "verified", name, "") == VERIFIED  # a person looked at it
+    assert judge_label("", "unverified", name, "") == MACHINE
+    assert judge_label("", "Approved on knowledge rules", name, "") == MACHINE
+    assert judge_label("", "doubtful", name, "") == DISPUTED
+    assert judge_label(INATURALIST, "", name, "") == VERIFIED  # a community agreed
 
 
 @pytest.mark.parametrize(
@@ -72,6 +107,11 @@ def test_programs_are_known_by_their_names_in_any_version(name: str) -> None:
     [
         "Seek, J.",
         "Merlin Sheldrake",
+        "Seek",
+        "Merlin",
+        "Ai",
+        "BirdNET, J. Smith",
+        "BOLD ID Engine",  # by DNA
         "A. I. Novak",
         "Ai Weiwei",
         "Leeanne",
@@ -91,6 +131,8 @@ def test_people_are_no_programs(name: str) -> None:
         ("Identified by AI (Pl@ntNet)", MACHINE),
         ("identification made by computer vision, score 0.93", MACHINE),
         ("Automatic identification", MACHINE),
+        ("classified by a machine with a certainty of 0.89", MACHINE),
+        ("classified by a human", UNKNOWN),
         ("I could believe that; they're everywhere. Sorry about the quality.", UNKNOWN),
         ("BOLD:AAF9225", UNKNOWN),
         ("Thanks for the ID! The AI was no help", UNKNOWN),
@@ -98,6 +140,7 @@ def test_people_are_no_programs(name: str) -> None:
 )
 def test_remarks_tell_of_programs_in_certain_phrases_only(remarks: str, trust: str) -> None:
     assert judge_label("", "", "", remarks) == trust
+    assert judge_label(INATURALIST, "", "", remarks) == VERIFIED
 
 
 def test_datasets_of_one_kind_are_known() -> None:
@@ -105,4 +148,4 @@ def test_datasets_of_one_kind_are_known() -> None:
     assert judge_label(PLANTNET.upper(), "", "", "") == MACHINE
     assert judge_label(INATURALIST, "", "Leeanne", "") == VERIFIED
     assert judge_label(INATURALIST, "disputed", "", "") == DISPUTED
-    assert judge_label(INATURALIST, "", "BirdNET", "") == MACHINE
+    assert judge_label(PLANTNET_OBSERVATIONS, "", "Ann", "") == UNKNOWN

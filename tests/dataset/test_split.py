@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from aitax_ray import schemas, workspace
-from aitax_ray.dataset import card
+from aitax_ray.dataset import card, choose
 from aitax_ray.dataset.reasons import NOT_IN_MANIFEST, TOO_FEW_IMAGES
 from aitax_ray.dataset.settings import SplitSettings
 from aitax_ray.dataset.split import split
@@ -357,9 +357,35 @@ def test_the_other_ways_to_take_labels(tmp_path: Path) -> None:
     reasons, rows = marked(tmp_path / "not", "not-machine")
     assert reasons == {"machine_label": 24}
     assert {name[0] for name in rows} == {"p", "c", "d"}
+    assert {(row["split"], row["weight"]) for name, row in rows.items() if name[0] == "d"} == {("train", 0.5)}
     reasons, rows = marked(tmp_path / "verified", "verified")
     assert reasons == {"not_verified": 80}
     assert {name[0] for name in rows} == {"c"}
+
+
+def test_a_machine_does_not_contradict_a_person(tmp_path: Path) -> None:
+    """A photograph of "a" stands also under "b", by a machine."""
+    rows = [(f"{key}{n}", f"{key}{n}", key) for key in "ab" for n in range(4)]
+    rows += [("copy", "copy", "b"), ("lone", "lone", "a")]
+    known = {"copy": {"jpeg_sha256": "same", **MACHINE}, "a0": {"jpeg_sha256": "same"}}
+    for labels, doubted in (("weighted", {"copy"}), ("any", {"copy", "a0"})):
+        root = store(str(tmp_path / labels), rows, known=known)
+        report = split(SplitSettings(root=root, labels=labels))
+        assert report.reasons == {"conflict": len(doubted)}
+        assert {name for name, *_ in rows} - {row["image_id"] for row in rows_of(root)} == doubted
+
+
+def test_a_bound_per_species_keeps_the_labels_that_are_believed(tmp_path: Path) -> None:
+    rows = [(f"{kind}{key}{n}", f"{kind}{key}{n}", key) for key in "ab" for kind in "mp" for n in range(8)]
+    root = store(str(tmp_path), rows, known={name: MACHINE for name, *_ in rows if name[0] == "m"})
+    split(SplitSettings(root=root, max_images=10))
+    assert Counter(row["image_id"][:2] for row in rows_of(root)) == {"pa": 8, "pb": 8, "ma": 2, "mb": 2}
+
+
+def test_labels_are_judged_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, expected = marked(tmp_path / "whole", "weighted")
+    monkeypatch.setattr(choose, "NUM_ROWS", 5)
+    assert marked(tmp_path / "parts", "weighted")[1] == expected
 
 
 def test_a_doubtful_label_in_a_group_that_tests_is_left_out(tmp_path: Path) -> None:

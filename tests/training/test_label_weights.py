@@ -54,7 +54,7 @@ def accuracy(root: Path, labels: str) -> float:
     return float((logits.argmax(1) == target).float().mean())
 
 
-def test_a_third_of_wrong_labels_does_less_harm_with_half_the_weight(tmp_path: Path) -> None:
+def test_wrong_labels_of_a_machine_do_less_harm_with_half_the_weight(tmp_path: Path) -> None:
     weighted = accuracy(tmp_path / "weighted", "weighted")
     believed = accuracy(tmp_path / "any", "any")
     assert weighted > 0.75
