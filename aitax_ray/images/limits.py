@@ -136,6 +136,10 @@ class HostLimits:
             return None
         worker = self._workers.setdefault(worker_name, _Worker())
         worker.seen, strict = now, now < self._strict_until
+        if not strict and self._strict_until > -math.inf:
+            self._strict_until = -math.inf
+            for host in self._hosts.values():  # more may be lent now, also to workers with no changes to report
+                host.version += 1
         self._counts.update(counts)
         given_back = [name for name in worker.members if usage.get(name) is None and (full or name in usage)]
         for name in given_back:

@@ -229,7 +229,8 @@ class Turns:
         was_late = now > self._synced_at + LEASE_S
         self._synced_at = now
         for name, lease in leases.items():
-            self._take(self._hosts[name], lease)
+            if name in self._hosts:  # else the lender has not heard yet that it was given back
+                self._take(self._hosts[name], lease)
         if was_late:  # hosts whose lease stayed the same may be asked again
             for host in self._hosts.values():
                 self._pump(host)

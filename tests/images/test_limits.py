@@ -175,6 +175,14 @@ def test_after_a_restart_nothing_is_lent_before_all_have_told_what_they_hold() -
     assert tell(hosts, "b", 100.0 + GRACE_S + 0.1).places <= 3
 
 
+def test_a_worker_that_got_nothing_after_a_restart_gets_places_later_although_it_has_no_changes_to_report() -> None:
+    hosts = HostLimits(Limits(HostLimit(8, 10.0)), restarted_at=100.0)
+    assert tell(hosts, "a", 100.1).places == 0
+    assert sync(hosts, "a", {}, 100.0 + GRACE_S - 0.1, full=False) == {}
+    assert sync(hosts, "a", {}, 100.0 + GRACE_S + 0.1, full=False)[HOST].places == 8
+    assert sync(hosts, "a", {}, 100.0 + GRACE_S + 0.2, full=False) == {}
+
+
 def test_what_workers_count_and_what_hosts_do_is_told() -> None:
     hosts = lender()
     hosts.sync("a", {HOST: Usage(running=1, waiting=2, answered=4, num_bytes=9, seconds=8.0)}, Counter(ok=3), 0.0)
@@ -357,7 +365,8 @@ def test_who_sends_changes_gets_what_who_sends_all_gets(seed: int) -> None:
     """Two lenders see the same workers; one hears of all hosts each time, the other of those that changed."""
     chance, now, names = random.Random(seed), 100.0, "uvwxyz"
     limit = HostLimit(chance.choice([1, 2, 8]), 10.0)
-    told_all, told_changes = HostLimits(Limits(limit)), HostLimits(Limits(limit))
+    restarted_at = chance.choice([None, now])
+    told_all, told_changes = (HostLimits(Limits(limit), restarted_at=restarted_at) for _ in range(2))
     present: dict[str, dict[str, Usage]] = {}  # worker -> host -> usage without reports
     reported: dict[str, dict[str, Usage]] = {}
     leases: dict[str, dict[str, Lease]] = {}

@@ -180,6 +180,16 @@ async def test_a_lender_that_is_away_for_a_moment_stops_nothing(monkeypatch: pyt
     assert len(host.begun) == 2
 
 
+async def test_a_lease_of_a_host_that_the_worker_gave_back_stops_nothing() -> None:
+    async def sync(*_: object) -> dict[str, Lease]:
+        return {name: Lease(2, FAST) for name in ("given back", "a")}
+
+    async with asyncio.timeout(20), turns_of(Turns(sync, 64)) as turns:
+        host = Host()
+        await host.ask(turns, "a")
+    assert len(host.begun) == 1
+
+
 async def test_without_a_lender_nothing_is_asked_when_the_lease_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SYNC_S", 0.01)
     monkeypatch.setattr(module, "LEASE_S", 0.05)
