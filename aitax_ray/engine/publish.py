@@ -2,7 +2,7 @@
 
 import logging
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from aitax_ray import schemas, workspace
@@ -70,9 +70,7 @@ def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
         files[f"{bundle.SCANN}/{file.path.rsplit('/', 1)[-1]}"] = file.path
     _delete_incomplete_versions(ws)
     query = ws.storage.read_json(workspace.QUERY)
-    created = datetime.now(UTC)
-    weights = ws.storage.sha256(workspace.WEIGHTS)
-    version = f"{created:%Y%m%d-%H%M%S}-{weights[:8]}"
+    created, version = _new_version(ws)
     info = bundle.write_bundle(
         ws.storage,
         f"{workspace.ENGINES}/{version}",
@@ -133,6 +131,14 @@ def _quantize(
     quantize.check_loss(figures, settings.max_quantization_loss)
     val = draw_sample(ws, transform, quantize.NUM_MEASURED_IMAGES, "val")
     return quantization, smaller, figures, quantize.fit_temperature(quantized, val)
+
+
+def _new_version(ws: Workspace) -> tuple[datetime, str]:
+    """Choose the time and the name of a version that is not there yet: two may be published within one second."""
+    created, weights = datetime.now(UTC), ws.storage.sha256(workspace.WEIGHTS)
+    while ws.storage.exists(f"{workspace.ENGINES}/{created:%Y%m%d-%H%M%S}-{weights[:8]}/{bundle.INFO}"):
+        created += timedelta(seconds=1)
+    return created, f"{created:%Y%m%d-%H%M%S}-{weights[:8]}"
 
 
 def _delete_incomplete_versions(ws: Workspace) -> None:

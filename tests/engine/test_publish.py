@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Callable
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,19 @@ def test_published_engine_is_current_and_predicts_as_the_model_does(ws: Workspac
         expected = classifier(torch.from_numpy(engine.info.transform.normalize(pixels)))[1]
     np.testing.assert_allclose(logits, expected.numpy(), atol=1e-4)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=1e-5)
+
+
+def test_engines_published_within_one_second_are_two(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Clock":
+            return cls(2026, 1, 2, 3, 4, 5, tzinfo=tz)
+
+    monkeypatch.setattr("aitax_ray.engine.publish.datetime", Clock)
+    publish(PublishSettings(root=ws.root))
+    publish(PublishSettings(root=ws.root, min_score=0.5))
+    assert [version[:15] for version in versions(ws)] == ["20260102-030405", "20260102-030406"]
+    assert open_engine(ws.root).info.thresholds.min_score == 0.5
 
 
 def test_publish_compares_the_export_with_the_model_on_photographs(ws: Workspace) -> None:
