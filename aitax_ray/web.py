@@ -10,12 +10,14 @@ from urllib.parse import unquote
 _HOST = r"(?i)^\s*https?://(?:[^/?#@]*@)*(\[[^\]/?#]*\]|[^/?#:@\[\]]+)"
 
 HIDDEN = "***"
-# A user, before "@". A password that is not escaped may hold "/", "?" and "#"; a port holds digits only. One slash is
-# what is left of two in a path. Lengths are bounded, so that hostile text takes linear time.
+# A user and a password, before "@". A password that is not escaped may contain "/", "?" and "#". Ports are digits only.
+# Paths may have one slash instead of two, as in "s3:/key:secret@bucket". The lengths are limited, so that a hostile
+# text takes linear time.
 _USER = re.compile(
     r"""(?i)([a-z][a-z0-9+.-]{0,20})(:/{1,2})([^/?#\s"]{0,2048}|[^/?#\s"@:]{0,99}:(?!\d+(?:[/?#]|$))[^\s"@]{0,2048})@(?=\S)"""
 )
-# Where a user without a password is a key. Elsewhere it may be a container (abfss://) or a login (ssh://).
+# With these schemes a user without a password may be a secret key. With others it is a container (abfss://) or a login
+# (ssh://).
 _USER_IS_KEY = {"http", "https", "s3", "s3a", "s3n", "gs", "gcs"}
 _PARAMETER = re.compile(r"(?<=[?&;#])([^=&;#?\s'\"]+)=([^&;#\s'\"]*)")
 # Parameters that hold a secret: presigned URLs of S3, Google and Azure, tokens of APIs, sessions.
@@ -24,7 +26,7 @@ _SECRET_NAME = re.compile(
     r"|pass|.*sess(?:ion)?(?:[-_]?id)?|(?:.*[-_])?(?:api|access|account|private|shared|secret|auth|client|subscription)"
     r"[-_]?key(?:[-_]?id)?|awsaccesskeyid|googleaccessid|policy"
 )
-_KEY = re.compile(r"(?=.*\d)[\w-]{16,}")  # a value of "key=": else it names what is fetched
+_KEY = re.compile(r"(?=.*\d)[\w-]{16,}")  # a value of "key=" that is a secret; other values name a file
 
 
 def host_of(url: str) -> str:
@@ -43,7 +45,7 @@ def host_sql(column: str) -> str:
 
 
 def hide_secrets(text: str) -> str:
-    """Hide users, passwords and keys in the addresses of a text: it is fit for a log, a report, an error, a page.
+    """Hide users, passwords and keys in the addresses of a text. The result may be logged, reported and published.
 
     >>> hide_secrets("s3://KEY:SECRET@bucket/frogs"), hide_secrets("https://x.org/a.zip?r=frogs&sig=abc")
     ('s3://***@bucket/frogs', 'https://x.org/a.zip?r=frogs&sig=***')
@@ -52,7 +54,7 @@ def hide_secrets(text: str) -> str:
 
 
 def hide_secrets_in(value: Any) -> Any:
-    """Hide the secrets of every address in JSON-like data; a text without an address, such as a path, stays."""
+    """Hide the secrets of every address in JSON-like data. A text without an address, such as a path, is unchanged."""
     if isinstance(value, dict):
         return {name: hide_secrets_in(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
@@ -61,7 +63,7 @@ def hide_secrets_in(value: Any) -> Any:
 
 
 def publish_address(address: str) -> str:
-    """Give an address as strangers may read it: without secrets, and of a place on this machine only the last name.
+    """Give an address that may be published: without secrets; of a local path only the name of the file or folder.
 
     >>> publish_address("/home/ann/frogs.zip"), publish_address("file:///home/ann/frogs.zip")
     ('frogs.zip', 'frogs.zip')
@@ -74,7 +76,7 @@ def publish_address(address: str) -> str:
 
 
 def web_address(address: str) -> str:
-    """Give an address as strangers can open it, without secrets; "" if it does not lead to the web.
+    """Give a web address without secrets; "" if it is not an http or https URL, so that others cannot open it.
 
     >>> web_address("https://me:secret@x.org/a.jpg"), web_address("file:///home/ann/a.jpg")
     ('https://***@x.org/a.jpg', '')
@@ -102,6 +104,6 @@ def _hide_user(found: re.Match[str]) -> str:
 def _hide_parameter(found: re.Match[str]) -> str:
     name, value = unquote(found[1]), unquote(found[2])
     is_key = name.lower() == "key" and _KEY.fullmatch(value)
-    # An address within an address, percent-encoded.
+    # The value may be another address, percent-encoded.
     holds_secret = value != found[2] and "://" in value and hide_secrets(value) != value
     return f"{found[1]}={HIDDEN}" if is_key or holds_secret or _SECRET_NAME.fullmatch(name) else found[0]

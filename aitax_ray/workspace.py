@@ -2,7 +2,7 @@
 
 A stage writes `report.json` last: if it is there, the stage is complete. It writes the mark `.started.json` first. Both
 hold a fingerprint of the settings that decide the result and of the artifacts that are read. A later run with the same
-fingerprint goes on where the earlier one stopped; a run with another fingerprint starts over.
+fingerprint continues where the earlier one stopped. A run with another fingerprint starts over.
 """
 
 import hashlib
@@ -95,7 +95,7 @@ class StageReport(Outcome):
         return dict(hide_secrets_in(settings))
 
     def summary(self) -> str:
-        """Give one line for people: every count, figure and reason."""
+        """Give a log line with every count, figure and reason."""
         parts = [f"{value:,} {name.replace('_', ' ')}" for name, value in self.counts.items()]
         parts += [f"{name.replace('_', ' ')} {value:.3f}" for name, value in self.metrics.items() if value is not None]
         if self.reasons:
@@ -133,9 +133,10 @@ class Workspace:
     def digest(self, stage: str) -> str:
         """Make a digest of a stage's artifacts: sha256 over the paths and sizes of its files and over its report.
 
-        The content is not read, since it may be terabytes. The report is needed because other weights have the same
-        size. Of `download` only the photographs count: their files get new names whenever photographs are added, and a
-        failed attempt to fetch more of them makes nothing stale.
+        The content of the files is not read, since it may be terabytes. The report is included because a second
+        training writes weights of the same path and size. Of `download` only images/ counts, not ledger/: a failed
+        attempt to fetch a photograph makes no later stage stale. The files in images/ get new names whenever
+        photographs are added.
         """
         report = self.report(stage)
         fields, folders = {"fingerprint", "counts", "reasons", "metrics"}, FOLDERS[stage]
@@ -153,14 +154,14 @@ class Workspace:
         work: Callable[[], Outcome],
         *,
         incremental: bool = False,
-        again: str = "",
-        kept: str = "",
+        rerun_reason: str = "",
+        kept_folder: str = "",
     ) -> StageReport:
         """Run a stage's work unless the stage is complete with these settings and inputs; write its report last.
 
         Files of an earlier run are kept when its fingerprint is the same, or when the stage is `incremental`: such a
-        stage finds out itself what is missing. Otherwise they are deleted, except for those in the folder `kept`.
-        `again` is the stage's own reason to run although it is complete.
+        stage finds out itself what is missing. Otherwise they are deleted, except for those in `kept_folder`. With a
+        `rerun_reason`, which is logged, the stage runs although it is complete.
 
         Raises MissingArtifactError when an input is not complete, StaleArtifactError when an input was made from an
         artifact that has changed since, StorageError when the stage's folders hold files that it did not write.
@@ -180,22 +181,24 @@ class Workspace:
         fingerprint = hashlib.sha256(key.encode()).hexdigest()
         mark, target = _mark(stage), f"{FOLDERS[stage][0]}/report.json"
         earlier = self.report(stage)
-        if earlier is not None and earlier.fingerprint == fingerprint and not settings.force and not again:
-            log.info("%s is complete already (--force does it again): %s", stage, earlier.summary())
+        if earlier is not None and earlier.fingerprint == fingerprint and not settings.force and not rerun_reason:
+            log.info("%s is complete already (--force runs it again): %s", stage, earlier.summary())
             return earlier
         unfinished = self.storage.read_json(mark)["fingerprint"] if self.storage.exists(mark) else None
         if earlier is not None:
-            log.info("%s runs again: %s", stage, again or _what_changed(earlier, settings, inputs))
+            log.info("%s runs again: %s", stage, rerun_reason or _what_changed(earlier, settings, inputs))
         if earlier is None and unfinished is None:
             self._check_free(stage)
         elif settings.force or (unfinished != fingerprint and not incremental):
-            self.storage.write_json(mark, {"fingerprint": ""})  # if this is killed, no run goes on with the rest
-            self.clear(stage, "" if settings.force else kept)
+            # After a kill in the middle of the deletion, no run may continue with the files that remain.
+            self.storage.write_json(mark, {"fingerprint": ""})
+            self.clear(stage, "" if settings.force else kept_folder)
         elif unfinished == fingerprint:
-            log.info("%s: going on where an earlier run stopped", stage)
+            log.info("%s: continuing where an earlier run stopped", stage)
         last = {} if settings.force else self.last_settings(stage)
         self.storage.write_json(mark, {"fingerprint": fingerprint, "last_settings": last})
-        self.storage.delete(target)  # only now: at any time the mark or the report says whose files these are
+        # After the mark is written: files without a mark and without a report count as files of the user.
+        self.storage.delete(target)
         started, begin = datetime.now(UTC), time.monotonic()
         outcome = work()
         report = StageReport(
@@ -213,22 +216,22 @@ class Workspace:
         log.info("%s: done in %.1f s: %s", stage, report.seconds, report.summary())
         return report
 
-    def clear(self, stage: str, kept: str = "") -> None:
-        """Delete a stage's files, but not the folder `kept`.
+    def clear(self, stage: str, kept_folder: str = "") -> None:
+        """Delete a stage's files, but not `kept_folder`.
 
-        Its mark goes last: if this is killed, the mark says whose the other files are.
+        The mark is deleted last. So after a kill it shows that the files that remain were written by this stage.
         """
         for folder in reversed(_cleared(stage)):
             entries = self.storage.entries(folder)
             for path in entries:
-                if path not in (_mark(stage), kept):
+                if path not in (_mark(stage), kept_folder):
                     self.storage.delete(path)
-            self.storage.delete(_mark(stage) if kept in entries else folder)
+            self.storage.delete(_mark(stage) if kept_folder in entries else folder)
 
     def _check_free(self, stage: str) -> None:
-        """Raise StorageError when there are files in the folders of a stage that never ran: it would delete them."""
+        """Raise StorageError when a stage that never ran has files in its folders: they belong to the user."""
         for folder in _cleared(stage):
-            # Hidden files do not count: a run that was killed while it wrote its mark leaves one.
+            # Storage.files leaves out hidden files. A run that was killed while it wrote its mark leaves a hidden file.
             if self.storage.files(folder):
                 raise StorageError(
                     f"{self.storage.address(folder)} holds files that `aitax {stage}` did not make: "

@@ -58,7 +58,7 @@ def test_ctrl_c_stops_with_a_sentence_and_the_same_command_goes_on(built: Built)
     assert "Traceback" not in err
     assert built.first.status == 0, built.first.err
     assert built.first.err.count("is complete already") == 3  # manifest, download, split
-    assert "train: going on where an earlier run stopped" in built.first.err
+    assert "train: continuing where an earlier run stopped" in built.first.err
 
 
 def test_the_demo_names_a_photograph_that_its_engine_has_never_seen(built: Built) -> None:

@@ -105,7 +105,7 @@ def test_a_complete_stage_is_skipped_and_says_so(ws: Workspace, caplog: pytest.L
     caplog.set_level(logging.INFO)
     assert run(ws, again) == first
     assert again.runs == 0
-    assert "split is complete already (--force does it again)" in caplog.text
+    assert "split is complete already (--force runs it again)" in caplog.text
 
 
 def test_another_object_of_the_same_root_knows_that_a_stage_is_complete(ws: Workspace) -> None:
@@ -190,7 +190,7 @@ def test_a_stage_may_have_a_reason_of_its_own_to_run_again(ws: Workspace, caplog
     run(ws, Work(ws.storage, "1"))
     caplog.set_level(logging.INFO)
     settings, work = SomeSettings(root=ws.root), Work(ws.storage, "2")
-    ws.run(STAGE, settings, READS, work, incremental=True, again="timeout may have passed")
+    ws.run(STAGE, settings, READS, work, incremental=True, rerun_reason="timeout may have passed")
     assert contents(ws) == ["1", "2", "report.json"]
     assert "split runs again: timeout may have passed" in caplog.text
 
@@ -251,7 +251,7 @@ def test_an_interrupted_stage_goes_on_with_its_files(ws: Workspace, caplog: pyte
     caplog.set_level(logging.INFO)
     run(ws, Work(ws.storage, "other"))
     assert contents(ws) == ["half", "other", "report.json"]
-    assert "going on where an earlier run stopped" in caplog.text
+    assert "continuing where an earlier run stopped" in caplog.text
 
 
 def test_an_interrupted_stage_with_other_settings_starts_over(ws: Workspace) -> None:
@@ -376,7 +376,7 @@ def test_a_second_failure_to_fetch_makes_nothing_stale(ws: Workspace) -> None:
         ws.storage.write_bytes("ledger/two.parquet", b"rows")
         return Outcome(counts={"failed": 1}, reasons={"timeout": 1}, metrics={"share": 0.5})
 
-    ws.run("download", settings, (), work, incremental=True, again="timeout may have passed")
+    ws.run("download", settings, (), work, incremental=True, rerun_reason="timeout may have passed")
     report = ws.require("download")
     assert (report.counts, report.reasons) == ({"failed": 1}, {"timeout": 1})
     assert ws.digest("download") == before

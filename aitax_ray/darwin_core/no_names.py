@@ -1,11 +1,12 @@
-"""Words that stand where a name is asked for and are no names: "to be determined", "Rana species", "Rana larva".
+"""Finds words that publishers write instead of a name: "to be determined", "Rana species", "Rana larva".
 
-GBIF's parser knows many of them in English. Latin words are left out: "Rana incognita" is a name, and "Pupa" a genus.
+GBIF's parser finds many of them in English only. The lists have no Latin words such as "incognita" and "pupa", because
+"Rana incognita" is a species and "Pupa" is a genus.
 """
 
 import re
 
-# Words that begin no name, and are no epithets.
+# Words that are neither the first word of a name nor an epithet.
 _NO_NAMES = (
     "to be not no non nao nicht kein keine ne none null nil nan na nd tbd tba tbc id sin sem sans ohne senza zonder",
     "needs need awaiting pending possibly probably perhaps maybe likely presumably see same various several multiple",
@@ -15,7 +16,7 @@ _NO_NAMES = (
     "taxon taxa morphospecies morphotype ined indet inc unid nr near cf aff confer prope",
     "animal plant insect bird fish blank empty unlabeled missing dead test example nomen incertae",
 )
-# Words that follow a genus or a species and are no epithets.
+# Words that may follow a genus or a species and are not epithets.
 _NO_EPITHETS = (
     "larva larvae larvas nymph nymphs pupa pupae juvenile juveniles juv adult adults male males female females",
     "egg eggs spawn tadpole tadpoles seedling sapling hybrid hybrids hybride hybrides hibrido hibridos sg sl ss nov",
@@ -23,7 +24,7 @@ _NO_EPITHETS = (
 )
 _FIRST_WORDS = frozenset(" ".join(_NO_NAMES).split())
 _LATER_WORDS = frozenset(" ".join(_NO_EPITHETS).split()) | _FIRST_WORDS
-# How words begin that say the same in many forms: indeterminado, indéterminée; unbestimmt, unbestimmte.
+# The beginnings of words that have many endings: indeterminado, indéterminée; unbestimmt, unbestimmte.
 _BEGIN = re.compile(
     r"un(identif|ident$|determ|det$|known|specif|named|describ|classif|assign|certain|cultur|bekannt|bestimm|defin)"
     r"|identif|determined|determinad|determiner|bestimmt|indet(erminad|ermine|erminable|erminato)"
@@ -32,11 +33,11 @@ _BEGIN = re.compile(
 )
 
 
-def begins_no_name(word: str) -> bool:
-    """Whether no name begins with this word (folded, in small letters)."""
+def cannot_begin_name(word: str) -> bool:
+    """Whether a name cannot begin with this word. `word` has no accents and is in lower case."""
     return word in _FIRST_WORDS or _BEGIN.match(word) is not None
 
 
-def is_no_epithet(word: str) -> bool:
-    """Whether this word (folded, in small letters) is neither a species' epithet nor one below the species."""
+def cannot_be_epithet(word: str) -> bool:
+    """Whether this word is not an epithet of a species, subspecies or variety. `word` is as in `cannot_begin_name`."""
     return word in _LATER_WORDS or _BEGIN.match(word) is not None

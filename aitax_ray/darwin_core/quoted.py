@@ -1,8 +1,8 @@
-"""One row of quoted text: how many ways there are to read it, and which one fits the table.
+"""Reads one row of quoted text in several ways, and chooses the way that fits the table.
 
-A quote closes a field only before a delimiter or a line end; every other quote inside a field is text. Publishers
-write quotes inside fields in three ways: doubled (RFC 4180), behind a backslash, or as they are. A row that fits the
-table in no way of reading is malformed: no value of it can be trusted, since it may belong to another column.
+A quote closes a field only before a delimiter or a line end. Every other quote inside a field is text. Publishers
+write quotes inside fields in three ways: doubled (RFC 4180), after a backslash, or unchanged. If none of these ways
+gives a row that fits the table, the row is malformed. Its values are not used: they may belong to other columns.
 """
 
 import csv
@@ -22,7 +22,7 @@ class Row:
 
 @dataclass(frozen=True)
 class RowReader:
-    """Reads rows of a table whose rows have `usual` fields, and at most `most`."""
+    """Reads the rows of a table. Most rows have `usual` fields, and no row has more than `most`."""
 
     delimiter: str
     quote: str
@@ -32,7 +32,7 @@ class RowReader:
     def read(self, text: str) -> Row | None:
         """Read a row from one line or several, line ends included; None where a quote is open at the end.
 
-        RFC 4180 goes first: where it says that the row goes on in the next line, no other way of reading is tried.
+        RFC 4180 is tried first. Where it says that the row continues in the next line, no other way is tried.
         """
         if self.quote not in text:
             fields = text.rstrip("\r\n").split(self.delimiter)
@@ -60,7 +60,7 @@ class RowReader:
         for is_sure in (True, False):
             fitting = [found for found in readings if found.is_sure >= is_sure and len(found.fields) == self.usual]
             if fitting:
-                # Ways that differ in a backslash only agree on the columns: the last one has taken it away.
+                # Two ways may differ only in a backslash and still agree on the columns. The last one removes it.
                 return Row(fitting[-1].fields, all(found.ends == fitting[0].ends for found in fitting))
         return None
 
@@ -126,7 +126,7 @@ class RowReader:
 
 @dataclass(frozen=True)
 class _Reading:
-    """The fields in one way of reading; not sure where a field begins with a quote and is text all the same."""
+    """The result of one way of reading. `is_sure` is false if a field begins with a quote but is not a quoted field."""
 
     fields: list[str]
     ends: list[int]

@@ -1,12 +1,13 @@
-"""Links the media of an archive to occurrences and taxa, whatever its core: two tables in the database.
+"""Links the media of an archive to occurrences and taxa. The core may be Occurrence, Event or Taxon.
 
-OUTPUT  `media`: row, occurrence_id (gbif_id of `occurrence`, "" where it is not known), why (the reason to drop the
-        row, where it is known already, else ""), and MEDIA_COLUMNS
-        `occurrence`: row, gbif_id (once each), species_key, dataset_key, place and time, who identified it, and the
+OUTPUT  two tables in the database:
+        `media`: row, occurrence_id (gbif_id of `occurrence`, "" where it is not known), why (the reason to drop the
+        row, "" where none is known yet), and MEDIA_COLUMNS
+        `occurrence`: row, gbif_id (unique), species_key, dataset_key, place and time, who identified it, and the
         names of its taxon
 
-Downloads of GBIF have keys of a checklist. Publishers' archives have names: there the canonical name is the key, as
-it is for a folder of photographs.
+Downloads of GBIF have keys of a checklist. Publishers' archives have only names. Their species_key is the canonical
+name, as for a folder of photographs.
 """
 
 import logging
@@ -56,7 +57,7 @@ MEDIA_TERMS: dict[str, Terms] = {
     "references": ("furtherInformationURL", "references", "hasServiceAccessPoint"),
     "title": ("title",),
     "description": ("description", "caption"),
-    # Every statement counts: another one may restrict what the first one allows, or name the licence behind a link.
+    # All statements are read: one may restrict what another allows, or name the licence to which another links.
     "license": (("license", "WebStatement", "UsageTerms", "rights"),),
     "creator": ("creator",),
     "rightsHolder": ("rightsHolder", "Owner"),
@@ -65,8 +66,8 @@ MEDIA_TERMS: dict[str, Terms] = {
 MEDIA_COLUMNS = tuple(MEDIA_TERMS)
 MALFORMED_ROW = "malformed_row"
 _MALFORMED = f"CASE WHEN is_malformed THEN '{MALFORMED_ROW}' ELSE '' END"
-_URLS = r"(?i)[\s|;,]+(https?://)"  # what stands between two addresses of associatedMedia
-# The names of an occurrence's taxon, where an archive has no keys of a checklist.
+_URLS = r"(?i)[\s|;,]+(https?://)"  # the separator between two addresses in associatedMedia, and the next scheme
+# Columns with the names of an occurrence's taxon. They make the label if an archive has no keys of a checklist.
 NAME_TERMS: dict[str, Sequence[str]] = {
     "genus": ("genus",),
     "epithet": ("specificEpithet",),
@@ -85,7 +86,8 @@ TAXON_TERMS: dict[str, Sequence[str]] = {
     "rank": ("taxonRank", "verbatimTaxonRank"),
     "accepted_name": ("acceptedNameUsage", "acceptedScientificName"),
     "parent_name": ("parentNameUsage",),
-    "accepted": ("acceptedNameUsageID", "acceptedTaxonID"),  # the second is the term of old checklists, as below
+    # In this line and the next one, the second term is that of old checklists.
+    "accepted": ("acceptedNameUsageID", "acceptedTaxonID"),
     "parent": ("parentNameUsageID", "higherTaxonID"),
     "vernacular_name": ("vernacularName",),
     **LINEAGE,
@@ -94,7 +96,7 @@ TAXON_TERMS: dict[str, Sequence[str]] = {
 
 @dataclass(frozen=True)
 class LabelTerms:
-    """Where a label stands in an occurrence of GBIF: the terms of its key and of its name; its rank, "" for any."""
+    """The terms of an occurrence of GBIF that hold the key and the name of the label; the label's rank, "" for any."""
 
     key: str
     name: str
@@ -111,10 +113,10 @@ class NameLabel(NamedTuple):
 
 @dataclass(frozen=True)
 class Labelling:
-    """How photographs are labelled: the terms of the label, and who decides where an archive has only names.
+    """How photographs are labelled: by the terms in `terms`, or by a function if an archive has only names.
 
-    `name_label` takes NAME_TERMS as keywords. `label_taxa` takes core_id and TAXON_TERMS, a row per taxon, and returns
-    core_id, species_key and TAXON_COLUMNS.
+    `name_label` labels an occurrence; its keyword arguments are NAME_TERMS. `label_taxa` labels the taxa of a
+    checklist: rows of core_id and TAXON_TERMS become rows of core_id, species_key and TAXON_COLUMNS.
     """
 
     terms: LabelTerms
@@ -123,18 +125,18 @@ class Labelling:
 
 
 class Linked(NamedTuple):
-    """How many media rows there are, and how many occurrences or taxa are left out since their rows are malformed."""
+    """The number of media rows, and the number of occurrences or taxa that are left out: their rows are malformed."""
 
     num_media: int
     num_malformed: int
 
 
 def link_media(archive: Archive, database: duckdb.DuckDBPyConnection, labelling: Labelling) -> Linked:
-    """Make `media` and `occurrence`. Raises ArchiveError when a text cannot be read."""
+    """Make the tables `media` and `occurrence`. Raises ArchiveError when a file of the archive cannot be read."""
     occurrences = None if archive.core.kind == TAXON else archive.descriptor.tables(OCCURRENCE)[0]
-    with ThreadPoolExecutor(1, "occurrences") as beside:
-        # The two largest tables are read side by side: neither takes all cores.
-        rows = beside.submit(_read_occurrence_rows, archive, occurrences, labelling) if occurrences else None
+    with ThreadPoolExecutor(1, "occurrences") as executor:
+        # The two largest tables are read at the same time, because reading one does not use all cores.
+        rows = executor.submit(_read_occurrence_rows, archive, occurrences, labelling) if occurrences else None
         media, num_media = _read_media(archive, database)
     if rows is None:
         num_malformed = _link_taxa(archive, database, media, labelling)
@@ -147,9 +149,10 @@ def link_media(archive: Archive, database: duckdb.DuckDBPyConnection, labelling:
 
 
 def media_terms(table: TableFile) -> dict[str, Terms]:
-    """The columns of a table of media, and the terms that fill them, by the terms that the table has.
+    """Choose for each column of media the terms that fill it.
 
-    Where there is a term for the address of the photograph, `identifier` may be any identifier.
+    If the table has a term that is always the address of the file (ACCESS_TERMS), that term fills `identifier`. The
+    term `identifier` then fills `other_identifier`, because it may be an identifier of any kind.
     """
     has_address = any(map(table.has, ACCESS_TERMS))
     address: Terms = ACCESS_TERMS if has_address else ("identifier",)
@@ -159,7 +162,7 @@ def media_terms(table: TableFile) -> dict[str, Terms]:
 
 
 def _read_media(archive: Archive, database: duckdb.DuckDBPyConnection) -> tuple[str, int]:
-    """Make a view of the rows of all tables of media; returns its name and the number of rows."""
+    """Make a view of the rows of all tables of media. Returns its name and the number of rows."""
     paths: list[Path] = []
     num_rows = 0
     for table in archive.media:
@@ -170,7 +173,7 @@ def _read_media(archive: Archive, database: duckdb.DuckDBPyConnection) -> tuple[
         path, num_listed = _read_associated(archive, archive.associated_media, num_rows)
         num_rows += num_listed
         paths.append(path)
-    # Other identifiers are addresses where they look like one.
+    # Without an address, another identifier is taken if it begins with "http".
     identifier = (
         "CASE WHEN identifier <> '' THEN identifier WHEN other_identifier ILIKE 'http%' THEN other_identifier "
         "WHEN managed_id ILIKE 'http%' THEN managed_id ELSE '' END"
@@ -182,9 +185,9 @@ def _read_media(archive: Archive, database: duckdb.DuckDBPyConnection) -> tuple[
 
 
 def _read_associated(archive: Archive, table: TableFile, first_row: int) -> tuple[Path, int]:
-    """Read the addresses in `associatedMedia` into a file like those of media tables; returns it and their number.
+    """Read the addresses in `associatedMedia` into a file with the columns of media. Returns it and their number.
 
-    The licence of the record is not that of the photographs, so theirs is not known.
+    The licence stays empty: the licence of the occurrence is not that of the photographs.
     """
     listed = pl.read_parquet(
         archive.read(table, {"associated": ("associatedMedia",), "occurrence_ref": ("occurrenceID",)})
@@ -207,7 +210,7 @@ def _read_associated(archive: Archive, table: TableFile, first_row: int) -> tupl
 
 
 class OccurrenceRows(NamedTuple):
-    """The rows of a table of occurrences as a table of SQL, and whether they have keys of the label."""
+    """An SQL expression for the rows of a table of occurrences, and whether they have a column `label_key`."""
 
     table: str
     has_keys: bool
@@ -228,7 +231,7 @@ def _read_occurrence_rows(archive: Archive, table: TableFile, labelling: Labelli
     has_keys = table.has(labelling.terms.key)
     if has_keys:
         terms["label_key"] = (labelling.terms.key,)
-        del terms["epithet"], terms["infraspecific_epithet"]  # each column of millions of rows takes time
+        del terms["epithet"], terms["infraspecific_epithet"]  # not needed; reading a column takes time
     if table is not archive.core:
         terms["occurrence_ref"] = ("occurrenceID",)
     return OccurrenceRows(parquet(archive.read(table, terms)), has_keys)
@@ -237,9 +240,9 @@ def _read_occurrence_rows(archive: Archive, table: TableFile, labelling: Labelli
 def _list_occurrences(
     database: duckdb.DuckDBPyConnection, found: OccurrenceRows, labelling: Labelling, key: str
 ) -> int:
-    """Make `occurrence` of a table of occurrences; returns how many of its rows are malformed and left out.
+    """Make the table `occurrence` from a table of the archive. Returns the number of malformed rows, left out.
 
-    `key` is the SQL expression of their ids, none of which is "". {rows} in it stands for the table.
+    `key` is an SQL expression for gbif_id, which is never "". It may contain {rows}, which becomes the table's name.
     """
     rows, has_keys = found
     columns = ", ".join(
@@ -253,7 +256,7 @@ def _list_occurrences(
         f"CREATE VIEW listed AS SELECT row, {key.format(rows=rows)} AS gbif_id, {KEY}, {labelled}, {columns} "
         f"FROM {rows} {named}{where}"
     )
-    # GBIF has been seen to list an occurrence twice in one download (gbif/occurrence#1061): the first one counts.
+    # GBIF sometimes lists an occurrence twice in one download (gbif/occurrence#1061). The first row is kept.
     database.execute("""
         CREATE TABLE repeated AS
         WITH first AS (SELECT gbif_id, min(row) AS row FROM listed GROUP BY gbif_id HAVING count(*) > 1)
@@ -264,7 +267,7 @@ def _list_occurrences(
 
 def _with_keys(terms: LabelTerms) -> str:
     rank = literal(terms.rank) if terms.rank else "CASE WHEN taxon_key = label_key THEN upper(rank) ELSE '' END"
-    # A name with authorship counts only where its taxon is the label itself, not a synonym or a lower taxon.
+    # A name with authorship is taken only if it is the name of the label, not of a synonym or of a lower taxon.
     return f"""
         label_key AS species_key,
         {f'"{terms.name}"' if terms.name else "''"} AS name,
@@ -286,9 +289,12 @@ def _with_names(database: duckdb.DuckDBPyConnection, rows: str, labelling: Label
 
 
 def _link_events(database: duckdb.DuckDBPyConnection, media: str, found: OccurrenceRows, labelling: Labelling) -> int:
-    """Link the media of events: to the occurrence they name, else to the only species of their event."""
-    # An occurrence without an id still counts among the species of its event.
-    # Occurrences of several events may have the same id and still be different ones.
+    """Link each media row of an event to the occurrence that it names.
+
+    If it names none and all occurrences of its event are of one species, it is linked to one of these.
+    """
+    # An occurrence without an id gets one from its row, so that its species counts among those of its event.
+    # Occurrences of different events that have the same id are different occurrences.
     shared = f"SELECT occurrence_ref FROM {{rows}} GROUP BY occurrence_ref HAVING count(DISTINCT {KEY}) > 1"
     own_id = (
         "CASE WHEN occurrence_ref = '' THEN 'occurrence-' || row "
@@ -315,7 +321,7 @@ def _link_events(database: duckdb.DuckDBPyConnection, media: str, found: Occurre
 
 
 def _link_taxa(archive: Archive, database: duckdb.DuckDBPyConnection, media: str, labelling: Labelling) -> int:
-    """Link the media of taxa: each photograph is an occurrence of its own, without place or time."""
+    """Link the media of taxa. Each photograph becomes a separate occurrence, without place and time."""
     rows = pl.read_parquet(archive.read(archive.core, TAXON_TERMS))
     taxa = rows.filter(~pl.col("is_malformed")).drop("is_malformed")
     database.register("taxon_frame", labelling.label_taxa(taxa.unique(KEY, keep="first", maintain_order=True)))

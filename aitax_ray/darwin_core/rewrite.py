@@ -1,8 +1,8 @@
-"""Text with quotes, or in another encoding than UTF-8, written again as what polars reads without a doubt.
+"""Rewrites tables that have quotes or are not UTF-8 into a form that polars always reads correctly.
 
-Fast readers of CSV look for quotes anywhere, to work on a file from several places at once. A quote in the middle of a
-field, which publishers' archives are full of, then joins or loses rows without a word. This module reads the text from
-its beginning, row by row (quoted.py).
+Publishers' archives have many quotes in the middle of fields. Fast readers of CSV start at several places of a file at
+once and guess from the quotes where rows begin. With such quotes they join or lose rows without an error. This module
+reads the text from its beginning, row by row (quoted.py).
 """
 
 import codecs
@@ -22,23 +22,25 @@ from aitax_ray.errors import ArchiveError
 
 log = logging.getLogger(__name__)
 
-UNIT, RECORD = "\x1f", "\x1e"  # ASCII's own separators of fields and rows: text may hold anything else
-MALFORMED = "x"  # in the first column of a row that fits the table in no way of reading
+UNIT, RECORD = "\x1f", "\x1e"  # ASCII's characters for the end of a field and of a row; removed from the text
+MALFORMED = "x"  # in the first column of a row that does not fit the table, however it is read
 _BLANK = {ord(UNIT): " ", ord(RECORD): " "}
 _RETURN = re.compile(r"\r(?!\n|\Z)")
-_FOREIGN = re.compile("[\udc80-\udcff]")  # bytes that are none of the encoding, as Python's surrogateescape keeps them
+_FOREIGN = re.compile(
+    "[\udc80-\udcff]"
+)  # bytes that are invalid in the encoding, as Python's surrogateescape keeps them
 BYTE_ORDER_MARK = "\ufeff"
-MAX_LINE = 64 * 2**20  # characters; the longest lines of real archives have some 100,000
-MAX_LINES = 500  # of a row
-SAMPLE = 1000  # rows that show how many fields a row has
-WIDE = 6  # columns from which on lines of prose do not have as many delimiters as a row
+MAX_LINE = 64 * 2**20  # characters of a line; the longest lines of real archives have about 100,000
+MAX_LINES = 500  # lines of a row
+SAMPLE = 1000  # rows from which the number of fields is counted
+WIDE = 6  # columns; a line of prose inside a field of such a table has fewer delimiters than a row
 
 
 def rewrite(path: Path, table: TableFile, scratch: Path) -> Path:
     """Write the rows of a table, without its header, into a UTF-8 file with UNIT between fields and RECORD after rows.
 
-    The first field of each row is MALFORMED, or "" where the row fits the table. Bytes that are none of the encoding
-    are read as Windows-1252, with a warning: that is what text in a wrong encoding nearly always is. Raises
+    The first field of each row is MALFORMED, or "" where the row fits the table. Bytes that are invalid in the encoding
+    are read as Windows-1252, with a warning: text with a wrong declaration is nearly always in that encoding. Raises
     ArchiveError when a line has more than MAX_LINE characters.
     """
     csv.field_size_limit(MAX_LINE * MAX_LINES)
@@ -50,23 +52,23 @@ def rewrite(path: Path, table: TableFile, scratch: Path) -> Path:
         path.open(encoding=encoding, errors=errors, newline=newline) as source,
         tempfile.NamedTemporaryFile("w", dir=scratch, delete=False, encoding="utf-8", newline="") as target,
     ):
-        if source.read(1) != BYTE_ORDER_MARK:  # which would hide the quote behind it
+        if source.read(1) != BYTE_ORDER_MARK:  # a quote after the mark would not be at the beginning of a field
             source.seek(0)
-        lines = _guarded(_decoded(_lines(source, table.locations[0]), num_foreign))
-        header = list(islice(lines, table.header_lines))  # lines, not rows: a header may hold an unbalanced quote
+        lines = _without_separators(_decoded(_lines(source, table.locations[0]), num_foreign))
+        header = list(islice(lines, table.header_lines))  # lines, not rows: a header may have a quote that never closes
         for row in _rows(lines, table, header):
             fields = UNIT.join(["" if row.fits else MALFORMED, *row.fields])
             target.write(fields.replace(RECORD, "\r") + RECORD)
     if num_foreign["lines"]:
         log.warning(
-            "%s is not all in %s: %s lines have bytes of another encoding, which are read as Windows-1252",
+            "%s is declared as %s, but %s lines have other bytes: these are read as Windows-1252",
             table.locations[0], encoding, f"{num_foreign['lines']:,}",
         )  # fmt: skip
     return Path(target.name)
 
 
 def read_field_counts(path: Path, table: TableFile) -> tuple[int, int]:
-    """How many fields most rows of a text without quotes have, and how many a row may have; see `count_fields`."""
+    """Count the fields of a table without quotes. Returns what `count_fields` returns."""
     with path.open(encoding="utf-8", errors="replace", newline="" if table.line_end == "\r" else "\n") as source:
         lines = list(islice(_lines(source, table.locations[0]), table.header_lines + SAMPLE))
     header, rows = lines[: table.header_lines], lines[table.header_lines :]
@@ -74,7 +76,7 @@ def read_field_counts(path: Path, table: TableFile) -> tuple[int, int]:
 
 
 def is_utf8(path: Path) -> bool:
-    """Whether a whole file is UTF-8."""
+    """Whether a file is valid UTF-8 from beginning to end."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     with path.open("rb") as file:
         try:
@@ -87,9 +89,10 @@ def is_utf8(path: Path) -> bool:
 
 
 def count_fields(header: str, counts: Counter[int], table: TableFile) -> tuple[int, int]:
-    """How many fields most rows have, and how many a row may have: those of the header or of meta.xml, if more.
+    """Return the number of fields of most rows, and the largest number that a row may have.
 
-    `counts` has the rows by their number of fields; the header counts as one of them.
+    The second number is the largest of the first number, the fields of the header, and the columns in meta.xml.
+    `counts` maps each number of fields to the number of rows that have it. The header is added to it as a row.
     """
     of_header = header.rstrip("\r\n").count(table.delimiter) + 1
     counts = counts + Counter([of_header] if header else [])
@@ -113,7 +116,7 @@ def _encoding(path: Path, declared: str) -> str:
 def _lines(source: IO[str], name: str) -> Iterator[str]:
     while line := source.readline(MAX_LINE):
         if len(line) == MAX_LINE:
-            raise ArchiveError(f"{name} has a line of more than {MAX_LINE:,} characters: it is no table of occurrences")
+            raise ArchiveError(f"{name} has a line of more than {MAX_LINE:,} characters: it is not a table of text")
         yield line
 
 
@@ -129,7 +132,7 @@ def _as_windows_1252(found: re.Match[str]) -> str:
     byte = bytes([ord(found[0]) - 0xDC00])
     try:
         return byte.decode("cp1252")
-    except UnicodeDecodeError:  # five bytes have no character there
+    except UnicodeDecodeError:  # five bytes have no character in Windows-1252
         return byte.decode("latin-1")
 
 
@@ -143,7 +146,7 @@ def _rows(lines: Iterator[str], table: TableFile, header: list[str]) -> Iterator
                 fields = text.split(table.delimiter)
                 yield Row(fields, len(fields) <= most)
         return
-    # A quote may hide a delimiter: the lines that RFC 4180 can read alone show the number of fields.
+    # Delimiters between quotes do not separate fields. So only lines that are complete rows of RFC 4180 are counted.
     counter = RowReader(table.delimiter, table.quote, 0, 0)
     counts = Counter(number for line in sample if (number := counter.count_strictly(line)))
     reader = RowReader(table.delimiter, table.quote, *count_fields(of_header, counts, table))
@@ -151,10 +154,11 @@ def _rows(lines: Iterator[str], table: TableFile, header: list[str]) -> Iterator
 
 
 def _records(lines: Iterator[str], table: TableFile, reader: RowReader) -> Iterator[Row]:
-    """The rows of quoted text. A quote that opens and does not close is a character, and damages its own row only.
+    """Yield the rows of quoted text.
 
-    It closes when the row ends within MAX_LINES lines, is proper CSV or has the usual number of fields, and its lines
-    do not look like rows; else it might close at the next quote, rows later, and swallow them.
+    A quote that opens a field and never closes would join many rows. So several lines become one row only if they are
+    at most MAX_LINES, if the row is valid CSV or has the usual number of fields, and if none of the lines looks like a
+    row itself. Otherwise the quote is taken as a character, and the row ends with its first line.
     """
     waiting: deque[str] = deque()
     num_stray = 0
@@ -167,7 +171,7 @@ def _records(lines: Iterator[str], table: TableFile, reader: RowReader) -> Itera
                 waiting.extendleft(reversed([following] if following else []))
                 break
             record.append(following)
-            # No quote closes in a line without one what an earlier line has opened.
+            # A line without a quote cannot close the field that is open.
             row = reader.read("".join(record)) if table.quote in following else None
         if row and row.fields == [""]:
             continue
@@ -181,9 +185,10 @@ def _records(lines: Iterator[str], table: TableFile, reader: RowReader) -> Itera
 
 
 def _is_one_row(record: list[str], row: Row, reader: RowReader) -> bool:
-    """Whether several lines are one row: they are no rows themselves, and the quotes close as they should.
+    """Whether several lines are one row: none of them is a row itself, and the quotes close correctly.
 
-    The number of fields alone tells nothing: rows may be short, and what begins and ends in one column has all of them.
+    The number of fields is not enough. A correct row may have fewer fields than usual. And if a quote opens in one row
+    and closes in the same column of a later row, the joined row has the usual number.
     """
     if reader.most >= WIDE and all(line.count(reader.delimiter) >= reader.most - 1 for line in record):
         return False
@@ -194,10 +199,10 @@ def _is_one_row(record: list[str], row: Row, reader: RowReader) -> bool:
         return row.fits and len(row.fields) == reader.usual and not any(is_row)
 
 
-def _guarded(lines: Iterable[str]) -> Iterator[str]:
-    """Lines without our own separators, RECORD in the place of a carriage return in the middle of a line.
+def _without_separators(lines: Iterable[str]) -> Iterator[str]:
+    """Replace UNIT and RECORD in the text by blanks, and each carriage return in the middle of a line by RECORD.
 
-    Python's reader would begin a new row there, wherever the lines are said to end.
+    Python's csv reader ends a row at any carriage return. `rewrite` puts the carriage return back.
     """
     for line in lines:
         clean = line.translate(_BLANK) if UNIT in line or RECORD in line else line

@@ -11,7 +11,7 @@ from functools import lru_cache
 import nameparser
 
 from aitax_ray.darwin_core.name_text import clean, fold, repair
-from aitax_ray.darwin_core.no_names import begins_no_name, is_no_epithet
+from aitax_ray.darwin_core.no_names import cannot_be_epithet, cannot_begin_name
 from aitax_ray.darwin_core.ranks import SPECIES
 
 MAX_CHARS = 500  # a longer text is a description
@@ -66,7 +66,7 @@ def read_name(text: str, rank: str = "") -> ScientificName:
     text = clean(text)
     first = text.split(" ")[0]
     letter = next(filter(str.isalpha, text), "")
-    if not letter or not 1 < len(text) <= MAX_CHARS or begins_no_name(fold(first).lower().strip("?,:;/()[]<>")):
+    if not letter or not 1 < len(text) <= MAX_CHARS or cannot_begin_name(fold(first).lower().strip("?,:;/()[]<>")):
         return ScientificName(is_doubtful=" " in text)
     if not _LATIN.match(letter):
         return ScientificName(canonical=text)  # a vernacular name in another script
@@ -148,7 +148,7 @@ def _with_small_epithet(text: str) -> str:
 def _genus(text: str, *, is_doubtful: bool = False) -> ScientificName:
     """Read the first word of a text. It is `canonical`, and the genus unless it looks like a family or order."""
     word = fold(text.split(" ")[0]).capitalize()
-    if not _GENUS.fullmatch(word) or begins_no_name(word.lower()):
+    if not _GENUS.fullmatch(word) or cannot_begin_name(word.lower()):
         word = ""
     return ScientificName(word, genus="" if _ABOVE_GENUS.search(word) else word, is_doubtful=is_doubtful)
 
@@ -191,4 +191,4 @@ def _behind(epithet: str | None, text: str) -> str:
 
 def _epithet(text: str | None) -> str:
     word = _DIGITS.sub(r"\1-", fold(text or "").lower())
-    return word if _EPITHET.fullmatch(word) and not is_no_epithet(word) else ""
+    return word if _EPITHET.fullmatch(word) and not cannot_be_epithet(word) else ""

@@ -1,4 +1,4 @@
-"""Dates of events as Darwin Core writes them: ISO 8601, a moment or an interval (dwc:eventDate)."""
+"""Reads the dates of events in Darwin Core (dwc:eventDate): ISO 8601, a point in time or an interval."""
 
 from typing import TYPE_CHECKING
 
@@ -8,11 +8,12 @@ if TYPE_CHECKING:
 _DAY = r"\d{4}-\d\d-\d\d"
 
 
-def one_day(event_date: "pl.Expr") -> "pl.Expr":
+def extract_day(event_date: "pl.Expr") -> "pl.Expr":
     """Give the day of an event as YYYY-MM-DD, null where the event is not known to be within one day.
 
-    GBIF writes many dates as intervals since 2023. The end of an interval may leave out what it shares with the begin
-    (ISO 8601-1, 5.5.2.4): "2023-05-01T10:00/12:00", "2023-05-01/01". A duration counts only if it is "P1D" from a day.
+    GBIF writes many dates as intervals since 2023. The end of an interval may leave out the parts that are equal to
+    those of the start (ISO 8601-1, 5.5.2.4): "2023-05-01T10:00/12:00", "2023-05-01/01". Instead of an end there may be
+    a duration. Of these only "P1D" (one day) after a start without a time is understood: "2023-05-01/P1D".
     """
     import polars as pl
 

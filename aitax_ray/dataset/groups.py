@@ -7,7 +7,7 @@ observer on one day, and those of one place.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from aitax_ray.dataset.dates import one_day
+from aitax_ray.dataset.dates import extract_day
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,7 +27,7 @@ def keys(occurrences: "pl.DataFrame", group_by: Sequence[GroupBy]) -> "pl.DataFr
 
     day = place = pl.lit(None, pl.String)
     if "observer-day" in group_by:
-        date = one_day(pl.col("event_date"))
+        date = extract_day(pl.col("event_date"))
         who = pl.col("recorded_by").str.normalize("NFC").str.strip_chars().replace("", None)
         day = pl.concat_str(pl.lit("observer-day"), who, date, separator="\0")
     if "place" in group_by:

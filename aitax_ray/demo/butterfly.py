@@ -1,12 +1,12 @@
-"""Draws a butterfly from above, wings open: hind wings, fore wings, body, feelers."""
+"""Draws a butterfly from above, wings open: hind wings, fore wings, body, antennae."""
 
 import numpy as np
 
 from aitax_ray.demo.canvas import Canvas, Points, mix, shade, smooth, turned
 from aitax_ray.demo.species import ButterflyTraits, Colour, WingShape
 
-BAND_WIDTH = 0.17
-BODY = (58, 46, 40)
+BAND_WIDTH = 0.17  # as a share of the wing length
+BODY = (58, 46, 40)  # RGB
 
 # Right wings, from the root at the origin around the margin: (x outwards, y towards the head).
 _FORE: dict[WingShape, list[tuple[float, float]]] = {
@@ -35,12 +35,13 @@ _HIND: dict[WingShape, list[tuple[float, float]]] = {
 
 
 def draw_butterfly(canvas: Canvas, traits: ButterflyTraits, individual: np.random.Generator, opening: float) -> None:
-    """Draw a butterfly of wing length about 1; `individual` draws the differences between individuals.
+    """Draw a butterfly of wing length about 1.
 
-    `opening` is 1 for wings spread flat and less for wings half raised.
+    `individual` gives the random numbers of this individual. `opening` is 1 for wings spread flat and less for wings
+    half raised.
     """
-    swing = individual.normal(0, 0.06)  # of the fore wings, forwards
-    worn = individual.uniform(0.0, 0.22)  # old butterflies are pale
+    swing = individual.normal(0, 0.06)  # angle in radians by which the fore wings are turned towards the head
+    worn = individual.uniform(0.0, 0.22)  # share of the pale colour: old butterflies are pale
     pale = (196, 180, 160)
     base, margin = mix(traits.base_colour, pale, worn), mix(traits.margin_colour, pale, worn * 0.7)
     for side in (-1.0, 1.0):
@@ -53,7 +54,10 @@ def draw_butterfly(canvas: Canvas, traits: ButterflyTraits, individual: np.rando
 
 
 def _wing(canvas: Canvas, traits: ButterflyTraits, wing: Points, reach: Points, base: Colour, margin: Colour) -> None:
-    """Paint from the margin inwards: each layer is the wing again, smaller, with the same root."""
+    """Paint the margin first, then the inner parts. Each layer is a smaller copy of the wing with the same root.
+
+    `reach` (2,) scales x and y.
+    """
     inner = 1 - traits.margin_width
     canvas.fill(wing * reach, shade(margin, 0.75))
     canvas.fill(wing * 0.98 * reach, margin)
@@ -79,7 +83,7 @@ def _veins(canvas: Canvas, wing: Points, reach: Points, base: Colour) -> None:
 
 
 def _spots(canvas: Canvas, traits: ButterflyTraits, wing: Points, reach: Points) -> None:
-    """Paint eyes in a row along the margin: a ring, a dark pupil, a glint."""
+    """Paint eyespots in a row along the margin: a ring, a dark pupil, a small highlight."""
     places = np.linspace(0.36, 0.68, traits.num_spots) if traits.num_spots > 1 else [0.5] * traits.num_spots
     for place in places:
         x, y = wing[int(place * len(wing))] * (0.86 - traits.spot_size) * reach

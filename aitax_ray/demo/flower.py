@@ -5,13 +5,16 @@ import numpy as np
 from aitax_ray.demo.canvas import Canvas, Points, mix, shade, smooth, turned
 from aitax_ray.demo.species import Colour, FlowerTraits, LeafShape, PetalShape
 
-GRADIENT = (0.97, 0.9, 0.82, 0.73, 0.63, 0.53, 0.43, 0.33)  # of a petal, painted from its tip to its base
-FULLNESS: dict[PetalShape, float] = {"round": 0.8, "long": 0.74, "pointed": 0.62}  # above 0.8 neighbours overlap
-VEIN_SPREAD: dict[PetalShape, float] = {"round": 0.2, "long": 0.08, "pointed": 0.05}  # of the outer ones' ends
-WIDEST = 0.43  # half a petal
+# A petal's colour changes from tip to base. It is painted as smaller and smaller copies of the petal, of these sizes.
+GRADIENT = (0.97, 0.9, 0.82, 0.73, 0.63, 0.53, 0.43, 0.33)
+# Width of a petal, divided by the angle in radians between two petals. Above 0.8 petals overlap.
+FULLNESS: dict[PetalShape, float] = {"round": 0.8, "long": 0.74, "pointed": 0.62}
+# Distance between the ends of the middle vein and an outer vein, as a share of the flower's radius.
+VEIN_SPREAD: dict[PetalShape, float] = {"round": 0.2, "long": 0.08, "pointed": 0.05}
+MAX_HALF_WIDTH = 0.43  # of a petal, as a share of the flower's radius
 LEAF_GREEN = (74, 120, 52)
 NUM_FLORETS = 44  # in the centre
-GOLDEN_ANGLE = 2.39996  # between neighbours in the order of growth: how florets fill a centre
+GOLDEN_ANGLE = 2.39996  # radians between a floret and the next one that grew, as in a sunflower
 
 # Half outlines from base to tip: (share of the length, share of the half width).
 _PETALS: dict[PetalShape, list[tuple[float, float]]] = {
@@ -29,9 +32,10 @@ _LEAVES: dict[LeafShape, list[tuple[float, float]]] = {
 def draw_flower(
     canvas: Canvas, traits: FlowerTraits, individual: np.random.Generator, sun: float, stem_towards: float
 ) -> None:
-    """Draw a flower of radius 1; `individual` draws the differences between individuals.
+    """Draw a flower of radius 1.
 
-    `sun` is the direction of the light and `stem_towards` that of the stem, both in radians on the photograph.
+    `individual` gives the random numbers of this individual. `sun` is the direction of the light and `stem_towards`
+    that of the stem, both in radians on the photograph.
     """
     green = shade(mix(LEAF_GREEN, (140, 150, 60), individual.uniform(0, 0.5)), individual.uniform(0.75, 1.1))
     _stem_and_leaves(canvas, traits, individual, green, stem_towards - canvas.pose.rotation)
@@ -62,7 +66,7 @@ def _ring(
     sun: float,
 ) -> None:
     step = 2 * np.pi / traits.num_petals
-    half_width = min(step / 2 * FULLNESS[traits.petal_shape], WIDEST) * individual.uniform(0.94, 1.06)
+    half_width = min(step / 2 * FULLNESS[traits.petal_shape], MAX_HALF_WIDTH) * individual.uniform(0.94, 1.06)
     for number in range(traits.num_petals):
         angle = (number + offset) * step + individual.normal(0, 0.04)
         reach = length * individual.uniform(0.93, 1.0)
@@ -77,7 +81,7 @@ def _ring(
 def _petal(
     canvas: Canvas, traits: FlowerTraits, petal: Points, colour: Colour, throat: Colour, angle: float, reach: float
 ) -> None:
-    canvas.fill(petal, shade(colour, 0.66))  # what is left of it is the outline
+    canvas.fill(petal, shade(colour, 0.66))  # its margin stays visible as a dark outline
     steps = GRADIENT if traits.num_petals <= 8 else GRADIENT[::2]  # small petals need fewer
     for share in steps:
         canvas.fill(petal * share, mix(throat, colour, min(1.0, 1.5 * (share - 0.3))))

@@ -1,7 +1,7 @@
 """The rows of an observation in GBIF's terms: who saw it, when, where, under which licence.
 
-The people are invented, and their names say so. Each chose one licence for all their photographs, as on the platforms
-that publish at GBIF. The licence of the occurrence may differ: it is one of the three that GBIF admits.
+The people are invented. Each person has one licence for all photographs. The licence of the occurrence may differ,
+because GBIF accepts only three licences for occurrences.
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ DATASETS = (
 
 @dataclass(frozen=True)
 class Observer:
-    """An invented person and the licence they chose: as multimedia.txt and as occurrence.txt spell it."""
+    """An invented person, and the licence of the photographs: as written in multimedia.txt and in occurrence.txt."""
 
     name: str
     media_license: str
@@ -143,7 +143,7 @@ class Observation:
 
 
 def observe(species: DemoSpecies, gbif_id: str, rng: np.random.Generator) -> Observation:
-    """Make up who saw an individual of the species, when and where."""
+    """Draw at random who saw an individual of the species, when and where."""
     return Observation(
         gbif_id,
         species,

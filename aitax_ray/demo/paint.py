@@ -1,7 +1,7 @@
 """Paints the "photographs" of the demo world.
 
-An `Encounter` is one individual in one place and one light. `photograph` takes a picture of it, each time with another
-pose, distance and focus. `paint` does both, for a single photograph of a species.
+An `Encounter` is one individual, its surroundings and the light. `photograph` takes a picture of it, each time with
+another pose, distance and focus. `paint` does both, for a single photograph of a species.
 """
 
 import math
@@ -19,7 +19,7 @@ from aitax_ray.demo.flower import draw_flower, draw_perch
 from aitax_ray.demo.species import Colour, DemoSpecies, FlowerTraits
 
 COLOUR_SPREAD = 0.055  # standard deviation between individuals, as a share
-WARMTH = 0.12  # by how much the warmest light lifts the reds
+WARMTH = 0.12  # the warmest light makes red brighter and blue darker by this share
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,15 @@ class Encounter:
     species: DemoSpecies
     individual: int  # seed of the differences between individuals
     habitat: Habitat
-    hue: float  # of the habitat, -1 cool to 1 warm
+    hue: float  # of the habitat, from -1 (cool) to 1 (warm)
     exposure: float
-    warmth: float  # of the light, -1 blue to 1 red
+    warmth: float  # of the light, from -1 (blue) to 1 (red)
     sun: float  # direction of the light on the photograph, radians
-    tint: Colour  # the individual's own colour, 128 where it is the species' own
+    tint: Colour  # factors of the species' colours for this individual, times 128: 128 changes nothing
 
 
-def meet(species: DemoSpecies, rng: np.random.Generator) -> Encounter:
-    """Meet an individual of the species somewhere."""
+def make_encounter(species: DemoSpecies, rng: np.random.Generator) -> Encounter:
+    """Draw at random an individual of the species, its surroundings and the light."""
     tint = [int(x) for x in np.clip(128 * (1 + rng.normal(0, COLOUR_SPREAD, 3)), 96, 160)]
     return Encounter(
         species,
@@ -53,7 +53,7 @@ def meet(species: DemoSpecies, rng: np.random.Generator) -> Encounter:
 
 def paint(species: DemoSpecies, rng: np.random.Generator, width: int, height: int) -> Image.Image:
     """Paint a photograph of some individual of the species; RGB, the same for the same state of `rng`."""
-    return photograph(meet(species, rng), rng, width, height)
+    return photograph(make_encounter(species, rng), rng, width, height)
 
 
 def photograph(encounter: Encounter, rng: np.random.Generator, width: int, height: int) -> Image.Image:
@@ -61,17 +61,17 @@ def photograph(encounter: Encounter, rng: np.random.Generator, width: int, heigh
     focus = float(rng.beta(1.3, 2.0))
     picture = draw_background(encounter.habitat, encounter.hue, rng, (width, height), focus)
     subject = _subject(encounter, rng, width, height)
-    if rng.random() < 0.15:  # the lens missed it a little
+    if rng.random() < 0.15:  # a little out of focus
         subject = subject.filter(ImageFilter.BoxBlur(rng.uniform(0.5, 1.5) * height / 270))
     _cast_shadow(picture, subject, encounter.sun, rng.uniform(0.25, 0.55))
     picture.paste(subject, (0, 0), subject)
     if rng.random() < 0.2:
-        _grow_blade(picture, rng)
+        _draw_grass_blade(picture, rng)
     return _expose(picture, encounter, rng)
 
 
 def _subject(encounter: Encounter, rng: np.random.Generator, width: int, height: int) -> Image.Image:
-    """Draw the flower or butterfly on a transparent sheet of the photograph's size."""
+    """Draw the flower or butterfly on a transparent image of the photograph's size."""
     traits, individual = encounter.species.traits, np.random.default_rng(encounter.individual)
     flower = isinstance(traits, FlowerTraits)
     radius = height * rng.uniform(0.31, 0.46) * (1.0 if flower else 0.95)
@@ -95,7 +95,7 @@ def _subject(encounter: Encounter, rng: np.random.Generator, width: int, height:
 
 
 def _tinted(sheet: Image.Image, tint: Colour) -> Image.Image:
-    """Give the individual its own shade; opacity stays."""
+    """Multiply the colours by `tint` / 128. The opacity does not change."""
     table = [min(255, value * channel // 128) for channel in tint for value in range(256)]
     return sheet.point(table + list(range(256)))
 
@@ -110,7 +110,7 @@ def _cast_shadow(picture: Image.Image, subject: Image.Image, sun: float, strengt
     picture.paste((14, 16, 12), (0, 0), mask.resize(picture.size, Image.Resampling.BILINEAR))
 
 
-def _grow_blade(picture: Image.Image, rng: np.random.Generator) -> None:
+def _draw_grass_blade(picture: Image.Image, rng: np.random.Generator) -> None:
     """Draw a blade of grass between the lens and the subject."""
     width, height = picture.size
     mask = Image.new("L", (width // 2, height // 2))
@@ -126,7 +126,7 @@ def _grow_blade(picture: Image.Image, rng: np.random.Generator) -> None:
 
 
 def _expose(picture: Image.Image, encounter: Encounter, rng: np.random.Generator) -> Image.Image:
-    """Add the effects of light and sensor: brightness, tint, a darker rim, a brighter side, noise."""
+    """Add the effects of light and sensor: brightness, tint, darker corners, a brighter side, noise."""
     width, height = picture.size
     x, y, rim = _grid(width, height)
     side = 0.12 * rng.random() * (x * math.cos(encounter.sun) - y * math.sin(encounter.sun))

@@ -2,9 +2,9 @@
 
     GET /v1/occurrence/download/{key}                   GBIF's description of the download
     GET /v1/occurrence/download/{prefix}/{suffix}       the same, by DOI
-    GET /v1/occurrence/download/request/{key}.zip       the archive, ranges too
+    GET /v1/occurrence/download/request/{key}.zip       the archive; also parts of it (Range requests)
     GET /photos/{name}.jpg                              a photograph
-    GET /occurrence/{gbif_id}                           the page to which the archive links
+    GET /occurrence/{gbif_id}                           the page of an occurrence, to which the archive links
 
 Files are read per request: the server starts before the world is built, because the archive contains its address.
 """
@@ -23,7 +23,7 @@ from aiohttp import web
 
 from aitax_ray.errors import AitaxError
 
-HOST = "127.0.0.1"  # the world is for this machine alone
+HOST = "127.0.0.1"  # other machines cannot connect
 SHUTDOWN_TIMEOUT_S = 1.0  # longest wait for open connections when the server stops
 
 
@@ -37,8 +37,8 @@ def serve_world(folder: Path, port: int = 0) -> Iterator[str]:
         listener = socket.create_server((HOST, port))
     except OSError as error:
         raise AitaxError(
-            f"port {port}, where the demo world answers, cannot be used ({error.strerror}): "
-            "stop what uses it, or give another --root"
+            f"the server of the demo world cannot use port {port} ({error.strerror}): "
+            "stop the program that uses the port, or give another --root"
         ) from None
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
     thread = threading.Thread(

@@ -22,7 +22,7 @@ from PIL import Image
 
 from aitax_ray.demo.archive import Row, write_archive
 from aitax_ray.demo.observation import CREATED, DATASETS, Observation, observe
-from aitax_ray.demo.paint import meet, paint, photograph
+from aitax_ray.demo.paint import make_encounter, paint, photograph
 from aitax_ray.demo.species import SPECIES, DemoSpecies
 
 DOI = "10.15468/dl.demo01"
@@ -96,7 +96,7 @@ def build_world(
     for kind, count in zip(species, photo_counts(num_species, fewest, most), strict=True):
         for number, size in enumerate(_group_sizes(kind, count, seed)):
             rng = _rng(seed, kind, number)
-            observation, encounter = observe(kind, _gbif_id(kind, number), rng), meet(kind, rng)
+            observation, encounter = observe(kind, _gbif_id(kind, number), rng), make_encounter(kind, rng)
             for photo in range(size):
                 name = f"{observation.gbif_id}-{photo + 1}.jpg"
                 picture = photograph(encounter, _rng(seed, kind, number, photo), WIDTH, HEIGHT)

@@ -37,7 +37,7 @@ def publish(settings: PublishSettings) -> StageReport:
     ws = Workspace(settings.root)
     reads = ("manifest", "train", "evaluate", "index")
     again = _why_current_is_outdated(ws)
-    return ws.run("publish", settings, reads, lambda: _publish(ws, settings), incremental=True, again=again)
+    return ws.run("publish", settings, reads, lambda: _publish(ws, settings), incremental=True, rerun_reason=again)
 
 
 def _why_current_is_outdated(ws: Workspace) -> str:

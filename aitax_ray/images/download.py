@@ -57,7 +57,7 @@ def download(settings: DownloadSettings) -> StageReport:
         ("manifest",),
         lambda: _work(settings, storage, photos, retry),
         incremental=True,
-        again=", ".join(filter(None, again)),
+        rerun_reason=", ".join(filter(None, again)),
     )
 
 

@@ -33,7 +33,9 @@ def manifest(settings: ManifestSettings) -> StageReport:
     unnamed = settings.vernacular_names and earlier is not None and earlier.counts.get(VERNACULAR_NAMES_MISSING)
     again = "vernacular names are missing" if unnamed else ""
     # Incremental, so that fetched archives and answers are kept; the tables are always written anew.
-    return ws.run("manifest", settings, (), lambda: tabulate(ws.storage, settings), incremental=True, again=again)
+    return ws.run(
+        "manifest", settings, (), lambda: tabulate(ws.storage, settings), incremental=True, rerun_reason=again
+    )
 
 
 def _check_source(settings: ManifestSettings) -> None:

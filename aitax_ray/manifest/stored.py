@@ -1,10 +1,10 @@
-"""The fetched archive under the root: fetch it, go on after a kill, use it again, delete it when it cannot be read.
+"""The fetched archive under the root: fetch it, continue after a kill, use it again, delete it when it is damaged.
 
 archive/query.json says where the archive came from. It is written before the first byte is fetched, and again with the
-sha256 of the complete archive. A kill leaves one of these states, and the next run goes on from each:
+sha256 of the complete archive. A kill leaves one of these states. The next run continues as the right column says:
 
     query.json of another source, or none      ask for the archive and fetch it
-    query.json without archive.zip             ask, then fetch what is missing of the part that is there
+    query.json without archive.zip             ask for the archive, then fetch the bytes that are missing
     query.json without sha256, archive.zip     the archive is complete: compute its sha256
     query.json with sha256, archive.zip        use the archive if the sha256 is right, else fetch it again
 """
@@ -30,7 +30,7 @@ from aitax_ray.workspace import ARCHIVE, QUERY
 
 log = logging.getLogger(__name__)
 
-STORED = f"{ARCHIVE}/archive.zip"  # the name is the same where a URL gave a tar: the first bytes tell the two apart
+STORED = f"{ARCHIVE}/archive.zip"  # also the name of a tar: unpack.py recognizes the format by the first bytes
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ def open_stored(
 ) -> Iterator[tuple[Path, Origin]]:
     """Give the archive that came from `source` as a local file, with its origin. Fetch it when it is not there.
 
-    An ArchiveError that the caller raises while it reads the archive deletes the archive: the next run fetches it
-    again. Trouble of this machine (a full disk) does not.
+    When the caller raises an ArchiveError while it reads the archive, the archive is deleted, and the next run fetches
+    it again. It stays when the cause is an error of this machine, such as a full disk.
     """
     with contextlib.ExitStack() as stack:
-        # On a local root the part is kept beside the archive, so that the next run goes on with it.
+        # On a local root the incomplete file stays beside the archive, so that the next run continues it.
         folder = (
             Path(storage.full(ARCHIVE))
             if _is_local(storage)
@@ -70,13 +70,13 @@ def open_stored(
 
 
 def is_stored(storage: Storage, source: str) -> bool:
-    """Tell whether the archive that came from `source` is under the root, complete and unharmed."""
+    """Whether the archive that came from `source` is under the root, complete and undamaged."""
     origin = _read_origin(storage, source)
     return origin is not None and origin.sha256 in ("", storage.sha256(STORED))
 
 
 def _find(storage: Storage, source: str, path: Path) -> Origin | None:
-    """The origin of the archive under the root, which is then at `path`; None when it has to be fetched."""
+    """Read the origin of the archive under the root, and bring the archive to `path`; None when it must be fetched."""
     origin = _read_origin(storage, source)
     if origin is None:
         return None
@@ -96,7 +96,8 @@ def _find(storage: Storage, source: str, path: Path) -> Origin | None:
 def _fetch(storage: Storage, client: Client, source: str, path: Path, link: Link) -> Origin:
     """Fetch an archive into `path` and store it."""
     origin = replace(link.origin, source_digest=digest_address(source), archive=STORED)
-    storage.delete(STORED)  # first: query.json without sha256 says that an archive beside it is complete
+    # First, because query.json without sha256 means that an archive beside it is complete.
+    storage.delete(STORED)
     storage.write_json(QUERY, asdict(origin))
     part = path.with_name(f".{digest_address(link.url)[:16]}.part")
     for other in path.parent.glob(".*.part*"):
@@ -111,7 +112,7 @@ def _fetch(storage: Storage, client: Client, source: str, path: Path, link: Link
 
 
 def _read_origin(storage: Storage, source: str) -> Origin | None:
-    """What query.json says of an archive that was fetched from this source; None when there is no such archive."""
+    """Read query.json; None when the archive under the root came from another source, or when there is none."""
     if not storage.exists(QUERY) or not storage.exists(STORED):
         return None
     known = storage.read_json(QUERY)
@@ -121,7 +122,7 @@ def _read_origin(storage: Storage, source: str) -> Origin | None:
 
 
 def _is_of_this_machine(error: ArchiveError) -> bool:
-    """Tell whether an archive was not read for a reason that lies not in it, such as a full disk."""
+    """Whether an error came from this machine, such as a full disk, and not from the archive."""
     return isinstance(error.__cause__, OSError) and error.__cause__.errno is not None
 
 

@@ -40,7 +40,7 @@ def train(settings: TrainSettings) -> StageReport:
     if settings.recipe is None:
         settings = settings.with_recipe(_default_recipe(ws, settings.use_gpu))
     reads = ("manifest", "download", "split")
-    return ws.run("train", settings, reads, lambda: _tracked(ws, settings), kept=workspace.VIEWS)
+    return ws.run("train", settings, reads, lambda: _tracked(ws, settings), kept_folder=workspace.VIEWS)
 
 
 def _default_recipe(ws: Workspace, use_gpu: bool | None) -> RecipeName:

@@ -149,7 +149,7 @@ def test_bytes_that_are_no_utf8_are_windows_1252_with_a_warning(
     mixed = text.encode("windows-1252") + table_text(MEDIA_TERMS, [photo("3", "u", title="Łódź\ufffd")], False).encode()
     files = archive_files([], [], meta__xml=meta_xml(quote=quote), multimedia__txt=mixed)
     assert titles_of(tmp_path, files) == [(0, "1", "Ménétriés"), (1, "2", "b"), (2, "3", "Łódź\ufffd")]
-    assert "multimedia.txt is not all in utf-8: 1 lines have bytes of another encoding" in caplog.text
+    assert "multimedia.txt is declared as utf-8, but 1 lines have other bytes" in caplog.text
 
 
 def test_a_character_that_the_publisher_lost_is_no_foreign_byte(

@@ -1,12 +1,12 @@
 import polars as pl
 import pytest
 
-from aitax_ray.dataset.dates import one_day
+from aitax_ray.dataset.dates import extract_day
 
 
 def day_of(event_date: str | None) -> str | None:
     frame = pl.DataFrame({"event_date": [event_date]}, schema={"event_date": pl.String})
-    day: str | None = frame.select(day=one_day(pl.col("event_date")))["day"][0]
+    day: str | None = frame.select(day=extract_day(pl.col("event_date")))["day"][0]
     return day
 
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from aitax_ray.demo.background import HABITATS
-from aitax_ray.demo.paint import meet, paint, photograph
+from aitax_ray.demo.paint import make_encounter, paint, photograph
 from aitax_ray.demo.species import SPECIES, DemoSpecies
 
 WIDTH, HEIGHT = 120, 90
@@ -41,14 +41,14 @@ def test_the_same_seed_paints_the_same_photograph_and_another_seed_another_one()
 @pytest.mark.parametrize("habitat", HABITATS)
 def test_every_habitat_can_be_painted_behind_both_kinds(habitat: str):
     for species in (ROSE_5, EMBER_EDGE):
-        encounter = replace(meet(species, generator(5)), habitat=habitat)
+        encounter = replace(make_encounter(species, generator(5)), habitat=habitat)
         assert np.asarray(photograph(encounter, generator(), WIDTH, HEIGHT)).std() > 10
 
 
 def test_photographs_of_one_encounter_are_more_alike_than_those_of_two():
     """Alike in colour: pose and place on the photograph differ each time."""
     rng = generator(3)
-    encounters = [meet(ROSE_5, rng) for _ in range(8)]
+    encounters = [make_encounter(ROSE_5, rng) for _ in range(8)]
     colours = np.array([[mean_colour(photograph(e, rng, WIDTH, HEIGHT)) for _ in range(4)] for e in encounters])
     within = colours.std(axis=1).mean()
     between = colours.mean(axis=1).std(axis=0).mean()
@@ -56,14 +56,14 @@ def test_photographs_of_one_encounter_are_more_alike_than_those_of_two():
 
 
 def test_two_photographs_of_one_encounter_are_not_the_same():
-    encounter, rng = meet(EMBER_MIDDLE, generator(3)), generator(4)
+    encounter, rng = make_encounter(EMBER_MIDDLE, generator(3)), generator(4)
     first, second = (photograph(encounter, rng, WIDTH, HEIGHT) for _ in range(2))
     assert difference(first, second) > 5
 
 
 @pytest.mark.parametrize("pair", [(ROSE_5, ROSE_8), (EMBER_MIDDLE, EMBER_EDGE)], ids=["petals", "band"])
 def test_the_species_of_a_pair_differ_where_all_else_is_equal(pair: tuple[DemoSpecies, DemoSpecies]):
-    encounter = meet(pair[0], generator(7))
+    encounter = make_encounter(pair[0], generator(7))
     first, again, twin = (
         photograph(replace(encounter, species=s), generator(8), WIDTH, HEIGHT) for s in (pair[0], pair[0], pair[1])
     )

@@ -108,7 +108,7 @@ def test_a_port_can_be_chosen_and_taken_again_after_the_server_stopped(tmp_path)
 def test_a_port_that_is_taken_is_refused_in_one_line(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        message = rf"port {port}, .* cannot be used \(.*\): stop what uses it, or give another --root"
+        message = rf"cannot use port {port} \(.*\): stop the program that uses the port, or give another --root"
         with pytest.raises(AitaxError, match=message) as caught, serve_world(tmp_path, port):
             pass
     assert caught.value.exit_status == 1
