@@ -19,7 +19,7 @@ FLAGS = {
     "download": f"{STAGE} image_size concurrency per_host per_host_rate host_limits timeout_s connect_timeout_s "
     "read_timeout_s max_bytes max_pixels max_memory attempts shard_size num_actors fallback gbif_url retry_failed "
     "prune respect_robots allow_private_hosts contact",
-    "split": f"{STAGE} val test group_by split_file min_images max_images labels license max_distance "
+    "split": f"{STAGE} val test group_by split_file min_images holdout_species max_images labels license max_distance "
     "rules min_side seed",
     "train": f"{STAGE} recipe arch pretrained weights crop_size head head_first train_backbone views epochs "
     "final_epochs batch_size accumulate optimizer lr momentum weight_decay layer_decay clip_norm "

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from aitax_ray import schemas, workspace
 from aitax_ray.dataset import duplicates, groups, label_trust, reasons, tested
 from aitax_ray.dataset.photographs import as_frame, read_photographs
+from aitax_ray.errors import DataError
 from aitax_ray.licenses import is_admitted
 from aitax_ray.workspace import Workspace
 
@@ -63,6 +64,7 @@ def choose(ws: Workspace, settings: "SplitSettings", given_split: "pl.DataFrame 
     images = images.with_columns(_groups(ws, images, settings)).drop("phash", "jpeg_sha256", "name", "species")
     images = images.with_columns(cluster=pl.when(pl.len().over("cluster") > 1).then("cluster").otherwise(pl.lit("")))
     images = _bound_species(images, settings)
+    images = _hold_out(images, settings)
     if given_split is None:
         images = _assign(images, settings, tested.read(ws, settings))
     images = _leave_out(
@@ -135,6 +137,29 @@ def _bound_species(images: "pl.DataFrame", settings: "SplitSettings") -> "pl.Dat
         )
     num = is_left.sum().over("species_key")
     return _leave_out(images, num < settings.min_images, reasons.TOO_FEW_IMAGES, num.cast(pl.String))
+
+
+def _hold_out(images: "pl.DataFrame", settings: "SplitSettings") -> "pl.DataFrame":
+    """Leave out --holdout-species species, drawn by --seed: their photographs show what no class is for.
+
+    Raises DataError unless two species are left.
+    """
+    import polars as pl
+
+    from aitax_ray.dataset.assign import draw
+
+    if not settings.holdout_species:
+        return images
+    species = images.filter(pl.col("reason") == "")["species_key"].unique().sort()
+    if len(species) - settings.holdout_species < 2:
+        raise DataError(
+            f"--holdout-species {settings.holdout_species} would leave fewer than two of {len(species)} species: "
+            "ask for fewer"
+        )
+    drawn = draw(settings.seed, (f"holdout/{key}" for key in species))
+    held_out = pl.col("species_key").is_in(species.gather(drawn.argsort()[: settings.holdout_species]).implode())
+    images = _leave_out(images, held_out & (pl.col("weight") < 1), reasons.DOUBTFUL_LABEL, pl.col("trust"))
+    return _leave_out(images, held_out, reasons.HELD_OUT)
 
 
 def _assign(images: "pl.DataFrame", settings: "SplitSettings", earlier: "pl.Series") -> "pl.DataFrame":

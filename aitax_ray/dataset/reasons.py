@@ -17,6 +17,7 @@ NEAR_DUPLICATE = "near_duplicate"
 ABOVE_MAX_IMAGES = "above_max_images"
 TOO_FEW_IMAGES = "species_with_too_few_images"
 DOUBTFUL_LABEL = "doubtful_label"
+HELD_OUT = "held_out_species"
 NO_TRAINING_IMAGES = "species_without_training_images"
 
 # Every reason with its meaning.
@@ -38,5 +39,6 @@ REASONS = {
     ABOVE_MAX_IMAGES: "its species has more than --max-images without it",
     TOO_FEW_IMAGES: "its species has fewer than --min-images",
     DOUBTFUL_LABEL: "its label is a program's or disputed, and what it belongs to is for validation or the test",
+    HELD_OUT: "its species is held out by --holdout-species, to measure what the engine says of unknown species",
     NO_TRAINING_IMAGES: "its species would have no photograph to train on",
 }

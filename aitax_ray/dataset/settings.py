@@ -27,6 +27,8 @@ class SplitSettings(StageSettings):
     """Leave out species with fewer photographs than this."""
     max_images: Annotated[int, Field(ge=1)] | None = None
     """At most this many photographs per species; which ones is drawn by --seed and does not change with the archive."""
+    holdout_species: Annotated[int, Field(ge=0)] = 0
+    """Leave this many species out on purpose; `evaluate` then measures how well the engine knows that it does not."""
     labels: Literal["weighted", "any", "not-machine", "verified"] = "weighted"
     """Labels to use: weighted (a program's teach half as much and never test), any, not-machine, or verified."""
     license: Policy = "any"

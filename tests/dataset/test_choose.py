@@ -14,7 +14,7 @@ from aitax_ray.dataset import tested
 from aitax_ray.dataset.choose import choose
 from aitax_ray.dataset.settings import SplitSettings
 from aitax_ray.dataset.split_file import read_split_file
-from aitax_ray.errors import SettingsError
+from aitax_ray.errors import DataError, SettingsError
 from aitax_ray.settings import build_settings
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import Workspace
@@ -115,6 +115,35 @@ def test_of_a_species_no_more_are_used_than_asked_for_and_those_drawn_stay_drawn
         assert set(reasons(rows).values()) == {"above_max_images"}
     kept = {name for name in few if not many[name]["reason"]}
     assert all(not few[name]["reason"] for name in kept)  # what is drawn of many is drawn of few
+
+
+def test_species_are_held_out_whole_and_by_the_seed(tmp_path: Path) -> None:
+    root = store(str(tmp_path), plain(4, "abcdef"))
+    rows = chosen(root, holdout_species=2)
+    held_out = {row["species_key"] for row in rows.values() if row["reason"] == "held_out_species"}
+    assert len(held_out) == 2
+    assert {key: row["reason"] for key, row in rows.items()} == {
+        key: "held_out_species" if row["species_key"] in held_out else "" for key, row in rows.items()
+    }
+    assert chosen(root, holdout_species=2) == rows
+    others = [
+        {row["species_key"] for row in chosen(root, holdout_species=2, seed=seed).values() if row["reason"]}
+        for seed in range(1, 6)
+    ]
+    assert any(other != held_out for other in others)
+    fewer = {row["species_key"] for row in chosen(root, holdout_species=1).values() if row["reason"]}
+    assert fewer < held_out  # those drawn first stay drawn
+    with pytest.raises(DataError, match="--holdout-species 5 would leave fewer than two of 6 species: ask for fewer"):
+        chosen(root, holdout_species=5)
+
+
+def test_a_doubtful_label_says_nothing_of_an_unknown_species(tmp_path: Path) -> None:
+    root = store(
+        str(tmp_path), plain(4, "abc"), known={name: {"identified_by": "BirdNET 2.4"} for name in ("ga0", "gb0", "gc0")}
+    )
+    rows = chosen(root, holdout_species=1)
+    (held_out,) = {row["species_key"] for row in rows.values() if row["reason"] == "held_out_species"}
+    assert rows[f"{held_out}0"]["reason"] == "doubtful_label"
 
 
 def test_a_species_is_judged_by_what_is_left_of_it(tmp_path: Path) -> None:
