@@ -42,7 +42,7 @@ app = App(
     help="From a GBIF query to a species identification engine.",
     help_format="plaintext",
     suppress_keyboard_interrupt=False,  # `_run` says how to go on
-    help_epilogue=f"Settings may also stand in {CONFIG} (or --config FILE), one section per command; flags win. "
+    help_epilogue=f"{CONFIG} (or --config FILE) may hold settings too, one section per command. Flags win over it. "
     "--debug shows tracebacks.",
 )
 Config = Annotated[Path, Parameter(help="File with settings, one section per command.")]
@@ -77,7 +77,7 @@ def command(
             kind = inspect.Parameter.KEYWORD_ONLY
             parameters.setdefault(field_name, inspect.Parameter(field_name, kind, default=None, annotation=annotation))
     if show is not None:
-        shown = Parameter(help="Print the settings that apply, for aitax.yaml, and stop.", negative="")
+        shown = Parameter(help="Print the settings in the form of aitax.yaml, and stop.", negative="")
         kind = inspect.Parameter.KEYWORD_ONLY
         parameters["show"] = inspect.Parameter("show", kind, default=False, annotation=Annotated[bool, shown])
     config = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=Path(CONFIG), annotation=Config)

@@ -36,9 +36,9 @@ class StageSettings(Settings):
     """The settings of every stage that works under a root."""
 
     root: Annotated[str, HOW]
-    """Folder, or URL such as s3://bucket/name, that holds everything this project makes; every node must reach it."""
+    """Folder or URL, such as s3://bucket/name, for all files of this project. Every node must be able to reach it."""
     force: Annotated[bool, HOW] = False
-    """Start over, even where the stage is complete or half done."""
+    """Start over, even if the stage is complete or was interrupted."""
 
     def result_fields(self) -> dict[str, Any]:
         """Give the settings that decide the result, ready for JSON."""
@@ -48,7 +48,7 @@ class StageSettings(Settings):
         return self.model_dump(mode="json", exclude=how)
 
     def shown(self) -> dict[str, Any]:
-        """Give the settings that apply, as they may stand in aitax.yaml."""
+        """Give the settings in the form of aitax.yaml."""
         return self.model_dump(mode="json", exclude={"root", "force"})
 
 

@@ -380,8 +380,8 @@ def test_help_of_build_lists_every_setting_of_every_stage_once(run: Run, capsys:
 def test_help_shows_defaults_and_what_is_required(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("train", "--help") == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "every node must reach it. [required]" in text
-    assert "else fetched once and cached. [default: the recipe's]" in text
+    assert "Every node must be able to reach it. [required]" in text
+    assert "or are fetched once and cached. [default: the recipe's]" in text
     assert "Seed of all random choices" in text
     assert "[default: 2]" in text
     assert "[choices: adamw, sgd]" in text

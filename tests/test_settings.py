@@ -185,7 +185,7 @@ def test_where_the_work_is_done_decides_no_result(stage: Stage) -> None:
     assert where & set(fields) == set()
 
 
-def test_the_example_file_holds_every_setting_with_its_default() -> None:
+def test_the_example_file_holds_every_setting_with_its_default_and_its_help() -> None:
     text = (Path(__file__).parent.parent / "aitax.yaml").read_text(encoding="utf-8")
     sections = re.split(r"^(\w+):\n", text, flags=re.MULTILINE)[1:]
     assert set(read_config(Path(__file__).parent.parent / "aitax.yaml")) == set(sections[::2])
@@ -198,3 +198,4 @@ def test_the_example_file_holds_every_setting_with_its_default() -> None:
         for field_name, field in wanted.items():
             default = "" if field.is_required() or field.default in (None, ()) else field.default
             assert shown[field_name] == (str(default).lower() if isinstance(default, bool) else str(default))
+            assert f"  # {field.description}\n  # {field_name}:" in body

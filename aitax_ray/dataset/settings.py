@@ -16,21 +16,21 @@ class SplitSettings(StageSettings):
     """Settings of `split`."""
 
     val: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of groups for validation; at least one where a species has two or more."""
+    """Share of the groups (see --group-by) for validation. A species with two groups or more gets at least one."""
     test: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of groups for the test; at least one where a species has three or more."""
+    """Share of the groups (see --group-by) for the test. A species with three groups or more gets at least one."""
     group_by: tuple[GroupBy, ...] = ()
-    """Keep together, beside the photographs of an occurrence: those of an observer's day, those of a place (1 km)."""
+    """A group holds an occurrence's photographs. Add those of an observer's day, or those of a place (1 km)."""
     split_file: Annotated[Path, HOW] | None = None
-    """Somebody else's split: CSV or Parquet, `split` and one of image_id, url, gbif_id; what it lacks is left out."""
+    """File with a split: CSV or Parquet with `split` and one of image_id, url or gbif_id. Others are left out."""
     min_images: Annotated[int, Field(ge=1)] = 2
     """Leave out species with fewer photographs than this."""
     max_images: Annotated[int, Field(ge=1)] | None = None
-    """At most this many photographs per species; which ones is drawn by --seed and does not change with the archive."""
+    """At most this many photographs per species, drawn by --seed. The order of the rows has no influence."""
     holdout_species: Annotated[int, Field(ge=0)] = 0
-    """Leave this many species out on purpose; `evaluate` then measures how well the engine knows that it does not."""
+    """Leave this many species out. `evaluate` then measures how well the engine recognizes unknown species."""
     labels: Literal["weighted", "any", "not-machine", "verified"] = "weighted"
-    """Labels to use: weighted (a program's teach half as much and never test), any, not-machine, or verified."""
+    """Labels to use: weighted (doubtful ones count half and only train), any, not-machine, or verified."""
     license: Policy = "any"
     """Which licences to use: open (CC0, BY, BY-SA), non-commercial (any Creative Commons), or any."""
     max_distance: Annotated[int, Field(ge=0, le=64)] = 16
@@ -38,7 +38,7 @@ class SplitSettings(StageSettings):
     rules: bool = True
     """Leave out what shows no organism: pages of books, sonograms, labels, drawings, thumbnails, single colours."""
     min_side: Annotated[int, Field(ge=0)] = MIN_SIDE
-    """A photograph is a thumbnail when its longer side is below this, in px, or below --image-size if that is less."""
+    """A thumbnail is a photograph whose longer side is below this, in px, or below --image-size if that is less."""
     seed: int = 0
     """Seed of all random choices: the photographs that `manifest --number` keeps, the split, the training run."""
 

@@ -24,107 +24,107 @@ class TrainSettings(StageSettings):
     """Settings of `train`."""
 
     recipe: RecipeName | None = None
-    """Recipe that sets the other settings; --show prints it. Default: fine-tune with a GPU, linear-probe without."""
+    """Values for all other settings; --show prints them. Default: fine-tune with a GPU, linear-probe without."""
     arch: Annotated[str, BY_RECIPE]
     """Backbone: a name of torchvision, such as resnet18, or timm/NAME, such as timm/convnext_tiny."""
     pretrained: Annotated[bool, BY_RECIPE]
-    """Start from published weights: from an installed package where one has them, else fetched once and cached."""
+    """Start from published weights. They come from an installed package, or are fetched once and cached."""
     weights: str | None = None
     """Start from these weights: a file (.safetensors, .pth, .pt), or ROOT/model of an earlier training."""
     crop_size: Annotated[int, Field(ge=32)] | None = None
-    """Side in px of the square that the network sees; by default that of the weights."""
+    """Side in px of the square that the network sees. Default: the size that its weights were trained with."""
     head: Annotated[Literal["linear", "prototype"], BY_RECIPE]
-    """Classifier on the embedding: linear, or prototype (cosine to a mean) for species with 1 to 5 photographs."""
+    """Classifier on the embedding: linear, or prototype (cosine to the mean) for 1 to 5 photographs per species."""
     head_first: Annotated[bool, BY_RECIPE]
-    """Compute the embeddings of the backbone once, and train the head on them first."""
+    """Train the head first, on embeddings that the backbone computes once."""
     train_backbone: Annotated[bool, BY_RECIPE]
-    """Train all layers; else the backbone stays frozen and only the head is trained."""
+    """Train all layers. Otherwise the backbone stays frozen, and only the head is trained."""
     views: Annotated[int, BY_RECIPE, Field(ge=1, le=16)]
-    """Views of each training photograph that the head learns from: the centre, then mirrored and other crops."""
+    """Views per training photograph that the head learns from: first the centre, then random crops."""
     epochs: Annotated[int, BY_RECIPE, Field(ge=1)]
-    """Number of times that training of all layers goes through all training photographs."""
+    """Number of passes through the training photographs in which all layers are trained."""
     final_epochs: Annotated[int, BY_RECIPE, Field(ge=0)]
-    """The last epochs of these, with weak augmentation: the network sees photographs as the service shows them."""
+    """Number of last epochs with weak augmentation. Photographs then look as they do in the service."""
     batch_size: Annotated[int, BY_RECIPE, Field(ge=1)]
-    """Photographs per step, of all workers together."""
+    """Photographs per step of training: the sum over all workers."""
     accumulate: Annotated[int, BY_RECIPE, Field(ge=1)]
-    """Parts that a step is computed in, to save memory. The gradient is the same, but a batch norm sees one part."""
+    """Compute each step in this many parts, to save memory. A batch normalization sees one part at a time."""
     optimizer: Annotated[Literal["adamw", "sgd"], BY_RECIPE]
     """Optimizer: AdamW, or SGD with Nesterov momentum."""
     lr: Annotated[float, Field(gt=0)] | None = None
-    """Peak learning rate; by default it follows from --optimizer, --pretrained and --batch-size."""
+    """Peak learning rate. Default: computed from --optimizer, --pretrained and --batch-size."""
     momentum: Annotated[float, BY_RECIPE, Field(ge=0, lt=1)]
     """Momentum of SGD, or first beta of AdamW."""
     weight_decay: Annotated[float, BY_RECIPE, Field(ge=0)]
     """Weight decay; biases and norms have none."""
     layer_decay: Annotated[float, BY_RECIPE, Field(gt=0, le=1)]
-    """Factor of the learning rate from each block of layers to the one below it; 1 gives all the same."""
+    """Learning rate of a block of layers, divided by that of the block above it. With 1 all have the same."""
     clip_norm: Annotated[float, BY_RECIPE, Field(gt=0)]
-    """Largest norm of the gradient; a larger one is scaled down."""
+    """Largest norm of the gradient. A larger gradient is scaled down to it."""
     freeze_norm: Annotated[bool, BY_RECIPE]
-    """Let batch normalization keep the statistics of the weights that training starts from."""
+    """Keep the statistics of batch normalization as they are in the weights that training starts from."""
     ema: Annotated[float, BY_RECIPE, Field(ge=0, lt=1)]
-    """Decay of the moving average of the weights, which is validated and published; 0 takes the weights themselves."""
+    """Decay of the moving average of the weights. The average is validated and published. 0: no average."""
     schedule: Annotated[Literal["cosine", "plateau"], BY_RECIPE]
-    """Learning rate: a cosine after a warm-up, or lower by --factor when the validation loss stands still."""
+    """Learning rate: cosine after a warm-up, or plateau: lower by --factor if the validation loss does not fall."""
     warmup: Annotated[Share, BY_RECIPE]
-    """Share of the run in which the learning rate of --schedule cosine rises."""
+    """Share of the run in which --schedule cosine raises the learning rate."""
     factor: Annotated[float, BY_RECIPE, Field(gt=0, lt=1)]
-    """Factor of --schedule plateau."""
+    """Factor by which --schedule plateau multiplies the learning rate."""
     patience: Annotated[int, BY_RECIPE, Field(ge=0)]
-    """Epochs without improvement that --schedule plateau waits."""
+    """Epochs without improvement that --schedule plateau allows before it lowers the learning rate."""
     threshold: Annotated[float, BY_RECIPE, Field(ge=0)]
-    """Smallest change of the loss that --schedule plateau takes for an improvement."""
+    """Smallest change of the loss that --schedule plateau counts as an improvement."""
     threshold_mode: Annotated[Literal["rel", "abs"], BY_RECIPE]
     """Whether --threshold is a share of the best loss, or a difference from it."""
     cooldown: Annotated[int, BY_RECIPE, Field(ge=0)]
-    """Epochs that --schedule plateau waits after it has lowered the rate."""
+    """Epochs that --schedule plateau waits after it has lowered the learning rate."""
     min_lr: Annotated[float, BY_RECIPE, Field(ge=0)]
     """Lowest learning rate of --schedule plateau."""
     eps: Annotated[float, BY_RECIPE, Field(ge=0)]
     """Smallest change of the learning rate that --schedule plateau makes."""
     augment: Annotated[Literal["trivial", "light", "none"], BY_RECIPE]
-    """Changes of each photograph beside crop and mirror: TrivialAugment, a little light and colour, or none."""
+    """Changes besides crop and mirror: TrivialAugment, a little brightness and saturation (light), or none."""
     min_scale: Annotated[float, BY_RECIPE, Field(gt=0, le=1)]
     """Smallest share of a photograph's area that a random crop keeps."""
     vertical_flip: Annotated[bool, BY_RECIPE]
-    """Also turn photographs upside down: for those taken from above, such as moths on a sheet."""
+    """Also turn half of the photographs upside down, for subjects seen from above, such as moths on a sheet."""
     random_erasing: Annotated[Share, BY_RECIPE]
     """Share of the photographs in which a random box is erased."""
     mixup: Annotated[float, BY_RECIPE, Field(ge=0)]
-    """Alpha of mixup, which mixes pairs of photographs and their species; 0 does not."""
+    """Alpha of mixup, which mixes pairs of photographs and their species. 0: no mixup."""
     cutmix: Annotated[float, BY_RECIPE, Field(ge=0)]
-    """Alpha of CutMix, which pastes a part of one photograph into another; 0 does not."""
+    """Alpha of CutMix, which pastes a part of one photograph into another. 0: no CutMix."""
     label_smoothing: Annotated[float, BY_RECIPE, Field(ge=0, lt=1)]
     """Share of the target probability that is spread over all species."""
     imbalanced: Annotated[bool, BY_RECIPE]
     """Weigh the loss of a species with n training photographs by 1 / log2(1 + n)."""
     long_tail: Annotated[Literal["none", "adjust", "loss", "balanced-softmax", "crt"], BY_RECIPE]
-    """For species with few photographs: adjust the logits after training, or in the loss; or train the head again."""
+    """For rare species: adjust logits after training, or in the loss (loss, balanced-softmax); crt: new head."""
     select_by: Annotated[Literal["top1", "macro_top1", "loss"], BY_RECIPE]
     """Figure on the validation photographs by which the best epoch is chosen."""
     stop_after: Annotated[int, BY_RECIPE, Field(ge=0)]
-    """Stop after so many epochs without a better one; 0 never stops early."""
+    """Stop after this many epochs without a better one; 0 never stops early."""
     max_minutes: Annotated[float, Field(gt=0)] | None = None
-    """Stop after the epoch in which training has taken so many minutes."""
+    """Stop after the epoch in which training has taken this many minutes."""
     seed: int = 0
     """Seed of all random choices: the photographs that `manifest --number` keeps, the split, the training run."""
     precision: Annotated[Literal["auto", "float32", "bfloat16"], HOW] = "auto"
-    """Numbers to compute with; auto measures at the start which are faster."""
+    """Number format of the computation; auto measures at the start which one is faster."""
     compile: Annotated[Literal["auto", "yes", "no"], HOW] = "auto"
-    """Compile the network with torch.compile; auto measures at the start whether it pays."""
+    """Compile the network with torch.compile; auto measures at the start whether that is faster."""
     track: Annotated[tuple[Literal["mlflow", "wandb"], ...], HOW] = ()
-    """Also log each epoch to MLflow or Weights & Biases; their own environment variables say where they are."""
+    """Also log each epoch to MLflow or Weights & Biases. Set the server with their own environment variables."""
     num_workers: Annotated[int, HOW, Field(ge=1)] = 2
-    """Number of Ray Train workers. With GPUs, set it to their number; without, the workers share the CPUs."""
+    """Number of Ray Train workers. With GPUs, set it to the number of GPUs. On CPUs the workers share them."""
     min_workers: Annotated[int | None, HOW, Field(ge=1)] = None
-    """Go on with as few workers as this where nodes are lost, and with more when they are back; by default with all."""
+    """Smallest number of workers to continue with when nodes are lost. Default: --num-workers."""
     use_gpu: Annotated[bool | None, HOW] = None
-    """Reserve one GPU for each worker; by default if the cluster has GPUs. `index` and `evaluate`: for each copy."""
+    """Reserve one GPU per worker (`index`, `evaluate`: per classifier). Default: yes if the cluster has GPUs."""
     cpus_per_worker: Annotated[float, HOW, Field(gt=0)] = 1
     """CPUs that Ray reserves per worker."""
     max_failures: Annotated[int, HOW, Field(ge=0)] = 3
-    """Number of times that training restarts by itself after a worker or a machine died."""
+    """Number of times that training restarts by itself after a worker or a machine has failed."""
 
     _given: dict[str, Any] = PrivateAttr(default_factory=dict)
 
@@ -176,6 +176,6 @@ class InferenceSettings(StageSettings):
     inference_batch_size: Annotated[int, HOW, Field(ge=1)] = 64
     """Photographs per batch of the classifier."""
     num_classifiers: Annotated[int, HOW, Field(ge=1)] = 1
-    """Number of copies of the classifier that work in parallel."""
+    """Number of copies of the classifier that work at the same time."""
     use_gpu: Annotated[bool | None, HOW] = None
-    """Reserve one GPU for each copy of the classifier; by default if the cluster has GPUs. `train`: for each worker."""
+    """Reserve one GPU per copy of the classifier (`train`: per worker). Default: yes if the cluster has GPUs."""
