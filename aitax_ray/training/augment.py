@@ -1,7 +1,7 @@
 """Augmentation: a random crop of each photograph, mirrored and changed at random, for each epoch.
 
-The random numbers follow from (seed, epoch, image_id) alone. So a photograph looks the same in the same epoch whatever
-the number of workers. torchvision's transforms draw from torch's global generator and cannot do that.
+The random numbers depend only on (seed, epoch, image_id). So a photograph looks the same in the same epoch for any
+number of workers. torchvision's transforms cannot do that: they draw from torch's global generator.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ ERASED_SHARE, ERASED_ASPECT = (0.02, 0.33), (0.3, 3.3)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Crops at random, resizes to `crop_size` px, mirrors half of the time, and changes more by `kind`."""
+    """Crops at random, resizes to `crop_size` px, mirrors every second time on average, then changes as `kind` says."""
 
     crop_size: int
     kind: Kind = "light"
@@ -37,7 +37,7 @@ class Augmentation:
     seed: int = 0
 
     def weak(self) -> "Augmentation":
-        """Crop less, and only mirror: for the last epochs, in which photographs look as the service shows them."""
+        """Make a weaker augmentation for the last epochs: larger crops, and no other change than mirroring."""
         return replace(self, kind="none", min_scale=max(0.8, self.min_scale), random_erasing=0.0)
 
     def __call__(self, pixels: np.ndarray, image_id: str, epoch: int) -> np.ndarray:
@@ -60,7 +60,7 @@ class Augmentation:
         return np.asarray(image)
 
     def _crop(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Crop and resize. For bytes, torch is three times faster than Pillow."""
+        """Crop and resize. With uint8 pixels, torch is three times faster than Pillow."""
         import torch
 
         height, width = pixels.shape[:2]
@@ -84,9 +84,9 @@ def random_box(
     max_scale: float = 1.0,
     aspects: tuple[float, float] = ASPECT,
 ) -> tuple[float, float, float, float]:
-    """Draw a box (left, top, right, bottom) of at least `min_scale` of the area, its aspect within `aspects`.
+    """Draw a box (left, top, right, bottom) of at least `min_scale` of the area, with an aspect within `aspects`.
 
-    A box that does not fit is made smaller. On very long photographs the area may then fall below `min_scale`.
+    A box that does not fit is made smaller. In very long photographs its area may then be less than `min_scale`.
     """
     area = width * height * rng.uniform(min_scale, max_scale)
     aspect = np.exp(rng.uniform(*np.log(aspects)))

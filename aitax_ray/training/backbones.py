@@ -1,7 +1,7 @@
 """Backbones: networks of torchvision (by name) and of timm (`timm/NAME`), without their classifier.
 
-A backbone maps normalized pixels (N, 3, H, W) to embeddings (N, D). Two steps find its parts, the same for all
-architectures: one photograph of zeros is run through it, and a gradient is sent back.
+A backbone maps normalized pixels (N, 3, H, W) to embeddings (N, D). To find its classifier and its unused parts, for
+any architecture, it is run on one photograph of zeros, and the gradient is computed.
 """
 
 import difflib
@@ -32,7 +32,7 @@ def timm_architectures() -> list[str]:
 
 
 def check_arch(arch: str) -> str:
-    """Return the name, or raise ArchitectureError with the nearest known ones.
+    """Return the name. Raises ArchitectureError with the most similar names when it is not known.
 
     Names of timm may end in a dot and the tag of a set of weights, as in timm/convnext_tiny.in12k_ft_in1k.
     """
@@ -90,7 +90,7 @@ def _timm_transform(arch: str) -> EvalTransform:
 
 
 def _timm_config(arch: str) -> Any:
-    """Read timm's description of the weights of an architecture: of its first set when none is named."""
+    """Read timm's description of the weights of an architecture. Without a tag these are its first weights."""
     return timm.models.get_pretrained_cfg(arch.removeprefix(TIMM)) or timm.models.PretrainedCfg()
 
 
@@ -99,12 +99,12 @@ def _interpolation(name: str) -> Literal["bilinear", "bicubic"]:
 
 
 def build_backbone(arch: str, crop_size: int, pretrained: bool = False) -> tuple[nn.Module, int]:
-    """Build a backbone for photographs of `crop_size` px; returns it and the length of its embeddings.
+    """Build a backbone for photographs of `crop_size` px. Returns it and the number of elements of an embedding.
 
-    `pretrained` fetches published weights. Parts that do not contribute to the embedding (auxiliary heads) get no
-    gradient: distributed training would wait for it.
+    `pretrained` fetches published weights. Parts that do not contribute to the embedding, such as auxiliary heads, are
+    removed: distributed training would wait for their gradients.
 
-    Raises ArchitectureError when the architecture does not take the size. Whatever the fetching raises is passed on.
+    Raises ArchitectureError when the architecture does not take the size. Errors of the download are raised unchanged.
     """
     check_arch(arch)
     try:
@@ -133,10 +133,10 @@ def _build_timm(arch: str, crop_size: int, pretrained: bool) -> nn.Module:
 
 
 def _build_torchvision(arch: str, crop_size: int, pretrained: bool) -> nn.Module:
-    """Build a network of torchvision, with an identity in the place of the layer that is called last: its head."""
+    """Build a network of torchvision. The layer that is called last, its head, is replaced by an identity."""
     network: Any = torchvision.models.get_model(arch, weights="DEFAULT" if pretrained else None)
     if hasattr(network, "transform_input"):
-        # Inception's own normalization. torchvision turns it on for its own weights only, and no state records it.
+        # Inception's own normalization. torchvision turns it on only with its own weights, and a state dict lacks it.
         network.transform_input = True
     network.set_submodule(_name_of_head(network, torch.zeros(1, 3, crop_size, crop_size)), nn.Identity())
     return cast(nn.Module, network)
@@ -157,7 +157,7 @@ def _name_of_head(network: nn.Module, image: Tensor) -> str:
 
 
 def _remove_unused_parts(network: nn.Module) -> None:
-    """Remove the parts that got no gradient, and freeze the single parameters that got none."""
+    """Remove the parts without a gradient, and freeze single parameters without one."""
     for name, part in list(network.named_children()):
         if any(True for _ in part.parameters()) and all(p.grad is None for p in part.parameters()):
             setattr(network, name, None)
@@ -166,5 +166,5 @@ def _remove_unused_parts(network: nn.Module) -> None:
 
 
 def main_output(output: Any) -> Tensor:
-    """Take the main output: networks with auxiliary heads return a tuple in training, with the main output first."""
+    """Take the main output, which is the first of the tuple that a network with auxiliary heads returns in training."""
     return cast(Tensor, output if isinstance(output, Tensor) else output[0])

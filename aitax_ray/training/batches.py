@@ -1,7 +1,7 @@
-"""The batches of a worker: from its memory when all decoded photographs fit, else from a stream of Ray Data.
+"""The batches of a worker: from memory if all decoded photographs fit into it, else from a stream of Ray Data.
 
-From memory, the order of the photographs follows from the seed alone. The stream shuffles within a few batches, and
-its order depends on the order in which Ray Data delivers.
+From memory, the order of the photographs depends only on the seed. A stream is shuffled within a few batches, and its
+order also depends on the order in which Ray Data delivers the photographs.
 """
 
 import hashlib
@@ -16,14 +16,14 @@ import pyarrow as pa
 Columns = dict[str, Any]  # arrays, and lists of buffers
 Collate = Callable[[Columns], Any]
 WINDOW = 8  # batches of the stream that are shuffled together
-PREFETCH = 4  # batches that are prepared while one is learned from
+PREFETCH = 4  # batches that are prepared while the network trains on another one
 
 
 def split_steps(num_rows: int, batch_size: int, world: int = 1) -> tuple[int, bool]:
-    """Count the steps of an epoch of `world` workers, and say whether the last, shorter batch is dropped.
+    """Count the steps of an epoch with `world` workers. The second value is whether the last, smaller batch is dropped.
 
-    It is dropped when it has less than one photograph per worker, and when it has less than half of `batch_size`: its
-    photographs would have too much weight. Each epoch drops other photographs.
+    It is dropped if it has less than one photograph per worker, or less than half of `batch_size` photographs: each of
+    them would have too much weight. Each epoch drops different photographs.
     """
     rest = num_rows % batch_size
     drop_last = rest < world or (num_rows >= batch_size and rest < batch_size / 2)
@@ -47,7 +47,7 @@ class FromMemory:
         """Yield the shuffled batches of an epoch: this worker's equal part of each step."""
         order = np.random.default_rng(draw_seed(self._seed, epoch)).permutation(self._rows.num_rows)
         steps = (order[step * self._batch_size :][: self._batch_size] for step in range(self.num_steps))
-        # Each worker gets the same number of photographs: else some would wait for a step that others do not have.
+        # Each worker gets the same number of photographs. Otherwise some would wait for a step that others do not have.
         parts = (step[: len(step) // self._world * self._world][self._rank :: self._world] for step in steps)
         return _prefetch(collate, map(self._take, parts))
 
@@ -61,7 +61,7 @@ class FromMemory:
 
 
 class FromStream:
-    """Batches from Ray Data: this worker's shard of `num_rows` in all. The rows come in the order of a hash."""
+    """Batches from Ray Data: this worker's shard of `num_rows` rows in all workers. Rows are in the order of a hash."""
 
     def __init__(self, shard: Any, num_rows: int, batch_size: int, rank: int, world: int, seed: int) -> None:
         self._shard, self._rank, self._world, self._seed = shard, rank, world, seed
@@ -71,7 +71,7 @@ class FromStream:
     def training(self, epoch: int, collate: Collate) -> Iterator[Any]:
         """Yield the batches of an epoch, shuffled within WINDOW batches.
 
-        Ray Data's own local shuffle takes four times the memory of what it holds.
+        Ray Data's own local shuffle needs four times the memory of the rows that it shuffles.
         """
         return _prefetch(collate, map(to_columns, self._shuffled(epoch)))
 
@@ -95,7 +95,7 @@ class FromStream:
 
 
 def to_columns(rows: pa.Table) -> Columns:
-    """Give the columns as arrays; of binary columns the buffers, without a copy."""
+    """Convert the columns to arrays; binary columns to lists of buffers, without a copy."""
     return {
         name: [value.as_buffer() for value in rows[name]] if pa.types.is_large_binary(rows[name].type)
         else rows[name].to_numpy()

@@ -1,4 +1,4 @@
-"""Which epoch is the best one, and when to stop."""
+"""Decides which epoch is the best one, and when to stop."""
 
 import math
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,7 +11,10 @@ SelectBy = Literal["top1", "macro_top1", "loss"]
 
 
 def should_stop(history: list[Row], settings: "TrainSettings") -> bool:
-    """Whether no more epoch is wanted: the time is over, or the last epochs were no better. All workers agree."""
+    """Whether to stop before the last epoch: the time is over, or the last epochs were not better.
+
+    All workers get the same answer, since they have the same history.
+    """
     if settings.max_minutes and sum(row["seconds"] for row in history) >= 60 * settings.max_minutes:
         return True
     scores = [selection(row, settings.select_by) for row in history]
@@ -19,7 +22,7 @@ def should_stop(history: list[Row], settings: "TrainSettings") -> bool:
 
 
 def best_epoch(history: list[Row], select_by: SelectBy = "top1") -> Row | None:
-    """Find the best row; the first of equal ones. None when no row can be scored."""
+    """Find the best row, the first one of equals; None when no row has a score."""
     marked = [row for row in history if row.get("is_best")]
     if any("is_best" in row for row in history):
         return marked[-1] if marked else None
@@ -28,16 +31,16 @@ def best_epoch(history: list[Row], select_by: SelectBy = "top1") -> Row | None:
 
 
 def is_better(row: Row, other: Row, select_by: SelectBy = "top1") -> bool:
-    """Whether a row is better than another on val; without validation photographs no row is."""
+    """Whether a row is better than another one on val; False without validation photographs."""
     if row["top1"] is None or other["top1"] is None:
         return False
     return selection(row, select_by) > selection(other, select_by)
 
 
 def selection(row: Row, select_by: SelectBy = "top1") -> float:
-    """Score an epoch by a figure on val, then by its loss. Without validation photographs the last epoch is the best.
+    """Score an epoch by a figure on val; of equal ones the lower loss wins. Without val the last epoch is the best.
 
-    An epoch whose validation loss is not a finite number comes after every other one.
+    An epoch whose validation loss is not a finite number is worse than all others.
     """
     if row["top1"] is None:
         return float(row["epoch"])

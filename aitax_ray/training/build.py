@@ -1,4 +1,4 @@
-"""Builds what a worker learns with from the settings."""
+"""Builds from the settings what a worker needs for training: learner, mixing and augmentation."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,10 @@ def make_learner(
     distribute: Callable[[Classifier], nn.Module],
     execution: Execution,
 ) -> Learner:
-    """Make what the settings ask for, around a network that is on its device. `lr` is the peak learning rate."""
+    """Make a learner with optimizer, schedule and loss.
+
+    `classifier` is on its device already. `lr` is the peak learning rate.
+    """
     execution.prepare(classifier)
     from aitax_ray.training.loop import Learner
 
@@ -50,7 +53,7 @@ def make_learner(
 
 
 def make_mixing(settings: TrainSettings, rank: int) -> Mixing | None:
-    """Make the mixing of the settings; None when they have none."""
+    """Make mixup and CutMix; None when both are off."""
     if not settings.mixup and not settings.cutmix:
         return None
     return Mixing(settings.mixup, settings.cutmix, draw_seed(settings.seed, 0, rank))

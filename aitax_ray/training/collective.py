@@ -1,4 +1,7 @@
-"""What the workers of a run do together: sum figures, and take the first worker's values. Alone it costs nothing."""
+"""What the workers of a run do together: sum figures, and copy values of the first worker.
+
+With a single worker the functions do nothing.
+"""
 
 import torch
 import torch.distributed
@@ -6,7 +9,7 @@ from torch import Tensor, nn
 
 
 def is_shared() -> bool:
-    """Whether there are other workers."""
+    """Whether there are several workers."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
@@ -20,16 +23,16 @@ def all_reduce(totals: Tensor) -> Tensor:
 
 
 def mean_of_workers(value: float) -> float:
-    """The mean over all workers: each of them gets the same number."""
+    """Compute the mean over all workers. Each worker gets the same number."""
     total, num = all_reduce(torch.tensor([value, 1.0], dtype=torch.float64)).tolist()
     return float(total / num)
 
 
 def share_buffers(network: nn.Module) -> None:
-    """Copy the running statistics of the first worker.
+    """Copy the running statistics of batch normalization from the first worker to all others.
 
-    DistributedDataParallel would copy them in its first call, which waits for all workers. A worker without validation
-    photographs makes no call, and the others would wait for ever. So they are copied before validation.
+    Otherwise DistributedDataParallel would copy them in its first call. That call waits for all workers, but a worker
+    without validation photographs makes no call, so the others would wait for ever.
     """
     if is_shared():
         for buffer in network.buffers():

@@ -1,4 +1,4 @@
-"""Shows how a training run goes: a table of the epochs, log lines within them, the learning curves, and trackers."""
+"""Shows the progress of a training run: a table of epochs, log lines within an epoch, learning curves, trackers."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ from aitax_ray.training.history import read_history
 from aitax_ray.training.trackers import CURVES, Trackers
 from aitax_ray.workspace import Workspace
 
-DRAW_EVERY_S = 30.0  # drawing takes as long as a step, on the cores that train
+DRAW_EVERY_S = 30.0  # not more often, because drawing takes about as long as a training step and uses the same cores
 STEP = "model/runs/step.json"  # the last step of the current epoch; deleted with the other files of the run
 EXECUTION = "model/runs/execution.json"  # how the workers compute
 
@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 
 
 def draw_curves(history: list[Row], select_by: SelectBy = "top1") -> bytes:
-    """Draw loss, accuracy and learning rate as a PNG; `history` has a row per epoch, where None leaves a gap.
+    """Draw loss, accuracy and learning rate as a PNG. A vertical line marks the best epoch.
 
-    A vertical line marks the best epoch.
+    `history` has a row per epoch. The curve of a figure has a gap where the figure is None.
     """
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
@@ -79,7 +79,7 @@ def report_steps(batches: Iterable[Any], ws: Workspace, epoch: int, num_steps: i
 
 
 class Watch:
-    """Reads what the run stores, and shows it: table, curves, trackers. So the run may be on another machine."""
+    """Reads the files that a run stores, and shows their content. So the run may be on another machine."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class Watch:
         self._table = EpochTable(num_epochs)
         self._num_shown, self._num_drawn, self._drawn_at = 0, 0, -math.inf
         self._execution: str | None = None
-        self._step = self._read(STEP)  # an interrupted run left it: it is not news
+        self._step = self._read(STEP)  # the file of an interrupted run, which must not be logged again
 
     def look(self, *, last: bool = False) -> None:
         """Show what is new; draw the curves every DRAW_EVERY_S, and at the last look."""

@@ -1,7 +1,7 @@
-"""Training on Ray Train: the trainer, and the entry of its workers. worker.py holds what a worker does.
+"""Training on Ray Train: the trainer, and the function that Ray calls in each worker. worker.py has the work itself.
 
-Ray Data decodes the photographs, the workers augment and learn. Each epoch stores a checkpoint. When a worker or the
-run dies, training continues from the last checkpoint.
+Ray Data decodes the photographs. The workers augment them and train. Each epoch stores a checkpoint. After a crash of
+a worker or of the run, training continues from the last checkpoint.
 """
 
 import logging
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from aitax_ray.training.settings import TrainSettings
 
 RUNS = "model/runs"
-START = "model/runs/start.safetensors"  # the weights that all workers begin with: only this process asks a hub
+START = "model/runs/start.safetensors"  # start weights of all workers, so that workers need not fetch any
 CHECKPOINT = "state.pt"
 
 
@@ -46,7 +46,7 @@ def fits_in_memory(num_rows: int, side: int) -> bool:
 def fit(
     ws: Workspace, settings: "TrainSettings", config: dict[str, Any], datasets: dict[str, "Dataset"]
 ) -> dict[str, Any]:
-    """Run Ray Train and return the state of the best epoch, with the history of all.
+    """Run Ray Train and return the state of the best epoch, with the history of all epochs.
 
     Raises AitaxError when a worker fails more than `max_failures` times, and when the training loss is no longer a
     finite number.
@@ -60,7 +60,7 @@ def fit(
     except ray.train.TrainingFailedError as error:
         cause = str(error).strip().splitlines()[-1]
         raise AitaxError(
-            f"training failed ({cause[:300]}): the same command goes on after the last complete epoch"
+            f"training failed ({cause[:300]}): the same command continues after the last complete epoch"
         ) from error
     history = read_history(ws.storage)
     if history[-1]["train_loss"] is None:
@@ -91,7 +91,7 @@ def _make_trainer(
         "lower --num-workers or --cpus-per-worker, or take --no-use-gpu",
     )
     resources = {"CPU": settings.cpus_per_worker} | ({"GPU": 1.0} if use_gpu else {})
-    # With two numbers Ray Train is elastic, which its annotation does not tell.
+    # With two numbers Ray Train is elastic. The type annotation of Ray does not have this form.
     num_workers: Any = (least, settings.num_workers) if least < settings.num_workers else settings.num_workers
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     return TorchTrainer(
@@ -117,7 +117,7 @@ def _make_trainer(
 def _run_in_thread(work: Callable[[], Any]) -> Any:
     """Do the work in another thread and wait for it.
 
-    In the main thread Ray Train would handle Ctrl-C itself from then on, and end the process without a message.
+    In the main thread Ray Train would handle Ctrl-C itself and end the process without a message.
     """
     future: Future[Any] = Future()
 
@@ -128,7 +128,7 @@ def _run_in_thread(work: Callable[[], Any]) -> Any:
             future.set_exception(error)
 
     threading.Thread(target=run, name="training", daemon=True).start()
-    # In steps: this thread notices a signal only when it wakes.
+    # With a timeout, because Python handles a signal only when this thread wakes up.
     while not wait([future], timeout=0.5).done:
         pass
     return future.result()
@@ -154,7 +154,7 @@ def train_loop_per_worker(config: dict[str, Any]) -> None:
 
 
 def _sources(config: dict[str, Any], place: Place) -> tuple[Any, Any]:
-    """Make the sources of this worker's batches for training and validation; None where there is no validation."""
+    """Make the sources of this worker's batches: for training, and for validation (None without photographs)."""
     import ray.train
 
     batch_size, seed = config["settings"]["batch_size"], config["settings"]["seed"]
@@ -173,7 +173,7 @@ def _sources(config: dict[str, Any], place: Place) -> tuple[Any, Any]:
 
 
 def _report(rank: int, select_by: SelectBy, state: dict[str, Any], row: dict[str, Any]) -> None:
-    """Report an epoch to Ray Train, and let it store the state that the first worker has."""
+    """Report an epoch to Ray Train. The first worker also hands over its state, which Ray Train stores."""
     import ray.train
     import torch
 

@@ -16,9 +16,9 @@ class Ema:
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Take in the weights after a step.
+        """Add the weights after a step to the average.
 
-        In the first steps the decay is lower, (1 + step) / (10 + step), so that the start is soon forgotten.
+        In the first steps the decay is lower, (1 + step) / (10 + step), so that the start weights soon count little.
         """
         decay = min(self._decay, (1 + self._step) / (10 + self._step))
         self._step += 1
@@ -36,6 +36,6 @@ class Ema:
         return {"network": self.network.state_dict(), "step": self._step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from this state."""
         self.network.load_state_dict(state["network"])
         self._step = state["step"]

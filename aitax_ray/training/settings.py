@@ -1,7 +1,7 @@
 """Settings of the `train` stage, and of the stages that run the classifier.
 
-Fields marked HOW say how the work is done, not what comes out: a change of theirs makes no result stale. Fields marked
-BY_RECIPE take their default from a recipe: a file in recipes/, see recipes.py.
+Fields marked HOW do not change the result, so changing one does not make a stage stale. Fields marked BY_RECIPE take
+their default from a recipe: a file in recipes/, see recipes.py.
 """
 
 from collections.abc import Mapping
@@ -13,8 +13,9 @@ from aitax_ray.errors import SettingsError
 from aitax_ray.settings import BY_RECIPE, HOW, StageSettings
 from aitax_ray.training.recipes import RecipeName, read_recipe
 
-# Learning rates for a batch of 64 photographs, by optimizer and by whether the weights are pretrained. They grow in
-# proportion to the batch. Training from scratch can take ten times the rate that pretrained weights survive.
+# Learning rates for a batch of 64 photographs, by optimizer and by whether the weights are pretrained. They are
+# proportional to the batch size. Training from scratch works with ten times the rate: that would destroy pretrained
+# weights.
 LEARNING_RATES = {("adamw", True): 1e-4, ("adamw", False): 1e-3, ("sgd", True): 5e-3, ("sgd", False): 5e-2}
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -131,11 +132,11 @@ class TrainSettings(StageSettings):
     @model_validator(mode="wrap")
     @classmethod
     def _complete(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Take what was not given from the recipe."""
+        """Fill the fields that were not given from the recipe."""
         if not isinstance(given, Mapping):
             return handler(given)
         name = given.get("recipe")
-        # Without a recipe any fills the fields, until `with_recipe` has one.
+        # Without a recipe, base.yaml fills the fields. `with_recipe` replaces these values later.
         recipe = read_recipe(name) if name is None or name in get_args(RecipeName) else {}
         settings = handler({**recipe, **given})
         settings._given = dict(given)
@@ -155,11 +156,14 @@ class TrainSettings(StageSettings):
         return check_arch(arch)
 
     def with_recipe(self, recipe: RecipeName) -> Self:
-        """Give these settings under another recipe: what the user set stays."""
+        """Give these settings with another recipe. What the user has set stays."""
         return type(self).model_validate({**self._given, "recipe": recipe})
 
     def shown(self) -> dict[str, Any]:
-        """Give the settings that apply. Raises SettingsError when the machine would decide on the recipe."""
+        """Give the settings in the form of aitax.yaml.
+
+        Raises SettingsError without a recipe, because the recipe then depends on the machine.
+        """
         if self.recipe is None:
             raise SettingsError(f"--show needs --recipe NAME, one of {', '.join(get_args(RecipeName))}")
         return super().shown()

@@ -44,7 +44,7 @@ def train(settings: TrainSettings) -> StageReport:
 
 
 def _default_recipe(ws: Workspace, use_gpu: bool | None) -> RecipeName:
-    """Choose what an earlier run had; else fine-tune where there is a GPU, and linear-probe where there is none."""
+    """Choose the recipe of an earlier run. Without one, choose fine-tune with a GPU and linear-probe without."""
     for name in get_args(RecipeName):
         if name == ws.last_settings("train").get("recipe"):
             return cast(RecipeName, name)
@@ -113,11 +113,14 @@ def _train(ws: Workspace, settings: TrainSettings, trackers: "Trackers") -> Outc
         probe = next((row for row in history if row["is_best"]), None)
         history, info = _train_all(ws, settings, info, classifier, labels, val_labels, frequencies, trackers)
         if probe and is_better(probe, history[info.epoch - 1], settings.select_by):
-            log.warning("no epoch is better than the head on the frozen backbone (%.3f): that is taken", probe["top1"])
+            log.warning(
+                "no epoch is better than the head on the frozen backbone (top-1 %.3f): the model is that head on the "
+                "frozen backbone", probe["top1"],
+            )  # fmt: skip
             is_trained, info, best = False, info.model_copy(update={"epoch": 0}), {**probe, "epoch": 0}
             classifier.load_state_dict(load(ws.storage.read_bytes(START)))
     if is_trained:
-        ws.storage.delete(workspace.VIEWS)  # of a backbone that is no more
+        ws.storage.delete(workspace.VIEWS)  # training has changed the backbone that made these embeddings
         strength = 0.0
     if settings.train_backbone and settings.long_tail == "crt":
         history, best = _train_head_again(ws, settings, info, classifier, frequencies, history), None
@@ -131,7 +134,7 @@ def _train(ws: Workspace, settings: TrainSettings, trackers: "Trackers") -> Outc
     ws.storage.delete(RUNS)
     best = best or next((row for row in history if row.get("is_best")), history[info.epoch - 1])
     if len(val_labels) and best["loss"] is None:
-        log.warning("the validation loss is a finite number in no epoch: the network may be broken; try a lower --lr")
+        log.warning("the validation loss was not a finite number in any epoch: try a lower --lr")
     return Outcome(
         counts={
             "species": len(classes),
@@ -154,9 +157,9 @@ def _train_all(
     frequencies: list[int],
     trackers: "Trackers",
 ) -> "tuple[list[dict[str, Any]], ClassifierInfo]":
-    """Train all layers on Ray Train, from the weights of `classifier`; it gets those of the best epoch.
+    """Train all layers on Ray Train. `classifier` has the start weights, and then gets those of the best epoch.
 
-    Returns the history and the description of these weights.
+    Returns the history, and the description of the weights of the best epoch.
     """
     from safetensors.torch import save
 
@@ -167,7 +170,7 @@ def _train_all(
     transform = info.transform
     start = {name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}
     ws.storage.write_bytes(distributed.START, save(start))
-    # Somewhat larger than the crops, so that few crops must be enlarged.
+    # Larger than the crops, so that few of them have to be enlarged.
     shorter_side = max(transform.resize_size, round(1.25 * transform.crop_size))
     in_memory = distributed.fits_in_memory(len(labels) + len(val_labels), shorter_side)
     decode = partial(decode_for_training, shorter_side=shorter_side)
@@ -187,7 +190,8 @@ def _train_all(
         "in_memory": in_memory,
     }
     log.info("training all layers, learning rate %.2g", settings.learning_rate())
-    ws.storage.delete(workspace.HISTORY)  # of the head, or of a run that died: workers write theirs again
+    # It holds the rows of the head, or of a run that was killed. The workers write all rows again.
+    ws.storage.delete(workspace.HISTORY)
     with watching(ws, settings.epochs, settings.select_by, trackers):
         state = distributed.fit(ws, settings, config, datasets)
     classifier.load_state_dict(state["model"])
@@ -202,7 +206,7 @@ def _train_head_again(
     frequencies: list[int],
     history: list[dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Train the head again on the trained backbone; returns the history with a row for it."""
+    """Train the head again on the trained backbone. Returns the history, with one more row for this training."""
     from aitax_ray.training.embeddings import Network
     from aitax_ray.training.history import write_history
     from aitax_ray.training.probe import train_head
@@ -215,7 +219,7 @@ def _train_head_again(
 
 
 def _strength_of_trained(ws: Workspace, settings: TrainSettings, val_labels: "Labels", frequencies: list[int]) -> float:
-    """Choose the strength of the logit adjustment for the stored model, by its outputs on Ray Data."""
+    """Choose the strength of the logit adjustment for the stored model. Ray Data computes its logits on val."""
     import torch
 
     from aitax_ray.training.inference import predictions
@@ -247,9 +251,9 @@ def _write_model(ws: Workspace, info: "ClassifierInfo", classifier: "Classifier"
 def _write_onnx(
     ws: Workspace, info: "ClassifierInfo", classifier: "Classifier", frozen: "Network | None" = None
 ) -> None:
-    """Export the model for processors: evaluate, index and the service run it there without torch.
+    """Export the model to ONNX, with which evaluate, index and the service run it on CPUs without torch.
 
-    The export of a frozen backbone is used again.
+    `frozen` is the network before training, if the backbone has not changed: its export only gets the new head.
     """
     from torch import nn
 

@@ -1,4 +1,4 @@
-"""What a worker of a training run does: build the network, go through the epochs, report each. Runs without Ray."""
+"""The work of one training worker: build the network, train and validate each epoch, report it. Runs without Ray."""
 
 import math
 import os
@@ -27,13 +27,13 @@ Report = Callable[[dict[str, Any], Row], None]
 
 @dataclass(frozen=True)
 class Place:
-    """Which of the workers this is, and what it computes on."""
+    """The number of this worker among all workers, and its device."""
 
     rank: int
     world: int
-    """How many workers there are."""
+    """Number of workers."""
     local_world: int
-    """How many of them are on this machine."""
+    """Number of workers on this machine."""
     device: "torch.device"
 
 
@@ -49,10 +49,10 @@ def run_epochs(
 ) -> None:
     """Train until the last epoch, from the weights in `start`, or from the epoch after that of `state`.
 
-    After each epoch `report` gets the state to store and the row of the history. The run ends early as `should_stop`
-    says, and when the training loss is no longer a finite number: model/metrics.jsonl then ends with a row whose
-    train_loss is null, and nothing is reported, so that the last state stored is a good one. `distribute` lets the
-    workers share the gradients.
+    After each epoch `report` gets the state to store and the row of the history. `distribute` makes the workers share
+    their gradients. The run ends early if `should_stop` says so, or if the training loss is no longer a finite number.
+    In the second case model/metrics.jsonl ends with a row whose train_loss is null. The state of this epoch is not
+    reported, so that the last stored state is usable.
     """
     import torch
 
@@ -69,7 +69,7 @@ def run_epochs(
     settings = TrainSettings.model_construct(**config["settings"])
     transform = EvalTransform(**config["transform"])
     storage = Workspace(config["root"]).storage
-    if place.device.type == "cpu":  # workers that each take all cores would wait for each other
+    if place.device.type == "cpu":  # if each worker used all cores, the workers would slow each other down
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // place.local_world))
     num_classes = len(config["frequencies"])
     classifier = build_classifier(settings.arch, num_classes, transform.crop_size, settings.head)
@@ -85,7 +85,7 @@ def run_epochs(
         learner.load_state_dict(state["learner"])
     history: list[Row] = state["history"] if state else []
     if state and place.rank == 0:
-        write_history(storage, history)  # another training may have overwritten it
+        write_history(storage, history)  # `train` has deleted it, and it may have rows after the checkpoint
     strong = make_augmentation(settings, transform.crop_size)
     mixing = make_mixing(settings, place.rank)
     for epoch in range(len(history), settings.epochs):
@@ -95,7 +95,7 @@ def run_epochs(
         is_final = epoch >= settings.epochs - settings.final_epochs
         augmentation = strong.weak() if is_final else strong
         learner.mixing = None if is_final else mixing
-        # From the epoch, so that an interrupted run draws the same numbers (dropout) as one that was not.
+        # The seed depends on the epoch, so that dropout is the same in a run that was interrupted.
         torch.manual_seed(draw_seed(settings.seed, epoch, place.rank))
         collate = partial(collate_training, augmentation=augmentation, epoch=epoch)
         batches = to_batches(_move(train.training(epoch, collate), place.device), transform)
