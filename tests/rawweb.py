@@ -17,6 +17,7 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 CHUNK = b"%x\r\n%b\r\n" % (len(HALF), HALF)
 GZIP_NAME = b"Content-Encoding: gzip\r\n\r\n\x1f\x8b\x08\x08" + bytes(6)
 CLOSE, HALF_CLOSE, RESET, WAIT = "close", "half close", "reset", "wait"
+CLOSE_LATER = "close when the next request comes"
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ KINDS = {
     "a thousand headers": Kind(headed(b"X: y\r\n" * 1000), WAIT),
     "lines that are no headers": Kind(headed(b"X-A : b\r\nno header\r\n: x\r\nX B: c\r\n"), WAIT),
     "reset after the body": Kind(declared(len(BODY)) + BODY, RESET),
+    "closed without saying so": Kind(declared(len(BODY)) + BODY, CLOSE_LATER),
     "chunks without their end": Kind(CHUNKED + b"%x\n%b\n" % (len(BODY) + 2, BODY + b"\xff\xd9")),
     # bytes that are not text
     "type in bytes": Kind(declared(len(BODY)).replace(b"jpeg", b"jp\xe9g\xff") + BODY, WAIT),
@@ -162,6 +164,8 @@ class RawWeb:
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             elif kind.then == HALF_CLOSE:
                 writer.write_eof()
+            elif kind.then == CLOSE_LATER:
+                await reader.readuntil(b"\r\n\r\n")
             if kind.then in (HALF_CLOSE, WAIT):
                 await reader.read()  # until the client hangs up
         except (OSError, asyncio.IncompleteReadError):

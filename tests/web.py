@@ -249,6 +249,8 @@ class Web:
                 return _image(gzip.compress(jpeg)[:-100], {"Content-Encoding": "gzip"})
             case "encoded":  # /encoded/CODING/NAME: not compressed, whatever the header says
                 return _image(jpeg, {"Content-Encoding": rest.split("/")[0]})
+            case "miscoded":  # /miscoded/CODING/NAME: neither compressed nor a photograph
+                return _image(b"not a photograph", {"Content-Encoding": rest.split("/")[0]})
             case "status":  # /status/404/NAME
                 return web.Response(status=int(rest.split("/")[0]), text="no")
             case "flaky":

@@ -52,7 +52,7 @@ REASONS = {
     BAD_REDIRECT: "a redirect to something other than an http or https URL",
     PRIVATE_ADDRESS: "the URL, or a redirect, leads to an address that is not public",
     BAD_URL: "not an http or https URL, nor a file of the folder of photographs given to `manifest`",
-    BAD_ENCODING: "a body that is compressed in a way that was not asked for, or whose compressed data are damaged",
+    BAD_ENCODING: "a body that is compressed in a way that cannot be read, or whose compressed data are damaged",
     UNEXPECTED: "an error of this program; see Ray's logs",
     NO_AI: "the host forbids its use for artificial intelligence (X-Robots-Tag: noai or noimageai)",
 }

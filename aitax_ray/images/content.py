@@ -16,6 +16,7 @@ REASONS = {
 }
 
 HEAD_BYTES = 8192  # read to recognise a format
+SIGNATURE_BYTES = 256  # at most so many are needed to recognise a photograph
 
 # First bytes of a format -> Pillow's name for it. MPO files begin with a JPEG.
 SIGNATURES = {
@@ -51,7 +52,7 @@ def photo_format(body: bytes | bytearray) -> str:
         return "WEBP"
     if body[:2] == b"BM" and int.from_bytes(body[14:18], "little") in BMP_HEADERS:
         return "BMP"
-    return _brand(bytes(body[:256])) if body[4:8] == b"ftyp" else ""
+    return _brand(bytes(body[:SIGNATURE_BYTES])) if body[4:8] == b"ftyp" else ""
 
 
 def is_ended(first: bytes, last: bytes, num_bytes: int) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 from yarl import URL
@@ -24,6 +24,7 @@ from aitax_ray.images import answers
 from aitax_ray.images.addresses import AddressGuard, GuardedResolver, PrivateAddressError
 from aitax_ray.images.budget import Budget
 from aitax_ray.images.connector import LenientConnector
+from aitax_ray.images.content import SIGNATURE_BYTES, photo_format
 from aitax_ray.images.limits import MAX_PAUSE_S
 from aitax_ray.images.turns import HostClosed, Turn, Turns
 from aitax_ray.images.wire import MAX_HEAD_BYTES, MAX_HEADERS
@@ -235,7 +236,7 @@ class Fetcher:
         try:
             async with (
                 asyncio.timeout(self.settings.timeout_s) as limit,
-                self._open_session().get(url, headers=headers, allow_redirects=False) as response,
+                await self._send(url, headers) as response,
             ):
                 await self._read(response, answer, reserved, limit)
         except PrivateAddressError:
@@ -260,6 +261,21 @@ class Fetcher:
         status = 0 if answer.reason == answers.TIMEOUT else answer.status or int(is_refused_by_us)
         turn.answered(status, answer.num_bytes, answer.seconds, answer.retry_after_s)
         return answer
+
+    async def _send(self, url: URL, headers: dict[str, str] | None) -> aiohttp.ClientResponse:
+        """Send a request and return the answer with its body unread.
+
+        Many hosts close a connection after an answer without saying so. A request on it is lost: it is sent again, as
+        curl and browsers do (RFC 9112, 9.3.1). It counts as one request, since the host has not taken the first.
+        """
+        session = self._open_session()
+        while True:
+            reused: list[bool] = []
+            try:
+                return await session.get(url, headers=headers, allow_redirects=False, trace_request_ctx=reused)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                if not reused:
+                    raise
 
     async def _read(
         self,
@@ -292,9 +308,6 @@ class Fetcher:
     ) -> None:
         max_bytes, length = self.settings.max_bytes, response.content_length
         codings = answers.codings(response.headers.getall("Content-Encoding", []))
-        if codings is None:
-            answer.reason = answers.BAD_ENCODING
-            return
         if (length or 0) > max_bytes:
             answer.reason = answers.TOO_LARGE
             return
@@ -306,7 +319,12 @@ class Fetcher:
         limit.reschedule(end + loop.time() - begin)
         inflater = answers.Inflater(codings) if codings else None
         body = bytearray()
-        async for chunk in response.content.iter_any():
+        async for chunk in read_chunks(response.content):
+            if not answer.num_bytes and photo_format(chunk):
+                inflater = None  # some hosts name a coding and send the photograph as it is
+            elif not answer.num_bytes and codings is None:
+                answer.reason = answers.BAD_ENCODING
+                return
             answer.num_bytes += len(chunk)
             try:
                 body += chunk if inflater is None else inflater.feed(chunk, max_bytes + 1 - len(body))
@@ -327,6 +345,8 @@ class Fetcher:
         if self._session is None:
             limits = self.settings
             contact = f" (+{limits.contact})" if limits.contact else ""
+            reuse = aiohttp.TraceConfig()
+            reuse.on_connection_reuseconn.append(_note_reuse)
             self._session = aiohttp.ClientSession(
                 connector=LenientConnector(
                     limit=0,  # Turns limits them
@@ -338,6 +358,7 @@ class Fetcher:
                     total=None, connect=limits.connect_timeout_s, sock_read=limits.read_timeout_s
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                trace_configs=[reuse],
                 auto_decompress=False,  # aiohttp would inflate a bomb before we see its size
                 read_bufsize=READ_BUFFER,
                 max_line_size=MAX_HEAD_BYTES,
@@ -349,6 +370,23 @@ class Fetcher:
                     "Accept-Encoding": "identity",  # photographs are compressed already
                 },
             )
-            # Else aiohttp repeats a request when a server hangs up: beyond the host's limits, and without our notice.
+            # Else aiohttp repeats any request when a server hangs up: beyond the host's limits, and without our notice.
             self._session._retry_connection = False
         return self._session
+
+
+async def read_chunks(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Read a body in chunks as they come. The first one is long enough to recognise a photograph by it."""
+    head = b""
+    async for chunk in content.iter_any():
+        if len(head) >= SIGNATURE_BYTES:
+            yield chunk
+        elif len(head := head + chunk) >= SIGNATURE_BYTES:
+            yield head
+    if 0 < len(head) < SIGNATURE_BYTES:
+        yield head
+
+
+async def _note_reuse(_session: aiohttp.ClientSession, context: Any, _params: object) -> None:
+    """Tell the sender of a request that it goes over a connection that an earlier answer left open."""
+    context.trace_request_ctx.append(True)

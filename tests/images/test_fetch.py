@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import aiohttp
 import pytest
@@ -21,7 +22,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aitax_ray import __version__
 from aitax_ray.images import answers, turns
 from aitax_ray.images.addresses import AddressGuard
-from aitax_ray.images.fetch import Fetched, Fetcher, FetchSettings
+from aitax_ray.images.fetch import Fetched, Fetcher, FetchSettings, read_chunks
 from aitax_ray.images.limits import DEAD_AFTER, HostLimit, Lease, Limits
 from aitax_ray.images.turns import Sync, Turns, sync_alone
 from tests.rawweb import BODY, HALF
@@ -151,8 +152,8 @@ async def test_a_photograph_comes_unchanged_with_its_attempt(web: Web) -> None:
         ("/chunks/1000001/a", "too_large", 200, 1),
         ("/bomb/16/a", "too_large", 200, 1),
         ("/half-gzip/a", "incomplete", 200, 3),
-        ("/encoded/br/a", "bad_encoding", 200, 1),
-        ("/encoded/gzip/a", "bad_encoding", 200, 1),
+        ("/miscoded/br/a", "bad_encoding", 200, 1),
+        ("/miscoded/gzip/a", "bad_encoding", 200, 1),
         ("/loop/a", "redirect_loop", 302, 1),
         ("/chain/6/a", "too_many_redirects", 302, 1),
         ("/to/nowhere", "bad_redirect", 302, 1),
@@ -282,6 +283,32 @@ async def test_a_content_type_that_is_not_text_can_be_stored(web: Web) -> None:
     assert fetched.attempts[0].content_type.encode().startswith(b"image/jp")
 
 
+async def test_a_request_on_a_connection_that_its_host_has_closed_is_sent_again(web: Web) -> None:
+    async with fetching() as fetcher:
+        for _ in range(3):
+            fetched = await fetcher.fetch(web.raw("closed without saying so"))
+            assert (fetched.body, len(fetched.attempts)) == (BODY, 1)
+    assert web.connections["closed without saying so"] == 3
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 1000])
+async def test_the_first_chunk_is_long_enough_to_recognise_a_photograph(size: int) -> None:
+    body = bytes(number % 251 for number in range(size))
+    stream = aiohttp.StreamReader(Mock(), 2**16, loop=asyncio.get_running_loop())
+    feeder = asyncio.create_task(feed_bytewise(stream, body))
+    chunks = [chunk async for chunk in read_chunks(stream)]
+    await feeder
+    assert b"".join(chunks) == body
+    assert [len(chunk) for chunk in chunks[:1]] == [min(size, 256)] * bool(size)
+
+
+async def feed_bytewise(stream: aiohttp.StreamReader, body: bytes) -> None:
+    for byte in body:
+        stream.feed_data(bytes([byte]))
+        await asyncio.sleep(0)
+    stream.feed_eof()
+
+
 async def test_an_attempt_is_one_connection(web: Web) -> None:
     for kind in ("accept and close", "close", "half close", "reset"):
         await fetch(web.raw(kind))
@@ -300,6 +327,10 @@ async def test_an_attempt_is_one_connection(web: Web) -> None:
         "/encoded/aws-chunked/a",
         "/encoded/binary/a",
         "/encoded/identity, identity/a",
+        "/encoded/br/a",
+        "/encoded/gzip/a",
+        "/encoded/deflate/a",
+        "/encoded/zstd, gzip/a",
         "/raw-deflate/a",
         "/gzip-twice/a",
     ],
