@@ -115,7 +115,9 @@ def complete(ws: Workspace, stage: str, work: Callable[[], None]) -> None:
     ws.run(stage, StageSettings(root=ws.root, force=True), (), outcome)
 
 
-def write_model(ws: Workspace, arch: str = ARCH, crop_size: int = CROP, seed: int = 0, *, onnx: bool = False) -> Any:
+def write_model(
+    ws: Workspace, arch: str = ARCH, crop_size: int = CROP, seed: int = 0, *, onnx: bool = False, head: Any = "linear"
+) -> Any:
     """Write a model that has learned nothing, with its export if `onnx` (it takes seconds); returns its classifier."""
     import torch
 
@@ -124,7 +126,7 @@ def write_model(ws: Workspace, arch: str = ARCH, crop_size: int = CROP, seed: in
     from aitax_ray.training.model import build_classifier
 
     torch.manual_seed(seed)
-    classifier = build_classifier(arch, len(KEYS), crop_size).eval()
+    classifier = build_classifier(arch, len(KEYS), crop_size, head).eval()
 
     def write() -> None:
         train._write_model(ws, describe(classifier, arch, crop_size), classifier)
@@ -139,10 +141,11 @@ def write_model(ws: Workspace, arch: str = ARCH, crop_size: int = CROP, seed: in
 def describe(classifier: Any, arch: str, crop_size: int, epoch: int = 1) -> Any:
     """Describe the weights of a classifier."""
     from aitax_ray.training.backbones import transform_for
-    from aitax_ray.training.model import ClassifierInfo
+    from aitax_ray.training.model import ClassifierInfo, PrototypeHead
 
     return ClassifierInfo(
         arch=arch,
+        head="prototype" if isinstance(classifier.head, PrototypeHead) else "linear",
         classes=KEYS,
         embedding_size=classifier.embedding_size,
         transform=transform_for(arch, crop_size),

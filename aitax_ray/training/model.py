@@ -51,14 +51,16 @@ class PrototypeHead(nn.Module):
         return self.scale * (unit @ nn.functional.normalize(self.weight).T) + self.bias
 
 
+HEADS: Mapping[HeadKind, type[nn.Linear | PrototypeHead]] = {"linear": nn.Linear, "prototype": PrototypeHead}
+
+
 class Classifier(nn.Module):
     """`backbone` computes the embedding, `head` the logits."""
 
     def __init__(self, backbone: nn.Module, embedding_size: int, num_classes: int, head: HeadKind = "linear") -> None:
         super().__init__()
         self.backbone = backbone
-        kinds = {"linear": nn.Linear, "prototype": PrototypeHead}
-        self.head = kinds[head](embedding_size, num_classes)
+        self.head = HEADS[head](embedding_size, num_classes)
         self.embedding_size = embedding_size
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ INPUT rows of Predictor, from feed.decode_for_evaluation: image_id, class_index,
 OUTPUT rows of Predictor: image_id, class_index, split, embedding (unit length), logits
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from aitax_ray import schemas, workspace
 from aitax_ray.training.feed import stack
-from aitax_ray.training.model import Classifier, ClassifierInfo, load_classifier
+from aitax_ray.training.model import HEADS, Classifier, ClassifierInfo, load_classifier
 from aitax_ray.training.onnx_classifier import OnnxClassifier
 from aitax_ray.training.transforms import EvalTransform
 from aitax_ray.workspace import Workspace
@@ -28,6 +29,24 @@ def read_classifier(ws: Workspace) -> tuple[ClassifierInfo, Classifier]:
 
     info = read_info(ws)
     return info, load_classifier(info, load(ws.storage.read_bytes(workspace.WEIGHTS)))
+
+
+def read_head(ws: Workspace) -> Callable[[np.ndarray], np.ndarray]:
+    """Read the head of the trained classifier: it maps embeddings float32 (N, D) to logits float32 (N, K)."""
+    import torch
+    from safetensors.torch import load
+
+    info = read_info(ws)
+    state = load(ws.storage.read_bytes(workspace.WEIGHTS))
+    head = HEADS[info.head](info.embedding_size, len(info.classes))
+    head.load_state_dict({name.removeprefix("head."): state[name] for name in state if name.startswith("head.")})
+
+    @torch.inference_mode()
+    def apply_head(embedding: np.ndarray) -> np.ndarray:
+        logits: np.ndarray = head(torch.from_numpy(np.require(embedding, requirements="W"))).numpy()
+        return logits
+
+    return apply_head
 
 
 def apply_classifier(
@@ -70,6 +89,33 @@ class Embedder(Predictor):
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Embed a batch."""
         return super().__call__(batch).select(schemas.EMBEDDINGS.names)
+
+
+class ViewEmbedder(Predictor):
+    """A predictor that returns schemas.VIEWS of one view: the embeddings with the lengths that they had.
+
+    The exported classifier gives unit vectors. A linear head grows with the length: so its logits tell the length.
+    """
+
+    def __init__(self, root: str, on_gpu: bool = False) -> None:
+        super().__init__(root, on_gpu)
+        self._head = read_head(Workspace(root))
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Embed a batch."""
+        rows = super().__call__(batch)
+        unit, logits = as_matrix(rows["embedding"]), as_matrix(rows["logits"])
+        length = np.ones(len(unit), np.float32)
+        if self.info.head == "linear":
+            bias = self._head(np.zeros_like(unit[:1]))
+            direction = self._head(unit) - bias
+            length = ((logits - bias) * direction).sum(axis=1) / np.maximum((direction**2).sum(axis=1), 1e-30)
+        columns = {
+            "image_id": rows["image_id"],
+            "unit": pa.array(list(unit.astype(np.float16)), pa.list_(pa.float16())),
+            "length": pa.array(list(length[:, None].astype(np.float32)), pa.list_(pa.float32())),
+        }
+        return pa.table(columns, schemas.VIEWS)
 
 
 class AdjustedHits(Predictor):

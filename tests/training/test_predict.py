@@ -8,10 +8,19 @@ import pytest
 import torch
 
 from aitax_ray import workspace
-from aitax_ray.schemas import EMBEDDINGS
+from aitax_ray.schemas import EMBEDDINGS, VIEWS
+from aitax_ray.training.embeddings import views_of
 from aitax_ray.training.feed import decode_for_evaluation
 from aitax_ray.training.model import Classifier
-from aitax_ray.training.predict import Embedder, Predictor, as_lists, as_matrix, read_classifier
+from aitax_ray.training.predict import (
+    Embedder,
+    Predictor,
+    ViewEmbedder,
+    as_lists,
+    as_matrix,
+    read_classifier,
+    read_head,
+)
 from aitax_ray.workspace import Workspace
 from tests.small import ARCH, CROP, KEYS, jpeg, one_thread, photo, write_model, write_root
 
@@ -109,3 +118,18 @@ def test_a_part_of_a_column_is_a_part_of_the_matrix() -> None:
 def test_a_transposed_matrix_is_stored_by_rows() -> None:
     matrix = np.arange(6, dtype=np.float32).reshape(3, 2).T
     assert as_lists(matrix).to_pylist() == [[0, 2, 4], [1, 3, 5]]
+
+
+@pytest.mark.parametrize("head", ["linear", "prototype"])
+def test_views_keep_what_the_head_needs(head: str, tmp_path: Path) -> None:
+    ws = write_root(tmp_path)
+    with one_thread():
+        write_model(ws, onnx=True, head=head)
+        embedder = ViewEmbedder(ws.root)
+        predicted, views = Predictor(ws.root)(batch_of(5, embedder)), embedder(batch_of(5, embedder))
+        assert views.schema.equals(VIEWS)
+        embedding = views_of(views)[:, 0].astype(np.float32) * np.stack(views["length"].to_numpy())
+        logits = read_head(ws)(embedding)
+    expected = as_matrix(predicted["logits"])
+    assert expected.std() > 0.01
+    np.testing.assert_allclose(logits, expected, atol=0.01 * expected.std())
