@@ -29,6 +29,7 @@ SPECIES = {
     "A12": ("Rana rubra", (200, 45, 35)),
     "Z9": ("Hyla viridis", (40, 150, 60)),
 }
+FAMILIES = {"Rana": "Ranidae", "Hyla": "Hylidae"}
 KEYS = sorted(SPECIES)
 ARCH = "squeezenet1_1"  # learns them in a few steps
 CROP = 32
@@ -85,11 +86,24 @@ def write_root(root: Path, sides: Sequence[str] | dict[str, Sequence[str]] = SID
         return pa.Table.from_pylist([blank_row(schema, **row) for row in known], schema)
 
     def manifest() -> None:
-        taxa = [{"species_key": key, "name": SPECIES[key][0], "num_images": 0, "num_occurrences": 0} for key in KEYS]
+        taxa = [
+            {
+                "species_key": key,
+                "name": SPECIES[key][0],
+                "genus": SPECIES[key][0].split()[0],
+                "family": FAMILIES[SPECIES[key][0].split()[0]],
+                "num_images": 0,
+                "num_occurrences": 0,
+            }
+            for key in KEYS
+        ]
         ws.storage.write_table(
             workspace.TAXA, pa.Table.from_pylist([blank_row(schemas.TAXA, **t) for t in taxa], schemas.TAXA)
         )
         ws.storage.write_table(f"{workspace.MEDIA}/part-00000.parquet", table(schemas.MEDIA))
+        seen = {row["gbif_id"]: {"gbif_id": row["gbif_id"], "species_key": row["species_key"]} for row in rows}
+        occurrences = [blank_row(schemas.OCCURRENCES, **row) for row in seen.values()]
+        ws.storage.write_table(workspace.OCCURRENCES, pa.Table.from_pylist(occurrences, schemas.OCCURRENCES))
         ws.storage.write_json(workspace.QUERY, {"doi": "10.15468/dl.sma11", "citation": ""})
 
     def download() -> None:
@@ -99,6 +113,7 @@ def write_root(root: Path, sides: Sequence[str] | dict[str, Sequence[str]] = SID
 
     def split() -> None:
         ws.storage.write_table(workspace.SPLIT, table(schemas.SPLIT))
+        ws.storage.write_table(workspace.EXCLUDED, schemas.EXCLUDED.empty_table())
 
     for stage in (manifest, download, split):
         complete(ws, stage.__name__, stage)
