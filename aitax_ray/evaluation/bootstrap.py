@@ -1,0 +1,72 @@
+"""Intervals for figures: the bootstrap over occurrences.
+
+Photographs of one occurrence show one individual and are not independent. So whole occurrences are drawn again, with
+replacement: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 8.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+NUM_REPLICATES = 1000
+LEVEL = 0.95
+
+Statistic = Callable[[np.ndarray], float | None]
+"""Computes a figure from weights, float64 (N,): how often each row counts. None where it is not defined."""
+
+
+class Interval(NamedTuple):
+    """A figure with the interval that holds it with 95 % confidence; None for what is not defined."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+def draw_weights(occurrence: np.ndarray, num: int = NUM_REPLICATES, seed: int = 0) -> Iterator[np.ndarray]:
+    """Draw `num` replicates: how often each of N rows counts, float64 (N,), one replicate at a time.
+
+    `occurrence` (N,) holds a number per row. Rows of one occurrence count equally often.
+    """
+    _, rows = np.unique(occurrence, return_inverse=True)
+    num_occurrences = int(rows.max(initial=-1)) + 1
+    chance = np.random.default_rng(seed)
+    for _ in range(num if num_occurrences else 0):
+        drawn = chance.integers(0, num_occurrences, num_occurrences)
+        yield np.bincount(drawn, minlength=num_occurrences)[rows].astype(np.float64)
+
+
+def interval(statistic: Statistic, occurrence: np.ndarray, *, num: int = NUM_REPLICATES, seed: int = 0) -> Interval:
+    """Compute a figure of N rows, and its interval by the percentiles of its replicates.
+
+    With fewer than two occurrences there is no interval. Replicates in which the figure is not defined do not count.
+    """
+    value = _finite(statistic(np.ones(len(occurrence))))
+    if value is None or len(np.unique(occurrence)) < 2:
+        return Interval(value)
+    replicates = [_finite(statistic(weights)) for weights in draw_weights(occurrence, num, seed)]
+    low, high = percentiles([found for found in replicates if found is not None])
+    return Interval(value, low, high)
+
+
+def percentiles(replicates: list[float]) -> tuple[float | None, float | None]:
+    """The two ends between which the share LEVEL of the replicates lies."""
+    if not replicates:
+        return None, None
+    low, high = np.quantile(replicates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def mean_of(values: np.ndarray) -> Statistic:
+    """The statistic that is the mean of a column; None without rows."""
+
+    def mean(weights: np.ndarray) -> float | None:
+        total = float(weights.sum())
+        return float(weights @ values) / total if total else None
+
+    return mean
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(value)
