@@ -4,7 +4,7 @@ Photographs of one occurrence show one individual and are not independent. So wh
 replacement: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 8.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -37,17 +37,28 @@ def draw_weights(occurrence: np.ndarray, num: int = NUM_REPLICATES, seed: int = 
         yield np.bincount(drawn, minlength=num_occurrences)[rows].astype(np.float64)
 
 
-def interval(statistic: Statistic, occurrence: np.ndarray, *, num: int = NUM_REPLICATES, seed: int = 0) -> Interval:
-    """Compute a figure of N rows, and its interval by the percentiles of its replicates.
+def intervals(
+    statistics: Mapping[str, Statistic], occurrence: np.ndarray, *, num: int = NUM_REPLICATES, seed: int = 0
+) -> dict[str, Interval]:
+    """Compute figures of N rows, and the interval of each by the percentiles of its replicates.
 
-    With fewer than two occurrences there is no interval. Replicates in which the figure is not defined do not count.
+    With fewer than two occurrences there is no interval. Replicates in which a figure is not defined do not count.
     """
-    value = _finite(statistic(np.ones(len(occurrence))))
-    if value is None or len(np.unique(occurrence)) < 2:
-        return Interval(value)
-    replicates = [_finite(statistic(weights)) for weights in draw_weights(occurrence, num, seed)]
-    low, high = percentiles([found for found in replicates if found is not None])
-    return Interval(value, low, high)
+    everything = np.ones(len(occurrence))
+    values = {name: _finite(statistic(everything)) for name, statistic in statistics.items()}
+    replicates: dict[str, list[float]] = {name: [] for name, value in values.items() if value is not None}
+    if replicates and len(np.unique(occurrence)) > 1:
+        for weights in draw_weights(occurrence, num, seed):
+            for name, found in replicates.items():
+                replicate = _finite(statistics[name](weights))
+                if replicate is not None:
+                    found.append(replicate)
+    return {name: Interval(value, *percentiles(replicates.get(name, []))) for name, value in values.items()}
+
+
+def interval(statistic: Statistic, occurrence: np.ndarray, *, num: int = NUM_REPLICATES, seed: int = 0) -> Interval:
+    """Compute one figure and its interval, see `intervals`."""
+    return intervals({"": statistic}, occurrence, num=num, seed=seed)[""]
 
 
 def percentiles(replicates: list[float]) -> tuple[float | None, float | None]:

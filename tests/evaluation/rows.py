@@ -22,7 +22,7 @@ def make_answers(
     """
     num = len(target)
     right = np.array(target, np.int64)
-    classes = np.array(top, np.int32).reshape(num, -1)
+    classes = np.array(top, np.int32).reshape(num, -1) if num else np.zeros((0, 1), np.int32)
     best = np.ones(num, np.float32) if score is None else np.array(score, np.float32)
     rest = (1 - best)[:, None] / max(classes.shape[1] - 1, 1)
     scores = np.concatenate([best[:, None], np.broadcast_to(rest, (num, classes.shape[1] - 1))], axis=1)
