@@ -61,7 +61,7 @@ def test_a_worker_that_fails_ends_the_run_with_its_reason(tmp_path: Path, monkey
     def fail() -> None:
         raise WorkerGroupError("worker 1:\nRuntimeError: out of memory", {1: RuntimeError("out of memory")})
 
-    with pytest.raises(AitaxError, match=r"training failed \(.*out of memory\): the same command goes on"):
+    with pytest.raises(AitaxError, match=r"training failed \(.*out of memory\): the same command continues"):
         fit_with(tmp_path, fail, monkeypatch)
 
 
