@@ -268,5 +268,7 @@ def _what_changed(earlier: StageReport, settings: StageSettings, inputs: dict[st
         for name in now
         if earlier.settings.get(name) != now[name]
     ]
-    changed += [f"`{name}` was run again" for name in inputs if earlier.inputs.get(name) != inputs[name]]
+    changed += [
+        f"the artifacts of `{name}` have changed" for name in inputs if earlier.inputs.get(name) != inputs[name]
+    ]
     return ", ".join(changed) or "the inputs changed"

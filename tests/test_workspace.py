@@ -146,7 +146,7 @@ def test_a_changed_input_runs_a_stage_again_from_nothing(ws: Workspace, caplog: 
     caplog.set_level(logging.INFO)
     run(ws, Work(ws.storage, "new"))
     assert contents(ws) == ["new", "report.json"]
-    assert "split runs again: `download` was run again" in caplog.text
+    assert "split runs again: the artifacts of `download` have changed" in caplog.text
 
 
 def test_an_input_that_was_made_again_and_is_equal_makes_no_stage_stale(ws: Workspace) -> None:

@@ -26,8 +26,8 @@ def split(settings: SplitSettings) -> StageReport:
     Reads images/ and, for what the photographs are known to show today, manifest/. Writes split/split.parquet
     (schemas.SPLIT), split/excluded.parquet (schemas.EXCLUDED), split/attribution.csv, split/related_datasets.json, and
     the data card: split/data_card.html, .json and croissant.json. What was in test, by the same --seed, --test and
-    --group-by, stays there (split/tested.parquet). Raises SettingsError, and DataError when fewer than two species are
-    left.
+    --group-by, stays there (split/tested.parquet). Raises SettingsError, and DataError when photographs that `download`
+    stored are no longer there, or when fewer than two species are left.
     """
     from aitax_ray.dataset.split_file import read_split_file
 
@@ -49,6 +49,7 @@ def _split(ws: Workspace, settings: SplitSettings, given_split: "pl.DataFrame | 
     from aitax_ray.dataset.choose import choose
 
     images = choose(ws, settings, given_split)
+    _check_complete(ws, images.height)
     used = images.filter(pl.col("reason") == "")
     species = used["species_key"].unique().sort()
     _check_species(species.to_list(), images, settings)
@@ -79,6 +80,17 @@ def _split(ws: Workspace, settings: SplitSettings, given_split: "pl.DataFrame | 
     write_attribution(ws)
     write_card(ws, settings.model_dump(mode="json"), outcome)
     return outcome
+
+
+def _check_complete(ws: Workspace, num_stored: int) -> None:
+    """Raise DataError when files of images/ are missing: the data set would be smaller, and nobody would know."""
+    counts = ws.require("download").counts
+    num_expected = counts.get("ok", 0) + counts.get("vanished", 0)
+    if num_stored < num_expected:
+        raise DataError(
+            f"{workspace.IMAGES}/ holds {num_stored:,} photographs, and `download` stored {num_expected:,}: "
+            f"run `aitax download --root {ws.root}` again, which fetches those that are missing"
+        )
 
 
 def _warn(images: "pl.DataFrame", settings: SplitSettings) -> None:

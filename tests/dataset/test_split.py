@@ -69,7 +69,9 @@ def store(
     def work() -> Outcome:
         for number, table in enumerate(tables):
             Storage(root).write_table(f"{workspace.IMAGES}/{number}.parquet", table)
-        return Outcome()
+        listed_ids = {image_id for image_id, _, _ in listed or rows}
+        ids = {image_id for image_id, _, _ in rows}
+        return Outcome(counts={"ok": len(ids & listed_ids), "vanished": len(ids - listed_ids)})
 
     Workspace(root).run("manifest", StageSettings(root=root), (), list_them)
     Workspace(root).run("download", StageSettings(root=root), ("manifest",), work)
@@ -105,6 +107,14 @@ def test_every_photograph_is_either_split_or_excluded_with_a_reason(root: str) -
     both = [row["image_id"] for row in rows_of(root)] + [row["image_id"] for row in excluded]
     assert sorted(both) == sorted(image_id for image_id, _, _ in photos())
     assert {row["reason"] for row in excluded} == {TOO_FEW_IMAGES}
+
+
+def test_photographs_that_are_no_longer_there_are_not_left_out_in_silence(tmp_path: Path) -> None:
+    root = store(str(tmp_path), photos(), num_shards=3)
+    split(SplitSettings(root=root))
+    Storage(root).delete(f"{workspace.IMAGES}/1.parquet")
+    with pytest.raises(DataError, match=r"holds \d+ photographs, and `download` stored \d+: run `aitax download"):
+        split(SplitSettings(root=root))
 
 
 def test_occurrence_never_straddles_the_split(root: str) -> None:
