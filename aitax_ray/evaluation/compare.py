@@ -1,0 +1,98 @@
+"""Compares two engines on the photographs that are in the test side of both, by a paired bootstrap.
+
+Each replicate draws the same occurrences for both: what is hard is hard for both, so the difference is known better
+than each figure. Koehn 2004, "Statistical Significance Tests for Machine Translation Evaluation", uses it likewise.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from aitax_ray.evaluation.bootstrap import Statistic, draw_weights, mean_of, percentiles
+from aitax_ray.evaluation.figures import macro_mean
+
+SIGNIFICANCE = 0.05
+MIN_CHANGED = 3  # photographs whose answer changed, from which on a species is listed
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A figure of the new engine less that of the old one; None for what is not defined."""
+
+    before: float | None
+    after: float | None
+    value: float | None
+    low: float | None
+    high: float | None
+    p_worse: float | None
+    """Share of the replicates in which the new engine is not worse: small when it is worse for sure."""
+
+    @property
+    def is_significantly_worse(self) -> bool:
+        """Whether chance hardly explains how much worse it is."""
+        return self.p_worse is not None and self.value is not None and self.value < 0 and self.p_worse < SIGNIFICANCE
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two engines on N common photographs."""
+
+    num_photographs: int
+    num_occurrences: int
+    top1: Difference
+    macro_top1: Difference
+    species: list[dict[str, object]]
+    """Species whose answers changed, most photographs first: species_key, before, after, num."""
+
+    @property
+    def is_significantly_worse(self) -> bool:
+        """Whether the new engine is worse in one of both figures."""
+        return self.top1.is_significantly_worse or self.macro_top1.is_significantly_worse
+
+
+def compare(before: np.ndarray, after: np.ndarray, species_key: np.ndarray, occurrence: np.ndarray) -> Comparison:
+    """Compare the answers of two engines to the same N photographs.
+
+    `before` and `after` (N,) say whether the old and the new engine were right, `species_key` (N,) names the right
+    species, `occurrence` (N,) holds a text or a number per photograph.
+    """
+    keys, target = np.unique(species_key, return_inverse=True)
+    target = target.reshape(-1)
+    old, new = before.astype(np.float64), after.astype(np.float64)
+    figures = {
+        "top1": (mean_of(old), mean_of(new)),
+        "macro_top1": (macro_mean(old, target), macro_mean(new, target)),
+    }
+    found = {name: _difference(*pair, occurrence) for name, pair in figures.items()}
+    changed = np.bincount(target, before != after, len(keys)).astype(np.int64)
+    number = np.bincount(target, minlength=len(keys))
+    right = [np.bincount(target, column, len(keys)) / np.maximum(number, 1) for column in (old, new)]
+    order = [k for k in np.argsort(-changed, kind="stable") if changed[k] >= MIN_CHANGED]
+    return Comparison(
+        num_photographs=len(target),
+        num_occurrences=len(np.unique(occurrence)),
+        top1=found["top1"],
+        macro_top1=found["macro_top1"],
+        species=[
+            {
+                "species_key": str(keys[k]),
+                "before": float(right[0][k]),
+                "after": float(right[1][k]),
+                "num": int(number[k]),
+            }
+            for k in order
+        ],
+    )
+
+
+def _difference(before: Statistic, after: Statistic, occurrence: np.ndarray) -> Difference:
+    everything = np.ones(len(occurrence))
+    old, new = before(everything), after(everything)
+    if old is None or new is None:
+        return Difference(old, new, None, None, None, None)
+    if len(np.unique(occurrence)) < 2:
+        return Difference(old, new, new - old, None, None, None)
+    pairs = [(before(weights), after(weights)) for weights in draw_weights(occurrence)]
+    differences = [b - a for a, b in pairs if a is not None and b is not None]
+    low, high = percentiles(differences)
+    return Difference(old, new, new - old, low, high, float(np.mean(np.array(differences) >= 0)))
