@@ -10,15 +10,15 @@ import pytest
 from PIL import Image
 
 from aitax_ray import schemas, workspace
-from aitax_ray.dataset import card, reasons
-from aitax_ray.dataset.card import THUMBNAIL, render, shown, thumbnails, write_card
+from aitax_ray.dataset import reasons
+from aitax_ray.dataset.card import render, shown, write_card
 from aitax_ray.dataset.facts import gather
 from aitax_ray.dataset.settings import SplitSettings
 from aitax_ray.dataset.split import split
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import Outcome, Workspace
 from tests.blank import blank_row
-from tests.dataset.test_facts import EXCLUDED, HOSTILE, colour, make_nothing, make_world
+from tests.dataset.test_facts import HOSTILE, colour, make_nothing, make_world
 from tests.dataset.test_split import photos, store
 
 SETTINGS = {"root": "/somewhere", "seed": 7, "val": 0.1, "groups": ["observer"], "split_file": None}
@@ -159,43 +159,6 @@ def test_examples_show_the_right_photographs_with_links_to_their_pages(page: Pag
         assert [other for other in images if other != image_id and looks_like(source, other)] == []
 
 
-def test_thumbnails_are_small_and_of_the_photographs_asked_for(ws: Workspace) -> None:
-    found = thumbnails(ws.storage, ["a2", "e1", "nowhere"])
-    assert set(found) == {"a2", "e1"}
-    for image_id, source in found.items():
-        assert looks_like(source, image_id)
-        assert max(picture(source).size) == THUMBNAIL
-
-
-def test_only_the_file_that_the_ledger_names_is_read(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = []
-    read_jpegs = card._read_jpegs
-
-    def spy(storage: Any, path: str, wanted: set[str]) -> dict[str, bytes]:
-        read.append(path)
-        return read_jpegs(storage, path, wanted)
-
-    monkeypatch.setattr(card, "_read_jpegs", spy)
-    assert set(thumbnails(ws.storage, ["b4"])) == {"b4"}
-    assert read == [f"{workspace.IMAGES}/1.parquet"]
-
-
-def test_without_a_ledger_photographs_are_found_all_the_same(tmp_path: Path) -> None:
-    storage = make_world(str(tmp_path), ledger=False).storage
-    assert set(thumbnails(storage, EXCLUDED)) == set(EXCLUDED)
-
-
-def test_a_photograph_in_a_late_row_group_is_found(tmp_path: Path) -> None:
-    import pyarrow.parquet as pq
-
-    world = make_world(str(tmp_path), ledger=False)
-    path = world.storage.full(f"{workspace.IMAGES}/0.parquet")
-    pq.write_table(pq.read_table(path), path, row_group_size=2)
-    found = thumbnails(world.storage, ["a2", "b3"])
-    assert all(looks_like(source, image_id) for image_id, source in found.items())
-    assert set(found) == {"a2", "b3"}
-
-
 def test_what_is_no_picture_gives_no_thumbnail_and_the_page_says_so(tmp_path: Path) -> None:
     world = make_nothing(str(tmp_path))
     broken = {"w": b"", "x": b"no picture", "y": b"\xff\xd8\xff\xe0 broken"}
@@ -204,7 +167,6 @@ def test_what_is_no_picture_gives_no_thumbnail_and_the_page_says_so(tmp_path: Pa
     left = [blank_row(schemas.EXCLUDED, image_id=name, reason=reasons.CONFLICT, cluster="y") for name in broken]
     world.storage.write_table(workspace.EXCLUDED, pa.Table.from_pylist(left, schemas.EXCLUDED))
     write_card(world, {}, Outcome())
-    assert thumbnails(world.storage, broken) == {}
     text = " ".join(Page(world.storage.read_bytes(workspace.DATA_CARD).decode()).text)
     assert text.count("no picture") == len(broken)
 
