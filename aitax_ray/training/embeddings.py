@@ -3,8 +3,8 @@
 photographs()                          INPUT row:  image_id, jpeg, ...
 model/embeddings/<digest>/*.parquet    OUTPUT row: image_id, unit, length (schemas.VIEWS), one row per photograph
 
-The digest is of the weights, the transform, the seed and the number of views. So a run that was stopped goes on,
-another head starts from the same embeddings, and `index` takes those that it needs.
+The digest is computed from the weights, the transform, the seed and the number of views. So an interrupted run
+continues, the training of another head uses the same embeddings, and `index` takes the embeddings that it needs.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from aitax_ray.training.model import Classifier, ClassifierInfo
     from aitax_ray.training.settings import TrainSettings
 
-ROWS_PER_FILE = 4096  # what a killed run computes again, at most
+ROWS_PER_FILE = 4096  # rows that are computed again after a kill, at most
 PHOTOGRAPHS_PER_BATCH = 32
 
 
@@ -148,20 +148,20 @@ def _digest(settings: "TrainSettings", info: "ClassifierInfo", classifier: "Clas
 
 
 class Network:
-    """A network before training, for the actors. Its export is made when it is first asked for."""
+    """A network before training, for the actors. The first use of `onnx` makes the export."""
 
     def __init__(self, info: "ClassifierInfo", classifier: "Classifier") -> None:
         self._info, self.classifier = info, classifier
 
     @cached_property
     def onnx(self) -> bytes:
-        """The export for processors: ONNX Runtime is several times faster there than torch."""
+        """The export for CPUs, where ONNX Runtime is several times faster than torch."""
         from aitax_ray.training.onnx import export_onnx
 
         return export_onnx(self.classifier, self._info.transform, unit_length=False)
 
     def for_gpu(self) -> dict[str, Any]:
-        """The weights for torch."""
+        """Give the weights for torch."""
         return self.classifier.state_dict()
 
 
@@ -172,7 +172,7 @@ class Embedder:
         import ray
 
         self._info, content = info, ray.get(network)
-        if isinstance(content, bytes):  # one thread: the other cores have actors of their own
+        if isinstance(content, bytes):  # with one thread, because other actors use the other cores
             session = OnnxClassifier(content, num_threads=1)
             self._run = lambda pixels: session.outputs(pixels, ["embedding"])[0]
         else:

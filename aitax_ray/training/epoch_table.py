@@ -1,11 +1,11 @@
-"""The epochs of a run as a table that grows by a line per epoch, on a terminal and in a log file alike."""
+"""The epochs of a run as a table with one line per epoch, for a terminal and for a log file."""
 
 import math
 from typing import Any
 
 Row = dict[str, Any]
 
-# What a row may have, with its title and how it is written. The width is that of the title, 7 at least.
+# The columns: key in a row, title, number format. A column is as wide as its title, and at least 7 characters.
 COLUMNS = (
     ("epoch", "epoch", "d"),
     ("penalty", "penalty", ".1e"),
@@ -26,14 +26,14 @@ class EpochTable:
     """Makes the lines of the table."""
 
     def __init__(self, num_epochs: int | None = None) -> None:
-        """Take the number of epochs, from which the time left follows; None when nobody knows it."""
+        """Take the number of epochs, to compute the remaining time; None when it is not known."""
         self._num_epochs = num_epochs
         self._columns: tuple[tuple[str, str, str], ...] = ()
 
     def lines(self, row: Row, is_best: bool, seconds: list[float]) -> list[str]:
-        """Make the line of an epoch, after the titles if it is the first one.
+        """Make the line of an epoch. For the first epoch, make a line with the titles before it.
 
-        `is_best` marks the best epoch so far. `seconds` holds how long each epoch has taken.
+        `is_best` marks the best epoch so far. `seconds` has the duration of each epoch.
         """
         lines = []
         if not self._columns:
@@ -57,10 +57,10 @@ class EpochTable:
 
 def duration(seconds: float) -> str:
     """Write a duration: 45 s, 3:20, 2:03:20."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{rounded} s"
+    minutes, rest = divmod(rounded, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 

@@ -1,6 +1,6 @@
-"""How a network is computed: in which numbers, in which order in memory, and whether it is compiled.
+"""How a network is computed: number format, order of the pixels in memory, and whether it is compiled.
 
-Which way is the fastest depends on the network and on the machine, so it is measured at the start of a run.
+The fastest way depends on the network and on the machine, so it is measured at the start of a run.
 """
 
 import copy
@@ -19,11 +19,11 @@ from aitax_ray.training.collective import all_reduce
 if TYPE_CHECKING:
     from aitax_ray.training.settings import TrainSettings
 
-TRIAL_BATCH = {"cpu": 2, "cuda": 64}  # photographs of a trial, at most
-TRIAL_S, MAX_STEPS = 1.0, 20  # a trial of one way ends after so many seconds or steps
-# Compiling takes about a minute on a GPU and several minutes on a CPU. Shorter runs do without it.
+TRIAL_BATCH = {"cpu": 2, "cuda": 64}  # photographs per step of a trial, at most
+TRIAL_S, MAX_STEPS = 1.0, 20  # a trial of one way ends after this many seconds or steps
+# Compiling takes about a minute on a GPU and several minutes on a CPU. So runs shorter than this are not compiled.
 COMPILE_FROM_S = {"cpu": 3600.0, "cuda": 600.0}
-BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # of x86 and ARM processors
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # in /proc/cpuinfo, of x86 and ARM processors
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +40,10 @@ class Execution:
     """Whether torch.compile has translated the network."""
 
     def prepare(self, network: nn.Module) -> None:
-        """Bring a network into this form."""
+        """Change a network so that it can be computed in this way."""
         network.to(memory_format=self._layout)
         if self.compiled:
-            # What cannot be compiled is computed as it is.
+            # torch computes the parts that it cannot compile without compiling them.
             torch._dynamo.config.suppress_errors = True
             network.compile()
 
@@ -72,10 +72,10 @@ def choose_execution(
     rank: int,
     earlier: Execution | None,
 ) -> Execution:
-    """Choose a way for all workers: the first one measures. `network` is on its device, and does not change.
+    """Choose one way for all workers. The first worker measures. `network` is on its device and is not changed.
 
-    `num_photographs` is what a worker learns from in the run. An interrupted run takes its `earlier` choice, since
-    other ways give other numbers in the last digits.
+    `num_photographs` is how many photographs a worker processes in the run. A run that continues keeps its `earlier`
+    way, because another way changes the last digits of the results.
     """
     chosen = torch.zeros(3)
     if rank == 0:
@@ -113,9 +113,9 @@ def _fastest(network: nn.Module, settings: "TrainSettings", crop_size: int, num_
 
 
 def measure(way: Execution, network: nn.Module, pixels: Tensor) -> float:
-    """Measure the seconds of a step, forwards and backwards, on a copy of the network; infinite where it fails.
+    """Measure the seconds of a step, forwards and backwards, on a copy of the network; infinite when the step fails.
 
-    On a CPU these are the seconds of all its cores together.
+    On a CPU this is the sum over all its cores.
     """
     trial = copy.deepcopy(network).train()
     fastest, started = math.inf, time.perf_counter()
@@ -128,14 +128,14 @@ def measure(way: Execution, network: nn.Module, pixels: Tensor) -> float:
             fastest = min(fastest, _step(way, trial, pixels))
             if time.perf_counter() - started > TRIAL_S:
                 break
-    except Exception as error:  # torch and the compilers that it calls raise anything; another way works
+    except Exception as error:  # torch and its compilers raise many kinds of errors; other ways may still work
         log.info("cannot compute with %s: %s", way, " ".join(str(error).split())[:200])
         return math.inf
     return fastest
 
 
 def _step(way: Execution, network: nn.Module, pixels: Tensor) -> float:
-    # On a CPU other processes, such as those that decode, take time: what they take does not count.
+    # On a CPU the time of this process alone, without that of other processes, such as those that decode.
     clock = time.perf_counter if pixels.device.type == "cuda" else time.process_time
     started = clock()
     _embedding, logits = way(network, pixels)

@@ -1,7 +1,7 @@
 """The feed: reads stored photographs with their classes and decodes them. Train, evaluate and index use it.
 
 images/*.parquet    INPUT row:  image_id, jpeg, ...
-photographs()       OUTPUT row: image_id, jpeg, class_index, split, weight       those on some sides of the split
+photographs()       OUTPUT row: image_id, jpeg, class_index, split, weight       of the chosen sides of the split
 decode_*            OUTPUT row: image_id, class_index, split, weight, height, width, pixels: uint8 RGB
 """
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from aitax_ray.training.augment import Augmentation
 
-ROWS_PER_BLOCK = 128  # some 20 MB of decoded photographs: small blocks spread over all CPUs and keep memory low
-READERS = 16  # files whose keys are read at a time
+ROWS_PER_BLOCK = 128  # about 20 MB of decoded photographs; small blocks use all CPUs and little memory
+READERS = 16  # files whose keys are read at the same time
 
 
 class Labels:
@@ -60,7 +60,7 @@ class Labels:
         return pa.table({**{name: kept[name] for name in kept.column_names}, **added})
 
     def check_stored(self, batches: Iterable[pa.Table]) -> None:
-        """Raise DataError unless each labelled photograph stands in exactly one row of the tables of image_id."""
+        """Raise DataError unless each labelled photograph is in exactly one row of these tables with image_id."""
         counts = np.zeros(len(self), np.int64)
         for batch in batches:
             np.add.at(counts, self.find(batch["image_id"])[0], 1)
@@ -68,8 +68,8 @@ class Labels:
         if len(wrong):
             example, num = self.image_ids[wrong[0]].decode(), counts[wrong[0]]
             raise DataError(
-                f"{len(wrong):,} photographs of the split are not stored once, such as {example}, which is stored "
-                f"{num} times: run `aitax download` and `aitax split` again"
+                f"{len(wrong):,} photographs of the split are not stored exactly once, such as {example}, which is "
+                f"stored {num} times: run `aitax download` and `aitax split` again"
             )
 
     def without(self, image_ids: Collection[str]) -> "Labels":
@@ -78,7 +78,7 @@ class Labels:
         return Labels(self._rows.filter(others), self._rows["split"].unique().to_pylist())
 
     def find(self, image_ids: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-        """The places of those keys that have a label, and for each key whether it has one."""
+        """Look up keys. Returns the positions of the keys that have a label, and for each key whether it has one."""
         keys = np.array(image_ids.to_pylist(), dtype="S40")
         place = np.searchsorted(self.image_ids, keys)
         found = place < len(self.image_ids)
@@ -101,17 +101,16 @@ def read_classes(ws: Workspace) -> tuple[list[str], list[int]]:
     keys, indices = pairs["species_key"].to_pylist(), pairs["class_index"].to_pylist()
     if indices != list(range(len(keys))) or len(set(keys)) < len(keys):
         raise DataError(
-            f"{workspace.SPLIT} does not give each species a class of its own, numbered from 0: "
-            "run `aitax split --force`"
+            f"{workspace.SPLIT} does not give each species one class, numbered from 0: run `aitax split --force`"
         )
     trained = split.filter(pc.equal(split["split"], "train"))["class_index"].to_numpy()
     return keys, np.bincount(trained, minlength=len(keys)).tolist()
 
 
 def photographs(ws: Workspace, labels: Labels) -> "Dataset":
-    """The labelled photographs, as a streaming Ray Dataset of image_id, jpeg, class_index, split, weight.
+    """Read the labelled photographs, as a streaming Ray Dataset of image_id, jpeg, class_index, split, weight.
 
-    Raises DataError unless each of them is stored exactly once.
+    Raises DataError unless each photograph is stored exactly once.
     """
     paths = [file.path for file in ws.storage.files(workspace.IMAGES, ".parquet")]
     with ThreadPoolExecutor(READERS) as pool:
@@ -121,7 +120,7 @@ def photographs(ws: Workspace, labels: Labels) -> "Dataset":
 
 
 def decode_for_training(batch: pa.Table, shorter_side: int) -> pa.Table:
-    """Decode, and resize the shorter side to `shorter_side` px; crop the longer one to twice that at most."""
+    """Decode, and resize the shorter side to `shorter_side` px. The longer side is cropped to at most twice that."""
 
     def prepare(image: "Image.Image") -> np.ndarray:
         scaled = resize_shorter_side(image, shorter_side)
@@ -148,13 +147,13 @@ def _decode(batch: pa.Table, prepare: Callable[["Image.Image"], np.ndarray], dra
     decoded = []
     for jpeg in batch["jpeg"].to_pylist():
         with Image.open(io.BytesIO(jpeg)) as image:
-            if draft is not None:  # decode JPEG at a half or a quarter of its size, which is much faster
+            if draft is not None:  # JPEG can be decoded at half or a quarter of its size, which is much faster
                 image.draft("RGB", (draft, draft))
             decoded.append(np.ascontiguousarray(prepare(image.convert("RGB"))))
     columns = {
         "height": pa.array([pixels.shape[0] for pixels in decoded], pa.int32()),
         "width": pa.array([pixels.shape[1] for pixels in decoded], pa.int32()),
-        # Training holds all photographs in one column, and pa.binary() has room for 2 GiB only.
+        # Training has all photographs in one column, and pa.binary() can hold only 2 GiB.
         "pixels": pa.array([pixels.tobytes() for pixels in decoded], pa.large_binary()),
     }
     kept = batch.drop_columns(["jpeg"])
@@ -176,7 +175,7 @@ def collate_training(batch: dict[str, Any], augmentation: "Augmentation", epoch:
 
 def collate_evaluation(batch: dict[str, Any], crop_size: int) -> dict[str, Any]:
     """Join a batch of cropped photographs: tensors as for training."""
-    flat = bytearray(b"".join(batch["pixels"]))  # torch wants memory that can be written to
+    flat = bytearray(b"".join(batch["pixels"]))  # torch needs memory that is writable
     pixels = np.frombuffer(flat, np.uint8).reshape(-1, crop_size, crop_size, 3)
     return _tensors(pixels, batch)
 

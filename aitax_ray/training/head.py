@@ -1,6 +1,6 @@
 """Training of the head on stored embeddings: multinomial logistic regression, or prototypes of the classes.
 
-All passes go through the embeddings in chunks, from a file that is mapped into memory: they may be larger than memory.
+The embeddings may be larger than memory: they are read in chunks, from a file that is mapped into memory.
 """
 
 import logging
@@ -24,15 +24,16 @@ Row = dict[str, Any]
 
 # Strengths of the L2 penalty on the weights for standardized embeddings, from strong to weak.
 PENALTIES = tuple(float(10**-exponent) for exponent in np.arange(0.0, 5.01, 0.5))
-MIN_ERROR = 0.005  # of top-1: with no wrong answer its standard error would be 0
-WORSE_BEFORE_END = 2  # penalties after the best one that are tried
-MAX_ITERATIONS, FINAL_ITERATIONS = 15, 100
-# Floating point operations that L-BFGS may take, some minutes of two cores. The search of the penalty then takes a
-# sample of the rows, and the last fit takes stochastic gradients: DESCENTS passes through all rows.
+MIN_ERROR = 0.005  # smallest standard error of top-1 that is used: without a wrong answer it would be 0
+WORSE_BEFORE_END = 2  # penalties that are tried after the best one
+MAX_ITERATIONS, FINAL_ITERATIONS = 15, 100  # of L-BFGS, in the search of the penalty and in the last fit
+# Largest number of floating point operations of L-BFGS: some minutes on two cores. With more rows, the search of the
+# penalty uses a sample of the rows, and the last fit uses stochastic gradients: DESCENTS passes through all rows.
 MAX_SEARCH_FLOPS, MAX_FIT_FLOPS = 5e12, 2e13
 DESCENTS, STEP_ROWS, STEP_SIZE = 8, 1024, 1e-3
-CHUNK = 8192  # rows that are computed with at a time
-MAX_IN_MEMORY = 2**30  # bytes of standardized embeddings that are kept; more are read and standardized in each pass
+CHUNK = 8192  # rows per chunk
+# Bytes of standardized embeddings that are kept in memory. If there are more, each pass reads and standardizes them.
+MAX_IN_MEMORY = 2**30
 SCALES = (5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 80.0)  # of the cosines of prototypes
 
 log = logging.getLogger(__name__)
@@ -40,12 +41,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Features:
-    """Embeddings of some photographs with what training needs to know of them. All views of a photograph are rows."""
+    """Embeddings of photographs, with their classes and weights for training. A row is one view of a photograph."""
 
     unit: np.ndarray
     """float16 (N, D), of unit length."""
     length: np.ndarray
-    """float32 (N,): the length that each had."""
+    """float32 (N,): the length of each embedding before it was scaled to unit length."""
     target: np.ndarray
     """int64 (N,): class_index."""
     weight: np.ndarray
@@ -59,7 +60,7 @@ class Features:
         return map(self.chunk, range(-(-len(self) // CHUNK)))
 
     def chunk(self, place: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Read one chunk, by its place from 0 on."""
+        """Read one chunk, by its number from 0 on."""
         part = slice(place * CHUNK, (place + 1) * CHUNK)
         embedding = self.unit[part].astype(np.float32) * self.length[part, None]
         return torch.from_numpy(embedding), torch.from_numpy(self.target[part]), torch.from_numpy(self.weight[part])
@@ -73,7 +74,7 @@ class Features:
 
 
 def read_features(stored: StoredEmbeddings, labels: Labels, views: int, folder: Path) -> Features:
-    """Read the first `views` views of the labelled photographs into a file in `folder`, in the order of their keys."""
+    """Read the first `views` views of the labelled photographs into a file in `folder`, sorted by image_id."""
     unit: Any = None
     length = np.zeros((len(labels), views), np.float32)
     for rows in stored.batches():
@@ -107,13 +108,14 @@ def fit_linear(
     *,
     is_start: bool = False,
 ) -> list[Row]:
-    """Fit multinomial logistic regression, and choose the penalty by the validation loss; returns a row per penalty.
+    """Fit multinomial logistic regression, and choose the penalty by the validation loss. Returns a row per penalty.
 
-    `offset` (K,) is added to the logits while training. The embeddings are standardized; the head that results takes
-    them as they are. Without validation photographs the penalty is the middle one.
+    `offset` (K,) is added to the logits during training. The fit uses standardized embeddings. The head is then
+    converted to take embeddings that are not standardized. Without validation photographs the middle penalty is taken.
 
-    With `is_start` the head is the start of fine-tuning. Of the penalties whose top-1 is within one standard error of
-    the best one the strongest is taken: a head that is very sure of itself would first spoil the backbone.
+    With `is_start` the head is the start of fine-tuning. Then the strongest penalty is taken whose top-1 is within one
+    standard error of the best top-1. A weak penalty gives very large logits, with which the first steps of fine-tuning
+    would damage the backbone.
     """
     num_classes = head.out_features
     mean, std = _moments(train)
@@ -139,7 +141,7 @@ def fit_linear(
         best = next(number for number, row in enumerate(rows) if row["top1"] >= top1 - max(error, MIN_ERROR))
     penalty, parameters = states[best]
     regression.parameters.data.copy_(parameters)
-    # The penalty stands against the mean loss: with more rows, the same sum needs a weaker one.
+    # The penalty is added to the mean loss. With more rows than in the sample, the sum of losses weighs more.
     penalty *= len(search) / len(train)
     if flops_per_row * len(train) * FINAL_ITERATIONS <= MAX_FIT_FLOPS:
         rows[best]["train_loss"] = regression.fit(train, penalty, FINAL_ITERATIONS)
@@ -159,7 +161,7 @@ class _Regression:
         self.parameters = nn.Parameter(torch.zeros(num_classes, len(mean) + 1))  # the last column is the bias
 
     def fit(self, features: Features, penalty: float, max_iterations: int) -> float:
-        """Minimize from where the parameters are; returns the mean loss, without the penalty."""
+        """Minimize, starting from the current parameters. Returns the mean loss, without the penalty."""
         chunks: Iterable[tuple[Tensor, Tensor, Tensor]] = _Standardized(
             features, self._mean, self._std, self._class_weight
         )
@@ -191,10 +193,10 @@ class _Regression:
         return last
 
     def descend(self, features: Features, penalty: float, seed: int) -> float:
-        """Minimize with stochastic gradients from where the parameters are; returns the mean loss of the last pass.
+        """Minimize with stochastic gradients, starting from the current parameters.
 
-        The rows stand in the order of hashes, so that neighbours are of different species: the chunks are shuffled, and
-        the rows in each.
+        Returns the mean loss of the last pass. Each pass shuffles the chunks, and the rows in each chunk. That is
+        enough, because the rows are in the order of hashes, and so each chunk has many species.
         """
         standardized = _Standardized(features, self._mean, self._std, self._class_weight)
         mean_weight = float(sum(weight.sum() for _, _, weight in standardized)) / len(features)
@@ -219,7 +221,7 @@ class _Regression:
         return total / len(features)
 
     def write_to(self, head: nn.Linear) -> None:
-        """Write the weights into a head that takes the embeddings as they are."""
+        """Write the weights into a head, so that it takes embeddings that are not standardized."""
         weight = self.parameters.detach()[:, :-1] / self._std
         head.weight.data.copy_(weight)
         head.bias.data.copy_(self.parameters.detach()[:, -1] - weight @ self._mean)
@@ -227,7 +229,7 @@ class _Regression:
 
 @dataclass(frozen=True)
 class _Standardized:
-    """The chunks of embeddings, standardized anew in each pass, with the weights of photographs and classes as one."""
+    """The chunks of embeddings, standardized again in each pass. Weights are those of photograph and class combined."""
 
     features: Features
     mean: Tensor
@@ -238,26 +240,26 @@ class _Standardized:
         return map(self.chunk, range(-(-len(self.features) // CHUNK)))
 
     def chunk(self, place: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Standardize one chunk, by its place from 0 on."""
+        """Standardize one chunk, by its number from 0 on."""
         embedding, target, weight = self.features.chunk(place)
         return (embedding - self.mean) / self.std, target, weight * self.class_weight[target]
 
 
 def _moments(features: Features) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each number of the embeddings: (D,) each."""
+    """Compute the mean and the standard deviation of each element of the embeddings: (D,) each."""
     total, squares, num = torch.zeros(()), torch.zeros(()), 0
     for embedding, _target, _weight in features.chunks():
         doubled = embedding.double()
         total, squares, num = total + doubled.sum(0), squares + doubled.square().sum(0), num + len(embedding)
     mean = total / num
     variance = (squares / num - mean.square()).clamp(min=0)
-    # A number that hardly varies says nothing. Divided by its deviation it would outweigh the others.
+    # An element that hardly varies has no information. Divided by its tiny deviation it would outweigh the others.
     floor = 1e-3 * variance.max().sqrt().clamp(min=1e-12)
     return mean.float(), variance.sqrt().clamp(min=floor).float()
 
 
 def fit_prototypes(head: PrototypeHead, train: Features, val: Features) -> list[Row]:
-    """Set each prototype to the mean direction of its class; the scale is chosen by the validation loss.
+    """Set each prototype to the mean direction of its class, and choose the scale by the validation loss.
 
     The mean of all embeddings is subtracted first: Wang et al. 2019, "SimpleShot", arXiv 1911.04623.
     """

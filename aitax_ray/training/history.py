@@ -17,6 +17,6 @@ def read_history(storage: Storage) -> list[Row]:
 
 
 def write_history(storage: Storage, rows: list[Row]) -> None:
-    """Write all rows. A figure that is not known is null: NaN is no JSON."""
+    """Write all rows. A figure that is not known is null, because JSON has no NaN."""
     lines = "".join(f"{json.dumps(row, allow_nan=False)}\n" for row in rows)
     storage.write_bytes(workspace.HISTORY, lines.encode())

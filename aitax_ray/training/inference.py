@@ -19,8 +19,8 @@ def predictions(
 ) -> "Dataset":
     """Predict the labelled photographs: the rows that `predictor` returns.
 
-    A stage passes a predictor that reduces logits and embeddings to what the stage needs, so that little data travels
-    between processes. `arguments` go to its constructor.
+    `predictor` reduces logits and embeddings to what the stage needs, so that little is sent between processes.
+    `arguments` are passed to its constructor.
     """
     connect()
     import ray

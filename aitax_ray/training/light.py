@@ -1,4 +1,4 @@
-"""Changes of light: brightness, contrast and saturation in one pass over a photograph. The hue stays."""
+"""Changes brightness, contrast and saturation in one pass over a photograph. The hue does not change."""
 
 import numpy as np
 from PIL import Image

@@ -1,7 +1,7 @@
-"""Logit adjustment: corrects logits for how often training saw each class, so that rare species are not passed over.
+"""Logit adjustment: raises the logits of species with few training photographs, so that they are predicted more often.
 
-Each logit loses tau * log(prior of its class): Menon et al. 2021, "Long-tail learning via logit adjustment", arXiv
-2007.07314. The strength tau is chosen on the validation photographs.
+From each logit, tau * log(prior of its class) is subtracted: Menon et al. 2021, "Long-tail learning via logit
+adjustment", arXiv 2007.07314. The strength tau is chosen on the validation photographs.
 """
 
 import logging
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from aitax_ray.training.model import PrototypeHead
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
-MAX_LOSS = 0.01  # of top-1, as a share of the photographs, that better rare species may cost
+MAX_LOSS = 0.01  # largest loss of top-1, as a share of the photographs, that the adjustment may cause
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 def log_prior(frequencies: list[int]) -> Tensor:
     """Log of the share of the training photographs that each class has, in the order of class_index: (K,).
 
-    A class without any counts as if it had one.
+    A class without photographs counts as a class with one.
     """
     counts = torch.tensor(frequencies, dtype=torch.float32).clamp(min=1)
     return torch.log(counts / counts.sum())
@@ -37,20 +37,20 @@ def balanced_weights(frequencies: list[int]) -> Tensor:
     """Weights of the loss per class, in the order of class_index, by which all classes count the same: (K,).
 
     Kang et al. 2020, "Decoupling representation and classifier", arXiv 1910.09217, train a head again on a frozen
-    backbone and draw all classes equally often. These weights have the same loss in the mean, without the chance.
+    backbone and draw all classes equally often. Weights give the same loss on average, without random draws.
     """
     counts = torch.tensor(frequencies, dtype=torch.float32).clamp(min=1)
     return counts.sum() / (len(counts) * counts)
 
 
 def adjust(head: nn.Linear | PrototypeHead, frequencies: list[int], strength: float) -> None:
-    """Put the adjustment into the bias of the head."""
+    """Subtract the adjustment from the bias of the head, so that predictions need no further step."""
     with torch.no_grad():
         head.bias.sub_(strength * log_prior(frequencies).to(head.bias.device))
 
 
 def adjusted_hits(logits: Tensor, target: Tensor, prior: Tensor) -> Tensor:
-    """Say for each strength whether the best class is the right one: bool (N, len(STRENGTHS))."""
+    """Compute for each strength whether the class with the largest logit is right: bool (N, len(STRENGTHS))."""
     hits = [(logits - strength * prior).argmax(1) == target for strength in STRENGTHS]
     return torch.stack(hits, dim=1)
 
@@ -58,7 +58,8 @@ def adjusted_hits(logits: Tensor, target: Tensor, prior: Tensor) -> Tensor:
 def choose_strength(batches: Iterable[tuple[Tensor, Tensor]], num_classes: int) -> float:
     """Choose the strength with the best macro top-1 among those that cost at most MAX_LOSS of top-1.
 
-    `batches` holds `adjusted_hits` and their targets. Of equal ones the weakest is chosen; without photographs, 0.
+    `batches` has pairs of `adjusted_hits` and class_index (N,). Of equal strengths the smallest is chosen. Without
+    photographs the strength is 0.
     """
     per_class: Tensor = torch.zeros(num_classes, 1 + len(STRENGTHS), dtype=torch.float64)
     for hits, target in batches:

@@ -1,4 +1,4 @@
-"""The training loop in plain torch, over any iterable of batches. It knows nothing of Ray."""
+"""The training loop in plain torch, over any iterable of batches. It does not use Ray."""
 
 import math
 import time
@@ -28,39 +28,39 @@ class Batch(NamedTuple):
     class_index: Tensor
     """int64 (N,)"""
     weight: Tensor
-    """float32 (N,): what each photograph counts in the loss."""
+    """float32 (N,): weight of each photograph in the loss."""
 
 
 @dataclass
 class Learner:
-    """A network, and all that changes while it learns."""
+    """A network with its optimizer, schedule and loss: everything that changes during training."""
 
     network: nn.Module
     model: nn.Module
-    """The network, or what the workers share it by: DistributedDataParallel."""
+    """The network itself, or its DistributedDataParallel, with which the workers share the gradients."""
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     loss: Loss
     clip_norm: float = 1.0
     accumulate: int = 1
-    """Number of parts that a step's photographs are computed in. Batch normalization sees one part at a time."""
+    """Number of parts into which a step is split to save memory. Batch normalization sees one part at a time."""
     ema: Ema | None = None
     mixing: Mixing | None = None
     freeze_norm: bool = False
-    """Whether batch normalization keeps the statistics that the network came with."""
+    """Whether batch normalization keeps the statistics that the network started with."""
     execution: Execution = DEFAULT
 
     @property
     def result(self) -> nn.Module:
-        """The network to validate and to publish."""
+        """The network to validate and to publish: the moving average, if there is one."""
         return self.ema.network if self.ema else self.network
 
     def train_epoch(self, batches: Iterable[Batch], epoch: int, num_steps: int) -> dict[str, float]:
-        """Train for one epoch, counted from 0, of `num_steps` batches; returns figures of all workers.
+        """Train for one epoch of `num_steps` batches. Epochs count from 0. Returns the figures of all workers together.
 
-        These are train_loss, train_top1 (of mixed photographs: for the label with the larger share), lr, images_per_s,
-        and wait_share, the share of the time in which the network waited for photographs. The epoch ends early, with a
-        train_loss of NaN, when the gradient is not finite: a step with it would make the weights NaN.
+        These are train_loss, train_top1 (for mixed photographs, of the label with the larger share), lr, images_per_s,
+        and wait_share, the share of the time in which the network waited for photographs. When the gradient is not
+        finite, the epoch ends early with a train_loss of NaN, since a step would make the weights NaN.
         """
         self.model.train()
         if self.freeze_norm:
@@ -73,7 +73,7 @@ class Learner:
             set_learning_rate(self.optimizer, self.schedule.at(epoch + step / num_steps))
             totals += self._compute_gradient(batch, epoch, step).cpu()
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
-            if not norm.isfinite():  # in all workers at the same step, since they share the gradient
+            if not norm.isfinite():  # all workers stop at the same step, since they share the gradient
                 totals[0] = math.nan
                 break
             self.optimizer.step()
@@ -92,11 +92,11 @@ class Learner:
     def _compute_gradient(self, batch: Batch, epoch: int, step: int) -> Tensor:
         """Compute the gradient of the weighted mean loss of a batch.
 
-        Returns the sums of losses, hits, photographs and weights in one tensor, so that a GPU is waited for once.
+        Returns the sums of losses, hits, photographs and weights in one tensor, so that the CPU waits for the GPU once.
         """
         self.optimizer.zero_grad(set_to_none=True)
         pixels, class_index, weight = batch
-        if len(pixels) == 1:  # batch normalization needs two
+        if len(pixels) == 1:  # batch normalization needs at least two photographs
             pixels, class_index, weight = pixels.repeat(2, 1, 1, 1), class_index.repeat(2), weight.repeat(2)
         target: Target = (Label(class_index, weight),)
         if self.mixing:
@@ -114,13 +114,13 @@ class Learner:
         return torch.cat([sums, total[None]])
 
     def _without_sharing(self) -> AbstractContextManager[Any]:
-        """Workers share the gradient once per step: after its last part."""
+        """Do not share the gradient with the other workers: only the last part of a step does, which saves time."""
         if isinstance(self.model, nn.parallel.DistributedDataParallel):
             return self.model.no_sync()
         return nullcontext()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a run needs to go on as if it had not been interrupted."""
+        """Get everything that a run needs to continue as if it had not been interrupted."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -130,7 +130,7 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from this state."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
@@ -149,7 +149,7 @@ def split_parts(pixels: Tensor, target: Target, num: int) -> Iterator[tuple[Tens
 
 
 def to_batches(collated: Iterable[dict[str, Tensor]], transform: EvalTransform) -> Iterator[Batch]:
-    """Turn collated `pixels`, uint8 (N, H, W, 3), `class_index` and `weight` into batches, where they are."""
+    """Turn collated `pixels`, uint8 (N, H, W, 3), `class_index` and `weight` into batches on the same device."""
     for batch in collated:
         yield Batch(normalize(batch["pixels"], transform), batch["class_index"], batch["weight"])
 
@@ -161,7 +161,7 @@ def normalize(pixels: Tensor, transform: EvalTransform) -> Tensor:
 
 
 class Timed:
-    """Passes batches on, and measures how long each one is waited for."""
+    """Yields the batches, and measures the total time spent waiting for them."""
 
     def __init__(self, batches: Iterable[Batch]) -> None:
         self._batches, self.waited_s = batches, 0.0

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 
 class Label(NamedTuple):
-    """A class for each photograph of a batch, and what it counts."""
+    """A class for each photograph of a batch, and its weight."""
 
     class_index: Tensor
     """int64 (N,)"""
     weight: Tensor
     """float32 (N,)"""
     share: float = 1.0
-    """Share of this label in the target: photographs that were mixed have two labels."""
+    """Share of this label in the target. Photographs that were mixed have two labels."""
 
 
 Target = tuple[Label, ...]  # the label with the largest share first; the shares add up to 1
@@ -23,24 +23,24 @@ Target = tuple[Label, ...]  # the label with the largest share first; the shares
 
 @dataclass(frozen=True)
 class Loss:
-    """Cross entropy with label smoothing; with `log_prior` (K,), on logits adjusted for the class frequencies.
+    """Cross entropy with label smoothing. `log_prior` (K,), the log of the class frequencies, is added to the logits.
 
-    Training with the log of the class prior added makes the plain logits favour no class: Menon et al. 2021,
-    "Long-tail learning via logit adjustment", arXiv 2007.07314. Balanced softmax (Ren et al. 2020, arXiv 2007.10740)
-    adds the log of the class counts. That differs by a constant, which the softmax removes: it is the same loss.
+    After such training, the logits without the prior do not favour frequent classes: Menon et al. 2021, "Long-tail
+    learning via logit adjustment", arXiv 2007.07314. Balanced softmax (Ren et al. 2020, arXiv 2007.10740) adds the log
+    of the class counts. That is the same loss, because softmax removes a constant that is added to all logits.
     """
 
     label_smoothing: float = 0.0
     log_prior: Tensor | None = None
     class_weight: Tensor | None = None
-    """float32 (K,): factor of the weights of a class's photographs."""
+    """float32 (K,): factor by which the weights of the photographs of a class are multiplied."""
 
     def weights(self, target: Target) -> Tensor:
         """Weights (N,) of the photographs of a batch."""
         return torch.stack([self._weight(label) for label in target]).sum(0)
 
     def __call__(self, logits: Tensor, target: Target) -> Tensor:
-        """Losses (N,) of the photographs, times their weights. Divide by the sum of the weights for the mean."""
+        """Compute the weighted losses (N,). Their sum divided by the sum of the weights is the weighted mean."""
         if self.log_prior is not None:
             logits = logits + self.log_prior
         logits = logits.float()

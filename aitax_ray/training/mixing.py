@@ -14,20 +14,20 @@ from aitax_ray.training.loss import Label, Target
 
 @dataclass(frozen=True)
 class Mixing:
-    """Mixes each batch in one of the two ways, drawn at random. The random numbers follow from seed, epoch and step.
+    """Mixes each batch with mixup or with CutMix, chosen at random. Random numbers depend on seed, epoch and step.
 
-    At least one of the two must not be 0.
+    At least one of `mixup` and `cutmix` must be above 0.
     """
 
     mixup: float
-    """Alpha of mixup: the share of a photograph is drawn from Beta(alpha, alpha). 0 never does it."""
+    """Alpha of mixup. The share of each photograph is drawn from Beta(alpha, alpha). 0: no mixup."""
     cutmix: float
-    """Alpha of CutMix: the same for the share of the area."""
+    """Alpha of CutMix. The share of the area is drawn from Beta(alpha, alpha). 0: no CutMix."""
     seed: int
-    """Of this worker."""
+    """Seed of this worker."""
 
     def __call__(self, pixels: Tensor, label: Label, epoch: int, step: int) -> tuple[Tensor, Target]:
-        """Mix each of the pixels (N, 3, H, W) with those of another photograph; `pixels` may be changed in place."""
+        """Mix each photograph of pixels (N, 3, H, W) with another one. `pixels` may be changed in place."""
         rng = np.random.default_rng((self.seed, epoch, step))
         ways = [(way, alpha) for way, alpha in ((_mix, self.mixup), (_paste, self.cutmix)) if alpha]
         way, alpha = ways[int(rng.integers(len(ways)))]
@@ -45,7 +45,7 @@ def _mix(pixels: Tensor, other: Tensor, share: float, rng: np.random.Generator) 
 
 
 def _paste(pixels: Tensor, other: Tensor, share: float, rng: np.random.Generator) -> tuple[Tensor, float]:
-    """Paste a box of the other photograph; returns the share of the area that is not pasted over."""
+    """Paste a box of the other photograph. Returns the share of the area outside the box."""
     height, width = pixels.shape[2:]
     side = np.sqrt(1 - share) / 2
     x, y = rng.uniform(0, 1, 2)

@@ -14,7 +14,7 @@ HeadKind = Literal["linear", "prototype"]
 
 
 class ClassifierInfo(BaseModel):
-    """What is needed to use the weights: `classifier.json`."""
+    """The description of the weights, which is needed to use them: `classifier.json`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -25,7 +25,7 @@ class ClassifierInfo(BaseModel):
     embedding_size: int
     transform: EvalTransform
     epoch: int
-    """The epoch of these weights, from 1; 0 when only the head was trained."""
+    """The epoch after which these weights were stored, from 1; 0 if the backbone is that of the start weights."""
     adjustment: float = 0.0
     """Strength of the logit adjustment that the head's bias contains, see long_tail.py."""
     versions: dict[str, str]
@@ -79,7 +79,7 @@ def build_classifier(arch: str, num_classes: int, crop_size: int, head: HeadKind
 
 
 def load_classifier(info: ClassifierInfo, state: Mapping[str, Tensor]) -> Classifier:
-    """Rebuild a trained classifier from its description and its weights, ready for inference."""
+    """Rebuild a trained classifier from its description and its weights, in evaluation mode."""
     classifier = build_classifier(info.arch, len(info.classes), info.transform.crop_size, info.head)
     classifier.load_state_dict(state)
     return classifier.eval()

@@ -1,10 +1,10 @@
-"""The trained classifier as ONNX: photographs as they are in, `embedding` and `logits` out, for services without torch.
+"""Exports the trained classifier to ONNX, for services without torch. The inputs and outputs of the file:
 
     input   pixels      uint8 (N, H, W, 3): RGB, resized and cropped as EvalTransform.pixels does it
     output  embedding   float32 (N, D), of unit length, as the index holds it
     output  logits      float32 (N, K)
 
-The file itself normalizes the pixels, so that no client can do it in another way than training did.
+The file itself normalizes the pixels. So every program does it in the same way as training.
 """
 
 import logging
@@ -22,7 +22,7 @@ EMBEDDING, RAW_EMBEDDING = "embedding", "raw_embedding"
 
 
 class _Served(nn.Module):
-    """A classifier with what comes before and after it in a service."""
+    """A classifier, with the normalization of the pixels before it and that of the embedding after it."""
 
     scale: Tensor
     shift: Tensor
@@ -30,7 +30,8 @@ class _Served(nn.Module):
     def __init__(self, classifier: nn.Module, transform: EvalTransform, unit_length: bool) -> None:
         super().__init__()
         self.classifier, self.unit_length = classifier, unit_length
-        # A row of the photograph at a time: with three numbers in the inner loop it takes ten times as long.
+        # Three numbers per pixel would make an inner loop of three steps, which takes ten times as long. So the numbers
+        # are repeated for a row of pixels.
         std = torch.tensor(transform.std).repeat(transform.crop_size)
         self.register_buffer("scale", 1 / (255 * std))
         self.register_buffer("shift", torch.tensor(transform.mean).repeat(transform.crop_size) / std)
@@ -46,12 +47,12 @@ def export_onnx(classifier: nn.Module, transform: EvalTransform, unit_length: bo
     """Export to ONNX, for any number of photographs.
 
     `classifier` maps normalized pixels float32 (N, 3, H, W) to embeddings (N, D) and logits (N, K). Without
-    `unit_length` the embeddings keep their lengths, for a head that is trained on them.
+    `unit_length` the embeddings are not normalized, as the training of a head needs them.
     """
     size = transform.crop_size
-    # Two and not one: a dimension of one would be taken for a constant.
+    # Two photographs, because the exporter takes a dimension of 1 for a constant.
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
-    for name in ("onnx_ir", "onnxscript"):  # they log each of their passes
+    for name in ("onnx_ir", "onnxscript"):  # these packages log every pass
         logging.getLogger(name).setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
@@ -73,10 +74,10 @@ def export_onnx(classifier: nn.Module, transform: EvalTransform, unit_length: bo
 
 
 def with_head(model: bytes, head: nn.Linear) -> bytes:
-    """Finish an export without `unit_length`: put another head into it, and give its embeddings unit length.
+    """Put another head into an export without `unit_length`, and give its embeddings unit length.
 
-    A head that was trained on the embeddings of this file so needs no second export, which takes seconds. Raises
-    KeyError when the file has another head than a linear one.
+    So a head that was trained on the embeddings of this file needs no second export, which takes seconds. Raises
+    KeyError when the head in the file is not linear.
     """
     loaded = onnx.load_model_from_string(model)
     graph = loaded.graph
@@ -94,7 +95,7 @@ def with_head(model: bytes, head: nn.Linear) -> bytes:
 
 
 def _remove_traces(model: onnx.ModelProto) -> None:
-    """Remove the exporter's notes: they hold stack traces, and so paths of the machine that exported."""
+    """Remove the notes of the exporter. They contain stack traces with paths of this machine."""
     model.ClearField("metadata_props")
     graphs = [model.graph]
     for graph in graphs:

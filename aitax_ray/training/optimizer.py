@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-MIN_BLOCKS = 5  # a network whose modules are fewer is looked at one level deeper
+MIN_BLOCKS = 5  # if a level of nesting has fewer blocks, the next deeper level is used
 
 OptimizerName = Literal["adamw", "sgd"]
 
@@ -20,8 +20,9 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """Make AdamW, or SGD with Nesterov momentum. Biases, norms and positions have no weight decay.
 
-    Each group of parameters has a `scale`, a factor of its learning rate: 1 for the last block of the network, and
-    `layer_decay` times that of the block above for each other one. Bao et al. 2021, "BEiT", arXiv 2106.08254.
+    The learning rate of each group of parameters is multiplied by its `scale`. This is 1 for the last block of the
+    network. For any other block it is `layer_decay` times the scale of the block above it. Bao et al. 2021, "BEiT",
+    arXiv 2106.08254.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for height, block in enumerate(reversed(split_blocks(network))):
@@ -38,17 +39,17 @@ def make_optimizer(
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of the last block, and those of the others by their scale."""
+    """Set the learning rate of the last block to `lr`, and those of the other blocks to `lr` times their scale."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["scale"]
 
 
 def split_blocks(network: nn.Module) -> list[list[nn.Parameter]]:
-    """Split the parameters that learn into blocks, from the input to the output, for any architecture.
+    """Split the trainable parameters into blocks, from the input to the output, for any architecture.
 
-    A block is a module with its parts. All blocks are at one level of nesting: the first one that has MIN_BLOCKS of
-    them. A norm belongs to the block before it, a class token to the one after it. Networks name their modules in the
-    order of their use.
+    A block is a module with its submodules. All blocks are at the same level of nesting: the first level that has at
+    least MIN_BLOCKS. A norm belongs to the block before it, a class token to the block after it. This assumes that a
+    network defines its modules in the order in which it uses them.
     """
     named = [(name.split(".")[:-1], p) for name, p in network.named_parameters() if p.requires_grad]
     blocks: list[list[nn.Parameter]] = []
@@ -68,5 +69,5 @@ def split_blocks(network: nn.Module) -> list[list[nn.Parameter]]:
 
 
 def _is_small(parameter: nn.Parameter) -> bool:
-    """Whether this is a bias, a norm, a scale per channel, a class token or positions: no linear layer."""
+    """Whether this is a bias, a norm, a scale per channel, a class token or positions, not the weights of a layer."""
     return parameter.ndim in (0, 1, 3)

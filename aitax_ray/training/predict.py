@@ -67,7 +67,7 @@ class Predictor:
     def __init__(self, root: str, on_gpu: bool = False) -> None:
         ws = Workspace(root)
         self.info = read_info(ws)
-        if ws.storage.exists(workspace.ONNX) and not on_gpu:  # one thread: the other cores decode
+        if ws.storage.exists(workspace.ONNX) and not on_gpu:  # with one thread, because the other cores decode
             self._predict = OnnxClassifier(ws.storage.read_bytes(workspace.ONNX), num_threads=1).predict
         else:
             import torch
@@ -119,9 +119,10 @@ class ViewEmbedder(Predictor):
 
 
 class AdjustedHits(Predictor):
-    """A predictor that returns class_index, and hits: whether each strength of the logit adjustment is right (0 or 1).
+    """A predictor that returns class_index and hits. `frequencies` has the training photographs of each class.
 
-    `frequencies` holds the training photographs of each class, in the order of class_index.
+    A row of hits has a number for each strength of the logit adjustment: 1 if the class predicted with it is right,
+    else 0.
     """
 
     def __init__(self, root: str, on_gpu: bool, frequencies: list[int]) -> None:
@@ -131,7 +132,7 @@ class AdjustedHits(Predictor):
         self._prior = log_prior(frequencies)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Reduce a batch."""
+        """Compute the hits of a batch."""
         import torch
 
         from aitax_ray.training.long_tail import adjusted_hits

@@ -66,7 +66,10 @@ def test_a_photograph_with_two_labels_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("stored", "message"),
     [
-        ("aabc", f"1 photographs of the split are not stored once, such as {key('a')}, which is stored 2 times"),
+        (
+            "aabc",
+            f"1 photographs of the split are not stored exactly once, such as {key('a')}, which is stored 2 times",
+        ),
         ("ac", f"{key('b')}, which is stored 0 times: run `aitax download`"),
         ("", "2 photographs"),
     ],
@@ -81,7 +84,7 @@ def test_a_photograph_that_is_stored_twice_or_not_at_all_is_an_error(stored: str
 def test_the_feed_refuses_a_photograph_that_two_files_hold(tmp_path: Path) -> None:
     ws = write_root(tmp_path, ["train"])
     ws.storage.copy("images/a.parquet", "images/c.parquet")
-    with pytest.raises(DataError, match="2 photographs of the split are not stored once"):
+    with pytest.raises(DataError, match="2 photographs of the split are not stored exactly once"):
         photographs(ws, read_labels(ws, "train"))
 
 
@@ -95,7 +98,7 @@ def test_classes_that_are_not_one_to_one_with_species_are_an_error(tmp_path: Pat
     ws = write_root(tmp_path, ["train"])
     table = split(a="train", b="train", c="train").set_column(3, "class_index", pa.array(wrong, pa.int32()))
     ws.storage.write_table(workspace.SPLIT, table)
-    with pytest.raises(DataError, match="a class of its own, numbered from 0: run `aitax split --force`"):
+    with pytest.raises(DataError, match="not give each species one class, numbered from 0: run `aitax split --force`"):
         read_classes(ws)
 
 
