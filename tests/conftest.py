@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -17,6 +18,11 @@ from tests.web import Web
 
 ROOT = Path(__file__).parents[1]
 
+# The same examples in each run, and no limit of time: a busy machine must not fail a test.
+hypothesis.settings.register_profile(
+    "tests", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tests")
 
 STARTS_RAY = re.compile(r"ray_session|mark\.ray\b")  # in the text of a module
 

@@ -64,7 +64,7 @@ TEXT = st.text(st.sampled_from(list('ab,"\\ \n')), max_size=8)
 
 
 @given(fields=st.lists(TEXT, min_size=4, max_size=4), quoting=st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]))
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 def test_what_a_proper_writer_wrote_comes_back(fields: list[str], quoting: int) -> None:
     text = io.StringIO()
     csv.writer(text, quoting=quoting, lineterminator="\n").writerow(fields)
@@ -72,7 +72,7 @@ def test_what_a_proper_writer_wrote_comes_back(fields: list[str], quoting: int) 
 
 
 @given(stray=TEXT.filter(lambda text: '",' not in text), place=st.integers(0, 3), is_quoted=st.booleans())
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=500)
 def test_damage_never_moves_a_value_into_another_column(stray: str, place: int, is_quoted: bool) -> None:
     """One of four fields is written without care: the others are read right, or the row is said not to fit.
 

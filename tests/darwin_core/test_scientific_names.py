@@ -3,7 +3,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aitax_ray.darwin_core.scientific_names import MAX_CHARS, canonical_name, read_name, read_parts, split_name
@@ -361,7 +361,6 @@ _PIECES = [
 ]
 
 
-@settings(derandomize=True, deadline=None)
 @given(st.one_of(st.text(max_size=40), st.lists(st.sampled_from(_PIECES), max_size=8).map(" ".join)))
 def test_any_text_is_read_and_a_species_is_read_as_itself(text: str) -> None:
     species = read_name(text).species

@@ -229,7 +229,7 @@ def test_occurrences_without_id_are_left_out_of_the_core(tmp_path: Path) -> None
 # Text with what makes readers stumble more often than chance would have it.
 AWKWARD = st.sampled_from(list("\"'\\,;|\t \r\n#\0\x1c\x1e\x1f\x85\u00a0\u2028\ufeff�é🐸aNA"))
 TEXT = st.text(st.one_of(AWKWARD, st.characters(exclude_categories=["Cs"])), max_size=12)
-HYPOTHESIS = settings(max_examples=120, deadline=None, derandomize=True)
+HYPOTHESIS = settings(max_examples=120)
 
 
 def read_table(meta: str, text: str | bytes, *terms: str) -> list[tuple[str, ...]]:

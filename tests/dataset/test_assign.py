@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -84,7 +84,6 @@ def members(groups: list[tuple[float, set[int]]]) -> tuple[NDArray[np.int64], ND
     return np.array([s for s, _ in pairs], np.int64), np.array([g for _, g in pairs], np.int64)
 
 
-@settings(derandomize=True)
 @given(GROUPS, GROUPS, st.floats(0, 0.4), st.floats(0, 0.4))
 def test_what_is_in_test_stays_there_whatever_is_added(
     groups: list[tuple[float, set[int]]], added: list[tuple[float, set[int]]], val: float, test: float
@@ -98,7 +97,6 @@ def test_what_is_in_test_stays_there_whatever_is_added(
     assert (tomorrow[: len(groups)][today == TEST] == TEST).all()
 
 
-@settings(derandomize=True)
 @given(st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=40), st.floats(0, 0.4), st.floats(0, 0.4))
 def test_a_species_of_its_own_groups_gets_every_side_it_can(drawn: list[float], val: float, test: float) -> None:
     num = len(drawn)

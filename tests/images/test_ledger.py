@@ -200,7 +200,7 @@ def test_what_a_run_stored_stays_stored_whatever_it_met_later(storage: Storage) 
 
 
 @given(hosts=hosts)
-@hypothesis_settings(max_examples=10, deadline=None)
+@hypothesis_settings(max_examples=10)
 def test_any_stretch_from_the_start_asks_hosts_in_proportion_to_what_they_can_give(
     hosts: dict[str, tuple[int, float | None, bool]],
 ) -> None:

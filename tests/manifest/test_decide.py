@@ -181,7 +181,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(
     rows=ROWS,
     policy=st.sampled_from(["open", "non-commercial", "any"]),
