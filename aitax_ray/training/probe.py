@@ -1,4 +1,4 @@
-"""Training of the head alone: the embeddings of the frozen backbone on Ray Data, then the head in this process."""
+"""Trains the head alone: Ray Data computes embeddings with the frozen backbone, and this process trains the head."""
 
 import logging
 import math
@@ -26,10 +26,10 @@ def train_head(
     frequencies: list[int],
     is_last: bool,
 ) -> tuple[list[dict[str, Any]], float]:
-    """Train the head of the network; returns a row for each penalty tried, and the strength of the logit adjustment.
+    """Train the head of the network. Returns a row per penalty or scale, and the strength of the logit adjustment.
 
-    The rows are stored as the history too. With `long_tail` crt the last training of the head is one in which
-    all species count the same; `is_last` says whether this is it.
+    The rows are also stored as the history. `is_last` is whether the head is not trained again later. In the last
+    training, `long_tail` crt gives all species the same weight.
     """
     import torch
 

@@ -1,7 +1,7 @@
 """Recipes: files with the settings of `train` that belong together. `aitax train --recipe NAME --show` prints one.
 
-recipes/base.yaml has every value. The other files hold what is different in them. Each value can be set by a flag or
-in aitax.yaml.
+recipes/base.yaml has every value. Each other file has only the values that differ from it. A flag or a line in
+aitax.yaml overrides any value.
 """
 
 from functools import cache
@@ -15,7 +15,7 @@ BASE = "base"
 
 
 def read_recipe(name: RecipeName | None) -> dict[str, Any]:
-    """Read the settings of a recipe; without a name, those that all recipes start from."""
+    """Read the settings of a recipe; without a name, those of base.yaml."""
     return {**_read(BASE), **(_read(name) if name else {})}
 
 

@@ -1,7 +1,7 @@
 """A sample of the stored photographs, read in one process: to check an exported classifier, and to calibrate it.
 
-The draw is a hash of image_id. So it is the same in every run, and depends neither on the order of the rows nor on
-the files that hold them.
+Photographs are drawn by a hash of image_id. So the sample is the same in every run, and does not depend on the order of
+the rows or on the files that contain them.
 """
 
 import hashlib
@@ -17,8 +17,8 @@ from aitax_ray.training.feed import Labels, decode_for_evaluation, stack
 from aitax_ray.training.transforms import EvalTransform
 from aitax_ray.workspace import Workspace
 
-BATCH = 16  # photographs that are decoded at a time
-READERS = 4  # files that are read at a time; each may hold 256 photographs
+BATCH = 16  # photographs that are decoded together
+READERS = 4  # files that are read at the same time; a file may contain 256 photographs
 
 
 class Sample:
@@ -32,16 +32,16 @@ class Sample:
         return int(self._rows.num_rows)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Give pixels uint8 (N, H, W, 3) and class_index (N,), for at most BATCH photographs each."""
+        """Yield pixels uint8 (N, H, W, 3) and class_index (N,) of at most BATCH photographs."""
         for start in range(0, len(self), BATCH):
             rows = decode_for_evaluation(self._rows.slice(start, BATCH), self._transform)
             yield stack(rows, self._transform.crop_size), rows["class_index"].to_numpy()
 
 
 def draw_sample(ws: Workspace, transform: EvalTransform, num: int, *sides: str) -> Sample:
-    """Draw at most `num` photographs: from the first of these sides of the split, then from the next ones.
+    """Draw at most `num` photographs from these sides of the split: from the next side only if the first has too few.
 
-    The JPEGs are held in memory: about 0.1 MB each.
+    The JPEGs are kept in memory, about 0.1 MB each.
     """
     split = ws.storage.read_table(workspace.SPLIT, schema=schemas.SPLIT)
     drawn: list[str] = []
@@ -51,7 +51,7 @@ def draw_sample(ws: Workspace, transform: EvalTransform, num: int, *sides: str) 
     labels = Labels(split.filter(pc.is_in(split["image_id"], pa.array(drawn, pa.string()))), sides)
 
     def read(path: str) -> pa.Table:
-        if not len(labels(ws.storage.read_table(path, ["image_id"]))):  # most files, in a large root
+        if not len(labels(ws.storage.read_table(path, ["image_id"]))):  # in a large root most files have none of them
             return schemas.IMAGES.empty_table().select(["image_id", "jpeg"])
         return ws.storage.read_table(path, ["image_id", "jpeg"])
 

@@ -1,4 +1,4 @@
-"""Schedules of the learning rate: a cosine after a warm-up, or lower steps when the validation loss stands still."""
+"""Schedules of the learning rate: a cosine after a warm-up, or a lower rate when the validation loss does not fall."""
 
 import math
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Cosine:
         """Do nothing: this schedule is fixed."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing changes: there is no state."""
+        """Return {}: this schedule has no state."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -41,7 +41,7 @@ class Plateau:
     """torch's ReduceLROnPlateau: the learning rate is lowered when the loss is no better for some epochs."""
 
     def __init__(self, settings: "TrainSettings", lr: float) -> None:
-        # It lowers the rate of this optimizer, which has a single group and trains nothing.
+        # ReduceLROnPlateau changes the rate of an optimizer. This one exists only to hold the rate.
         self._rate = torch.optim.SGD([torch.zeros(1)], lr)
         names = ("factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps")
         self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
@@ -53,7 +53,7 @@ class Plateau:
         return float(self._rate.param_groups[0]["lr"])
 
     def end_epoch(self, loss: float) -> None:
-        """Lower the rate if it is time. A loss that is not a number is no better."""
+        """Lower the rate if the loss has not improved for long enough. A loss of NaN is not an improvement."""
         self._plateau.step(loss)
 
     def state_dict(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class Plateau:
         return {"lr": self.at(0), "plateau": self._plateau.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from this state."""
         self._rate.param_groups[0]["lr"] = state["lr"]
         self._plateau.load_state_dict(state["plateau"])
 

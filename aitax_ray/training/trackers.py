@@ -1,6 +1,6 @@
 """Trackers get the figures of each epoch: TensorBoard's files always, MLflow and Weights & Biases with --track.
 
-A tracker that fails, such as one whose server is away, never ends the training: it is left out from then on.
+When a tracker fails, for example because its server does not answer, training continues without this tracker.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from aitax_ray.workspace import Workspace
 
 TENSORBOARD = "model/tensorboard"
 CURVES = "model/curves.png"
-IDS = "model/runs/trackers.json"  # the run of each tracker: a run of ours that goes on continues it
+IDS = "model/runs/trackers.json"  # the run id of each tracker, so that an interrupted training continues these runs
 PROJECT = "aitax_ray"
 
 log = logging.getLogger(__name__)
@@ -23,15 +23,15 @@ Row = dict[str, Any]
 
 
 class Tracker(Protocol):
-    """What a tracker can do. `run_id` names its run, to continue it later; "" where there is no such thing."""
+    """The methods of a tracker. With `run_id` its run can be continued later; "" for a tracker without run ids."""
 
     run_id: str
 
     def log(self, epoch: int, figures: Mapping[str, float]) -> None:
-        """Take the figures of an epoch."""
+        """Store the figures of an epoch."""
 
     def end(self, is_complete: bool, files: Sequence[Path]) -> None:
-        """Take files to keep, and end."""
+        """Store these files, and end the run."""
 
 
 class TensorBoard:
@@ -45,10 +45,10 @@ class TensorBoard:
         self._ws = ws
         self._folder = tempfile.TemporaryDirectory(prefix="aitax-tensorboard-")
         self._writer = SummaryWriter(self._folder.name)
-        ws.storage.delete(TENSORBOARD)  # the history that follows has all epochs
+        ws.storage.delete(TENSORBOARD)  # all epochs are logged again, also those before an interruption
 
     def log(self, epoch: int, figures: Mapping[str, float]) -> None:
-        """Add the figures, train and val apart."""
+        """Add the figures: under train/, val/ or run/."""
         for name, value in figures.items():
             side = "train" if name.startswith("train_") else "val" if name in ("loss", "top1", "top5") else "run"
             self._writer.add_scalar(f"{side}/{name.removeprefix('train_')}", value, epoch)
@@ -58,7 +58,7 @@ class TensorBoard:
     def end(self, is_complete: bool, files: Sequence[Path]) -> None:
         """Close the files."""
         self._writer.close()
-        self._upload()  # the writer's own thread may have been behind
+        self._upload()  # the writer has a thread, which may have written more since the last upload
         self._folder.cleanup()
 
     def _upload(self) -> None:
@@ -66,7 +66,7 @@ class TensorBoard:
 
 
 class Mlflow:
-    """A run of MLflow, where MLFLOW_TRACKING_URI says."""
+    """A run of MLflow, on the server that MLFLOW_TRACKING_URI names."""
 
     def __init__(self, name: str, settings: Mapping[str, Any], run_id: str) -> None:
         import mlflow
@@ -90,7 +90,7 @@ class Mlflow:
 
 
 class Wandb:
-    """A run of Weights & Biases, as its environment variables say (WANDB_MODE=offline keeps it here)."""
+    """A run of Weights & Biases. Its environment variables apply: with WANDB_MODE=offline it stays on this machine."""
 
     def __init__(self, name: str, settings: Mapping[str, Any], run_id: str) -> None:
         import wandb
@@ -113,7 +113,7 @@ EXTERNAL: dict[str, Callable[[str, Mapping[str, Any], str], Tracker]] = {"mlflow
 
 
 class Trackers:
-    """All trackers of a run. The first call for a tracker that fails is the last one."""
+    """All trackers of a run. A tracker that fails is not called again."""
 
     def __init__(self, trackers: Mapping[str, Tracker]) -> None:
         self._trackers = dict(trackers)
@@ -128,7 +128,7 @@ class Trackers:
         self._each(lambda tracker: tracker.log(int(row["epoch"]), figures))
 
     def end(self, is_complete: bool, files: Sequence[Path]) -> None:
-        """End all of them."""
+        """End all trackers."""
         self._each(lambda tracker: tracker.end(is_complete, files))
 
     def _each(self, call: Callable[[Tracker], None]) -> None:
@@ -136,13 +136,17 @@ class Trackers:
             try:
                 call(tracker)
             except Exception as error:  # of any library, and of any server
-                log.warning("%s is left out from now on: %s", name, " ".join(str(error).split())[:200])
+                log.warning(
+                    "training continues without %s, which failed: %s",
+                    name,
+                    " ".join(str(error).split())[:200],
+                )
                 del self._trackers[name]
 
 
 @contextlib.contextmanager
 def tracking(ws: Workspace, names: Sequence[str], settings: Mapping[str, Any]) -> Iterator[Trackers]:
-    """Open the trackers while the context lasts. They keep model/curves.png.
+    """Open the trackers while the context lasts. At its end they store model/curves.png.
 
     Raises SettingsError when a package is not installed.
     """
@@ -155,7 +159,7 @@ def tracking(ws: Workspace, names: Sequence[str], settings: Mapping[str, Any]) -
         except ImportError as error:
             raise SettingsError(f"--track {name} needs a package: pip install 'aitax-ray[{name}]'") from error
         except Exception as error:
-            log.warning("%s is left out: %s", name, " ".join(str(error).split())[:200])
+            log.warning("training starts without %s, which failed: %s", name, " ".join(str(error).split())[:200])
     if names:
         ws.storage.write_json(IDS, {name: trackers[name].run_id for name in names if name in trackers})
     all_of_them, is_complete = Trackers({**trackers, "tensorboard": TensorBoard(ws)}), False

@@ -1,6 +1,6 @@
-"""Prepares a photograph for the network. Validation, test, index and service use this one definition.
+"""Prepares a photograph for the network: the same for validation, test, index and service. Sizes are in px.
 
-It uses Pillow and numpy alone: the service needs no torch, and serves what was measured. Sizes are in px.
+It uses only Pillow and numpy, because the service runs without torch.
 """
 
 from typing import TYPE_CHECKING, Literal
@@ -41,7 +41,7 @@ class EvalTransform(BaseModel):
             scaled = self._with_border(image)
         else:
             scaled = resize_shorter_side(image, self.resize_size, self.interpolation)
-        # Rounded as torchvision does it, with which the weights were trained.
+        # torchvision, with which the weights were trained, rounds in this way.
         left, top = round((scaled.width - self.crop_size) / 2), round((scaled.height - self.crop_size) / 2)
         return np.asarray(scaled.crop((left, top, left + self.crop_size, top + self.crop_size)))
 

@@ -1,8 +1,8 @@
-"""TrivialAugment: one operation on each photograph, drawn at random, of a strength drawn at random.
+"""TrivialAugment: one random operation with a random strength on each photograph.
 
-Müller and Hutter 2021, "TrivialAugment", arXiv 2103.10158. The strengths are those of its wide set, but for colour,
-which tells species apart: no operation but equalize changes the hue, and that one little; the saturation changes by
-half at most; solarize, which inverts colours, is left out.
+Müller and Hutter 2021, "TrivialAugment", arXiv 2103.10158. The strengths are those of its wide set. Changes of colour
+are weaker, because species differ in colour: the saturation changes by at most half, only equalize changes the hue
+(a little), and solarize, which inverts colours, is left out.
 """
 
 import math
@@ -101,9 +101,9 @@ OPERATIONS: tuple[Operation, ...] = (
 def _affine(
     image: Image.Image, matrix: tuple[float, float, float, float], shift: tuple[float, float] = (0, 0)
 ) -> Image.Image:
-    """Take each pixel from the place that matrix and shift give, around the middle, in px.
+    """Move pixels. The source of a pixel is `matrix` times its position, plus `shift` (px), relative to the centre.
 
-    Pixels are not interpolated: that takes ten times as long.
+    Pixels are not interpolated, because that takes ten times as long.
     """
     (a, b, c, d), x, y = matrix, image.width / 2, image.height / 2
     place = (a, b, x - a * x - b * y + shift[0], c, d, y - c * x - d * y + shift[1])

@@ -1,4 +1,4 @@
-"""Validation: the figures of a network on photographs that it has not learned from."""
+"""Validation: measures a network on photographs that were not used for training."""
 
 import math
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ def validate(
         _embedding, logits = execution(network, pixels)
         loss = nn.functional.cross_entropy(logits.float(), target, reduction="none")
         hits = logits.topk(min(5, num_classes), dim=1).indices == target[:, None]
-        hits &= loss.isfinite()[:, None]  # of NaN logits topk takes any: they count as no hit
+        hits &= loss.isfinite()[:, None]  # with NaN logits topk returns arbitrary classes, which must not count as hits
         figures = torch.stack([torch.ones_like(loss), loss, hits[:, 0].float(), hits.any(1).float()], dim=1)
         per_class.index_add_(0, target.cpu(), figures.double().cpu())
     per_class = all_reduce(per_class)

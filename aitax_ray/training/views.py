@@ -1,6 +1,7 @@
-"""Views of a photograph for a frozen backbone: first what the service sees, then random crops, half of them mirrored.
+"""Views of a photograph for a frozen backbone. View 0 is what the service sees; the others are random crops.
 
-The random numbers follow from (seed, view, image_id), so that a view is the same in every run.
+Half of the crops are mirrored. The random numbers depend only on (seed, view, image_id), so a view is the same in every
+run.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from PIL import Image
 from aitax_ray.training.augment import random_box
 from aitax_ray.training.transforms import EvalTransform
 
-MIN_SCALE = 0.5  # of the area: the head learns from few views, so each must show what tells the species apart
+MIN_SCALE = 0.5  # smallest share of the area: with few views, each one must show the features of the species
 
 
 def decode_views(batch: pa.Table, transform: EvalTransform, views: int, seed: int) -> pa.Table:

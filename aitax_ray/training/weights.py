@@ -1,4 +1,4 @@
-"""Start weights: fetched from a hub, from an installed package, from a file, or from an engine of ours.
+"""Start weights: fetched from a hub, from an installed package, from a file, or from an earlier training.
 
 Files are .safetensors, or pickles that torch reads with `weights_only=True`, so that a file cannot run code.
 """
@@ -27,30 +27,31 @@ from aitax_ray.training.packaged import PACKAGED
 
 State = dict[str, Tensor]
 
-# Where training programs put the weights into what they save, and what they write before each name. `visual.trunk.` is
-# a tower of timm in a model of open_clip, `visual.` any other tower of open_clip; `module.` is DistributedDataParallel.
+# CONTAINERS: keys under which training programs save the weights. PREFIXES: what they write before the name of each
+# tensor. `visual.trunk.` is an image tower of timm in a model of open_clip, `visual.` any other image tower of
+# open_clip, `module.` is DistributedDataParallel.
 CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "module", "network")
 PREFIXES = ("module.", "_orig_mod.", "visual.trunk.", "visual.", "backbone.", "encoder.", "trunk.", "model.")
 FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 FETCH_TIMEOUT_S = 60.0
-MIN_SHARE = 0.5  # of the backbone's tensors; a file with fewer is of another architecture
+MIN_SHARE = 0.5  # share of the backbone's tensors; a file with fewer of them is of another architecture
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Fit:
-    """How the tensors of a file fit a backbone; each list holds names."""
+    """Which tensors of a file fit a backbone. Each list has names of tensors."""
 
     loaded: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     """Tensors of the backbone that the file lacks."""
     unexpected: list[str] = field(default_factory=list)
-    """Tensors of the file that the backbone has not: its classifier, for one."""
+    """Tensors of the file that the backbone does not have, such as a classifier."""
     of_another_shape: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        """Tell the counts, and examples of what did not fit."""
+        """Give the counts, and examples of tensors that do not fit."""
         parts = [f"{len(self.loaded)} tensors loaded"]
         for names, what in (
             (self.missing, "missing"),
@@ -67,8 +68,8 @@ def start_classifier(
 ) -> Classifier:
     """Build the classifier that training starts from, with the weights that the settings name.
 
-    `weights` wins over `pretrained`. The head starts from random numbers, except for species that an engine of ours
-    knows. Raises ArchitectureError, with the remedy, when weights cannot be fetched or do not fit.
+    `weights` has precedence over `pretrained`. The head starts from random numbers, except for species that were in the
+    earlier training in `weights`. Raises ArchitectureError when weights cannot be fetched or do not fit.
     """
     check_arch(arch)
     hub = pretrained and weights is None and arch not in PACKAGED
@@ -94,18 +95,18 @@ def _fetched(arch: str, crop_size: int) -> tuple[nn.Module, int]:
         own = f"--weights FILE, or --arch {PACKAGED_ARCH}, whose weights are installed"
         if isinstance(error, RuntimeError) and "No pretrained weights" in str(error):
             raise ArchitectureError(
-                f"nobody has published weights of {arch}: take {own}, or --no-pretrained"
+                f"there are no published weights of {arch}: use {own}, or --no-pretrained"
             ) from error
         hub = "Hugging Face's hub" if arch.startswith(TIMM) else "download.pytorch.org"
         raise ArchitectureError(
-            f"the weights of {arch} cannot be fetched from {hub} ({reason}): take {own}, "
+            f"the weights of {arch} cannot be fetched from {hub} ({reason}): use {own}, "
             "or train from scratch with --no-pretrained"
         ) from error
 
 
 @contextlib.contextmanager
 def _socket_timeout(seconds: float) -> Iterator[None]:
-    """Let no socket wait longer: torch.hub sets no limit of its own."""
+    """Set a timeout for all sockets, because torch.hub has none."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:
@@ -115,12 +116,12 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
 
 
 def read_state(content: bytes, name: str) -> State:
-    """Read the tensors of a file by their names. Raises ArchitectureError when it holds none."""
+    """Read the tensors of a file by their names. Raises ArchitectureError when the file has none."""
     try:
         if name.endswith(".safetensors"):
             return load_safetensors(content)
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and safetensors raise errors of many kinds for files that are none of theirs
+    except Exception as error:  # torch and safetensors raise many kinds of errors for files of other formats
         raise ArchitectureError(
             f"{name} cannot be read as weights ({' '.join(str(error).split())[:150]}): "
             "give a .safetensors file, or a state dict that torch.save wrote"
@@ -142,7 +143,7 @@ def _find_state(loaded: Any) -> State | None:
 
 
 def load_backbone(backbone: nn.Module, state: State, source: str) -> Fit:
-    """Load the tensors that fit, and log what did not.
+    """Load the tensors that fit, and log those that do not.
 
     Raises ArchitectureError when less than half of the backbone's tensors are in the file.
     """
@@ -159,8 +160,7 @@ def load_backbone(backbone: nn.Module, state: State, source: str) -> Fit:
     share = sum(name in fitting for name in counted) / max(len(counted), 1)
     if share < MIN_SHARE:
         raise ArchitectureError(
-            f"the weights in {source} are of another architecture than --arch: they have {share:.0%} of its tensors "
-            f"({fit})"
+            f"the weights in {source} are not those of --arch: they have {share:.0%} of its tensors ({fit})"
         )
     backbone.load_state_dict(fitting, strict=False)
     log.info("weights of %s: %s", source, fit)
@@ -168,7 +168,7 @@ def load_backbone(backbone: nn.Module, state: State, source: str) -> Fit:
 
 
 def _is_counter(name: str) -> bool:
-    """Whether a tensor counts the batches of a normalization: many files leave these out."""
+    """Whether a tensor is the count of batches of a normalization. Many files do not have these counts."""
     return name.endswith("num_batches_tracked")
 
 
@@ -177,7 +177,7 @@ def _fitting(own: State, state: State) -> State:
 
 
 def _spellings(backbone: nn.Module, state: State) -> Iterator[State]:
-    """Yield the state under the names that it may have had, with and without timm's own translation."""
+    """Yield the state with each set of names that may fit the backbone, with and without timm's translation."""
     for names in _without_prefixes(state):
         yield names
         if (translated := _translated(backbone, names)) is not None:
@@ -188,7 +188,7 @@ def _spellings(backbone: nn.Module, state: State) -> Iterator[State]:
 
 
 def _without_prefixes(state: State) -> Iterator[State]:
-    """Yield the state, and again without each prefix of its names, until none is left."""
+    """Yield the state, and then again without each of PREFIXES and of their combinations."""
     yield state
     for prefix in PREFIXES:
         if inner := {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}:
@@ -196,11 +196,11 @@ def _without_prefixes(state: State) -> Iterator[State]:
 
 
 def _translated(backbone: nn.Module, state: State) -> State | None:
-    """Let timm translate the names of other programs, where it knows how to for this architecture."""
+    """Let timm translate the names that other programs use; None if it cannot for this architecture."""
     translate = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
     if translate is None:
         return None
-    with contextlib.suppress(Exception):  # for other layouts than it expects, it raises anything
+    with contextlib.suppress(Exception):  # it raises many kinds of errors for names that it does not expect
         given = (dict(state), backbone)[: len(inspect.signature(translate).parameters)]
         translated = translate(*given)
         return {str(name): value for name, value in translated.items() if isinstance(value, Tensor)}
@@ -208,9 +208,9 @@ def _translated(backbone: nn.Module, state: State) -> State | None:
 
 
 def _in_order(own: State, state: State) -> State | None:
-    """Give the tensors the names of the backbone's, one after the other, when all their shapes agree.
+    """Give the n-th tensor the name of the backbone's n-th tensor; None unless all shapes agree.
 
-    The file may have more tensors at its end: its classifier.
+    The file may have more tensors at its end, which belong to its classifier.
     """
     names = [name for name in own if not _is_counter(name)]
     values = [value for name, value in state.items() if not _is_counter(name)]
@@ -220,7 +220,7 @@ def _in_order(own: State, state: State) -> State | None:
 
 
 def _open_model(location: str) -> tuple[ClassifierInfo, State] | None:
-    """Open what `aitax train` wrote, by its folder ROOT/model or by ROOT; None when the location is a file."""
+    """Read the model of an earlier `aitax train` from ROOT/model or ROOT; None when the location is a file."""
     if Path(location).suffix in FILES:
         return None
     for root in (location.rstrip("/").removesuffix("/model"), location):
@@ -236,9 +236,9 @@ def _open_model(location: str) -> tuple[ClassifierInfo, State] | None:
 def _take_model(
     classifier: Classifier, info: ClassifierInfo, state: State, arch: str, classes: list[str], source: str
 ) -> None:
-    """Take over an earlier training: the backbone, and the head's rows of the species that both know."""
+    """Copy the backbone of an earlier training, and the rows of its head for species that both trainings have."""
     if info.arch != arch:
-        raise ArchitectureError(f"the weights in {source} are of {info.arch}: add --arch {info.arch}")
+        raise ArchitectureError(f"the weights in {source} are those of {info.arch}: add --arch {info.arch}")
     prefix = "backbone."
     load_backbone(
         classifier.backbone, {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}, source

@@ -142,7 +142,7 @@ def test_what_does_not_fit_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixt
 
 def test_a_file_of_another_architecture_is_refused(tmp_path: Path) -> None:
     file = saved(tmp_path, torchvision.models.mobilenet_v3_small().state_dict())
-    with pytest.raises(ArchitectureError, match=r"weights\.pth are of another architecture"):
+    with pytest.raises(ArchitectureError, match=r"weights\.pth are not those of --arch"):
         start("resnet18", file)
 
 
@@ -179,7 +179,7 @@ def test_an_unreachable_hub_names_the_way_out(arch: str, monkeypatch: pytest.Mon
 
 
 def test_an_architecture_without_published_weights_says_so() -> None:
-    with pytest.raises(ArchitectureError, match="nobody has published weights of timm/seresnet18"):
+    with pytest.raises(ArchitectureError, match="there are no published weights of timm/seresnet18"):
         start("timm/seresnet18", pretrained=True)
 
 
