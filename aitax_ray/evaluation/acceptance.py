@@ -73,7 +73,8 @@ def fit_acceptance(val: Answers, taxonomy: Taxonomy, precision: float = 0.95) ->
         borrowed += others * np.where(others[0] > TINY, room / np.maximum(others[0], TINY), 0)
     num, num_right = own + borrowed
     expected = (num_right + PRIOR) / (num + 2 * PRIOR)
-    is_enough = num >= MIN_OCCURRENCES - TINY
+    if_all_were_right = (num + PRIOR) / (num + 2 * PRIOR)
+    is_enough = (num >= MIN_OCCURRENCES - TINY) & (if_all_were_right >= precision)
     is_candidate = is_enough & (expected >= precision)
 
     # Of the rows of a class the last one that is written stays: accepted ones, of these the one with the lowest score.
