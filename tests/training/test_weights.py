@@ -173,7 +173,7 @@ def test_an_unreachable_hub_names_the_way_out(arch: str, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(torchvision.models._api.WeightsEnum, "get_state_dict", unreachable)
     monkeypatch.setattr(timm.models._builder, "load_pretrained", unreachable)
-    way_out = r"cannot be fetched from .* \(Name or service not known\): take --weights FILE, or --arch timm/tf_eff"
+    way_out = r"cannot be fetched from .* \(Name or service not known\): use --weights FILE, or --arch timm/tf_eff"
     with pytest.raises(ArchitectureError, match=way_out):
         start(arch, pretrained=True)
 
