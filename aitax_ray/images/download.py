@@ -58,6 +58,7 @@ def download(settings: DownloadSettings) -> StageReport:
         lambda: _work(settings, storage, photos, retry),
         incremental=True,
         rerun_reason=", ".join(filter(None, again)),
+        are_files_own=size is not None,
     )
 
 

@@ -283,6 +283,26 @@ def test_without_its_ledger_a_download_keeps_all_photographs(
 
 
 @pytest.mark.usefixtures("without_ray")
+@pytest.mark.parametrize("kept", ["images/*.parquet", "ledger/*", "*/*.parquet"])
+def test_what_was_copied_without_its_report_is_continued(web: Web, tmp_path: Path, kept: str) -> None:
+    write_manifest(tmp_path, [web.url(f"/photo/{n}") for n in range(4)])
+    download(settings(tmp_path))
+    for path in {*tmp_path.glob("images/*"), *tmp_path.glob("ledger/*")} - {*tmp_path.glob(kept)}:
+        path.unlink()
+    assert download(settings(tmp_path)).counts["ok"] == 4
+    assert set(web.requests.values()) == {2 if kept == "ledger/*" else 1}
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_files_of_somebody_else_are_not_taken_for_photographs(tmp_path: Path) -> None:
+    write_manifest(tmp_path, ["http://127.0.0.1/a"])
+    Storage(str(tmp_path)).write_table("images/mine.parquet", pa.table({"image_id": ["a"]}))
+    with pytest.raises(StorageError, match="did not make"):
+        download(settings(tmp_path))
+    assert (tmp_path / "images" / "mine.parquet").exists()
+
+
+@pytest.mark.usefixtures("without_ray")
 def test_own_photographs_that_a_worker_did_not_find_are_looked_for_again(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
