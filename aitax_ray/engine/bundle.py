@@ -7,8 +7,8 @@
     rows.parquet            schemas.INDEX_ROWS: author, licence and address of each indexed photograph
     scann/                  the index
 
-The folder can be copied to any place. `engines/current` is a file with the name of the version in use: a file can be
-replaced in one step, also on object stores.
+The folder can be copied to any place. `engines/current` is a file with the name of the version in use. It is a file and
+not a link, because object stores have no links, but can replace a file in one step.
 """
 
 import hashlib
@@ -67,16 +67,16 @@ class EngineInfo(BaseModel):
     """The species keys in the order of the logits."""
     embedding_size: int
     quantization: Literal["none", "static", "dynamic"] = "none"
-    """How classifier.onnx was quantized to int8; the weights in classifier.safetensors never are."""
+    """How classifier.onnx was quantized to int8. The weights in classifier.safetensors are never quantized."""
     temperature: float
-    """Fitted on the val split, for the logits of classifier.onnx."""
+    """Temperature of the softmax, fitted on the val side for the logits of classifier.onnx."""
     thresholds: Thresholds
     num_indexed: int
     doi: str | None
     citation: str | None
     checklist_key: str | None
     metrics: dict[str, float]
-    """Figures of the trained classifier on the test split."""
+    """Figures of the trained classifier on the test side."""
     export: dict[str, float] = {}
     """Figures of the ONNX file: how far it differs from the trained classifier, what quantization cost."""
     versions: dict[str, str]
@@ -99,7 +99,7 @@ class Taxon:
 
 
 class Engine:
-    """An engine in any storage. It fetches, checks and loads its parts when they are first used."""
+    """An engine in any storage. Each part is fetched, checked and loaded when it is first used."""
 
     def __init__(self, storage: Storage, place: str, info: EngineInfo) -> None:
         self.info = info
@@ -163,7 +163,7 @@ class Engine:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != self.info.files.get(name):
-            raise EngineError(f"{path} is not the file that was published (sha256 differs): copy or publish it again")
+            raise EngineError(f"{path} has changed since it was published (sha256 differs): copy or publish it again")
         return path
 
 
@@ -184,10 +184,10 @@ def write_bundle(storage: Storage, folder: str, files: dict[str, bytes | str], i
 
 
 def open_engine(location: str) -> Engine:
-    """Open an engine by its folder, by `engines/current` or `engines`, or by the root above; a path or a URL.
+    """Open an engine. `location` is a path or a URL: its folder, `engines/current`, `engines`, or the root.
 
     Each part of a remote engine is copied to a temporary folder when it is first used. Raises EngineError when there is
-    no engine, or when it has another format.
+    no engine, or when its format is not FORMAT_VERSION.
     """
     storage = Storage(location.removesuffix("/").removesuffix("/current"))
     places = ("", _current(storage, "current", ""), _current(storage, "engines/current", "engines/"))

@@ -1,4 +1,4 @@
-"""Compares an exported classifier with the one that was trained, on real photographs, before it is published."""
+"""Compares the exported classifier with the trained one on photographs of the root, before it is published."""
 
 import logging
 from collections.abc import Iterable
@@ -14,8 +14,9 @@ from aitax_ray.training.transforms import EvalTransform
 log = logging.getLogger(__name__)
 
 NUM_IMAGES = 64
-TOLERANCE = 1e-3  # of a logit between -10 and 10; beyond that a ten-thousandth of the largest logit
-EMBEDDING_TOLERANCE = 1e-3  # of an element of an embedding of unit length
+# Largest difference of a logit, if all logits are between -10 and 10. Otherwise 0.0001 times the largest logit.
+TOLERANCE = 1e-3
+EMBEDDING_TOLERANCE = 1e-3  # largest difference of an element of an embedding of unit length
 
 
 def check_parity(
@@ -26,8 +27,8 @@ def check_parity(
 ) -> dict[str, float]:
     """Run both classifiers on pixels uint8 (N, H, W, 3), and return figures on their difference.
 
-    Raises EngineError when a logit or an element of an embedding differs by more than its tolerance. So the best
-    species is the same, unless its logit is within twice the tolerance of another's.
+    Raises EngineError when a logit or an element of an embedding differs by more than its tolerance. Otherwise the best
+    species is the same, unless the logits of two species differ by less than twice the tolerance.
     """
     expected, found = [], []
     for pixels, _ in photographs:
@@ -35,7 +36,7 @@ def check_parity(
         found.append(exported.predict(pixels))
     expected_embedding, expected_logits = (np.concatenate(part) for part in zip(*expected, strict=True))
     embedding, logits = (np.concatenate(part) for part in zip(*found, strict=True))
-    with np.errstate(invalid="ignore"):  # what is not finite is refused below
+    with np.errstate(invalid="ignore"):  # values that are not finite raise EngineError below
         difference = float(np.abs(logits - expected_logits).max())
         embedding_difference = float(np.abs(embedding - expected_embedding).max())
         tolerance = TOLERANCE * max(1.0, float(np.abs(expected_logits).max()) / 10)
@@ -47,8 +48,8 @@ def check_parity(
     )  # fmt: skip
     if not (difference <= tolerance and embedding_difference <= EMBEDDING_TOLERANCE):
         raise EngineError(
-            f"the exported classifier is not the trained one: on {num} photographs its logits differ by up to "
-            f"{difference:.2g} ({tolerance:.2g} is allowed), its embeddings by {embedding_difference:.2g} "
+            f"the exported classifier does not predict as the trained one: on {num} photographs its logits differ by "
+            f"up to {difference:.2g} ({tolerance:.2g} is allowed), its embeddings by {embedding_difference:.2g} "
             f"({EMBEDDING_TOLERANCE:.2g}), and it names the same species for {same}: train with another --arch"
         )
     return {

@@ -1,4 +1,4 @@
-"""The `publish` stage: write an engine, a folder with all that the service loads, and make it the current one."""
+"""The `publish` stage: writes an engine, a folder with all that the service loads, and makes it the current one."""
 
 import logging
 import re
@@ -28,11 +28,11 @@ VERSION = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")  # time of publication, and the
 
 
 def publish(settings: PublishSettings) -> StageReport:
-    """Write engines/<version>/, and its version into the file engines/current. Earlier versions stay.
+    """Write engines/<version>/, and the version into the file engines/current. Earlier versions stay.
 
-    URLs of photographs that only this machine can open, such as local files, are left out. Raises DataError when a
-    class has not exactly one taxon, EngineError when the exported classifier does not predict as the trained one does,
-    or loses more by quantization than the settings allow.
+    URLs of photographs that only this machine can open, such as local files, are left out. Raises DataError unless each
+    class has exactly one taxon. Raises EngineError when the exported classifier does not predict as the trained one, or
+    when quantization costs more top-1 than the settings allow.
     """
     ws = Workspace(settings.root)
     reads = ("manifest", "train", "evaluate", "index")
@@ -103,12 +103,12 @@ def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
 
 
 def _export(ws: Workspace, info: "ClassifierInfo", classifier: "Classifier") -> tuple[bytes, dict[str, float]]:
-    """Read the exported classifier, and check on photographs of the workspace that it predicts the same."""
+    """Read the exported classifier, and check on photographs of the root that it predicts as the trained one."""
     from aitax_ray.engine import parity
     from aitax_ray.training.sample import draw_sample
 
     if not ws.storage.exists(workspace.ONNX):
-        raise EngineError(f"{ws.storage.address(workspace.ONNX)} is not there: run `aitax train --force` again")
+        raise EngineError(f"{ws.storage.address(workspace.ONNX)} does not exist: run `aitax train --force`")
     model = ws.storage.read_bytes(workspace.ONNX)
     photographs = draw_sample(ws, info.transform, parity.NUM_IMAGES, "val", "test", "train")
     return model, parity.check_parity(classifier, info.transform, OnnxClassifier(model), photographs)
@@ -117,7 +117,10 @@ def _export(ws: Workspace, info: "ClassifierInfo", classifier: "Classifier") -> 
 def _quantize(
     ws: Workspace, settings: PublishSettings, transform: EvalTransform, model: bytes
 ) -> tuple[str, bytes, dict[str, float], float | None]:
-    """Quantize the ONNX file: returns how, the new file, what it costs on the test side, and its temperature on val."""
+    """Quantize the ONNX file.
+
+    Returns the kind of quantization, the new file, the figures on the test side, and the temperature fitted on val.
+    """
     from aitax_ray.engine import quantize
     from aitax_ray.training.sample import draw_sample
 
@@ -134,7 +137,7 @@ def _quantize(
 
 
 def _new_version(ws: Workspace) -> tuple[datetime, str]:
-    """Choose the time and the name of a version that is not there yet: two may be published within one second."""
+    """Choose the time and the name of a version that does not exist yet. Two may be published within one second."""
     created, weights = datetime.now(UTC), ws.storage.sha256(workspace.WEIGHTS)
     while ws.storage.exists(f"{workspace.ENGINES}/{created:%Y%m%d-%H%M%S}-{weights[:8]}/{bundle.INFO}"):
         created += timedelta(seconds=1)
@@ -144,20 +147,20 @@ def _new_version(ws: Workspace) -> tuple[datetime, str]:
 def _delete_incomplete_versions(ws: Workspace) -> None:
     """Delete the incomplete versions of killed runs: those without engine.json, which is written last."""
     names = {file.path.split("/")[1] for file in ws.storage.files(workspace.ENGINES) if file.path.count("/") > 1}
-    for name in filter(VERSION.fullmatch, names):  # people may keep other folders here
+    for name in filter(VERSION.fullmatch, names):  # other folders belong to the user
         if not ws.storage.exists(f"{workspace.ENGINES}/{name}/{bundle.INFO}"):
             ws.storage.delete(f"{workspace.ENGINES}/{name}")
 
 
 def _taxa(ws: Workspace, classes: list[str]) -> bytes:
-    """The taxa of the classes, in their order, as Parquet."""
+    """Write the taxa of the classes as Parquet, in the order of the classes."""
     taxa = ws.storage.read_table(workspace.TAXA, schema=schemas.TAXA)
     rows = look_up(classes, taxa, "species_key", workspace.TAXA).select(schemas.TAXA.names)
     return _parquet(rows.to_arrow().cast(schemas.TAXA))
 
 
 def _rows(ws: Workspace) -> bytes:
-    """The rows of the index as Parquet, without addresses that only this machine can open."""
+    """Write the rows of the index as Parquet, without addresses that only this machine can open."""
     import polars as pl
 
     rows: Any = pl.from_arrow(ws.storage.read_table(workspace.INDEX_ROWS))

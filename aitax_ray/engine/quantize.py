@@ -1,9 +1,11 @@
-"""Quantizes an exported classifier to 8-bit integers, and measures what that costs and gains.
+"""Quantizes an exported classifier to 8-bit integers, and measures the change of accuracy and time.
 
-`static` scales activations by the least and the greatest value on training photographs, and quantizes all operators.
-`dynamic` scales them anew for each batch, and quantizes matrix products only: onnxruntime has no fast convolution for
-that. Weights are int8 with a scale per channel. docs/engine.md has the measurements behind these choices: entropy and
-percentiles take longer, need gigabytes and are no better; one scale for all channels is much worse.
+`static` computes the scale of activations once, from their smallest and largest values on training photographs. It
+quantizes all operators. `dynamic` computes the scale again for each batch. It quantizes only matrix products, because
+onnxruntime has no fast convolution for dynamic scales. Weights are int8 with a scale per channel.
+
+docs/engine.md has the measurements that led to these choices. Ranges by entropy or percentiles take longer, need
+gigabytes of memory and are not better. One scale for all channels is much worse.
 """
 
 import contextlib
@@ -24,7 +26,7 @@ log = logging.getLogger(__name__)
 Quantization = Literal["static", "dynamic"]
 Batches = Iterable[tuple[np.ndarray, np.ndarray]]  # pixels uint8 (N, H, W, 3) and class_index (N,)
 
-NUM_CALIBRATION_IMAGES = 128  # of the train side; with 32 or 512 the accuracy is the same
+NUM_CALIBRATION_IMAGES = 128  # of the train side; 32 or 512 give about the same accuracy
 NUM_MEASURED_IMAGES = 2048  # of the test side, and of the val side for the temperature
 
 
@@ -48,14 +50,14 @@ def quantize(model: bytes, quantization: Quantization, photographs: Batches) -> 
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
         if quantization == "dynamic":
             ort.quantize_dynamic(prepared, target, op_types_to_quantize=["MatMul", "Gemm"], **weights)
-        else:  # its defaults are QDQ, and ranges from the least to the greatest value
+        else:  # the defaults are the QDQ format, and ranges from the smallest to the largest value
             ort.quantize_static(prepared, target, _reader(photographs), activation_type=ort.QuantType.QUInt8, **weights)
         return target.read_bytes()
 
 
 @contextlib.contextmanager
 def _quiet_root_logger() -> Iterator[None]:
-    """Drop what is logged by the root logger itself: onnxruntime's quantizer warns there, once for each layer norm."""
+    """Drop messages of the root logger itself: onnxruntime's quantizer logs a warning there for each layer norm."""
 
     def drop(record: logging.LogRecord) -> bool:
         return False
@@ -71,7 +73,7 @@ def _reader(photographs: Batches) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
-        """Hands one batch after the other to onnxruntime."""
+        """Gives onnxruntime one batch after the other."""
 
         def __init__(self) -> None:
             self._batches = iter(photographs)
@@ -84,9 +86,9 @@ def _reader(photographs: Batches) -> Any:
 
 
 def measure(unquantized: OnnxClassifier, quantized: OnnxClassifier, photographs: Batches) -> dict[str, float]:
-    """Run both classifiers on the same photographs, in turns, and return figures.
+    """Run both classifiers in turns on the same batches, and return figures.
 
-    Times are in ms per photograph: the median over the batches, with all threads that onnxruntime takes.
+    Times are in ms per photograph: the median over the batches, with as many threads as onnxruntime uses by default.
     """
     hits, other_hits, same, num, cosines = 0, 0, 0, 0, 0.0
     times, other_times = [], []
@@ -113,7 +115,7 @@ def measure(unquantized: OnnxClassifier, quantized: OnnxClassifier, photographs:
 
 
 def _predict_timed(classifier: OnnxClassifier, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Give the embeddings (N, D), the best class of each photograph (N,), and the ms that one photograph took."""
+    """Give the embeddings (N, D), the best class of each photograph (N,), and the ms per photograph."""
     begin = time.perf_counter()
     embedding, logits = classifier.predict(pixels)
     return embedding, logits.argmax(axis=1), 1000 * (time.perf_counter() - begin) / len(pixels)
@@ -128,7 +130,7 @@ def fit_temperature(classifier: OnnxClassifier, photographs: Batches) -> float |
 
 
 def check_loss(figures: dict[str, float], max_loss: float) -> None:
-    """Raise EngineError when the loss of top-1 is above `max_loss`. Warn when nothing was gained."""
+    """Raise EngineError when the loss of top-1 is above `max_loss`. Warn when int8 is slower than float32."""
     loss, num = figures["quantization_loss"], int(figures["quantization_images"])
     faster = figures["float32_ms_per_image"] / figures["int8_ms_per_image"]
     log.info(
@@ -138,8 +140,8 @@ def check_loss(figures: dict[str, float], max_loss: float) -> None:
     )  # fmt: skip
     if not loss <= max_loss:
         raise EngineError(
-            f"--quantize int8 costs {loss:.4f} of top-1 on {num:,} test photographs, and {max_loss} is allowed: "
+            f"--quantize int8 lowers top-1 by {loss:.4f} on {num:,} test photographs, and {max_loss} is allowed: "
             "try another --quantization, publish with --quantize none, or raise --max-quantization-loss"
         )
     if faster < 1:
-        log.warning("int8 is slower than float32 on this machine: %.2f times as fast", faster)
+        log.warning("int8 is slower than float32 on this machine: it has %.2f times the speed", faster)

@@ -15,8 +15,8 @@ class PublishSettings(StageSettings):
     max_total_score: Annotated[float, Field(gt=0, le=1)] = 0.99
     """Answers end when the sum of the scores reaches this."""
     quantize: Literal["none", "int8"] = "none"
-    """Numbers to compute with: int8 makes a file a quarter as large, which is faster on processors with VNNI."""
+    """Number format: int8 makes the file a quarter as large, and faster on CPUs with VNNI; none keeps float32."""
     quantization: Literal["auto", "static", "dynamic"] = "auto"
-    """Scales of int8: static, from training photographs; dynamic, anew for each batch; auto takes what suits --arch."""
+    """Scales of int8: static (from training photographs), dynamic (again for each batch), or auto (by --arch)."""
     max_quantization_loss: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Largest loss of top-1 on test photographs that int8 may cost, as a share; above it nothing is published."""
+    """Largest loss of top-1 by int8 on test photographs, as a share. With a larger loss nothing is published."""

@@ -101,7 +101,9 @@ def test_an_export_of_other_weights_is_refused(change: Callable[[Classifier], No
     exported = OnnxClassifier(export_onnx(classifier, transform), 1)
     with torch.no_grad():
         change(classifier)
-    with pytest.raises(EngineError, match=r"the exported classifier is not the trained one: on 64 photographs"):
+    with pytest.raises(
+        EngineError, match=r"the exported classifier does not predict as the trained one: on 64 photographs"
+    ):
         check_parity(classifier, transform, exported, as_batches(photos, transform))
 
 

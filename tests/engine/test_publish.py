@@ -181,14 +181,14 @@ def test_int8_that_loses_too_much_is_not_published(learned: Workspace, monkeypat
     make = quantize.quantize
     black = [(np.zeros((4, CROP, CROP, 3), np.uint8), np.zeros(4, np.int32))]
     monkeypatch.setattr(quantize, "quantize", lambda model, how, _: make(model, how, black))  # calibrated on nothing
-    with pytest.raises(EngineError, match=r"costs 0\.\d+ of top-1 on 12 test photographs, and 0\.01 is allowed"):
+    with pytest.raises(EngineError, match=r"lowers top-1 by 0\.\d+ on 12 test photographs, and 0\.01 is allowed"):
         publish(PublishSettings(root=learned.root, quantize="int8"))
     assert versions(learned) == []
 
 
 def test_a_model_without_its_export_names_the_command_that_makes_it(ws: Workspace) -> None:
     ws.storage.delete(workspace.ONNX)
-    with pytest.raises(EngineError, match=r"classifier\.onnx is not there: run `aitax train --force`"):
+    with pytest.raises(EngineError, match=r"classifier\.onnx does not exist: run `aitax train --force`"):
         publish(PublishSettings(root=ws.root))
 
 
