@@ -217,6 +217,19 @@ def test_the_library_does_not_print() -> None:
     assert offenders == []
 
 
+def test_every_join_of_tables_states_its_cardinality() -> None:
+    """A key that is there twice must be an error and not another number of rows."""
+    offenders = []
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "join":
+                options = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                only_filters = options.get("how") in ("'anti'", "'semi'")
+                if options and "validate" not in options and not only_filters:
+                    offenders.append(f"{name}:{node.lineno}")
+    assert offenders == []
+
+
 def test_every_module_says_what_it_is() -> None:
     assert [
         name for name, p in MODULES.items() if not ast.get_docstring(ast.parse(p.read_text(encoding="utf-8")))

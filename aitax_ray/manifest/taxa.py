@@ -52,7 +52,8 @@ def read_taxa(database: duckdb.DuckDBPyConnection) -> pl.DataFrame:
     ).with_columns(pl.col(_TEXTS).str.normalize("NFC"))
     counts = database.execute("SELECT species_key::TEXT, sum(num_images)::BIGINT FROM kept GROUP BY ALL").fetchall()
     images = pl.DataFrame(counts, schema={"species_key": pl.String, "num_images": pl.Int64}, orient="row")
-    taxa = frame.group_by("species_key").agg(num_occurrences=pl.col("n").sum()).join(images, on="species_key")
+    taxa = frame.group_by("species_key").agg(num_occurrences=pl.col("n").sum())
+    taxa = taxa.join(images, on="species_key", validate="1:1")
     for name in _TEXTS:
         most_frequent = (
             frame.filter(pl.col(name) != "")
@@ -62,7 +63,8 @@ def read_taxa(database: duckdb.DuckDBPyConnection) -> pl.DataFrame:
             .group_by("species_key", maintain_order=True)
             .agg(pl.col(name).first())
         )
-        taxa = taxa.join(most_frequent, on="species_key", how="left").with_columns(pl.col(name).fill_null(""))
+        taxa = taxa.join(most_frequent, on="species_key", how="left", validate="1:1")
+        taxa = taxa.with_columns(pl.col(name).fill_null(""))
     taxa = taxa.sort("species_key")
     names = [
         split_name(name or canonical_name(full), full)
