@@ -12,6 +12,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from aitax_ray import __version__
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from aitax_ray.engine.bundle import EngineInfo, Taxon
 
 log = logging.getLogger(__name__)
+
+TOO_LARGE = f"all photographs together may have {MAX_BYTES:,} bytes"
 
 
 class Backend(Protocol):
@@ -51,8 +54,8 @@ def make_app(get_backend: Callable[[], Backend]) -> FastAPI:
         title="aitax_ray",
         version=__version__,
         description="Names the species on a photograph.",
-        max_body_size=MAX_BYTES,
     )
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BYTES)  # below those that make its answer readable
     app.middleware("http")(_answer_every_error)
     app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
     app.add_middleware(PlainPaths)
@@ -144,6 +147,9 @@ def _describe(route: APIRoute) -> C4cRoute:
 async def _answer_every_error(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     """Answer unexpected errors too, with the headers that a browser needs to show them."""
     try:
+        length = request.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > MAX_BYTES:
+            return error_response(413, TOO_LARGE)  # in JSON; starlette's answer is plain text
         return await call_next(request)
     except Exception:
         log.exception("%s %s failed", request.method, request.url.path)
@@ -168,7 +174,7 @@ def _cluster_error(_: Request, error: Exception) -> Response:
 def _http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return error_response(413, f"all photographs together may have {MAX_BYTES:,} bytes")
+        return error_response(413, TOO_LARGE)
     return error_response(error.status_code, error.detail)
 
 

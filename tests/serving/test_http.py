@@ -153,7 +153,10 @@ def test_a_url_that_cannot_be_fetched_is_an_error_with_the_reason(client: httpx.
 
 
 def test_too_large_a_body_is_refused_whether_announced_or_not(client: httpx.Client) -> None:
-    assert client.post("/identify", content=b"x" * (MAX_BYTES + 1)).status_code == 413
+    origin = {"Origin": "https://herbarium.example"}
+    answer = client.post("/identify", content=b"x" * (MAX_BYTES + 1), headers=origin)
+    assert (answer.status_code, answer.json()["code"]) == (413, 413)
+    assert answer.headers["access-control-allow-origin"] == "*"
     form = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
     headers = {"content-type": "multipart/form-data; boundary=b"}
     chunks = (form if n == 0 else b"x" * 2**20 for n in range(60))
