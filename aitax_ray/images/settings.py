@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from aitax_ray.settings import HOW, StageSettings
+from aitax_ray.web import host_of
 
 HOST_LIMIT = r"^[^=\s]+=\d+/\d+(\.\d+)?$"
 
@@ -61,4 +62,7 @@ class DownloadSettings(StageSettings):
         for entry in entries:
             if 0 in (float(number) for number in entry.rpartition("=")[2].split("/")):
                 raise ValueError(f"{entry}: give more than 0, or the photographs of this host would wait for ever")
+            host = entry.rpartition("=")[0]
+            if host_of(f"http://{host}") != host.lower():
+                raise ValueError(f"{entry}: give the host alone, without http:// and without a port")
         return entries
