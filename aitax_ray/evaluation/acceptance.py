@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from aitax_ray.evaluation.answers import Answers, Taxonomy
+from aitax_ray.evaluation.bootstrap import intervals
 from aitax_ray.evaluation.thresholds import TINY, count_at_least, share
 
 MAX_BORROWED = 10  # occurrences of other species that count for a species
@@ -113,9 +114,9 @@ def _reason(has_threshold: bool, has_enough: bool) -> str:
 def measure_acceptance(acceptance: Acceptance, test: Answers) -> dict[str, Any]:
     """Measure the share of the answers that are accepted, and how many of these are right."""
     is_accepted = acceptance.accepts(test.top[:, 0], test.scores[:, 0])
+    statistics = {"precision": share(test.top[:, 0] == test.target, is_accepted), "share": share(is_accepted)}
     return {
         "precision_wanted": acceptance.precision,
         "species_with_threshold": sum(limit is not None for limit in acceptance.thresholds),
-        "precision": share(test.top[:, 0] == test.target, test.occurrence, is_accepted),
-        "share": share(is_accepted, test.occurrence),
+        **intervals(statistics, test.occurrence),
     }

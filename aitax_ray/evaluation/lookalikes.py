@@ -1,12 +1,13 @@
 """Look-alikes: the species that are taken for each other, and groups of species that the engine cannot separate."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from aitax_ray.evaluation.answers import Answers, Taxonomy
-from aitax_ray.evaluation.bootstrap import Interval
+from aitax_ray.evaluation.bootstrap import Interval, intervals
 from aitax_ray.evaluation.thresholds import share
 
 MIN_SHARE = 0.3
@@ -121,7 +122,12 @@ def measure_groups(groups: list[LookalikeGroup], answers: Answers, num_classes: 
     best = answers.top[:, 0]
     is_same = (place[best] >= 0) & (place[best] == place[answers.target])
     is_right = (best >= 0) & ((best == answers.target) | is_same)
-    return {
-        "share": share(place[best] >= 0, answers.occurrence),
-        "top1": share(is_right, answers.occurrence),
-    }
+    return intervals({"share": share(place[best] >= 0), "top1": share(is_right)}, answers.occurrence)
+
+
+def pair_rows(pairs: Pairs, taxonomy: Taxonomy, limit: int) -> list[dict[str, Any]]:
+    """Name the pairs with most mistakes, at most `limit`. `num` counts the mistakes both ways."""
+    columns = {field.name: getattr(pairs, field.name)[:limit].tolist() for field in fields(pairs)}
+    columns |= {side: [taxonomy.names[place] for place in columns[side]] for side in ("a", "b")}
+    columns["num"] = (pairs.a_as_b + pairs.b_as_a)[:limit].tolist()
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

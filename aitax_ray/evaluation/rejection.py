@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from aitax_ray.evaluation.answers import Answers
-from aitax_ray.evaluation.bootstrap import Interval, interval
+from aitax_ray.evaluation.bootstrap import Statistic, intervals
 from aitax_ray.evaluation.thresholds import TINY, highest_limit, ratio, share
 
 Score = Literal["max_probability", "energy", "similarity", "combination"]
@@ -23,7 +23,6 @@ SINGLE: dict[Score, Weights] = {
 MIN_UNKNOWN = 10  # occurrences of held-out species from which on a score is chosen
 NUM_FOLDS = 5
 NUM_POINTS = 100  # of the curve
-NOTHING = Interval(None)
 
 
 class Rejection(BaseModel):
@@ -93,7 +92,8 @@ def _choose(known: Answers, unknown: Answers | None) -> tuple[Score, Weights]:
     combined, weights = _combine(features[:, usable], is_known, _occurrence(known, unknown))
     single = {name: features[:, place] for place, name in enumerate(SINGLE) if usable[place]}
     values = single | {"combination": combined}
-    areas = {name: _auroc(value, is_known).value or 0.0 for name, value in values.items()}
+    everything = np.ones(len(is_known))
+    areas = {name: _auroc(value, is_known)(everything) or 0.0 for name, value in values.items()}
     best = max(areas, key=lambda name: round(areas[name], 3))
     if best in SINGLE:
         return best, SINGLE[best]
@@ -119,76 +119,77 @@ def _combine(features: np.ndarray, is_known: np.ndarray, occurrence: np.ndarray)
 
 def measure_rejection(rejection: Rejection, test: Answers, unknown: Answers | None = None) -> dict[str, Any]:
     """Measure the rejection on test answers, and on answers for held-out species that it was not chosen by."""
-    value = _value(rejection, test)
-    is_kept = rejection.keeps(*_parts(test))
-    curve, area = _risk_and_coverage(value, test.top[:, 0] != test.target, test.occurrence)
-    measured = {
-        "score": rejection.score,
-        "threshold": rejection.threshold,
-        "false_reject_rate": share(~is_kept, test.occurrence),
-        "risk_coverage": curve,
-        "risk_coverage_area": area,
-        "num_unknown": 0,
-        "unknown_rejected": NOTHING,
-        "chosen_auroc": NOTHING,
-        "auroc": dict.fromkeys([*SINGLE, rejection.score]),
-    }
-    if unknown is None or not len(unknown):
-        return measured
+    unknown = test.select(np.arange(0)) if unknown is None else unknown
     is_known, occurrence = _is_known(test, unknown), _occurrence(test, unknown)
     each = [Rejection(score=name, weights=weights) for name, weights in SINGLE.items()]
     values = {one.score: np.r_[_value(one, test), _value(one, unknown)] for one in (*each, rejection)}
-    return measured | {
+    is_rejected = ~np.r_[rejection.keeps(*_parts(test)), rejection.keeps(*_parts(unknown))]
+    risk = _Risk(_value(rejection, test), test.top[:, 0] != test.target)
+    statistics = {
+        "false_reject_rate": share(is_rejected, is_known),
+        "unknown_rejected": share(is_rejected, ~is_known),
+        "chosen_auroc": _auroc(values[rejection.score], is_known),
+        "risk_coverage_area": lambda weight: risk.area(weight[is_known]),
+    }
+    everything = np.ones(len(is_known))
+    return {
+        "score": rejection.score,
+        "threshold": rejection.threshold,
         "num_unknown": len(unknown),
-        "unknown_rejected": share(~rejection.keeps(*_parts(unknown)), unknown.occurrence),
-        "chosen_auroc": _auroc(values[rejection.score], is_known, occurrence),
-        "auroc": {name: _auroc(column, is_known).value for name, column in values.items()},
+        "auroc": {name: _auroc(column, is_known)(everything) for name, column in values.items()},
+        "risk_coverage": risk.points(),
+        **intervals(statistics, occurrence),
     }
 
 
-def _auroc(value: np.ndarray, is_known: np.ndarray, occurrence: np.ndarray | None = None) -> Interval:
-    """The share of pairs of a known and an unknown species in which the known one has the higher value.
+def _auroc(value: np.ndarray, is_known: np.ndarray) -> Statistic:
+    """The statistic that is the share of pairs of a known and an unknown species in which the known one is higher.
 
-    None if there are no such pairs, or if a value is NaN. With `occurrence` it has an interval: for this the values are
-    sorted once, while scikit-learn's `roc_auc_score` would sort them for each replicate.
+    None if there are no such pairs, or if a value is NaN. The values are sorted once: scikit-learn's `roc_auc_score`
+    would sort them for each replicate.
     """
-    if np.isnan(value).any():
-        return NOTHING
     _, level = np.unique(value, return_inverse=True)
+    is_searched = not np.isnan(value).any()
 
     def area(weight: np.ndarray) -> float | None:
         known, unknown = (np.bincount(level, weight * side) for side in (is_known, ~is_known))
         lower = np.cumsum(unknown) - unknown / 2
-        return ratio((known * lower).sum(), known.sum() * unknown.sum())
+        return ratio((known * lower).sum(), known.sum() * unknown.sum()) if is_searched else None
 
-    return Interval(area(np.ones(len(value)))) if occurrence is None else interval(area, occurrence)
+    return area
 
 
-def _risk_and_coverage(
-    value: np.ndarray, is_wrong: np.ndarray, occurrence: np.ndarray
-) -> tuple[list[tuple[float, float]], Interval]:
-    """The share of answers that each threshold keeps and the share of these that is wrong, and the area below.
+class _Risk:
+    """The share of answers that each threshold keeps, and the share of these that is wrong.
 
     Geifman et al. 2019, "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers", arXiv 1805.08206. Answers
-    with equal values are kept together. At most NUM_POINTS points are given, the one that keeps all included.
+    with equal values are kept together. Nothing is defined if a value is NaN.
     """
-    if np.isnan(value).any() or not len(value):
-        return [], NOTHING
-    levels, level = np.unique(-value, return_inverse=True)
 
-    def curve(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        num, num_wrong = (np.bincount(level, each, len(levels)) for each in (weight, weight * is_wrong))
-        kept = np.cumsum(num)
-        return num, kept, np.cumsum(num_wrong) / np.maximum(kept, TINY)
+    def __init__(self, value: np.ndarray, is_wrong: np.ndarray) -> None:
+        levels, self._level = np.unique(-value, return_inverse=True)
+        self._num_levels = 0 if np.isnan(value).any() else len(levels)
+        self._is_wrong = is_wrong
 
-    def area(weight: np.ndarray) -> float | None:
-        num, _, risk = curve(weight)
+    def area(self, weight: np.ndarray) -> float | None:
+        """The mean of the shares of wrong answers over all shares of kept answers."""
+        num, _, risk = self._curve(weight)
         return ratio((num * risk).sum(), num.sum())
 
-    _, kept, risk = curve(np.ones(len(value)))
-    places = np.unique(np.linspace(0, len(levels) - 1, NUM_POINTS).round().astype(int))
-    points = zip((kept[places] / len(value)).tolist(), risk[places].tolist(), strict=True)
-    return list(points), interval(area, occurrence)
+    def points(self) -> list[tuple[float, float]]:
+        """The curve at NUM_POINTS places or fewer: share kept, share wrong. The last one keeps all answers."""
+        if not self._num_levels:
+            return []
+        _, kept, risk = self._curve(np.ones(len(self._level)))
+        places = np.unique(np.linspace(0, self._num_levels - 1, NUM_POINTS).round().astype(int))
+        return list(zip((kept[places] / kept[-1]).tolist(), risk[places].tolist(), strict=True))
+
+    def _curve(self, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if not self._num_levels:
+            return (np.zeros(0),) * 3
+        num, num_wrong = (np.bincount(self._level, each) for each in (weight, weight * self._is_wrong))
+        kept = np.cumsum(num)
+        return num, kept, np.cumsum(num_wrong) / np.maximum(kept, TINY)
 
 
 def _parts(answers: Answers) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from aitax_ray.evaluation.answers import Answers, Taxonomy
+from aitax_ray.evaluation.bootstrap import intervals
 from aitax_ray.evaluation.thresholds import lowest_precise, share
 
 RANKS = ("species", "genus", "family")
@@ -67,16 +68,21 @@ def fit_rollup(val: Answers, taxonomy: Taxonomy, precision: float = 0.95) -> Rol
 def measure_rollup(rollup: Rollup, test: Answers, taxonomy: Taxonomy) -> dict[str, Any]:
     """Measure the share of the answers at each rank, and how many of these are right."""
     rank, is_right = rollup.rank(rank_scores(test, taxonomy)), is_right_at(test, taxonomy)
+    statistics = {"unanswered": share(rank < 0)}
+    for place, name in enumerate(RANKS):
+        statistics[f"{name} share"] = share(rank == place)
+        statistics[f"{name} precision"] = share(is_right[:, place], rank == place)
+    found = intervals(statistics, test.occurrence)
     return {
         "precision_wanted": rollup.precision,
         "ranks": [
             {
                 "rank": name,
                 "threshold": getattr(rollup, name),
-                "share": share(rank == place, test.occurrence),
-                "precision": share(is_right[:, place], test.occurrence, rank == place),
+                "share": found[f"{name} share"],
+                "precision": found[f"{name} precision"],
             }
-            for place, name in enumerate(RANKS)
+            for name in RANKS
         ],
-        "unanswered": share(rank < 0, test.occurrence),
+        "unanswered": found["unanswered"],
     }

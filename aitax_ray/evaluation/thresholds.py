@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from aitax_ray.evaluation.bootstrap import Interval, interval, mean_of
+from aitax_ray.evaluation.bootstrap import Statistic
 
 TINY = 1e-9  # sums of weights are not exact
 
@@ -58,11 +58,11 @@ def highest_limit(
     return np.asarray(np.r_[-np.inf, levels][np.searchsorted(below, allowed + TINY, side="right")], np.float64)
 
 
-def share(is_so: np.ndarray, occurrence: np.ndarray, among: np.ndarray | None = None) -> Interval:
-    """Compute the share of N answers, or of those among some of them, for which something is so. All are (N,)."""
-    if among is not None:
-        is_so, occurrence = is_so[among], occurrence[among]
-    return interval(mean_of(is_so), occurrence)
+def share(is_so: np.ndarray, among: np.ndarray | None = None) -> Statistic:
+    """The statistic that is the share of N answers for which something is so, of all or of those among some, (N,)."""
+    counted = np.ones(len(is_so)) if among is None else among.astype(np.float64)
+    part = counted * is_so
+    return lambda weight: ratio(float(weight @ part), float(weight @ counted))
 
 
 def ratio(part: float, total: float) -> float | None:

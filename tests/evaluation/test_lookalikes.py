@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from aitax_ray.evaluation.lookalikes import find_groups, find_pairs, group_of, measure_groups
+from aitax_ray.evaluation.lookalikes import find_groups, find_pairs, group_of, measure_groups, pair_rows
 from tests.evaluation.rows import make_answers, make_taxonomy
 
 
@@ -75,3 +75,13 @@ def test_a_group_is_right_for_each_of_its_species() -> None:
     odd = measure_groups(groups, make_answers([-1, -1, 0], [0, -1, -1]), 3)
     assert odd["top1"].value == 0
     assert measure_groups([], answers, 3)["top1"].value == pytest.approx(0.5)
+
+
+def test_rows_name_the_pairs_with_most_mistakes() -> None:
+    answers = make_answers([0, 0, 1, 1, 2], [1, 0, 0, 0, 0], image_id=["a", "b", "c", "d", "e"])
+    rows = pair_rows(find_pairs(answers, 3), make_taxonomy([0, 0, 0]), 1)
+    assert rows == [
+        {"a": "s0", "b": "s1", "num": 3, "a_as_b": 1, "b_as_a": 2, "share_a_as_b": 0.5, "share_b_as_a": 1.0}
+        | {"num_occurrences": 3, "image_a": "a", "image_b": "d"}
+    ]
+    assert len(pair_rows(find_pairs(answers, 3), make_taxonomy([0, 0, 0]), 9)) == 2

@@ -183,7 +183,8 @@ def test_the_area_is_the_mean_of_the_risks_at_each_coverage() -> None:
 def test_one_answer_and_none_have_defined_figures() -> None:
     one = make_answers([0], [0])
     measured = measure_rejection(fit_rejection(one, one), one, one)
-    assert measured["false_reject_rate"] == (0, None, None)
-    assert measured["risk_coverage_area"] == (0, None, None)
+    assert (measured["false_reject_rate"].value, measured["risk_coverage_area"].value) == (0, 0)
+    alone = measure_rejection(Rejection(), one)
+    assert alone["false_reject_rate"] == alone["risk_coverage_area"] == (0, None, None)
     nothing = measure_rejection(Rejection(), one.select(np.arange(0)), one)
     assert (nothing["false_reject_rate"], nothing["risk_coverage"], nothing["chosen_auroc"]) == (NOTHING, [], NOTHING)

@@ -60,9 +60,11 @@ def test_a_new_score_with_more_weight_has_a_lower_limit() -> None:
 
 def test_a_share_is_that_among_some_answers() -> None:
     is_so, among = np.array([True, False, True, True]), np.array([True, True, False, False])
-    assert share(is_so, np.arange(4)).value == 0.75
-    found = share(is_so, np.arange(4), among)
-    assert found.value == 0.5
-    assert found.low == 0
-    assert share(is_so, np.arange(4), np.zeros(4, bool)) == (None, None, None)
+    weight = np.array([1.0, 3.0, 1.0, 1.0])
+    assert share(is_so)(np.ones(4)) == 0.75
+    assert share(is_so)(weight) == 0.5
+    assert share(is_so, among)(np.ones(4)) == 0.5
+    assert share(is_so, among)(weight) == 0.25
+    assert share(is_so, np.zeros(4, bool))(weight) is None
+    assert share(is_so[:0])(weight[:0]) is None
     assert (ratio(1, 4), ratio(0, 0)) == (0.25, None)
