@@ -101,9 +101,7 @@ def test_an_export_of_other_weights_is_refused(change: Callable[[Classifier], No
     exported = OnnxClassifier(export_onnx(classifier, transform), 1)
     with torch.no_grad():
         change(classifier)
-    with pytest.raises(
-        EngineError, match=r"the exported classifier does not predict as the trained one: on 64 photographs"
-    ):
+    with pytest.raises(EngineError, match="does not predict as the trained one: on 64 photographs"):
         check_parity(classifier, transform, exported, as_batches(photos, transform))
 
 
@@ -112,7 +110,7 @@ def test_an_export_with_another_normalization_is_refused(photos: list[Image.Imag
     classifier = sensitive_classifier("resnet18", 32, transform, photos)
     other = transform.model_copy(update={"mean": (0.48, 0.456, 0.406)})
     exported = OnnxClassifier(export_onnx(classifier, other), 1)
-    with pytest.raises(EngineError, match="is not the trained one"):
+    with pytest.raises(EngineError, match="does not predict as the trained one"):
         check_parity(classifier, transform, exported, as_batches(photos, transform))
 
 
