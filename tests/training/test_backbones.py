@@ -16,7 +16,7 @@ from aitax_ray.training.backbones import (
 )
 from tests.small import one_thread
 
-# A member of each family, and the side of the smallest photograph it takes (or nearly so), px.
+# A network of each family, and the side in px of about the smallest photograph that it takes.
 FAMILIES = {
     "densenet121": 32,
     "efficientnet_b0": 32,
@@ -32,7 +32,7 @@ FAMILIES = {
     "shufflenet_v2_x0_5": 32,
     "squeezenet1_1": 32,
 }
-# Those that are large or take one size only are built on torch's meta device: all but the numbers.
+# Networks that are large or take only one size are built on torch's meta device, which has shapes but no numbers.
 LARGE_FAMILIES = {
     "alexnet": 64,
     "convnext_tiny": 32,

@@ -39,7 +39,7 @@ def test_the_steps_of_an_epoch_are_the_same_however_many_workers_share_them(worl
     for epoch in range(2):
         steps = [sorted(step) for step in alone.training(epoch, keys)]
         parts = list(zip(*(worker.training(epoch, keys) for worker in workers), strict=True))
-        assert [len(step) for step in steps] == [12, 12, 12]  # the 5 that are left are less than half
+        assert [len(step) for step in steps] == [12, 12, 12]  # the last 5 are dropped: less than half a batch
         assert [sorted(key for part in step for key in part) for step in parts] == steps
         assert all(len({len(part) for part in step}) == 1 for step in parts)
         assert len({key for step in steps for key in step}) == 36

@@ -122,7 +122,7 @@ def test_each_stored_step_of_an_epoch_is_logged_once(
         clock.now += LOG_EVERY_S / 512
     assert passed == list(range(100, 1350))
     assert caplog.messages == ["epoch 2: step 512 of 1,250", "epoch 2: step 1,024 of 1,250"]
-    Watch(ws).look()  # as when a run goes on
+    Watch(ws).look()  # as after an interruption
     write_history(ws.storage, history(2))
     watch.look()
     assert [message.split()[0] for message in caplog.messages[2:]] == ["epoch", "1", "2"]

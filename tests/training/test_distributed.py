@@ -18,7 +18,7 @@ GOOD = {"epoch": 1, "train_loss": 0.4, "loss": 0.3}
 
 
 def fit_with(root: Path, trainer: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Call `fit` with a trainer that stands for Ray Train's."""
+    """Call `fit` with a fake trainer instead of Ray Train's."""
     monkeypatch.setattr(distributed, "_make_trainer", lambda *_: SimpleNamespace(fit=trainer))
     return fit(Workspace(str(root)), train_settings(root), {"lr": 0.02}, {})
 

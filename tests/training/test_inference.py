@@ -18,7 +18,7 @@ SIDES = ("train", "val", "test", "test")
 def test_each_labelled_photograph_is_predicted_once_by_one_of_the_copies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "ROWS_PER_BLOCK", 2)  # with larger blocks one copy would get all of them
+    monkeypatch.setattr(feed, "ROWS_PER_BLOCK", 2)  # with larger blocks one copy would get all photographs
     ws = write_root(tmp_path, SIDES)
     write_model(ws)
     labels = read_labels(ws, "val", "test")

@@ -18,7 +18,7 @@ RIGHT_A, RIGHT_B, WRONG = 40, 65, 45  # the machine calls photographs of "a" by 
 
 
 def looks(species: str, name: str) -> np.ndarray:
-    """What a photograph of a species looks like, as an embedding of two numbers."""
+    """Draw embeddings of two numbers for photographs of a species."""
     rng = np.random.default_rng([ord(letter) for letter in name])
     return np.array([-1.0 if species == "a" else 1.0, 0.3]) + rng.normal(0, 0.4, 2)
 

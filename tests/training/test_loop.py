@@ -153,7 +153,10 @@ def test_a_gpu_learns_as_a_cpu_does() -> None:
 
 
 def test_logit_adjustment_finds_more_of_the_rare_class() -> None:
-    numbers, spread = [400, 12], 6.0  # far more noise than signal: guessing the frequent class pays
+    numbers, spread = (
+        [400, 12],
+        6.0,
+    )  # far more noise than signal: always predicting the frequent class has the best top-1
     torch.manual_seed(1)
     photographs, unseen = colours(numbers, spread), colours([300, 300], spread)
     rare = take(unseen, slice(300, None))

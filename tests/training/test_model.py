@@ -65,7 +65,7 @@ def test_a_loaded_classifier_says_what_the_saved_one_said(
         )
     classifier = Classifier(*build_backbone(arch, 64, pretrained), 4, head)
     pixels = torch.randn(4, 3, 64, 64)
-    classifier(pixels)  # moves the running statistics away from where they begin
+    classifier(pixels)  # changes the running statistics from their initial values
     classifier.eval()
     loaded = load_classifier(info_of(classifier, arch, 64, 4, head), classifier.state_dict())
     assert not loaded.training

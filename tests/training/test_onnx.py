@@ -1,4 +1,4 @@
-"""training.onnx: the file takes photographs as they are, any number of them, and holds nothing private."""
+"""training.onnx: the file takes any number of photographs as uint8 pixels, and contains no paths of this machine."""
 
 import re
 import sys

@@ -95,7 +95,8 @@ def test_the_head_is_trained_again_on_the_trained_backbone(
     monkeypatch.setattr(head, "fit_linear", fit_and_note)
     monkeypatch.setattr(train_module, "_write_onnx", lambda *_: None)  # it takes seconds
     report = train(train_settings(tmp_path, epochs=1, num_workers=1, long_tail="crt", head_first=True))
-    # At first as the photographs are; at the end 14 photographs of 3 species count as 14 / 3 of each.
+    # First all photographs have the same weight. In the last training the 14 photographs of 3 species count 14 / 3 per
+    # species.
     assert weights == [[1, 1, 1], pytest.approx([14 / 3 / 8, 14 / 3 / 2, 14 / 3 / 4])]
     history = read_history(ws.storage)
     assert [row["epoch"] for row in history] == [1, 2]
@@ -130,7 +131,7 @@ def test_fine_tuning_starts_from_the_head_and_is_never_worse(
     assert report.metrics["top1"] >= max(row["top1"] for row in history)
     assert report.counts["best_epoch"] in (0, 1, 2)
     assert top1_of_torch(ws) >= 0.9
-    # The embeddings are those of the backbone that was published, or gone.
+    # The embeddings are those of the published backbone, or they were deleted.
     assert (embeddings.open_embeddings(ws) is None) == (report.counts["best_epoch"] > 0)
 
 

@@ -41,7 +41,7 @@ def test_what_the_user_gives_wins_over_the_recipe() -> None:
 
 
 def test_another_recipe_keeps_what_the_user_gave() -> None:
-    given = settings(epochs=20)  # what the base has too
+    given = settings(epochs=20)  # the same value as in base.yaml
     assert given.recipe is None
     scratch = given.with_recipe("from-scratch")
     assert (scratch.recipe, scratch.epochs, scratch.pretrained) == ("from-scratch", 20, False)

@@ -47,7 +47,7 @@ def test_the_rate_is_lowered_after_some_epochs_without_improvement() -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"threshold": 0.2, "threshold_mode": "rel"}, [1, 0.1, 0.1]),  # better than 1.6: the third is
+        ({"threshold": 0.2, "threshold_mode": "rel"}, [1, 0.1, 0.1]),  # the third loss is below 1.6: an improvement
         ({"threshold": 0.45, "threshold_mode": "abs"}, [1, 0.1, 0.1]),
         ({"threshold": 0.45, "threshold_mode": "rel"}, [1, 0.1, pytest.approx(0.01)]),
         ({"threshold": 0, "cooldown": 0}, [1, 1, 1]),

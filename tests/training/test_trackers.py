@@ -42,7 +42,7 @@ def read_tensorboard(folder: Path) -> list[tuple[str, int, float]]:
 
 
 def test_tensorboard_has_the_figures_of_each_epoch(ws: Workspace) -> None:
-    for _ in range(2):  # a run that goes on begins with all earlier epochs
+    for _ in range(2):  # a run that continues logs all earlier epochs first
         with tracking(ws, (), SETTINGS) as opened:
             for row in ROWS:
                 opened.log(row)
@@ -83,7 +83,7 @@ def test_mlflow_has_settings_figures_and_curves_in_one_run(
 
 
 def test_weights_and_biases_continue_a_run(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a stand-in for the package, which is no dependency of the tests."""
+    """Uses a fake of the package, which is not installed for the tests."""
     calls: list[Any] = []
 
     def init(**given: Any) -> Any:

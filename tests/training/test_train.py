@@ -1,4 +1,4 @@
-"""The stage as a whole on the tiny root: killed once, then trained to the end by two workers."""
+"""The complete `train` stage on the tiny root: killed once, then trained to the end by two workers."""
 
 import os
 import re
@@ -113,7 +113,7 @@ def test_after_a_kill_the_same_command_goes_on(trained: Trained) -> None:
     assert trained.worker_ended, "the worker of a killed run still runs"
     assert not trained.was_complete
     after = read_history(Workspace(str(trained.root)).storage)
-    # It goes on after the first epoch at the latest: Ray may not have registered the last checkpoint.
+    # It continues after the first or the second epoch: Ray may not have registered the last checkpoint.
     assert after[0] == trained.history[0]
     assert after[0]["is_of_first_run"]
     assert not any("is_of_first_run" in row for row in after[HELD_EPOCH:])
@@ -151,7 +151,7 @@ def test_the_tiny_root_can_be_learned(root: Path) -> None:
 
 def test_a_second_run_does_nothing(root: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (root / "model").rglob("*")}
-    # Settings of resources do not make the stage stale.
+    # A change of resources does not make the stage stale.
     again = train(train_settings(root, num_workers=1, max_failures=0))
     assert again == Workspace(str(root)).report("train")
     assert {path: path.stat().st_mtime_ns for path in (root / "model").rglob("*")} == before

@@ -9,7 +9,7 @@ from tests.small import photo
 
 
 def landscape(width: int, height: int) -> Image.Image:
-    """Something with edges, waves and gradients, as a photograph has."""
+    """Draw a picture with edges, waves and gradients, as in a photograph."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     waves = 127 + 90 * np.sin(x / 9 + y / 23)
     channels = [waves, 255 * x / width, np.where((x - width / 2) ** 2 + (y - height / 2) ** 2 < height**2 / 9, 230, 40)]

@@ -16,8 +16,8 @@ from aitax_ray.workspace import Workspace
 from tests.small import KEYS, write_root
 
 NUM_EPOCHS = 8
-# Trains what each line of stdin names, and answers "done". The head has room for both workers and what feeds them:
-# the test takes the other node away.
+# Trains in the root that each line of stdin names, and answers "done". The head node has room for both workers and for
+# decoding, because the test removes the other node.
 TWO_NODES = """
 import json, os, sys
 os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"

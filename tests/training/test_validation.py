@@ -87,5 +87,5 @@ def test_a_worker_without_photographs_does_not_keep_the_others_waiting(tmp_path:
     with second_worker(validate_as_one_of_two, tmp_path):
         figures, state = validate_as_one_of_two(0, tmp_path)
     alone = Tiny(3)
-    alone.load_state_dict(state)  # what the checkpoint holds is what was measured
+    alone.load_state_dict(state)  # the checkpoint has the weights that were measured
     assert figures == pytest.approx(validate(alone, [validation_photographs()], 3))
