@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from aitax_ray.evaluation.answers import Answers, Taxonomy
 from aitax_ray.evaluation.bootstrap import intervals
-from aitax_ray.evaluation.thresholds import TINY, count_at_least, share
+from aitax_ray.evaluation.thresholds import TINY, count_at_least, interval_if_enough, share
 
 MAX_BORROWED = 10  # occurrences of other species that count for a species
 MIN_OCCURRENCES = 10  # own and borrowed ones together
@@ -115,8 +115,10 @@ def measure_acceptance(acceptance: Acceptance, test: Answers) -> dict[str, Any]:
     """Measure the share of the answers that are accepted, and how many of these are right."""
     is_accepted = acceptance.accepts(test.top[:, 0], test.scores[:, 0])
     statistics = {"precision": share(test.top[:, 0] == test.target, is_accepted), "share": share(is_accepted)}
+    found = intervals(statistics, test.occurrence)
     return {
         "precision_wanted": acceptance.precision,
         "species_with_threshold": sum(limit is not None for limit in acceptance.thresholds),
-        **intervals(statistics, test.occurrence),
+        "precision": interval_if_enough(found["precision"], test.occurrence, is_accepted),
+        "share": found["share"],
     }

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from aitax_ray.evaluation.answers import Answers
 from aitax_ray.evaluation.bootstrap import Statistic, intervals
-from aitax_ray.evaluation.thresholds import TINY, highest_limit, ratio, share
+from aitax_ray.evaluation.thresholds import TINY, highest_limit, interval_if_enough, ratio, share
 
 Score = Literal["max_probability", "energy", "similarity", "combination"]
 Weights = tuple[float, float, float]
@@ -131,6 +131,11 @@ def measure_rejection(rejection: Rejection, test: Answers, unknown: Answers | No
         "chosen_auroc": _auroc(values[rejection.score], is_known),
         "risk_coverage_area": lambda weight: risk.area(weight[is_known]),
     }
+    sides = dict.fromkeys(statistics, (is_known,)) | {
+        "unknown_rejected": (~is_known,),
+        "chosen_auroc": (is_known, ~is_known),
+    }
+    found = intervals(statistics, occurrence)
     everything = np.ones(len(is_known))
     return {
         "score": rejection.score,
@@ -138,7 +143,7 @@ def measure_rejection(rejection: Rejection, test: Answers, unknown: Answers | No
         "num_unknown": len(unknown),
         "auroc": {name: _auroc(column, is_known)(everything) for name, column in values.items()},
         "risk_coverage": risk.points(),
-        **intervals(statistics, occurrence),
+        **{name: interval_if_enough(found[name], occurrence, *side) for name, side in sides.items()},
     }
 
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from aitax_ray.evaluation.answers import Answers, Taxonomy
 from aitax_ray.evaluation.bootstrap import intervals
-from aitax_ray.evaluation.thresholds import lowest_precise, share
+from aitax_ray.evaluation.thresholds import interval_if_enough, lowest_precise, share
 
 RANKS = ("species", "genus", "family")
 MIN_ANSWERS = 10  # from which on a threshold is found for a rank
@@ -80,9 +80,9 @@ def measure_rollup(rollup: Rollup, test: Answers, taxonomy: Taxonomy) -> dict[st
                 "rank": name,
                 "threshold": getattr(rollup, name),
                 "share": found[f"{name} share"],
-                "precision": found[f"{name} precision"],
+                "precision": interval_if_enough(found[f"{name} precision"], test.occurrence, rank == place),
             }
-            for name in RANKS
+            for place, name in enumerate(RANKS)
         ],
         "unanswered": found["unanswered"],
     }

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from aitax_ray.evaluation.bootstrap import Statistic
+from aitax_ray.evaluation.bootstrap import Interval, Statistic
 
 TINY = 1e-9  # sums of weights are not exact
 
@@ -63,6 +63,11 @@ def share(is_so: np.ndarray, among: np.ndarray | None = None) -> Statistic:
     counted = np.ones(len(is_so)) if among is None else among.astype(np.float64)
     part = counted * is_so
     return lambda weight: ratio(float(weight @ part), float(weight @ counted))
+
+
+def interval_if_enough(found: Interval, occurrence: np.ndarray, *parts: np.ndarray) -> Interval:
+    """Drop the interval of a figure if one of the parts, bool (N,), that it stands on has not two occurrences."""
+    return found if min(len(np.unique(occurrence[part])) for part in parts) > 1 else Interval(found.value)
 
 
 def ratio(part: float, total: float) -> float | None:

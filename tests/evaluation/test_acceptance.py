@@ -121,3 +121,8 @@ def test_no_answers_and_answers_without_numbers_give_no_threshold() -> None:
         measured = measure_acceptance(found.acceptance, val)
         assert measured["precision"].value is None
         assert measured["share"].value == (0 if len(val) else None)
+
+
+def test_one_accepted_occurrence_has_no_interval() -> None:
+    answers = make_answers([0, 0, 0], [0, 0, 0], [0.9, 0.9, 0.1], occurrence=[0, 0, 1])
+    assert measure_acceptance(Acceptance(thresholds=(0.8,)), answers)["precision"] == (1, None, None)

@@ -183,8 +183,21 @@ def test_the_area_is_the_mean_of_the_risks_at_each_coverage() -> None:
 def test_one_answer_and_none_have_defined_figures() -> None:
     one = make_answers([0], [0])
     measured = measure_rejection(fit_rejection(one, one), one, one)
-    assert (measured["false_reject_rate"].value, measured["risk_coverage_area"].value) == (0, 0)
-    alone = measure_rejection(Rejection(), one)
-    assert alone["false_reject_rate"] == alone["risk_coverage_area"] == (0, None, None)
+    for name in ("false_reject_rate", "risk_coverage_area", "unknown_rejected"):
+        assert measured[name] == (0, None, None)
+    assert measured["chosen_auroc"] == (0.5, None, None)
+    two = make_answers([0, 0], [0, 0], occurrence=[0, 1])
+    measured = measure_rejection(Rejection(), two, one)
+    assert measured["false_reject_rate"] == (0, 0, 0)
+    assert measured["unknown_rejected"] == (0, None, None)
+    assert measured["chosen_auroc"] == (0.5, None, None)
     nothing = measure_rejection(Rejection(), one.select(np.arange(0)), one)
     assert (nothing["false_reject_rate"], nothing["risk_coverage"], nothing["chosen_auroc"]) == (NOTHING, [], NOTHING)
+
+
+def test_occurrences_of_known_and_unknown_species_are_drawn_apart() -> None:
+    """Each known one that is rejected has the number of an unknown one that is kept, and the other way round."""
+    score = [0.1, 0.9] * 20
+    test, unknown = make_answers([0] * 40, [0] * 40, score), make_answers([-1] * 40, [0] * 40, score[::-1])
+    apart = replace(unknown, occurrence=unknown.occurrence + 1000)
+    assert measure_rejection(Rejection(), test, unknown) == measure_rejection(Rejection(), test, apart)

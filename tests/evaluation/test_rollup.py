@@ -90,3 +90,15 @@ def test_a_perfect_model_names_species_and_a_useless_one_is_silent() -> None:
     assert [row["share"].value for row in measured["ranks"]] == [1, 0, 0]
     useless = make_answers([0] * 30, [3] * 30)
     assert measure_rollup(fit_rollup(useless, TAXONOMY), useless, TAXONOMY)["unanswered"].value == 1
+
+
+def test_photographs_without_a_genus_spoil_no_threshold() -> None:
+    answers = make_answers([0] * 40 + [4], [1] * 40 + [4], [0.5] * 41, genus_score=[0.9] * 41)
+    assert fit_rollup(answers, TAXONOMY).genus == pytest.approx(0.9)
+
+
+def test_a_rank_with_one_occurrence_has_no_interval() -> None:
+    answers = make_answers([0, 0, 0], [0, 0, 0], [0.9, 0.9, 0.1], occurrence=[0, 0, 1])
+    measured = measure_rollup(Rollup(species=0.8), answers, TAXONOMY)["ranks"][0]
+    assert measured["precision"] == (1, None, None)
+    assert measured["share"].low is not None
