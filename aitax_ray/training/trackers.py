@@ -75,12 +75,15 @@ class Mlflow:
         mlflow.set_experiment(PROJECT)
         run = mlflow.start_run(run_id=run_id or None, run_name=name)
         self.run_id = run.info.run_id
+        # A run that goes on begins with all earlier epochs, and MLflow would keep both figures of an epoch.
+        self._last_epoch = int(run.data.metrics.get("epoch", 0))
         if not run_id:
             mlflow.log_params(dict(settings))
 
     def log(self, epoch: int, figures: Mapping[str, float]) -> None:
         """Add the figures."""
-        self._mlflow.log_metrics(dict(figures), step=epoch)
+        if epoch > self._last_epoch:
+            self._mlflow.log_metrics({"epoch": epoch, **figures}, step=epoch)
 
     def end(self, is_complete: bool, files: Sequence[Path]) -> None:
         """Keep the files, and end the run."""
