@@ -31,16 +31,17 @@ START = "model/runs/start.safetensors"  # start weights of all workers, so that 
 CHECKPOINT = "state.pt"
 
 
-def fits_in_memory(num_rows: int, side: int) -> bool:
+def fits_in_memory(num_rows: int, side: int, num_workers: int) -> bool:
     """Whether decoded photographs of `side` px take less than 15 % of the object store of the smallest node.
 
-    Each worker holds all of them, on any node. The size of the object store follows from the node's memory.
+    Each worker holds all of them, and all workers may be on one node: their copies together must be smaller than its
+    object store. The size of the object store follows from the node's memory.
     """
     import ray
 
     needed = num_rows * side * side * 3 * 1.4  # photographs are about 4:3
     stores = [node["Resources"].get("object_store_memory", 0) for node in ray.nodes() if node["Alive"]]
-    return bool(needed < 0.15 * min(stores))
+    return bool(needed < min(0.15, 1 / num_workers) * min(stores))
 
 
 def fit(

@@ -102,7 +102,7 @@ def _train(ws: Workspace, settings: TrainSettings, trackers: "Trackers") -> Outc
     )  # fmt: skip
     history: list[dict[str, Any]] = []
     network = Network(info, classifier)
-    if settings.head_first:
+    if settings.head_first or not settings.train_backbone:
         shown_to = None if settings.train_backbone else trackers
         with watching(ws, trackers=shown_to):
             history, strength = train_head(
@@ -172,7 +172,7 @@ def _train_all(
     ws.storage.write_bytes(distributed.START, save(start))
     # Larger than the crops, so that few of them have to be enlarged.
     shorter_side = max(transform.resize_size, round(1.25 * transform.crop_size))
-    in_memory = distributed.fits_in_memory(len(labels) + len(val_labels), shorter_side)
+    in_memory = distributed.fits_in_memory(len(labels) + len(val_labels), shorter_side, settings.num_workers)
     decode = partial(decode_for_training, shorter_side=shorter_side)
     decode_val = partial(decode_for_evaluation, transform=transform)
     datasets = {"train": photographs(ws, labels).map_batches(decode, batch_format="pyarrow")}

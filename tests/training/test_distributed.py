@@ -51,8 +51,9 @@ def test_photographs_fit_into_memory_when_they_fit_into_that_of_the_smallest_nod
     nodes = [node(100e9), node(4e9), node(1e9, alive=False)]
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
     one = 256 * 256 * 3 * 1.4
-    assert fits_in_memory(int(0.149 * 4e9 / one), 256)
-    assert not fits_in_memory(int(0.151 * 4e9 / one), 256)
+    for num_workers, share in ((1, 0.15), (6, 0.15), (20, 0.05)):
+        assert fits_in_memory(int(0.99 * share * 4e9 / one), 256, num_workers)
+        assert not fits_in_memory(int(1.01 * share * 4e9 / one), 256, num_workers)
 
 
 def test_a_worker_that_fails_ends_the_run_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,9 +67,9 @@ def test_the_head_learns_and_the_backbone_stays(root: Path) -> None:
     assert report.metrics["loss"] == min(row["loss"] for row in history)
 
 
-@pytest.mark.parametrize("changes", [{"head": "prototype"}, {"long_tail": "loss"}])
+@pytest.mark.parametrize("changes", [{"head": "prototype"}, {"long_tail": "loss", "head_first": False}])
 def test_another_head_starts_from_the_same_embeddings(
-    root: Path, tmp_path: Path, changes: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    root: Path, tmp_path: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(root, tmp_path / "root")
     monkeypatch.setattr(embeddings, "Embedder", lambda *_: pytest.fail("the backbone is not needed again"))
