@@ -30,7 +30,7 @@ MAX_ITERATIONS, FINAL_ITERATIONS = 15, 100  # of L-BFGS, in the search of the pe
 # Largest number of floating point operations of L-BFGS: some minutes on two cores. With more rows, the search of the
 # penalty uses a sample of the rows, and the last fit uses stochastic gradients: DESCENTS passes through all rows.
 MAX_SEARCH_FLOPS, MAX_FIT_FLOPS = 5e12, 2e13
-DESCENTS, STEP_ROWS, STEP_SIZE = 8, 1024, 1e-3
+DESCENTS, STEP_ROWS, STEP_SIZE = 8, 1024, 3e-3
 CHUNK = 8192  # rows per chunk
 # Bytes of standardized embeddings that are kept in memory. If there are more, each pass reads and standardizes them.
 MAX_IN_MEMORY = 2**30
