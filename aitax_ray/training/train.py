@@ -233,7 +233,10 @@ def _strength_of_trained(ws: Workspace, settings: TrainSettings, val_labels: "La
     rows = predictions(ws, val_labels, inference, AdjustedHits, frequencies=frequencies)
     tables = rows.iter_batches(batch_format="pyarrow", batch_size=None)
     batches = (
-        (torch.from_numpy(as_matrix(table["hits"]) > 0), torch.from_numpy(table["class_index"].to_numpy()).long())
+        (
+            torch.from_numpy(as_matrix(table["hits"]) > 0),
+            torch.tensor(table["class_index"].to_numpy(), dtype=torch.int64),
+        )
         for table in cast("Iterable[pa.Table]", tables)
     )
     return choose_strength(batches, len(frequencies))

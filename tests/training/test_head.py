@@ -124,9 +124,7 @@ def test_few_steps_bring_the_head_of_many_species_near_the_exact_one(monkeypatch
     length = np.linalg.norm(raw, axis=1)
     unit, weight = (raw / length[:, None]).astype(np.float16), np.ones(len(target), np.float32)
     order = rng.permutation(len(target))
-    train, val = (
-        Features(unit[rows], length[rows], target[rows], weight[rows]) for rows in (order[:800], order[800:])
-    )
+    train, val = (Features(unit[rows], length[rows], target[rows], weight[rows]) for rows in (order[:800], order[800:]))
     exact, descended = torch.nn.Linear(size, classes), torch.nn.Linear(size, classes)
     fit_linear(exact, train, val, torch.zeros(classes), torch.ones(classes), 0)
     monkeypatch.setattr(head_module, "MAX_SEARCH_FLOPS", 200 * 4 * classes * size * 1.25 * 15 * len(PENALTIES))
