@@ -30,6 +30,7 @@ MAX_ITERATIONS, FINAL_ITERATIONS = 15, 100  # of L-BFGS, in the search of the pe
 # Largest number of floating point operations of L-BFGS: some minutes on two cores. With more rows, the search of the
 # penalty uses a sample of the rows, and the last fit uses stochastic gradients: DESCENTS passes through all rows.
 MAX_SEARCH_FLOPS, MAX_FIT_FLOPS = 5e12, 2e13
+MIN_SEARCH_ROWS = 2  # per species: with a sample that lacks most species, a far too strong penalty would be chosen
 DESCENTS, STEP_ROWS, STEP_SIZE = 8, 1024, 3e-3
 CHUNK = 8192  # rows per chunk
 # Bytes of standardized embeddings that are kept in memory. If there are more, each pass reads and standardizes them.
@@ -121,7 +122,8 @@ def fit_linear(
     mean, std = _moments(train)
     flops_per_row = 4 * head.weight.numel()  # of one pass, forwards and backwards
     evaluations = 1.25 * MAX_ITERATIONS * len(PENALTIES)
-    search = train.sample(int(MAX_SEARCH_FLOPS / (flops_per_row * evaluations)), seed)
+    num_affordable = int(MAX_SEARCH_FLOPS / (flops_per_row * evaluations))
+    search = train.sample(max(num_affordable, MIN_SEARCH_ROWS * num_classes), seed)
     regression = _Regression(mean, std, num_classes, offset, class_weight)
     rows: list[Row] = []
     states: list[tuple[float, Tensor]] = []

@@ -117,7 +117,7 @@ def test_a_large_set_is_searched_in_a_sample_and_descends_with_all_rows(monkeypa
 
 
 def test_few_steps_bring_the_head_of_many_species_near_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With 2,500 species of 8 rows each, the stochastic gradients have 160 steps: so many as here."""
+    """With 2,500 species of 8 rows each, the stochastic gradients take 160 steps, as here."""
     classes, size, rng = 100, 1280, np.random.default_rng(0)
     centres, target = rng.normal(0, 0.18, (classes, size)), np.repeat(np.arange(classes), 12)
     raw = (centres[target] + rng.normal(0, 1, (len(target), size))).astype(np.float32)
@@ -127,11 +127,12 @@ def test_few_steps_bring_the_head_of_many_species_near_the_exact_one(monkeypatch
     train, val = (Features(unit[rows], length[rows], target[rows], weight[rows]) for rows in (order[:800], order[800:]))
     exact, descended = torch.nn.Linear(size, classes), torch.nn.Linear(size, classes)
     fit_linear(exact, train, val, torch.zeros(classes), torch.ones(classes), 0)
-    monkeypatch.setattr(head_module, "MAX_SEARCH_FLOPS", 200 * 4 * classes * size * 1.25 * 15 * len(PENALTIES))
+    monkeypatch.setattr(head_module, "MAX_SEARCH_FLOPS", 20 * 4 * classes * size * 1.25 * 15 * len(PENALTIES))
     monkeypatch.setattr(head_module, "MAX_FIT_FLOPS", 0)
     monkeypatch.setattr(head_module, "STEP_ROWS", 40)
     fit_linear(descended, train, val, torch.zeros(classes), torch.ones(classes), 0)
-    assert accuracy(descended, val) > accuracy(exact, val) - 0.13  # with steps of 1e-3 the difference is 0.16
+    # The difference is 0.16 with steps of 1e-3, and 0.38 with a search in 20 rows.
+    assert accuracy(descended, val) > accuracy(exact, val) - 0.13
 
 
 def test_weights_of_photographs_count_as_often_as_they_say() -> None:
