@@ -22,8 +22,8 @@ _ZERO, _MARK = "CC0-1.0", "CC-PDM-1.0"
 
 MAX_LENGTH = 1_000  # characters; a longer text has conditions of its own
 
-# "Attribution" or "by" alone names no licence. With "Creative Commons", another part or a version it does.
-_NAMES_CC = re.compile(r"C[CL1V]*[BA]|[NDS1V]")
+# "Attribution" or "by" alone names no licence. With "Creative Commons", another part or a real version it does.
+_NAMES_CC = re.compile(r"C[CL1V]*[BA]|[NDS]")
 _NOTICE = re.compile(r"(?:copyright\s*)?(?:©|\(c\))|copyright (?:by|\d{4})\b")
 
 _CC_NAME = re.compile(r"CC-BY((?:-NC)?(?:-ND|-SA)?)(?:-(\d\.\d))?")
@@ -105,7 +105,7 @@ def deed(license_id: str) -> str:
 def _name(letters: str, versions: set[str]) -> str:
     if not set(letters) & set("BA"):
         return _ZERO if "Z" in letters else _MARK if "P" in letters else PUBLIC_DOMAIN
-    if not _NAMES_CC.search(letters) or {"D", "S"} <= set(letters):
+    if not (_NAMES_CC.search(letters) or versions & PORTS.keys()) or {"D", "S"} <= set(letters):
         return UNKNOWN
     parts = [part for letter, part in PARTS.items() if letter in letters]
     stated = versions if not set(letters) & set("ZUP") else set()

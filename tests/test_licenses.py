@@ -137,7 +137,7 @@ UNKNOWN = [
     *("", " ", "??", "4", "J.A. Cooper", "Usage Conditions Apply", "photographed by Ann", "standby", "N/A", "by"),
     *(
         "Attribution",
-        "Attribution required",
+        *("Attribution required", "Attribution 2", "4: Attribution", "by 4", "BY 7.5"),
         "Creative Commons",
         "CC",
         "CC-NC",
@@ -210,6 +210,7 @@ WORDS = st.one_of(st.sampled_from(ADDED.split()), st.text(max_size=12))
 # A word may complete these.
 INCOMPLETE = {"", " ", "4", "N/A", "by", "Attribution", "Creative Commons", "CC", "CC-NC", "CC0 NC", "CC0 4.0"}
 INCOMPLETE |= {"Creative Commons - Share Alike", "licensed by Creative Commons"}
+INCOMPLETE |= {"Attribution 2", "4: Attribution", "by 4", "BY 7.5"}
 STATED = [*(text for text, _ in NAMED), *(text for text in UNKNOWN if text not in INCOMPLETE)]
 
 
