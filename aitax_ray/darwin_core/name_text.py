@@ -35,6 +35,8 @@ _SMALL = (
     re.compile(r"^\w+ (\d+-[A-Z]\w+)"),  # "Coccinella 7-PUNCTATA"
 )
 _REPLACED = (
+    (re.compile(r"^(\w+ (?:[a-z]+-)?[a-z]{5,})(?=[A-Z](?:[a-z]+\b|\.))"), r"\1 "),  # "Rana temporariaLinnaeus, 1758"
+    (re.compile(r"^(\w+) \[[A-Z][a-z]+\] (?=[a-z])"), r"\1 "),  # a subgenus: "Rana [Pelophylax] esculenta"
     (re.compile(r"^(\w+ [a-eg-wyz]) (?=[a-z]{3})"), r"\1-"),  # "Polygonia c album"; x is a hybrid, f. a form
     (re.compile(r"(?<=[a-z])[ -](?:arten)?(?:gruppe|aggregat|komplex)\b", re.IGNORECASE), " agg."),
     (re.compile(r"(?<![xX×]) \([^()]* [xX×] [^()]*\)$"), ""),  # "Salix ×rubens (S. alba × S. fragilis)"

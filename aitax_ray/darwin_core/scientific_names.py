@@ -11,13 +11,14 @@ from functools import lru_cache
 import nameparser
 
 from aitax_ray.darwin_core.name_text import clean, fold, repair
-from aitax_ray.darwin_core.no_names import cannot_be_epithet, cannot_begin_name
+from aitax_ray.darwin_core.no_names import cannot_be_epithet, cannot_begin_name, means_doubt, names_nothing
 from aitax_ray.darwin_core.ranks import SPECIES
 
 MAX_CHARS = 500  # a longer text is a description
 CACHED_NAMES = 1 << 14  # rows of an archive often repeat the name of the row before
 STOP_WORD = "blacklisted epithet used"  # the parser's warning about "Rana the"
 _LATIN = re.compile(r"[A-Za-zÀ-ɏ]")
+_WORD = re.compile(r"[^\W\d]+")
 _GENUS = re.compile(r"[A-Z][a-z]+(-[a-z]+)*")
 _EPITHET = re.compile(r"[a-z]{2,}|([a-z\d]+-)+[a-z]{2,}")
 _DIGITS = re.compile(r"^(\d+)(?=[a-z])")
@@ -25,11 +26,15 @@ _ABOVE_GENUS = re.compile(r"(idae|inae|oidea|aceae|oideae|ales|phyta|mycetes|ops
 # "Rana ?alba", "Rana alba (?)", "Rana alba cf.", "Rana alba ×", "Rana alba hybrid"
 _DOUBTED = re.compile(r"(\S+ )?\S*\?|.*(\?\W*| [xX×]| (cf|aff)\.?)$|.*\bh[yí]brid(e?s?|os?)\b")
 _ABBREVIATED = re.compile(r"\. ?[a-z]")  # what follows "prob" in "Rana prob. alba"
-_AND = "or|and|vel|oder|und|ou|et|y|eller|och|og|en"
-# One of several taxa: "Larus argentatus/fuscus", "Rana or Bufo", "Rana alba L.; Rana nigra".
+_IDENTIFIER = re.compile(r"((?i:urn):|[a-z][a-z+.-]*:(?=[\w/]*\d))\S*|(?i:[a-z]+://).*|www\.\S+")
+_OR = "or|vel|oder|ou|eller|o|u|lub|albo|tai|nebo|alebo|ili|ali|vagy|sau|veya|vs\\.?|versus|или|або|чи|ή|又は|或"
+_AND = f"{_OR}|of|and|und|et|y|e|i|och|og|en|ja|ve|és|și|и|та"
+# One of several taxa: "Larus argentatus/fuscus", "Rana or Bufo", "Rana alba L.; R. nigra", "Rana alba L. or nigra".
 _SEVERAL = re.compile(
-    rf"(?P<genus>[^\W\d]+)(?P<epithet> [^\W\dA-Z][^\WA-Z-]*\.?)? ?(?:[/|&]| (?:{_AND}) )(?P<same> ?[a-z])?"
-    r"|(?P<first>[^\W\d]+) .*[;,/|&*] ?(?P=first) "
+    rf"(?P<genus>[^\W\d]+)(?P<epithet> [^\W\dA-Z][^\WA-Z-]*\.?)? ?(?:[/|&\\]| (?:{_AND}) )(?P<same> ?[a-z])?"
+    rf"|(?P<first>(?P<initial>[^\W\d])[^\W\d]*) .*(?:[;,/|&*\\]|[ (](?:{_AND}) ) ?"
+    r"(?:(?P=first) |(?P=initial)\. ?(?!(?:d|de|del|den|der|des|di|du|la|le|ten|ter|van|von|zu)\b)[a-z])"
+    rf"|(?P<only>[^\W\d]+) [a-z-]{{3,}}(?:,? \(?[A-Z].* | \()(?:{_OR}) [a-z-]{{3,}}"
 )
 _CROSS = re.compile(r" [xX×+] ")
 _CAPITAL_SECOND = re.compile(r"(\S+ )([^\W\d]{3,})(?! ?[,&(]| \d)( |$)")
@@ -68,11 +73,13 @@ def read_name(text: str, rank: str = "") -> ScientificName:
     letter = next(filter(str.isalpha, text), "")
     if not letter or not 1 < len(text) <= MAX_CHARS or cannot_begin_name(fold(first).lower().strip("?,:;/()[]<>")):
         return ScientificName(is_doubtful=" " in text)
-    if not _LATIN.match(letter):
-        return ScientificName(canonical=text)  # a vernacular name in another script
+    if _IDENTIFIER.fullmatch(text):
+        return ScientificName()
+    if not _LATIN.match(letter):  # a vernacular name in another script
+        return ScientificName(canonical="" if names_nothing(text.lower()) else text)
     text = repair(text)
     if several := _SEVERAL.match(text):
-        genus = several["genus"] if several["epithet"] and several["same"] else several["first"]
+        genus = several["genus"] if several["epithet"] and several["same"] else several["first"] or several["only"]
         return _genus(genus or "", is_doubtful=True)
     try:
         parsed = nameparser.parse(text)
@@ -165,7 +172,8 @@ def _parsed(parsed: nameparser.ParsedName, text: str) -> ScientificName:
         authorship = ""
     if parsed.uninomial:
         return replace(known, authorship=authorship if known.canonical else "")
-    if "SPECIFIC" in doubted_parts or _DOUBTED.match(text) or _is_abbreviated(parsed.specific_epithet, text):
+    is_doubted = "SPECIFIC" in doubted_parts or _DOUBTED.match(text) or any(map(means_doubt, _WORD.findall(fold(text))))
+    if is_doubted or _is_abbreviated(parsed.specific_epithet, text):
         return replace(known, is_doubtful=True)
     epithet = _epithet(parsed.specific_epithet)
     if not known.canonical or not epithet:
