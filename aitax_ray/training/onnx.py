@@ -7,15 +7,19 @@
 The file itself normalizes the pixels. So every program does it in the same way as training.
 """
 
+import contextlib
 import logging
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
 from torch import Tensor, nn
 
+from aitax_ray.errors import ArchitectureError
 from aitax_ray.training.transforms import EvalTransform
 
 EMBEDDING, RAW_EMBEDDING = "embedding", "raw_embedding"
@@ -48,17 +52,35 @@ def export_onnx(classifier: nn.Module, transform: EvalTransform, unit_length: bo
 
     `classifier` maps normalized pixels float32 (N, 3, H, W) to embeddings (N, D) and logits (N, K). Without
     `unit_length` the embeddings are not normalized, as the training of a head needs them.
+
+    Raises ArchitectureError when the exporter cannot translate the architecture.
     """
-    size = transform.crop_size
+    served = _Served(classifier, transform, unit_length).eval()
+    try:
+        try:
+            model = _export(served, transform.crop_size)
+        except torch.onnx.OnnxExporterError:
+            with _plain_attention(served):
+                model = _export(served, transform.crop_size)
+    except torch.onnx.OnnxExporterError as error:
+        reason = " ".join(str(error.__cause__ or error).split())[:200]
+        raise ArchitectureError(
+            f"this architecture cannot be exported to ONNX, which an engine needs ({reason}): take another --arch"
+        ) from error
+    _remove_traces(model)
+    return bytes(model.SerializeToString())
+
+
+def _export(served: _Served, crop_size: int) -> onnx.ModelProto:
     # Two photographs, because the exporter takes a dimension of 1 for a constant.
-    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    example = torch.zeros(2, crop_size, crop_size, 3, dtype=torch.uint8)
     for name in ("onnx_ir", "onnxscript"):  # these packages log every pass
         logging.getLogger(name).setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
         target = Path(folder) / "classifier.onnx"
         torch.onnx.export(
-            _Served(classifier, transform, unit_length).eval(),
+            served,
             (example,),
             target,
             input_names=["pixels"],
@@ -68,9 +90,20 @@ def export_onnx(classifier: nn.Module, transform: EvalTransform, unit_length: bo
             dynamo=True,
             verbose=False,
         )
-        model = onnx.load(target)
-    _remove_traces(model)
-    return bytes(model.SerializeToString())
+        return onnx.load(target)
+
+
+@contextlib.contextmanager
+def _plain_attention(network: nn.Module) -> Iterator[None]:
+    """Let timm's attention layers compute without torch's fused function, which the exporter knows for 4 axes only."""
+    fused: list[Any] = [module for module in network.modules() if getattr(module, "fused_attn", False)]
+    for module in fused:
+        module.fused_attn = False
+    try:
+        yield
+    finally:
+        for module in fused:
+            module.fused_attn = True
 
 
 def with_head(model: bytes, head: nn.Linear) -> bytes:

@@ -6,8 +6,10 @@ import sys
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 from torch import Tensor, nn
 
+from aitax_ray.errors import ArchitectureError
 from aitax_ray.training.backbones import transform_for
 from aitax_ray.training.model import build_classifier
 from aitax_ray.training.onnx import export_onnx
@@ -29,6 +31,28 @@ class Means(nn.Module):
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         embedding = pixels.mean(dim=(2, 3))
         return embedding, 10 * embedding
+
+
+class Attention(Means):
+    """Attention over 5 axes, as in timm's Hiera and MaxViT, which the exporter knows in its plain form only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fused_attn = True
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        axes = pixels[:, :, None]
+        if self.fused_attn:
+            return super().forward(nn.functional.scaled_dot_product_attention(axes, axes, axes)[:, :, 0])
+        weights = (axes @ axes.mT / axes.shape[-1] ** 0.5).softmax(-1)
+        return super().forward((weights @ axes)[:, :, 0])
+
+
+class Undecided(Means):
+    """It takes another way for each photograph, which no export can hold."""
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        return super().forward(pixels if pixels.sum() > 0 else -pixels)
 
 
 def open_session(file: bytes) -> onnxruntime.InferenceSession:
@@ -79,6 +103,20 @@ def test_an_embedding_of_no_length_stays_finite() -> None:
     session = open_session(export_onnx(Means(), transform))
     (embedding,) = session.run(["embedding"], {"pixels": np.zeros((1, 8, 8, 3), np.uint8)})
     assert embedding.tolist() == [[0.0, 0.0, 0.0]]
+
+
+def test_fused_attention_that_the_exporter_does_not_know_is_exported_in_its_plain_form() -> None:
+    network, transform = Attention(), EvalTransform(crop_size=8, resize_size=8)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    (logits,) = open_session(export_onnx(network, transform)).run(["logits"], {"pixels": pixels})
+    assert network.fused_attn
+    expected = network(torch.from_numpy(transform.normalize(pixels)))[1]
+    np.testing.assert_allclose(logits, expected.numpy(), atol=1e-4)
+
+
+def test_what_cannot_be_exported_is_refused() -> None:
+    with pytest.raises(ArchitectureError, match=r"cannot be exported to ONNX.*take another --arch"):
+        export_onnx(Undecided(), EvalTransform(crop_size=8, resize_size=8))
 
 
 def test_the_file_holds_no_path_of_the_machine_that_made_it(file: bytes) -> None:
