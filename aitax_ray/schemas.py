@@ -147,6 +147,8 @@ EMBEDDINGS = pa.schema({"image_id": key, "embedding": pa.list_(pa.float32())})  
 # The embeddings of V views of a photograph by a frozen backbone, one after the other: V x D numbers of unit length, and
 # the V lengths that they had. The first view is the one that the service sees.
 VIEWS = pa.schema({"image_id": key, "unit": pa.list_(pa.float16()), "length": pa.list_(pa.float32())})
+# The same in model/embeddings/, with the sha256 of the JPEG that was embedded.
+STORED_VIEWS = VIEWS.append(IMAGES.field("jpeg_sha256"))
 
 # The photograph at a row of the searcher, with all that an answer shows of it.
 INDEX_ROWS = pa.schema(

@@ -1,7 +1,7 @@
 """Embeddings of photographs by a frozen backbone, computed once and stored under model/embeddings/.
 
 photographs()                          INPUT row:  image_id, jpeg, ...
-model/embeddings/<digest>/*.parquet    OUTPUT row: image_id, unit, length (schemas.VIEWS), one row per photograph
+model/embeddings/<digest>/*.parquet    OUTPUT row: schemas.STORED_VIEWS, one row per photograph
 
 The digest is computed from the weights, the transform, the seed and the number of views. So an interrupted run
 continues, the training of another head uses the same embeddings, and `index` takes the embeddings that it needs.
@@ -51,6 +51,19 @@ class StoredEmbeddings:
         """The photographs that have embeddings."""
         return {key for table in self.batches(["image_id"]) for key in table["image_id"].to_pylist()}
 
+    def delete_outdated(self) -> None:
+        """Delete the files with the embedding of a photograph that has been stored with other pixels since.
+
+        Photographs that an earlier version stored have no hash, and count as unchanged.
+        """
+        storage = self.ws.storage
+        images = storage.read_table(workspace.IMAGES, ["image_id", "jpeg_sha256"], schemas.IMAGES)
+        hashes = dict(zip(images["image_id"].to_pylist(), images["jpeg_sha256"].to_pylist(), strict=True))
+        for file in storage.files(self.folder, ".parquet"):
+            embedded = storage.read_table(file.path, ["image_id", "jpeg_sha256"]).to_pylist()
+            if any((hashes.get(row["image_id"]) or row["jpeg_sha256"]) != row["jpeg_sha256"] for row in embedded):
+                storage.delete(file.path)
+
     def served_views(self) -> pa.Table:
         """Read the embeddings of the view that the service sees, as schemas.EMBEDDINGS."""
         tables = [
@@ -95,6 +108,7 @@ def embed(
         if other != folder:
             ws.storage.delete(other)
     stored = StoredEmbeddings(ws, folder)
+    stored.delete_outdated()
     missing = labels.without(stored.image_ids())
     if not len(missing):
         return stored
@@ -132,14 +146,19 @@ def embed(
 
 def _write(ws: Workspace, folder: str, waiting: list[pa.Table]) -> None:
     if waiting:
-        rows = pa.concat_tables(waiting).cast(schemas.VIEWS)
+        rows = pa.concat_tables(waiting).cast(schemas.STORED_VIEWS)
         ws.storage.write_table(f"{folder}/part-{uuid.uuid4().hex}.parquet", rows)
         waiting.clear()
 
 
 def _digest(settings: "TrainSettings", info: "ClassifierInfo", classifier: "Classifier") -> str:
     digest = hashlib.sha256()
-    decisive = {"transform": info.transform.model_dump(), "views": settings.views, "seed": settings.seed}
+    decisive = {
+        "transform": info.transform.model_dump(),
+        "views": settings.views,
+        "seed": settings.seed,
+        "columns": schemas.STORED_VIEWS.names,
+    }
     digest.update(json.dumps([info.arch, decisive], sort_keys=True).encode())
     for name, tensor in sorted(classifier.backbone.state_dict().items()):
         digest.update(name.encode())
@@ -195,7 +214,7 @@ class Embedder:
         return run
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Embed a batch: rows of image_id and pixels (V x H x W x 3) become rows of schemas.VIEWS."""
+        """Embed a batch: rows of image_id and pixels (V x H x W x 3) become rows of schemas.STORED_VIEWS."""
         size = self._info.transform.crop_size
         flat = np.frombuffer(b"".join(batch["pixels"].to_pylist()), np.uint8)
         embedding = self._run(flat.reshape(-1, size, size, 3)).reshape(batch.num_rows, -1, self._info.embedding_size)
@@ -206,6 +225,7 @@ class Embedder:
                 "image_id": batch["image_id"],
                 "unit": pa.array(list(unit.reshape(batch.num_rows, -1).astype(np.float16)), pa.list_(pa.float16())),
                 "length": pa.array(list(length.astype(np.float32)), pa.list_(pa.float32())),
+                "jpeg_sha256": batch["jpeg_sha256"],
             },
-            schemas.VIEWS,
+            schemas.STORED_VIEWS,
         )

@@ -18,15 +18,20 @@ MIN_SCALE = 0.5  # smallest share of the area: with few views, each one must sho
 
 
 def decode_views(batch: pa.Table, transform: EvalTransform, views: int, seed: int) -> pa.Table:
-    """Decode photographs: rows of image_id and jpeg become rows of image_id and pixels, uint8 (views, H, W, 3)."""
-    pixels = []
+    """Decode photographs: rows of image_id and jpeg become rows of image_id, jpeg_sha256, pixels.
+
+    The pixels are the bytes of uint8 (views, H, W, 3).
+    """
+    pixels, hashes = [], []
     for image_id, jpeg in zip(batch["image_id"].to_pylist(), batch["jpeg"].to_pylist(), strict=True):
+        hashes.append(hashlib.sha256(jpeg).hexdigest())
         with Image.open(io.BytesIO(jpeg)) as image:
             photograph = image.convert("RGB")
         shown = [transform.pixels(photograph)]
         shown += [random_view(photograph, transform, f"{seed}/{view}/{image_id}") for view in range(1, views)]
         pixels.append(b"".join(view.tobytes() for view in shown))
-    return pa.table({"image_id": batch["image_id"], "pixels": pa.array(pixels, pa.large_binary())})
+    columns = {"image_id": batch["image_id"], "jpeg_sha256": pa.array(hashes, pa.string())}
+    return pa.table({**columns, "pixels": pa.array(pixels, pa.large_binary())})
 
 
 def random_view(photograph: Image.Image, transform: EvalTransform, key: str) -> np.ndarray:

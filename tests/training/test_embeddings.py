@@ -1,3 +1,4 @@
+import hashlib
 import io
 import shutil
 from pathlib import Path
@@ -9,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from aitax_ray import workspace
+from aitax_ray import schemas, workspace
 from aitax_ray.training import embeddings
 from aitax_ray.training.embeddings import Network, StoredEmbeddings, embed, open_embeddings, views_of
 from aitax_ray.training.feed import Labels, read_labels
 from aitax_ray.training.model import Classifier, build_classifier
 from aitax_ray.workspace import Workspace
-from tests.small import ARCH, CROP, KEYS, SIDES, describe, train_settings, write_root
+from tests.small import ARCH, CROP, KEYS, SIDES, describe, jpeg, photo, train_settings, write_root
 
 NUM = 3 * len(SIDES)
 
@@ -87,6 +88,33 @@ def test_a_run_that_was_stopped_computes_only_what_is_missing(
     rows = table_of(again)
     assert rows["image_id"] == complete["image_id"]
     assert np.array_equal(views_of(rows)[:, 1], views_of(complete)[:, 1])  # the random view is the same in every run
+
+
+@pytest.mark.ray
+def test_a_photograph_that_was_stored_anew_is_embedded_again(embedded: Workspace, tmp_path: Path) -> None:
+    shutil.copytree(embedded.root, tmp_path / "root")
+    ws = Workspace(str(tmp_path / "root"))
+    stored = open_embeddings(ws)
+    assert stored is not None
+    complete, (file,) = table_of(stored), ws.storage.files(stored.folder)
+    ws.storage.delete(file.path)
+    for number, rows in enumerate((complete.slice(0, 40), complete.slice(40))):
+        ws.storage.write_table(f"{stored.folder}/part-{number}.parquet", rows)
+    changed = complete["image_id"][0].as_py()
+    for image in ws.storage.files(workspace.IMAGES, ".parquet"):
+        rows = ws.storage.read_table(image.path).to_pylist()
+        for row in rows:
+            row["jpeg"] = jpeg(photo("Z9", 77)) if row["image_id"] == changed else row["jpeg"]
+            row["jpeg_sha256"] = hashlib.sha256(row["jpeg"]).hexdigest()
+        ws.storage.write_table(image.path, pa.Table.from_pylist(rows, schemas.IMAGES))
+    again = compute(ws, all_labels(ws), backbone())
+    names = [file.path.rsplit("/", 1)[-1] for file in ws.storage.files(again.folder)]
+    assert "part-1.parquet" in names
+    assert "part-0.parquet" not in names
+    rows = table_of(again)
+    assert rows["image_id"] == complete["image_id"]
+    is_same = (views_of(rows)[:, 0] == views_of(complete)[:, 0]).all(axis=1)
+    assert is_same.tolist() == [False] + [True] * (NUM - 1)
 
 
 def test_what_is_there_is_not_computed_again(embedded: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
