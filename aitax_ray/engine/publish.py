@@ -124,12 +124,17 @@ def _quantize(
     from aitax_ray.engine import quantize
     from aitax_ray.training.sample import draw_sample
 
+    test = draw_sample(ws, transform, quantize.NUM_MEASURED_IMAGES, "test")
+    if not len(test):
+        raise EngineError(
+            "--quantize int8 is measured on test photographs, and the split has none: run `aitax split` with a higher "
+            "--test, or publish with --quantize none"
+        )
     chosen = settings.quantization
     quantization = quantize.choose_quantization(model) if chosen == "auto" else chosen
     calibration = draw_sample(ws, transform, quantize.NUM_CALIBRATION_IMAGES, "train")
     smaller = quantize.quantize(model, quantization, calibration)
     quantized = OnnxClassifier(smaller)
-    test = draw_sample(ws, transform, quantize.NUM_MEASURED_IMAGES, "test")
     figures = quantize.measure(OnnxClassifier(model), quantized, test)
     quantize.check_loss(figures, settings.max_quantization_loss)
     val = draw_sample(ws, transform, quantize.NUM_MEASURED_IMAGES, "val")

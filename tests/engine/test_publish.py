@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -182,6 +183,14 @@ def test_int8_that_loses_too_much_is_not_published(learned: Workspace, monkeypat
     black = [(np.zeros((4, CROP, CROP, 3), np.uint8), np.zeros(4, np.int32))]
     monkeypatch.setattr(quantize, "quantize", lambda model, how, _: make(model, how, black))  # calibrated on nothing
     with pytest.raises(EngineError, match=r"lowers top-1 by 0\.\d+ on 12 test photographs, and 0\.01 is allowed"):
+        publish(PublishSettings(root=learned.root, quantize="int8"))
+    assert versions(learned) == []
+
+
+def test_int8_needs_test_photographs(learned: Workspace) -> None:
+    split = learned.storage.read_table(workspace.SPLIT)
+    learned.storage.write_table(workspace.SPLIT, split.filter(pc.not_equal(split["split"], "test")))
+    with pytest.raises(EngineError, match=r"measured on test photographs, and the split has none: .*--quantize none"):
         publish(PublishSettings(root=learned.root, quantize="int8"))
     assert versions(learned) == []
 
