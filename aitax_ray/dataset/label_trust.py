@@ -86,7 +86,7 @@ _PROGRAMS = {
 _ALSO_PEOPLE = {"ai", "seek", "merlin"}
 _TAIL = re.compile(r"( (model|api|app|analyzer|classifier|global|pi|v|ver|version|v?\d+[a-z]?|beta|alpha|rc))+$")
 _REMARK = re.compile(
-    r"\b(identified|identification|classified|classification|predicted|determined) (automatically )?"
+    r"(?<!\bnot )\b(identified|identification|classified|classification|predicted|determined) (automatically )?"
     r"(by|with|using|made by|from) (an? |the )?(machine|ai|artificial intelligence|computer vision|algorithm|"
     r"neural network|image recognition|plantnet|birdnet|inaturalist computer vision|megadetector|speciesnet)\b"
     r"|^(automatic|automated|machine|ai|computer vision) (identification|classification|prediction)\b"
@@ -108,9 +108,15 @@ def judge_label(dataset_key: str, status: str, identified_by: str, remarks: str)
     if stated not in (UNVERIFIED, UNKNOWN):
         return stated
     identifiers = [name for name in re.split(r"[|;]", identified_by) if name.strip()]
-    if (identifiers and all(map(_is_program, identifiers))) or _REMARK.search(_plain(remarks)):
+    if (identifiers and all(map(_is_program, identifiers))) or _names_program(remarks):
         return MACHINE
     return stated
+
+
+def _names_program(remarks: str) -> bool:
+    found = _REMARK.search(_plain(remarks))
+    # Ai is also the name of people.
+    return found is not None and ("ai" not in found[0].split() or re.search(r"\bAI\b", remarks) is not None)
 
 
 def _is_program(name: str) -> bool:

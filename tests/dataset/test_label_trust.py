@@ -133,6 +133,8 @@ def test_people_are_no_programs(name: str) -> None:
         ("Automatic identification", MACHINE),
         ("classified by a machine with a certainty of 0.89", MACHINE),
         ("classified by a human", UNKNOWN),
+        ("Identified by Ai Tanaka", UNKNOWN),
+        ("Not identified by a machine", UNKNOWN),
         ("I could believe that; they're everywhere. Sorry about the quality.", UNKNOWN),
         ("BOLD:AAF9225", UNKNOWN),
         ("Thanks for the ID! The AI was no help", UNKNOWN),
