@@ -36,7 +36,7 @@ def check_arch(arch: str) -> str:
 
     Names of timm may end in a dot and the tag of a set of weights, as in timm/convnext_tiny.in12k_ft_in1k.
     """
-    name, _, tag = arch.removeprefix(TIMM).partition(".")
+    name, dot, tag = arch.removeprefix(TIMM).partition(".")
     of_timm = arch.startswith(TIMM)
     known = timm_architectures() if of_timm else torchvision_architectures()
     if (TIMM + name if of_timm else arch) not in known:
@@ -44,7 +44,7 @@ def check_arch(arch: str) -> str:
         near = difflib.get_close_matches(arch, known, n=4, cutoff=0.4) or fallback
         where = f"timm's {len(known):,}" if of_timm else f"torchvision's {len(known)} (timm's are called timm/NAME)"
         raise ArchitectureError(f"{flag('arch')} {arch} is not one of {where}: did you mean {', '.join(near)}?")
-    if tag and f"{name}.{tag}" not in (tagged := timm.list_pretrained(f"{name}.*")):
+    if dot and f"{name}.{tag}" not in (tagged := timm.list_pretrained(f"{name}.*")):
         raise ArchitectureError(
             f"{flag('arch')} {arch}: timm has {', '.join(TIMM + t for t in tagged) or 'no weights'}"
         )
@@ -57,10 +57,7 @@ PACKAGED_ARCH = next(iter(PACKAGED))
 def transform_for(arch: str, crop_size: int | None) -> EvalTransform:
     """Make the transform of the architecture's published weights, scaled to `crop_size` if that is given."""
     transform = _timm_transform(arch) if arch.startswith(TIMM) else _torchvision_transform(arch)
-    if crop_size is None:
-        return transform
-    resize = round(crop_size * transform.resize_size / transform.crop_size)
-    return transform.model_copy(update={"crop_size": crop_size, "resize_size": resize})
+    return transform.scaled_to(crop_size)
 
 
 def _torchvision_transform(arch: str) -> EvalTransform:

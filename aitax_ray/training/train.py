@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from aitax_ray import workspace
 from aitax_ray.cluster import connect, use_gpus
-from aitax_ray.errors import DataError
+from aitax_ray.errors import DataError, SettingsError
+from aitax_ray.storage import Storage
 from aitax_ray.training.recipes import RecipeName
 from aitax_ray.training.settings import TrainSettings
 from aitax_ray.workspace import Outcome, StageReport, Workspace, versions
@@ -33,14 +34,28 @@ def train(settings: TrainSettings) -> StageReport:
     the order of the photographs when they fit into memory. Otherwise their order depends on the order in which Ray Data
     delivers.
 
-    Raises DataError for too few photographs, AitaxError when
-    training fails or diverges, ArchitectureError when weights cannot be had.
+    Raises DataError for too few photographs, AitaxError when training fails or diverges, ArchitectureError when weights
+    cannot be had, SettingsError when they are those that this training overwrites.
     """
     ws = Workspace(settings.root)
+    _check_weights_stay(ws, settings.weights)
     if settings.recipe is None:
         settings = settings.with_recipe(_default_recipe(ws, settings.use_gpu))
     reads = ("manifest", "download", "split")
     return ws.run("train", settings, reads, lambda: _tracked(ws, settings), kept_folder=workspace.VIEWS)
+
+
+def _check_weights_stay(ws: Workspace, weights: str | None) -> None:
+    """Raise SettingsError when --weights is in the model of this root: a run deletes that before it starts."""
+    if weights is None:
+        return
+    place, own = Storage(weights).full(), ws.storage.full(workspace.FOLDERS["train"][0])
+    if place in (ws.storage.full(), own) or place.startswith(f"{own}/"):
+        engines = ws.storage.address(workspace.ENGINES)
+        raise SettingsError(
+            f"--weights {weights} is the model that this training overwrites: start from a published engine "
+            f"({engines}/VERSION/classifier.safetensors), or from a copy of the model elsewhere"
+        )
 
 
 def _default_recipe(ws: Workspace, use_gpu: bool | None) -> RecipeName:
@@ -63,7 +78,6 @@ def _train(ws: Workspace, settings: TrainSettings, trackers: "Trackers") -> Outc
     import torch
     from safetensors.torch import load
 
-    from aitax_ray.training.backbones import transform_for
     from aitax_ray.training.best import is_better
     from aitax_ray.training.curves import watching
     from aitax_ray.training.distributed import RUNS, START
@@ -72,7 +86,7 @@ def _train(ws: Workspace, settings: TrainSettings, trackers: "Trackers") -> Outc
     from aitax_ray.training.long_tail import adjust
     from aitax_ray.training.model import ClassifierInfo
     from aitax_ray.training.probe import train_head
-    from aitax_ray.training.weights import start_classifier
+    from aitax_ray.training.weights import start_classifier, start_transform
 
     classes, frequencies = read_classes(ws)
     if sum(frequencies) < settings.num_workers:
@@ -80,7 +94,7 @@ def _train(ws: Workspace, settings: TrainSettings, trackers: "Trackers") -> Outc
             f"{sum(frequencies)} training photographs are too few for {settings.num_workers} workers: "
             "widen the query, or lower --num-workers"
         )
-    transform = transform_for(settings.arch, settings.crop_size)
+    transform = start_transform(settings.arch, settings.crop_size, settings.weights)
     torch.manual_seed(settings.seed)
     classifier = start_classifier(
         settings.arch, classes, transform.crop_size, settings.head, settings.pretrained, settings.weights
@@ -110,6 +124,7 @@ def _train(ws: Workspace, settings: TrainSettings, trackers: "Trackers") -> Outc
             )
     is_trained, best = settings.train_backbone, None
     if is_trained:
+        network.onnx  # noqa: B018 - a network that cannot be exported is refused now, not after the training
         probe = next((row for row in history if row["is_best"]), None)
         history, info = _train_all(ws, settings, info, classifier, labels, val_labels, frequencies, trackers)
         if probe and is_better(probe, history[info.epoch - 1], settings.select_by):

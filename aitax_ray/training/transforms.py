@@ -32,6 +32,13 @@ class EvalTransform(BaseModel):
     crop_mode: Literal["center", "squash", "border"] = "center"
     """`resize_size` is the shorter side, or both sides (squash), or the longer side (border), with `mean` around it."""
 
+    def scaled_to(self, crop_size: int | None) -> "EvalTransform":
+        """Give the same transform for another size of the crop; this one if the size is None."""
+        if crop_size is None:
+            return self
+        resize = round(crop_size * self.resize_size / self.crop_size)
+        return self.model_copy(update={"crop_size": crop_size, "resize_size": resize})
+
     def pixels(self, image: "Image.Image") -> np.ndarray:
         """Resize and crop: uint8 of shape (crop_size, crop_size, 3)."""
         image = image.convert("RGB")

@@ -3,10 +3,13 @@
 Files are .safetensors, or pickles that torch reads with `weights_only=True`, so that a file cannot run code.
 """
 
+import argparse
 import contextlib
 import inspect
 import io
+import json
 import logging
+import re
 import socket
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,18 +24,20 @@ from torch import Tensor, nn
 from aitax_ray import workspace
 from aitax_ray.errors import ArchitectureError
 from aitax_ray.storage import Storage
-from aitax_ray.training.backbones import PACKAGED_ARCH, TIMM, build_backbone, check_arch
+from aitax_ray.training.backbones import PACKAGED_ARCH, TIMM, build_backbone, check_arch, transform_for
 from aitax_ray.training.model import Classifier, ClassifierInfo, HeadKind
 from aitax_ray.training.packaged import PACKAGED
+from aitax_ray.training.transforms import EvalTransform
 
 State = dict[str, Tensor]
 
 # CONTAINERS: keys under which training programs save the weights. PREFIXES: what they write before the name of each
 # tensor. `visual.trunk.` is an image tower of timm in a model of open_clip, `visual.` any other image tower of
 # open_clip, `module.` is DistributedDataParallel.
-CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "module", "network")
+CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "module", "network", "teacher")
 PREFIXES = ("module.", "_orig_mod.", "visual.trunk.", "visual.", "backbone.", "encoder.", "trunk.", "model.")
-FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+MAX_HEADER = 100_000_000  # bytes: safetensors allows no longer one
 FETCH_TIMEOUT_S = 60.0
 MIN_SHARE = 0.5  # share of the backbone's tensors; a file with fewer of them is of another architecture
 
@@ -75,18 +80,32 @@ def start_classifier(
     hub = pretrained and weights is None and arch not in PACKAGED
     backbone, embedding_size = _fetched(arch, crop_size) if hub else build_backbone(arch, crop_size)
     classifier = Classifier(backbone, embedding_size, len(classes), head)
-    if weights is not None and (engine := _open_model(weights)) is not None:
-        _take_model(classifier, *engine, arch, classes, weights)
-    elif weights is not None:
-        folder, _, name = weights.rpartition("/")
-        load_backbone(classifier.backbone, read_state(Storage(folder or ".").read_bytes(name), name), weights)
+    if weights is not None:
+        storage, path, info = _find_weights(weights, arch)
+        state = read_state(storage.read_bytes(path), path)
+        if info is None:
+            load_backbone(classifier.backbone, state, weights)
+        else:
+            _take_model(classifier, info, state, head, classes, weights)
     elif pretrained and arch in PACKAGED:
-        path = PACKAGED[arch].path()
-        load_backbone(classifier.backbone, read_state(path.read_bytes(), path.name), path.name)
+        file = PACKAGED[arch].path()
+        load_backbone(classifier.backbone, read_state(file.read_bytes(), file.name), file.name)
     return classifier
 
 
+def start_transform(arch: str, crop_size: int | None, weights: str | None) -> EvalTransform:
+    """Make the transform of the weights that training starts from, scaled to `crop_size` if that is given.
+
+    That of an earlier training is its own, that of other files is that of the architecture's published weights. Raises
+    ArchitectureError as start_classifier does.
+    """
+    info = None if weights is None else _find_weights(weights, arch)[2]
+    return (transform_for(arch, None) if info is None else info.transform).scaled_to(crop_size)
+
+
 def _fetched(arch: str, crop_size: int) -> tuple[nn.Module, int]:
+    with torch.device("meta"):  # without numbers, to see whether the size fits before anything is fetched
+        build_backbone(arch, crop_size)
     try:
         with _socket_timeout(FETCH_TIMEOUT_S):
             return build_backbone(arch, crop_size, pretrained=True)
@@ -120,8 +139,13 @@ def read_state(content: bytes, name: str) -> State:
     try:
         if name.endswith(".safetensors"):
             return load_safetensors(content)
-        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # timm's training program stores its flags
+            loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise many kinds of errors for files of other formats
+        if refused := re.search(r"Unsupported (?:global|class)\S* (?:GLOBAL )?(\S+)", str(error)):
+            raise ArchitectureError(
+                f"{name} holds more than tensors ({refused[1]}), and so may run code: save its state dict alone"
+            ) from error
         raise ArchitectureError(
             f"{name} cannot be read as weights ({' '.join(str(error).split())[:150]}): "
             "give a .safetensors file, or a state dict that torch.save wrote"
@@ -208,45 +232,76 @@ def _translated(backbone: nn.Module, state: State) -> State | None:
 
 
 def _in_order(own: State, state: State) -> State | None:
-    """Give the n-th tensor the name of the backbone's n-th tensor; None unless all shapes agree.
+    """Give the tensors the names of the backbone's, one after the other.
 
-    The file may have more tensors at its end, which belong to its classifier.
+    All their shapes must agree, and the last parts of their names: weight, bias and the statistics of a normalization
+    have one shape, and .safetensors files hold them in the order of their names. The file may have more tensors at its
+    end: its classifier.
     """
     names = [name for name in own if not _is_counter(name)]
-    values = [value for name, value in state.items() if not _is_counter(name)]
-    if len(values) < len(names) or any(own[n].shape != v.shape for n, v in zip(names, values, strict=False)):
+    values = {name: value for name, value in state.items() if not _is_counter(name)}
+    if len(values) < len(names):
         return None
-    return dict(zip(names, values, strict=False))
+    pairs = list(zip(names, values, strict=False))
+    if any(own[n].shape != values[v].shape or _last_part(n) != _last_part(v) for n, v in pairs):
+        return None
+    return {n: values[v] for n, v in pairs}
 
 
-def _open_model(location: str) -> tuple[ClassifierInfo, State] | None:
-    """Read the model of an earlier `aitax train` from ROOT/model or ROOT; None when the location is a file."""
-    if Path(location).suffix in FILES:
-        return None
-    for root in (location.rstrip("/").removesuffix("/model"), location):
-        storage = Storage(root)
-        if storage.exists(workspace.CLASSIFIER):
-            info = ClassifierInfo.model_validate(storage.read_json(workspace.CLASSIFIER))
-            return info, load_safetensors(storage.read_bytes(workspace.WEIGHTS))
-    raise ArchitectureError(
-        f"no weights in {location}: give a file ({', '.join(FILES)}), or ROOT/model of a complete `aitax train`"
-    )
+def _last_part(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _find_weights(location: str, arch: str) -> tuple[Storage, str, ClassifierInfo | None]:
+    """Find a file, or what `aitax train` wrote into ROOT/model, also by ROOT; None for a file that is not ours.
+
+    Our own files describe themselves, also the classifier.safetensors of an engine. Raises ArchitectureError when there
+    are no weights, or when ours are of another architecture.
+    """
+    folder, slash, name = location.rpartition("/")
+    if Path(name).suffix in FILES:
+        storage = Storage(folder or slash or ".")
+        info = _read_description(storage, name) if name.endswith(".safetensors") else None
+    else:
+        for root in (location.rstrip("/").removesuffix("/model"), location):
+            storage, name = Storage(root), workspace.WEIGHTS
+            if storage.exists(workspace.CLASSIFIER):
+                info = ClassifierInfo.model_validate(storage.read_json(workspace.CLASSIFIER))
+                break
+        else:
+            raise ArchitectureError(
+                f"no weights in {location}: give a file ({', '.join(FILES)}), or ROOT/model of a complete `aitax train`"
+            )
+    if info is not None and info.arch != arch:
+        raise ArchitectureError(f"the weights in {location} are those of {info.arch}: add --arch {info.arch}")
+    return storage, name, info
+
+
+def _read_description(storage: Storage, path: str) -> ClassifierInfo | None:
+    """Read the description in the header of a .safetensors file; None when the file has none."""
+    with contextlib.suppress(OSError, ValueError), storage.fs.open_input_stream(storage.full(path)) as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(min(size, MAX_HEADER)))
+        described = header.get("__metadata__", {}).get("classifier")
+        return None if described is None else ClassifierInfo.model_validate_json(described)
+    return None
 
 
 def _take_model(
-    classifier: Classifier, info: ClassifierInfo, state: State, arch: str, classes: list[str], source: str
+    classifier: Classifier, info: ClassifierInfo, state: State, head: HeadKind, classes: list[str], source: str
 ) -> None:
-    """Copy the backbone of an earlier training, and the rows of its head for species that both trainings have."""
-    if info.arch != arch:
-        raise ArchitectureError(f"the weights in {source} are those of {info.arch}: add --arch {info.arch}")
+    """Copy the backbone of an earlier training, and for species that both have the rows of a head of the same kind."""
     prefix = "backbone."
     load_backbone(
         classifier.backbone, {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}, source
     )
     place = {key: row for row, key in enumerate(info.classes)}
-    known = [(new, place[key]) for new, key in enumerate(classes) if key in place]
+    known = [(new, place[key]) for new, key in enumerate(classes) if key in place and info.head == head]
     if known:
         new, old = (list(rows) for rows in zip(*known, strict=True))
-        for name in ("weight", "bias"):
-            getattr(classifier.head, name).data[new] = state[f"head.{name}"][old]
+        for name, tensor in classifier.head.state_dict().items():
+            if name in ("weight", "bias"):
+                tensor[new] = state[f"head.{name}"][old]
+            else:
+                tensor.copy_(state[f"head.{name}"])
     log.info("%d of %d species start from %s", len(known), len(classes), source)

@@ -133,6 +133,7 @@ def test_a_wrong_crop_size_names_the_right_one() -> None:
         ("convnext-tiny", "convnext_tiny"),
         ("timm/convnext_atmo", "timm/convnext_atto"),
         ("timm/resnet18.nobody", "timm/resnet18.a1_in1k"),
+        ("timm/resnet18.", "timm/resnet18.a1_in1k"),
     ],
 )
 def test_an_unknown_architecture_names_near_ones(arch: str, near: str) -> None:

@@ -15,12 +15,13 @@ import pytest
 from safetensors.numpy import load_file
 
 from aitax_ray import workspace
-from aitax_ray.errors import MissingArtifactError
+from aitax_ray.errors import ArchitectureError, MissingArtifactError, SettingsError
+from aitax_ray.training import distributed, onnx
 from aitax_ray.training.history import read_history
 from aitax_ray.training.predict import read_classifier
 from aitax_ray.training.train import train
 from aitax_ray.workspace import Workspace
-from tests.small import ARCH, CROP, EPOCHS, KEYS, SIDES, train_settings, write_root
+from tests.small import ARCH, CROP, EPOCHS, KEYS, SIDES, train_settings, write_model, write_root
 
 HELD_EPOCH = 2  # counted from 0
 
@@ -155,6 +156,27 @@ def test_a_second_run_does_nothing(root: Path) -> None:
     again = train(train_settings(root, num_workers=1, max_failures=0))
     assert again == Workspace(str(root)).report("train")
     assert {path: path.stat().st_mtime_ns for path in (root / "model").rglob("*")} == before
+
+
+@pytest.mark.parametrize("place", ["", "/", "/model", "/model/weights.safetensors"])
+def test_the_model_that_a_run_would_overwrite_is_no_start(tmp_path: Path, place: str) -> None:
+    write_model(write_root(tmp_path))
+    with pytest.raises(SettingsError, match=r"overwrites: start from .*/engines/VERSION/classifier\.safetensors"):
+        train(train_settings(tmp_path, weights=f"{tmp_path}{place}"))
+    assert (tmp_path / workspace.WEIGHTS).is_file()
+
+
+def test_what_cannot_be_exported_is_refused_before_it_is_trained(
+    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ArchitectureError("cannot be exported")
+
+    write_root(tmp_path)
+    monkeypatch.setattr(onnx, "export_onnx", refuse)
+    monkeypatch.setattr(distributed, "fit", lambda *_: pytest.fail("it is trained"))
+    with pytest.raises(ArchitectureError, match="cannot be exported"):
+        train(train_settings(tmp_path))
 
 
 def test_a_missing_split_names_the_command_that_makes_it(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
+import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -13,8 +15,8 @@ from aitax_ray.errors import ArchitectureError
 from aitax_ray.training.backbones import build_backbone
 from aitax_ray.training.model import Classifier
 from aitax_ray.training.packaged import PACKAGED
-from aitax_ray.training.weights import load_backbone, read_state, start_classifier
-from aitax_ray.workspace import Workspace
+from aitax_ray.training.weights import load_backbone, read_state, start_classifier, start_transform
+from aitax_ray.workspace import WEIGHTS, Workspace
 from tests.small import ARCH, CROP, KEYS, one_thread, write_model, write_root
 
 PIXELS = torch.linspace(-1, 1, 2 * 3 * 64 * 64).reshape(2, 3, 64, 64)
@@ -83,10 +85,11 @@ def test_a_file_is_loaded_whatever_stands_before_its_names(
     torch.testing.assert_close(embed(loaded.backbone), embed(network))
 
 
-@pytest.mark.parametrize("container", ["state_dict", "model", "state_dict_ema"])
+@pytest.mark.parametrize("container", ["state_dict", "model", "state_dict_ema", "teacher"])
 def test_the_state_is_found_in_what_training_programs_save(tmp_path: Path, container: str) -> None:
     network = torchvision.models.resnet18()
-    file = saved(tmp_path, {container: network.state_dict(), "epoch": 3, "args": {"lr": 0.1}})
+    content = {container: network.state_dict(), "epoch": 3, "args": argparse.Namespace(lr=0.1)}
+    file = saved(tmp_path, content, "model_best.pth.tar")
     network.fc = nn.Identity()
     torch.testing.assert_close(embed(start("resnet18", file).backbone), embed(network))
 
@@ -125,8 +128,18 @@ def test_tensors_without_known_names_are_taken_in_their_order() -> None:
     backbone, _ = build_backbone("timm/resnet10t", 64)
     other, _ = build_backbone("timm/resnet10t", 64)
     tensors = [value for name, value in other.state_dict().items() if "num_batches" not in name]
-    load_backbone(backbone, {f"layer{n}": value for n, value in enumerate(tensors)}, "file")
+    parts = [name.rpartition(".")[2] for name in other.state_dict() if "num_batches" not in name]
+    names = [f"layer{n:03}.{part}" for n, part in enumerate(parts)]
+    load_backbone(backbone, dict(zip(names, tensors, strict=True)), "file")
     torch.testing.assert_close(embed(backbone), embed(other))
+
+
+def test_tensors_in_the_order_of_their_names_are_not_taken_for_others_of_the_same_shape() -> None:
+    """As a .safetensors file holds them: bias comes before weight, and both have one shape in a normalization."""
+    norms = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3))
+    state = {f"layer{name}": value for name, value in sorted(norms.state_dict().items())}
+    with pytest.raises(ArchitectureError, match="not those of --arch"):
+        load_backbone(norms, state, "file")
 
 
 def test_what_does_not_fit_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -155,9 +168,18 @@ class Evil:
 def test_what_holds_no_tensors_or_runs_code_is_refused(
     tmp_path: Path, content: Any, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(ArchitectureError, match=f"{name} (holds no tensors|cannot be read as weights)"):
+    with pytest.raises(ArchitectureError, match=f"{name} (holds no tensors|holds more than tensors)"):
         read_state(Path(saved(tmp_path, content, name)).read_bytes(), name)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "named"), [(nn.Linear(2, 2), "torch.nn.modules.linear.Linear"), ({"f1": np.float64(0.5)}, "scalar")]
+)
+def test_the_reason_is_named_when_a_file_holds_more_than_tensors(tmp_path: Path, content: Any, named: str) -> None:
+    file = Path(saved(tmp_path, content))
+    with pytest.raises(ArchitectureError, match=rf"w\.pth holds more than tensors \(.*{named}\).*state dict alone"):
+        read_state(file.read_bytes(), "w.pth")
 
 
 def test_garbage_is_refused() -> None:
@@ -178,6 +200,12 @@ def test_an_unreachable_hub_names_the_way_out(arch: str, monkeypatch: pytest.Mon
         start(arch, pretrained=True)
 
 
+@pytest.mark.parametrize("arch", ["vit_b_32", "timm/levit_128s"])
+def test_a_wrong_size_is_found_before_weights_are_fetched(arch: str) -> None:
+    with pytest.raises(ArchitectureError, match=f"{arch} does not take photographs of 100 px.*--crop-size 224"):
+        start(arch, pretrained=True, crop_size=100)
+
+
 def test_an_architecture_without_published_weights_says_so() -> None:
     with pytest.raises(ArchitectureError, match="there are no published weights of timm/seresnet18"):
         start("timm/seresnet18", pretrained=True)
@@ -194,6 +222,32 @@ def test_an_earlier_engine_gives_its_backbone_and_the_rows_of_the_species_that_b
     assert torch.equal(new.head.weight[1:], earlier.head.weight.flip(0))
     assert torch.equal(new.head.bias[1:], earlier.head.bias.flip(0))
     assert not torch.equal(new.head.weight[0], new.head.weight[1])
+
+
+def test_the_weights_of_an_engine_describe_themselves(tmp_path: Path) -> None:
+    earlier = write_model(write_root(tmp_path))
+    new = start(ARCH, str(tmp_path / WEIGHTS), classes=("new", *reversed(KEYS)), crop_size=CROP)
+    torch.testing.assert_close(embed(new.backbone), embed(earlier.backbone))
+    assert torch.equal(new.head.weight[1:], earlier.head.weight.flip(0))
+    with pytest.raises(ArchitectureError, match=f"add --arch {ARCH}"):
+        start("resnet18", str(tmp_path / WEIGHTS))
+
+
+def test_a_head_of_another_kind_gives_no_rows(tmp_path: Path) -> None:
+    earlier = write_model(write_root(tmp_path), head="prototype")
+    torch.manual_seed(1)
+    linear = start(ARCH, str(tmp_path), classes=tuple(KEYS), crop_size=CROP)
+    torch.testing.assert_close(embed(linear.backbone), embed(earlier.backbone))
+    assert not torch.equal(linear.head.weight, earlier.head.weight)
+
+
+@pytest.mark.parametrize("place", ["", "/model", f"/{WEIGHTS}"])
+def test_the_transform_is_that_of_an_earlier_engine(tmp_path: Path, place: str) -> None:
+    write_model(write_root(tmp_path))
+    transform = start_transform(ARCH, None, f"{tmp_path}{place}")
+    assert transform.crop_size == CROP
+    double = start_transform(ARCH, 2 * CROP, f"{tmp_path}{place}")
+    assert (double.crop_size, double.resize_size) == (2 * CROP, 2 * transform.resize_size)
 
 
 def test_an_earlier_engine_of_another_architecture_is_refused(tmp_path: Path) -> None:
