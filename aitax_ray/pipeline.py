@@ -39,8 +39,8 @@ STAGES = (
     Stage("download", DownloadSettings, download),
     Stage("split", SplitSettings, split),
     Stage("train", TrainSettings, train),
-    Stage("evaluate", EvaluateSettings, evaluate),
     Stage("index", IndexSettings, index),
+    Stage("evaluate", EvaluateSettings, evaluate),
     Stage("publish", PublishSettings, publish),
 )
 
@@ -55,6 +55,8 @@ def build(flags: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]]) -> 
     planned = []
     for stage in STAGES:
         own = {name: value for name, value in flags.items() if name in stage.settings.model_fields}
+        if stage.name != "manifest":  # `evaluate` has photographs of its own
+            own.pop("photos", None)
         planned.append((stage, build_settings(stage.settings, own, config.get(stage.name, {}))))
     reports = []
     for number, (stage, settings) in enumerate(planned, 1):

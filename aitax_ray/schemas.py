@@ -174,9 +174,27 @@ PER_SPECIES = pa.schema(
         "name": text,
         "num_train_images": pa.int64(),
         "num_images": pa.int64(),  # in the test split
-        "top1": pa.float64(),  # share in [0, 1]; null without test photographs
+        "top1": pa.float64(),  # share in [0, 1], also called recall; null without test photographs
         "top5": pa.float64(),
+        "precision": pa.float64(),  # share of right answers among the answers with this name; null without answers
+        "f1": pa.float64(),
+        "mean_score": pa.float64(),  # of the right species
         "most_often_taken_for": text,  # name of a species, "" when all photographs were named right
+        "taken_for_share": pa.float64(),  # of its photographs
+        "most_often_mistaken_from": text,  # name of the species whose photographs most often get this name wrongly
+        "acceptance_threshold": pa.float64(),  # lowest score of an answer that can be accepted; null if there is none
+        "acceptance_reason": text,  # why there is no threshold
+    }
+)
+
+# The answer to a photograph of the test split alone. Two engines are compared on the photographs that both have.
+ANSWERS = pa.schema(
+    {
+        "image_id": key,
+        "gbif_id": key,
+        "species_key": key,  # the right one
+        "answer": key,  # the species_key that was given, "" if the network gave no number
+        "score": pa.float32(),  # calibrated
     }
 )
 

@@ -1,4 +1,9 @@
-"""Text from archives, servers and people, made fit for a line of a log or a terminal."""
+"""Text from archives, servers and people, made fit for a line of a log or a terminal, or of a table."""
+
+# What spreadsheets take for the beginning of a formula (https://owasp.org/www-community/attacks/CSV_Injection). Where
+# the comma is the decimal sign they split a line at semicolons, whatever the quotes.
+FORMULA = r"(^|[;\t\r\n][\s\"']*)(\s*[=+\-@＝＋－＠])|^([\t\r\n])"
+DISARMED = "${1}'${2}${3}"  # with an apostrophe before the sign; for polars' replace_all
 
 
 def escape_controls(text: str) -> str:

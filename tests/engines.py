@@ -14,6 +14,7 @@ from PIL import Image
 
 from aitax_ray import schemas
 from aitax_ray.engine import bundle
+from aitax_ray.evaluation.decisions import Decisions
 from aitax_ray.index.searcher import build_index
 from aitax_ray.storage import Storage
 from aitax_ray.training.transforms import EvalTransform
@@ -102,6 +103,7 @@ def write_small_engine(folder: Path) -> Path:
         bundle.ONNX: colour_classifier(),
         bundle.TAXA: _parquet(taxa, schemas.TAXA),
         bundle.ROWS: _parquet(rows, schemas.INDEX_ROWS),
+        bundle.ANSWERS: _parquet([], schemas.ANSWERS),
     }
     files |= {f"{bundle.SCANN}/{file.name}": file.read_bytes() for file in index.iterdir()}
     info: dict[str, Any] = {
@@ -112,7 +114,7 @@ def write_small_engine(folder: Path) -> Path:
         "transform": TRANSFORM,
         "classes": list(COLOURS),
         "embedding_size": 3,
-        "temperature": 1.0,
+        "decisions": Decisions(),
         "thresholds": {"min_score": 0.005, "max_total_score": 0.99},
         "num_indexed": len(rows),
         "doi": "10.15468/dl.colour",

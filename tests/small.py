@@ -250,6 +250,15 @@ class PredictedHere:
             yield predictor(decode_for_evaluation(rows, predictor.info.transform))
 
 
+def write_index(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Index the training photographs in this process."""
+    from aitax_ray.index import index as stage
+    from aitax_ray.index.settings import IndexSettings
+
+    monkeypatch.setattr(stage, "predictions", PredictedHere)
+    stage.index(IndexSettings(root=ws.root))
+
+
 def train_settings(root: Path | str, **changes: object) -> Any:
     """Settings of a short training run."""
     from aitax_ray.training.settings import TrainSettings

@@ -46,10 +46,10 @@ MAY_USE: dict[str, set[str]] = {
     "images": set(),
     "dataset": set(),
     "training": set(),
-    "evaluation": {"training", "images"},
     "index": {"training", "images"},
+    "evaluation": {"training", "images", "index"},  # the neighbours' vote
     "engine": {"training", "images", "index", "evaluation"},  # an engine holds an index and a temperature
-    "serving": {"engine", "index", "images"},
+    "serving": {"engine", "index", "images", "evaluation"},  # an engine's decisions
     "pipeline": {"manifest", "images", "dataset", "training", "evaluation", "index", "engine"},
     "cli": {"pipeline", "dataset", "serving", "demo"},  # export and cite are no stages
     "demo": {"pipeline", "serving", "engine"},

@@ -27,9 +27,9 @@ FLAGS = {
     "augment min_scale vertical_flip random_erasing mixup cutmix label_smoothing imbalanced "
     "long_tail select_by stop_after max_minutes seed precision compile track num_workers min_workers use_gpu "
     "cpus_per_worker max_failures",
-    "evaluate": INFERENCE,
+    "evaluate": f"{INFERENCE} target_precision coverage false_reject_rate min_group compare photos",
     "index": f"{INFERENCE} leaves_to_search reorder",
-    "publish": f"{STAGE} min_score max_total_score quantize quantization max_quantization_loss",
+    "publish": f"{STAGE} min_score max_total_score quantize quantization max_quantization_loss allow_worse",
     "serve": "engine illustrate num_illustrations allow_private_hosts max_batch_size batch_wait_timeout_s "
     "classifier_cpus host port request_timeout_s",
 }

@@ -12,6 +12,7 @@ from aitax_ray import schemas, workspace
 from aitax_ray.errors import DataError, StaleArtifactError, StorageError
 from aitax_ray.joins import check_unique, join_rows
 from aitax_ray.licenses import deed
+from aitax_ray.text import DISARMED, FORMULA
 from aitax_ray.workspace import StageReport, Workspace
 
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ LINEAGE = ("genus", "family", "order", "class", "phylum", "kingdom")
 UUID = r"(?i)^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$"
 OCCURRENCE = "https://www.gbif.org/occurrence/"
 ROWS_PER_BATCH = 16_384
-# What spreadsheets take for the beginning of a formula (https://owasp.org/www-community/attacks/CSV_Injection). Where
-# the comma is the decimal sign they split a line at semicolons, whatever the quotes.
-_FORMULA = r"(^|[;\t\r\n][\s\"']*)(\s*[=+\-@＝＋－＠])|^([\t\r\n])"
 
 
 def write_attribution(ws: Workspace) -> dict[str, int]:
@@ -57,9 +55,7 @@ def write_attribution(ws: Workspace) -> dict[str, int]:
                     used = batch.select(COLUMNS).with_columns(
                         references=pl.when(pl.col("references").str.contains(r"^(?i)https?://")).then("references"),
                     )
-                    file.write(
-                        csv_lines(used.with_columns(pl.col(pl.String).str.replace_all(_FORMULA, "${1}'${2}${3}")))
-                    )
+                    file.write(csv_lines(used.with_columns(pl.col(pl.String).str.replace_all(FORMULA, DISARMED))))
                     keys.append(used.filter(pl.col("dataset_key") != "").select(keys[0].columns).unique())
             ws.storage.upload(Path(folder), workspace.ATTRIBUTION.rsplit("/", 1)[0])
     except OSError as error:

@@ -6,6 +6,7 @@
     taxa.parquet            schemas.TAXA, the classes in order
     rows.parquet            schemas.INDEX_ROWS: author, licence and address of each indexed photograph
     scann/                  the index
+    answers.parquet         schemas.ANSWERS: what it answered to the test photographs, to compare a later engine with
 
 The folder can be copied to any place. `engines/current` is a file with the name of the version in use. It is a file and
 not a link, because object stores have no links, but can replace a file in one step.
@@ -26,6 +27,7 @@ from pyarrow.fs import LocalFileSystem
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aitax_ray.errors import EngineError
+from aitax_ray.evaluation.decisions import Decisions
 from aitax_ray.storage import Storage
 from aitax_ray.training.onnx_classifier import OnnxClassifier
 from aitax_ray.training.transforms import EvalTransform
@@ -37,9 +39,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 2  # 1 had an ONNX file that took normalized float32 (N, 3, H, W)
+FORMAT_VERSION = 3  # 1 had an ONNX file that took normalized float32 (N, 3, H, W), 2 one temperature and no decisions
 INFO, ONNX, WEIGHTS = "engine.json", "classifier.onnx", "classifier.safetensors"
-TAXA, ROWS, SCANN = "taxa.parquet", "rows.parquet", "scann"
+TAXA, ROWS, SCANN, ANSWERS = "taxa.parquet", "rows.parquet", "scann", "answers.parquet"
 
 
 class Thresholds(BaseModel):
@@ -68,8 +70,8 @@ class EngineInfo(BaseModel):
     embedding_size: int
     quantization: Literal["none", "static", "dynamic"] = "none"
     """How classifier.onnx was quantized to int8. The weights in classifier.safetensors are never quantized."""
-    temperature: float
-    """Temperature of the softmax, fitted on the val side for the logits of classifier.onnx."""
+    decisions: Decisions
+    """How logits become answers, fitted on the val side for the logits of classifier.onnx."""
     thresholds: Thresholds
     num_indexed: int
     doi: str | None

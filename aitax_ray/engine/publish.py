@@ -9,6 +9,7 @@ from aitax_ray import schemas, workspace
 from aitax_ray.engine import bundle
 from aitax_ray.engine.settings import PublishSettings
 from aitax_ray.errors import EngineError
+from aitax_ray.evaluation.decisions import Decisions
 from aitax_ray.joins import look_up
 from aitax_ray.training.onnx_classifier import OnnxClassifier
 from aitax_ray.training.transforms import EvalTransform
@@ -55,16 +56,21 @@ def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
     classifier_info, classifier = read_classifier(ws)
     model, figures = _export(ws, classifier_info, classifier)
     evaluation = ws.storage.read_json(workspace.EVALUATION)
-    quantization, temperature = "none", evaluation["temperature"]
+    if not settings.allow_worse:
+        _refuse_worse(ws)
+    decisions = Decisions.model_validate(ws.storage.read_json(workspace.DECISIONS))
+    quantization = "none"
     if settings.quantize == "int8":
         quantization, model, cost, fitted = _quantize(ws, settings, classifier_info.transform, model)
         figures |= cost
-        temperature = temperature if fitted is None else fitted
+        if fitted is not None:
+            decisions = decisions.model_copy(update={"fusion": decisions.fusion.at_temperature(fitted)})
     files: dict[str, bytes | str] = {  # file of the engine -> its content, or the path to copy
         bundle.ONNX: model,
         bundle.WEIGHTS: workspace.WEIGHTS,
         bundle.TAXA: _taxa(ws, classifier_info.classes),
         bundle.ROWS: _rows(ws),
+        bundle.ANSWERS: workspace.ANSWERS,
     }
     for file in ws.storage.files(workspace.SCANN):
         files[f"{bundle.SCANN}/{file.path.rsplit('/', 1)[-1]}"] = file.path
@@ -84,7 +90,7 @@ def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
             "classes": classifier_info.classes,
             "embedding_size": classifier_info.embedding_size,
             "quantization": quantization,
-            "temperature": temperature,
+            "decisions": decisions,
             "thresholds": {"min_score": settings.min_score, "max_total_score": settings.max_total_score},
             "num_indexed": ws.require("index").counts["images"],
             "doi": query.get("doi"),
@@ -139,6 +145,23 @@ def _quantize(
     quantize.check_loss(figures, settings.max_quantization_loss)
     val = draw_sample(ws, transform, quantize.NUM_MEASURED_IMAGES, "val")
     return quantization, smaller, figures, quantize.fit_temperature(quantized, val)
+
+
+def _refuse_worse(ws: Workspace) -> None:
+    """Raise EngineError when the current engine was significantly better on the test photographs of both."""
+    from aitax_ray.evaluation.changes import compare_answers, read_answers
+
+    current = read_answers(ws, None)
+    if current is None:
+        return
+    found = compare_answers(current.rows, ws.storage.read_table(workspace.ANSWERS, schema=schemas.ANSWERS))
+    for name, difference in (("top-1", found.top1), ("macro top-1", found.macro_top1)):
+        if difference.is_significantly_worse:
+            raise EngineError(
+                f"{name} is {difference.after:.3f}, that of the current engine {current.name} {difference.before:.3f}, "
+                f"on {found.num_photographs:,} photographs that both were tested with. Chance hardly explains that, so "
+                "nothing was published; --allow-worse publishes all the same"
+            )
 
 
 def _new_version(ws: Workspace) -> tuple[datetime, str]:

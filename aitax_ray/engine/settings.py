@@ -20,3 +20,5 @@ class PublishSettings(StageSettings):
     """Scales of int8: static (from training photographs), dynamic (again for each batch), or auto (by --arch)."""
     max_quantization_loss: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Largest loss of top-1 by int8 on test photographs, as a share. With a larger loss nothing is published."""
+    allow_worse: bool = False
+    """Publish also an engine that is significantly worse than the current one on the photographs of both tests."""

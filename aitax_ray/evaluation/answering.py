@@ -1,6 +1,6 @@
 """Answers questions with a fusion, a vote and a taxonomy, block by block: from embeddings to `Answers`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -15,10 +15,11 @@ TOP = 5
 LOG_TEMPERATURES = (np.log(0.2), np.log(5.0))
 STEP = 0.05  # of the log of a temperature, to measure how sharply it is defined
 MAX_FITTED = 20_000  # questions that temperatures are fitted on
+MIN_GAIN = 0.01  # of the negative log-likelihood, by which a rule must be better than the mean of probabilities
 MIN_FITTED = 20  # occurrences with several photographs from which on a rule and a temperature are chosen for them
 
-Observer = Callable[[np.ndarray, np.ndarray], None]
-"""Takes the probabilities (Q, K) and the right classes (Q,) of each block."""
+Observer = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
+"""Takes the probabilities (Q, K) of each block, those before calibration (Q, K), and the right classes (Q,)."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def probabilities(side: Side, block: Questions, fusion: Fusion, vote: Vote) -> n
     if vote.share and side.neighbors is not None:
         votes = side.neighbors.select(block.rows).votes(vote.power, side.num_train)
         votes = np.add.reduceat(votes, block.starts, axis=0) / block.sizes[:, None]
-        scores = (1 - vote.share) * scores + vote.share * votes
+        scores = vote.join(scores, votes)
     return np.asarray(scores, np.float32)
 
 
@@ -61,60 +62,76 @@ def fit_fusion(side: Side, vote: Vote) -> FittedFusion:
     """
     one = ask_alone(side.photographs)
     several = [ask_together(side.photographs, 2, 2), ask_together(side.photographs, 3)]
-    first, first_error, _ = _fit_temperature(side, one, vote, Fusion(), 0)
-    num, errors = [len(one), 0, 0], [first_error, None, None]
+    first = _fit_temperature(side, one, vote, Fusion(), 0)
+    num, errors = [len(one), 0, 0], [first.log_error, None, None]
     losses: dict[Rule, float] = {}
-    temperatures, rule = [first] * 3, RULES[0]
+    temperatures, rule = [first.temperature] * 3, RULES[0]
     if len(several[0]) >= MIN_FITTED:
         fitted = {}
         for candidate in RULES:
             start = Fusion(rule=candidate, temperatures=tuple(temperatures))
             fitted[candidate] = _fit_temperature(side, several[0], vote, start, 1)
-            losses[candidate] = fitted[candidate][2]
-        rule = min(RULES, key=lambda name: round(losses[name], 4))
-        temperatures[1:] = [fitted[rule][0]] * 2
-        num[1], errors[1] = len(several[0]), fitted[rule][1]
+        rule = _choose_rule({name: found.losses for name, found in fitted.items()})
+        losses = {name: float(found.losses.mean()) for name, found in fitted.items() if len(found.losses)}
+        temperatures[1:] = [fitted[rule].temperature] * 2
+        num[1], errors[1] = len(several[0]), fitted[rule].log_error
         if len(several[1]) >= MIN_FITTED:
             start = Fusion(rule=rule, temperatures=tuple(temperatures))
-            temperatures[2], errors[2], _ = _fit_temperature(side, several[1], vote, start, 2)
-            num[2] = len(several[1])
+            last = _fit_temperature(side, several[1], vote, start, 2)
+            temperatures[2], errors[2], num[2] = last.temperature, last.log_error, len(several[1])
     fusion = Fusion(rule=rule, temperatures=tuple(round(float(t), 4) for t in temperatures))
     return FittedFusion(fusion, losses, tuple(num), tuple(errors))
 
 
-def _fit_temperature(
-    side: Side, questions: Questions, vote: Vote, fusion: Fusion, place: int
-) -> tuple[float, float | None, float]:
-    """Fit one of the temperatures: its value, the standard error of its log, and the mean negative log-likelihood.
+def _choose_rule(losses: Mapping[Rule, np.ndarray]) -> Rule:
+    """Choose the rule with the smallest mean loss. It must be better than the first one beyond chance, by MIN_GAIN."""
+    if len(losses[RULES[0]]) < 2:
+        return RULES[0]
+    best = min(RULES, key=lambda name: round(float(losses[name].mean()), 4))
+    gain = losses[RULES[0]] - losses[best]
+    return best if gain.mean() > max(MIN_GAIN, gain.std(ddof=1) / np.sqrt(len(gain))) else RULES[0]
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    temperature: float
+    log_error: float | None
+    """Standard error of the log of the temperature."""
+    losses: np.ndarray
+    """The negative log-likelihood of each question."""
+
+
+def _fit_temperature(side: Side, questions: Questions, vote: Vote, fusion: Fusion, place: int) -> _Fitted:
+    """Fit the temperature at a place of the fusion's temperatures.
 
     A prior of log(T) ** 2 keeps T around 1 where a few photographs are all predicted right: else the lowest
     temperature would be the best, and each answer quite sure of itself.
     """
     questions = questions.sample(MAX_FITTED)
 
-    def total(log_temperature: float) -> float:
+    def losses(log_temperature: float) -> np.ndarray:
         temperatures = list(fusion.temperatures)
         temperatures[place] = float(np.exp(log_temperature))
-        tried = fusion.model_copy(update={"temperatures": tuple(temperatures)})
-        return _sum_of_losses(side, questions, tried, vote) + log_temperature**2
+        return _losses(side, questions, fusion.model_copy(update={"temperatures": tuple(temperatures)}), vote)
 
-    found = float(
-        optimize.minimize_scalar(total, bounds=LOG_TEMPERATURES, method="bounded", options={"xatol": 0.005}).x
-    )
-    least = total(found)
-    curvature = (total(found + STEP) + total(found - STEP) - 2 * least) / STEP**2
+    def total(log_temperature: float) -> float:
+        return float(losses(log_temperature).sum()) + log_temperature**2
+
+    options = {"xatol": 0.005}
+    found = float(optimize.minimize_scalar(total, bounds=LOG_TEMPERATURES, method="bounded", options=options).x)
+    curvature = (total(found + STEP) + total(found - STEP) - 2 * total(found)) / STEP**2
     error = float(curvature**-0.5) if curvature > 0 and len(questions) else None
-    return float(np.exp(found)), error, (least - found**2) / max(len(questions), 1)
+    return _Fitted(float(np.exp(found)), error, losses(found))
 
 
-def _sum_of_losses(side: Side, questions: Questions, fusion: Fusion, vote: Vote) -> float:
-    """Sum the negative log-likelihoods over the questions whose logits are finite."""
-    loss = 0.0
+def _losses(side: Side, questions: Questions, fusion: Fusion, vote: Vote) -> np.ndarray:
+    """The negative log-likelihood of each question whose logits are finite."""
+    parts = [np.zeros(0)]
     for block in questions.blocks(side.photographs.num_classes):
         scores = probabilities(side, block, fusion, vote)
         right = scores[np.arange(len(block)), side.photographs.target[block.first]]
-        loss -= float(np.log(np.maximum(right[scores.any(axis=1)], TINY), dtype=np.float64).sum())
-    return loss
+        parts.append(-np.log(np.maximum(right[scores.any(axis=1)], TINY), dtype=np.float64))
+    return np.concatenate(parts)
 
 
 def answer(
@@ -129,7 +146,7 @@ def answer(
         raw = probabilities(side, block, uncalibrated, Vote())
         parts.append(_reduce(side, block, scores, raw, fusion, taxonomy, members))
         for observe in observers:
-            observe(scores, parts[-1].target)
+            observe(scores, raw, parts[-1].target)
     if not parts:
         return _empty(len(taxonomy.keys))
     return Answers(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Answers)})

@@ -24,25 +24,28 @@ class Interval(NamedTuple):
     high: float | None = None
 
 
-def draw_weights(occurrence: np.ndarray, num: int = NUM_REPLICATES, seed: int = 0) -> Iterator[np.ndarray]:
-    """Draw `num` replicates: how often each of N rows counts, float64 (N,), one replicate at a time.
+def draw_weights(occurrence: np.ndarray, num: int | None = None, seed: int = 0) -> Iterator[np.ndarray]:
+    """Draw `num` replicates (NUM_REPLICATES): how often each of N rows counts, float64 (N,), one replicate at a time.
 
     `occurrence` (N,) holds a number per row. Rows of one occurrence count equally often.
     """
     _, rows = np.unique(occurrence, return_inverse=True)
     num_occurrences = int(rows.max(initial=-1)) + 1
     chance = np.random.default_rng(seed)
+    num = NUM_REPLICATES if num is None else num
     for _ in range(num if num_occurrences else 0):
         drawn = chance.integers(0, num_occurrences, num_occurrences)
         yield np.bincount(drawn, minlength=num_occurrences)[rows].astype(np.float64)
 
 
 def intervals(
-    statistics: Mapping[str, Statistic], occurrence: np.ndarray, *, num: int = NUM_REPLICATES, seed: int = 0
+    statistics: Mapping[str, Statistic], occurrence: np.ndarray, *, num: int | None = None, seed: int = 0
 ) -> dict[str, Interval]:
     """Compute figures of N rows, and the interval of each by the percentiles of its replicates.
 
-    With fewer than two occurrences there is no interval. Replicates in which a figure is not defined do not count.
+    With fewer than two occurrences there is no interval. Replicates in which a figure is not defined do not count. When
+    all is right, or nothing, each replicate is the same: then the other end is the exact one of the binomial
+    distribution (Clopper and Pearson 1934) for so many occurrences.
     """
     everything = np.ones(len(occurrence))
     values = {name: _finite(statistic(everything)) for name, statistic in statistics.items()}
@@ -53,10 +56,13 @@ def intervals(
                 replicate = _finite(statistics[name](weights))
                 if replicate is not None:
                     found.append(replicate)
-    return {name: Interval(value, *percentiles(replicates.get(name, []))) for name, value in values.items()}
+    return {
+        name: _widen(Interval(value, *percentiles(replicates.get(name, []))), occurrence)
+        for name, value in values.items()
+    }
 
 
-def interval(statistic: Statistic, occurrence: np.ndarray, *, num: int = NUM_REPLICATES, seed: int = 0) -> Interval:
+def interval(statistic: Statistic, occurrence: np.ndarray, *, num: int | None = None, seed: int = 0) -> Interval:
     """Compute one figure and its interval, see `intervals`."""
     return intervals({"": statistic}, occurrence, num=num, seed=seed)[""]
 
@@ -67,6 +73,14 @@ def percentiles(replicates: list[float]) -> tuple[float | None, float | None]:
         return None, None
     low, high = np.quantile(replicates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
+
+
+def _widen(found: Interval, occurrence: np.ndarray) -> Interval:
+    """Give an interval at 0 or 1 its other end."""
+    if found.low is None or found.low != found.high or found.value not in (0, 1):
+        return found
+    least = float(((1 - LEVEL) / 2) ** (1 / len(np.unique(occurrence))))
+    return Interval(1.0, least, 1.0) if found.value == 1 else Interval(0.0, 0.0, 1 - least)
 
 
 def mean_of(values: np.ndarray) -> Statistic:

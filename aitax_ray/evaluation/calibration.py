@@ -7,7 +7,6 @@ photographs from a fixed grid: so each photograph is predicted once, and its log
 import numpy as np
 
 TEMPERATURES = np.geomspace(0.2, 5.0, 65, dtype=np.float32)  # steps of 5 %; the middle one is 1
-NUM_BINS = 15
 
 
 def at_temperatures(logits: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -36,21 +35,3 @@ def best_temperature(nll: np.ndarray) -> int:
     """
     finite = nll[np.isfinite(nll).all(axis=1)] if nll.size else np.zeros((0, len(TEMPERATURES)))
     return int((finite.sum(axis=0, dtype=np.float64) + np.log(TEMPERATURES) ** 2).argmin())
-
-
-def reliability(max_probability: np.ndarray, hit: np.ndarray) -> list[tuple[float, float, int]]:
-    """For each of NUM_BINS equal bins of max_probability that is not empty: its mean, the share of hits, the number.
-
-    Photographs whose max_probability is not a finite number do not count.
-    """
-    is_finite = np.isfinite(max_probability)
-    max_probability, hit = max_probability[is_finite], hit[is_finite]
-    bins = np.minimum((max_probability * NUM_BINS).astype(int), NUM_BINS - 1)
-    inside = ((max_probability[bins == b], hit[bins == b]) for b in range(NUM_BINS))
-    return [(float(c.mean()), float(h.mean()), len(c)) for c, h in inside if len(c)]
-
-
-def expected_calibration_error(max_probability: np.ndarray, hit: np.ndarray) -> float:
-    """Average the distance between max_probability and share of hits over the bins, weighted by their numbers."""
-    bins = reliability(max_probability, hit)
-    return sum(abs(c - h) * num for c, h, num in bins) / max(sum(num for _, _, num in bins), 1)

@@ -1,93 +1,138 @@
-"""The `evaluate` stage on Ray Data: reads model/, images/ and split/, writes evaluation/."""
+"""The `evaluate` stage: reads model/, images/, split/ and index/, writes evaluation/.
 
-from typing import Any
+Ray Data brings the embeddings of the val and test photographs (photographs.py). All figures are computed from rows, one
+per question, by pure code. Validation makes all decisions (decide.py); test only measures them (measure.py).
+"""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aitax_ray import schemas, workspace
-from aitax_ray.errors import DataError
 from aitax_ray.evaluation.settings import EvaluateSettings
-from aitax_ray.joins import look_up
-from aitax_ray.progress import progress
-from aitax_ray.training.inference import predictions
+from aitax_ray.evaluation.summary import with_interval
 from aitax_ray.workspace import Outcome, StageReport, Workspace
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from aitax_ray.evaluation.answers import Answers
+    from aitax_ray.evaluation.decide import Decided
+    from aitax_ray.evaluation.measure import Measured
+
+FIGURES = (
+    "top1", "top5", "macro_top1", "macro_top5", "nll", "nll_uncalibrated", "ece", "ece_uncalibrated", "temperature",
+)  # fmt: skip
+FOLDER, EXTERNAL = "evaluation", "evaluation/photos"
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(settings: EvaluateSettings) -> StageReport:
-    """Measure the classifier on the test split, with a temperature fitted on the val split.
+    """Measure the engine on the test split, with decisions that the val split makes.
 
-    Writes evaluation/metrics.json, evaluation/per_species.parquet (schemas.PER_SPECIES) and evaluation/report.html.
-    A figure that is no finite number is null. Raises DataError when no photograph is in the test split.
+    Writes evaluation/: metrics.json, decisions.json (for the engine), per_species.parquet (schemas.PER_SPECIES),
+    answers.parquet (schemas.ANSWERS), suspects.csv, report.html and model_card.md. With --photos evaluation/photos/ has
+    metrics and pages of these. A figure that is not defined is null. Raises DataError when no photograph is in the test
+    split, or none of --photos can be used.
     """
     ws = Workspace(settings.root)
-    return ws.run("evaluate", settings, ("manifest", "download", "split", "train"), lambda: _evaluate(ws, settings))
+    reads = ("manifest", "download", "split", "train", "index")
+    return ws.run("evaluate", settings, reads, lambda: _evaluate(ws, settings))
 
 
 def _evaluate(ws: Workspace, settings: EvaluateSettings) -> Outcome:
     import pyarrow as pa
 
-    from aitax_ray.evaluation.metrics import evaluate_predictions, most_often_taken_for
-    from aitax_ray.evaluation.report import render_report
-    from aitax_ray.training.feed import read_classes
-    from aitax_ray.training.predict import read_info
+    from aitax_ray.evaluation.changes import describe_changes, read_answers
+    from aitax_ray.evaluation.decide import decide
+    from aitax_ray.evaluation.measure import measure
+    from aitax_ray.evaluation.pages import write_pages
+    from aitax_ray.evaluation.sides import COLUMNS, read_sides
+    from aitax_ray.evaluation.suspect_list import as_csv, list_suspects
 
-    info = read_info(ws)
-    val, test = _predict(ws, settings)
-    result = evaluate_predictions(val, test, len(info.classes))
-    _, num_train = read_classes(ws)
-    taxa = ws.storage.read_table(workspace.TAXA, schema=schemas.TAXA)
-    names = look_up(info.classes, taxa, "species_key", workspace.TAXA)["name"].to_list()
-    taken_for = most_often_taken_for(result.pairs, len(names)).tolist()
-    rows = [
-        {
-            "species_key": key,
-            "class_index": index,
-            "name": names[index],
-            "num_train_images": num_train[index],
-            "num_images": int(result.num_test[index]),
-            "top1": None if np.isnan(result.top1[index]) else float(result.top1[index]),
-            "top5": None if np.isnan(result.top5[index]) else float(result.top5[index]),
-            "most_often_taken_for": names[taken_for[index]] if taken_for[index] >= 0 else "",
-        }
-        for index, key in enumerate(info.classes)
-    ]
-    counts = {"val": len(val.target), "test": len(test.target), "species": len(rows)}
-    ws.storage.write_table(workspace.PER_SPECIES, pa.Table.from_pylist(rows, schemas.PER_SPECIES))
-    curves = "model/curves.png"
-    page = render_report(
-        result, rows, counts, info, ws.storage.read_bytes(curves), ws.storage.read_json(workspace.QUERY)
+    other = read_answers(ws, settings.compare)  # first: a wrong --compare is said before the work
+    sides = read_sides(ws, settings)
+    first, second = sides.unknown or (None, None)
+    decided = decide(sides.val, first, sides.unknown_species, sides.taxonomy, settings)
+    log.info("measuring %s test photographs, with intervals", f"{len(sides.test.photographs):,}")
+    columns = {name: sides.rows[name].to_pylist() for name in COLUMNS}
+    measured = measure(sides.test, second, decided, columns, settings.min_group)
+    answers = _answers(measured.test, sides.taxonomy.keys, sides.rows)
+    suspects = list_suspects(ws, len(sides.taxonomy.keys))
+    metrics = _assemble(measured, decided, sides.held_out)
+    metrics["changes"] = describe_changes(other, answers, sides.taxonomy)
+    metrics["num_suspects"] = len(suspects)
+    ws.storage.write_table(workspace.PER_SPECIES, pa.Table.from_pylist(measured.species, schemas.PER_SPECIES))
+    ws.storage.write_table(workspace.ANSWERS, answers)
+    ws.storage.write_bytes(workspace.SUSPECTS, as_csv(suspects))
+    ws.storage.write_json(workspace.DECISIONS, decided.decisions.model_dump(mode="json"))
+    ws.storage.write_json(workspace.EVALUATION, metrics)
+    write_pages(ws, FOLDER, metrics, measured.species, suspects.to_dicts(), settings.min_group)
+    outcome = Outcome(counts=metrics["counts"], metrics={name: metrics[name] for name in FIGURES})
+    if settings.photos is not None:
+        _evaluate_external(ws, settings, settings.photos, decided, outcome)
+    return outcome
+
+
+def _evaluate_external(
+    ws: Workspace, settings: EvaluateSettings, folder: Path, decided: "Decided", outcome: Outcome
+) -> None:
+    """Measure the same decisions on a folder of photographs, write evaluation/photos/, and add to the outcome."""
+    from aitax_ray.evaluation.answering import Side
+    from aitax_ray.evaluation.external import read_folder
+    from aitax_ray.evaluation.measure import measure
+    from aitax_ray.evaluation.pages import write_pages
+    from aitax_ray.evaluation.sides import name_classes, search
+
+    external = read_folder(ws, folder, name_classes(ws, decided.taxonomy))
+    photographs, neighbors = external.photographs, search(ws, external.photographs)
+    is_known = photographs.target >= 0
+    known, unknown = (
+        Side(photographs.select(which), neighbors.select(which), decided.num_train) for which in (is_known, ~is_known)
     )
-    ws.storage.write_bytes("evaluation/report.html", page.encode())
-    ws.storage.write_json(workspace.EVALUATION, {**counts, **result.metrics, "temperature": result.temperature})
-    return Outcome(counts=counts, metrics={**result.metrics, "temperature": result.temperature})
+    measured = measure(known, unknown if len(unknown.photographs) else None, decided, {}, settings.min_group)
+    metrics = _assemble(measured, decided, external.unknown)
+    ws.storage.write_json(f"{EXTERNAL}/metrics.json", metrics)
+    write_pages(ws, EXTERNAL, metrics, measured.species, [], settings.min_group)
+    for reason, number in sorted(external.refused.items()):
+        log.warning("%s files of %s were left out: %s", f"{number:,}", folder, reason.replace("_", " "))
+    log.info("on %s the first name is right for %s", folder, with_interval(metrics["photographs"]["top1"]))
+    outcome.counts.update(external=len(known.photographs), external_of_unknown_species=len(unknown.photographs))
+    outcome.reasons.update(external.refused)
+    outcome.metrics.update(external_top1=metrics["top1"], external_macro_top1=metrics["macro_top1"])
 
 
-def _predict(ws: Workspace, settings: EvaluateSettings) -> tuple[Any, Any]:
-    """Run the classifier on the val and test photographs. Workers return a few numbers per photograph."""
+def _assemble(measured: "Measured", decided: "Decided", unknown_species: list[str]) -> dict[str, Any]:
+    """Put the content of metrics.json together: the main figures and counts first."""
+    counts = {
+        "val": len(decided.val),
+        "test": len(measured.test),
+        "val_occurrences": len(np.unique(decided.val.occurrence)),
+        "test_occurrences": len(np.unique(measured.test.occurrence)),
+        "species": len(decided.taxonomy.keys),
+        "species_without_test": sum(not row["num_images"] for row in measured.species),
+        "species_held_out": len(unknown_species),
+    }
+    metrics = {
+        **{name: measured.metrics[name] for name in FIGURES},
+        "counts": counts,
+        **measured.metrics,
+        "untested": [row["name"] for row in measured.species if not row["num_images"]],
+        "changes": None,
+        "num_suspects": 0,
+    }
+    metrics["rejection"]["unknown_species"] = unknown_species
+    return metrics
+
+
+def _answers(test: "Answers", keys: list[str], rows: "pa.Table") -> "pa.Table":
+    """The answers to the test photographs as schemas.ANSWERS."""
     import pyarrow as pa
 
-    from aitax_ray.evaluation.metrics import Predictions
-    from aitax_ray.evaluation.score import Scorer
-    from aitax_ray.training.feed import read_labels
-    from aitax_ray.training.predict import as_matrix
-
-    labels = read_labels(ws, "val", "test")
-    if "test" not in labels.sides.to_pylist():
-        raise DataError(
-            "no photograph is in the test split: run `aitax split` with --test above 0 and more photographs"
-        )
-    dataset = predictions(ws, labels, settings, Scorer)
-    parts: list[Any] = []
-    with progress("evaluating", len(labels), "photographs") as advance:
-        for batch in dataset.iter_batches(batch_format="pyarrow", batch_size=None):
-            parts.append(batch)
-            advance(len(batch))
-    table = pa.concat_tables(parts)
-
-    def select(name: str) -> Predictions:
-        rows = table.filter(pa.compute.equal(table["split"], name))
-        target = rows["class_index"].to_numpy()
-        top = as_matrix(rows["top"]).astype(np.int64)
-        return Predictions(target, top, as_matrix(rows["nll"]), as_matrix(rows["max_probability"]))
-
-    return select("val"), select("test")
+    named = [keys[best] if best >= 0 else "" for best in test.top[:, 0].tolist()]
+    columns = [rows[name] for name in ("image_id", "gbif_id", "species_key")]
+    scores = pa.array(test.scores[:, 0], pa.float32())
+    return pa.table([*columns, pa.array(named, pa.string()), scores], schemas.ANSWERS.names).cast(schemas.ANSWERS)

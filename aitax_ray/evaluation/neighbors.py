@@ -25,6 +25,15 @@ class Vote(BaseModel):
 
     share: float = 0.0
     power: float = 0.5
+    num_neighbors: int = NUM_NEIGHBORS
+
+    def join(self, scores: np.ndarray, votes: np.ndarray) -> np.ndarray:
+        """Join the classifier's probabilities with the votes, both (..., K)."""
+        return np.asarray((1 - self.share) * scores + self.share * votes, np.float32)
+
+    def count(self, class_index: np.ndarray, similarity: np.ndarray, num_train: np.ndarray) -> np.ndarray:
+        """Count the votes for each class, (N, K), from the neighbours of N photographs, see `Neighbors`."""
+        return Neighbors(class_index, similarity).votes(self.power, num_train)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ SINGLE: dict[Score, Weights] = {
     "similarity": (0.0, 0.0, 1.0),
 }
 MIN_UNKNOWN = 10  # occurrences of held-out species from which on a score is chosen
+MIN_SPECIES = 5  # held-out species from which on a combination of scores is fitted
 NUM_FOLDS = 5
 NUM_POINTS = 100  # of the curve
 
@@ -62,59 +63,80 @@ class Rejection(BaseModel):
         return np.asarray(is_kept & (max_probability > 0))
 
 
-def fit_rejection(known: Answers, unknown: Answers | None = None, false_reject_rate: float = 0.05) -> Rejection:
+def fit_rejection(
+    known: Answers,
+    unknown: Answers | None = None,
+    species: np.ndarray | None = None,
+    false_reject_rate: float = 0.05,
+) -> Rejection:
     """Choose the score by its AUROC, and the threshold by the share of known species that may be rejected.
 
-    `known` are validation answers. `unknown` are answers for held-out species; others measure the result. The share
-    is a promise for new photographs like these, see `highest_limit`.
+    `known` are validation answers. `unknown` are answers for held-out species, `species` (U,) numbers these; others
+    measure the result. The share is a promise for new photographs like these, see `highest_limit`.
     """
-    score, weights = _choose(known, unknown)
+    score, weights = _choose(known, unknown, species)
     rejection = Rejection(score=score, weights=weights, false_reject_rate=false_reject_rate)
     limits = [float(highest_limit(_value(each, known), false_reject_rate)) for each in (rejection, Rejection())]
     threshold, of_probability = (limit if np.isfinite(limit) else None for limit in limits)
     return rejection.model_copy(update={"threshold": threshold, "probability_threshold": of_probability})
 
 
-def _choose(known: Answers, unknown: Answers | None) -> tuple[Score, Weights]:
+def _choose(known: Answers, unknown: Answers | None, species: np.ndarray | None) -> tuple[Score, Weights]:
     """Choose the score with the largest AUROC; of scores that are equal to 3 digits the simplest one.
 
-    The combination is measured on answers that it was not fitted on.
+    The combination is measured on species that it was not fitted on, and needs MIN_SPECIES of them: fitted on one or
+    two it learns what is odd about these, and may be worse than chance on the next.
     """
     default: tuple[Score, Weights] = ("max_probability", SINGLE["max_probability"])
     if unknown is None:
         return default
     # Answers without finite logits are rejected by any score.
+    species = None if species is None else species[unknown.scores[:, 0] > 0]
     known, unknown = (side.select(side.scores[:, 0] > 0) for side in (known, unknown))
     if min(len(np.unique(side.occurrence)) for side in (known, unknown)) < MIN_UNKNOWN:
         return default
     features, is_known = _features(known, unknown), _is_known(known, unknown)
     usable = np.isfinite(features).all(axis=0)
-    combined, weights = _combine(features[:, usable], is_known, _occurrence(known, unknown))
-    single = {name: features[:, place] for place, name in enumerate(SINGLE) if usable[place]}
-    values = single | {"combination": combined}
+    values = {name: features[:, place] for place, name in enumerate(SINGLE) if usable[place]}
+    found = None
+    if species is not None and len(np.unique(species)) >= MIN_SPECIES:
+        groups = np.r_[known.occurrence, known.occurrence.max() + 1 + species]
+        found = _combine(np.where(usable, features, 0), is_known, groups)
+    if found is not None:
+        values["combination"] = found[0]
     everything = np.ones(len(is_known))
     areas = {name: _auroc(value, is_known)(everything) or 0.0 for name, value in values.items()}
     best = max(areas, key=lambda name: round(areas[name], 3))
-    if best in SINGLE:
-        return best, SINGLE[best]
-    of_all = np.zeros(3)
-    of_all[usable] = weights
-    first, second, third = of_all.tolist()
-    return "combination", (first, second, third)
+    return (best, SINGLE[best]) if best in SINGLE or found is None else (best, found[1])
 
 
-def _combine(features: np.ndarray, is_known: np.ndarray, occurrence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Fit a logistic regression: the score of each answer by a fit without its occurrence, and the weights of all."""
+def _combine(features: np.ndarray, is_known: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, Weights] | None:
+    """Fit a logistic regression: the score of each answer by a fit without its group, and the weights of all.
+
+    A feature with a negative weight is left out: each of them is high for known species. None if fewer than two are
+    left, which would be no combination.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
-    folds = StratifiedGroupKFold(NUM_FOLDS)
-    values = cross_val_predict(model, features, is_known, groups=occurrence, cv=folds, method="decision_function")
-    model.fit(features, is_known)
-    return np.asarray(values), np.asarray(model[-1].coef_[0] / model[0].scale_)
+    used = np.flatnonzero(features.std(axis=0) > 0)
+    weights = np.zeros(features.shape[1])
+    while len(used) > 1:
+        model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
+        model.fit(features[:, used], is_known)
+        each = model[-1].coef_[0] / model[0].scale_
+        if (each > 0).all():
+            folds = StratifiedGroupKFold(NUM_FOLDS)
+            values = cross_val_predict(
+                model, features[:, used], is_known, groups=groups, cv=folds, method="decision_function"
+            )
+            weights[used] = each
+            first, second, third = weights.tolist()
+            return np.asarray(values), (first, second, third)
+        used = used[each > 0]
+    return None
 
 
 def measure_rejection(rejection: Rejection, test: Answers, unknown: Answers | None = None) -> dict[str, Any]:

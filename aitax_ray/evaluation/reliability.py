@@ -99,6 +99,11 @@ def measure_frequency_calibration(answers: Answers, num_train: np.ndarray) -> di
     return found
 
 
+def is_rough(log_error: float | None) -> bool:
+    """Whether the temperature is known so badly that the ends of its 95 % interval differ by more than a factor 2."""
+    return log_error is None or bool(2 * 1.96 * log_error > np.log(2))
+
+
 def say_trust(num_occurrences: int, temperatures: Sequence[float], log_errors: Sequence[float | None]) -> str:
     """Say in a sentence how far the calibration can be trusted.
 
@@ -112,7 +117,7 @@ def say_trust(num_occurrences: int, temperatures: Sequence[float], log_errors: S
     where = f"The temperature {temperatures[0]:.2f} comes from {num_occurrences:,} validation occurrences"
     low, high = temperatures[0] * np.exp(-1.96 * error), temperatures[0] * np.exp(1.96 * error)
     known = f"{where}; it lies between {low:.2f} and {high:.2f} with 95 % confidence."
-    if high / low > 2:
+    if is_rough(error):
         return f"{known} That is a wide range: scores may be off, so take them as a rough order only."
     borrowed = [number for number, given in enumerate(log_errors[1:], 2) if given is None]
     if borrowed:

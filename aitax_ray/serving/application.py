@@ -62,7 +62,12 @@ class Retrieval:
 
     def __init__(self, args: ApplicationArgs) -> None:
         engine = open_engine(args.engine)
-        self._gallery = Gallery(engine.rows, engine.searcher())
+        self._gallery = Gallery(engine.rows, engine.searcher(), len(engine.info.classes))
+        self._vote = engine.info.decisions.vote
+
+    async def vote(self, embeddings: np.ndarray) -> np.ndarray:
+        """Let the nearest photographs vote: a number per class, (K,)."""
+        return await asyncio.to_thread(self._gallery.vote, embeddings, self._vote)
 
     async def illustrate(self, embeddings: np.ndarray, classes: Sequence[int], per_class: int) -> list[list[Any]]:
         """Find the most similar photographs of each class: lists of serving.identifier.Illustration."""
@@ -109,7 +114,10 @@ class Ingress:
         self.num_queries += 1
         pixels = await asyncio.to_thread(lambda: np.stack([self.info.transform.pixels(photo) for photo in photos]))
         embeddings, logits = await self._classifier.predict.remote(pixels)
-        ranked = rank(logits, self.info.temperature, self.info.thresholds, max_results)
+        scores, vote = self.info.decisions.fusion.probabilities(logits)[0], self.info.decisions.vote
+        if vote.share:
+            scores = vote.join(scores, await self._retrieval.vote.remote(embeddings))
+        ranked = rank(scores, self.info.thresholds, max_results)
         classes = [class_index for class_index, _ in ranked]
         illustrations: list[list[Any]] = [[] for _ in classes]
         if self._num_illustrations:

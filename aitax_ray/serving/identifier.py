@@ -1,7 +1,7 @@
 """Identification as pure code, from pixels to an `Identification`. No Ray, no HTTP.
 
-It has three steps: OnnxClassifier.predict, `rank` and Gallery.illustrate. `Identifier` runs them in one process, the
-service in several.
+Its steps: OnnxClassifier.predict; the scores by the engine's `decisions`, with Gallery.vote where the neighbours have a
+share; `rank`; Gallery.illustrate. `Identifier` runs them in one process, the service in several.
 """
 
 from collections import defaultdict
@@ -16,6 +16,7 @@ from aitax_ray.engine.bundle import Engine, Taxon, Thresholds
 if TYPE_CHECKING:
     from PIL import Image
 
+    from aitax_ray.evaluation.neighbors import Vote
     from aitax_ray.index.searcher import Searcher
 
 MAX_IMAGES = 5  # photographs of one individual; Pl@ntNet has the same limit
@@ -56,18 +57,12 @@ class Identification:
     engine_version: str
 
 
-def rank(
-    logits: np.ndarray, temperature: float, thresholds: Thresholds, max_results: int | None
-) -> list[tuple[int, float]]:
-    """Choose the candidates for N photographs (N, K) of one individual: (class_index, score), best first.
+def rank(scores: np.ndarray, thresholds: Thresholds, max_results: int | None) -> list[tuple[int, float]]:
+    """Choose the candidates from the score of each class, (K,): (class_index, score), best first.
 
-    The score of a class is its probability at `temperature`, averaged over the photographs. The list ends when the sum
-    of the scores reaches `max_total_score`, when a score is below `min_score`, or after `max_results`. It has at least
-    one candidate.
+    The list ends when the sum of the scores reaches `max_total_score`, when a score is below `min_score`, or after
+    `max_results`. It has at least one candidate.
     """
-    scaled = (logits - logits.max(axis=1, keepdims=True)) / temperature
-    exponentials = np.exp(scaled)
-    scores = np.nan_to_num((exponentials / exponentials.sum(axis=1, keepdims=True)).mean(axis=0))
     order = np.argsort(-scores, kind="stable")
     before = np.cumsum(scores[order]) - scores[order]
     is_candidate = (scores[order] >= thresholds.min_score) & (before < thresholds.max_total_score)
@@ -78,12 +73,19 @@ def rank(
 class Gallery:
     """Finds indexed photographs of given species that are similar to a photograph."""
 
-    def __init__(self, rows: Any, searcher: "Searcher") -> None:
+    def __init__(self, rows: Any, searcher: "Searcher", num_classes: int) -> None:
         self._rows, self._searcher = rows, searcher
         self._class_index = rows["class_index"].to_numpy()
+        self._num_indexed = np.bincount(self._class_index, minlength=num_classes)
         self._of_class: dict[int, list[int]] = defaultdict(list)
         for row, class_index in enumerate(self._class_index.tolist()):
             self._of_class[class_index].append(row)
+
+    def vote(self, embeddings: np.ndarray, vote: "Vote") -> np.ndarray:
+        """Let the indexed photographs that are nearest to each of N photographs (N, D) vote: the mean votes, (K,)."""
+        neighbors, similarities = self._searcher.search(embeddings, vote.num_neighbors)
+        class_index = np.where(neighbors >= 0, self._class_index[np.maximum(neighbors, 0)], -1)
+        return np.asarray(vote.count(class_index, similarities, self._num_indexed).mean(axis=0))
 
     def illustrate(self, embeddings: np.ndarray, classes: Sequence[int], per_class: int) -> list[list[Illustration]]:
         """Find the most similar photographs of each class, best first; embeddings (N, D) show one individual.
@@ -123,7 +125,7 @@ class Identifier:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._classifier = engine.classifier()
-        self._gallery = Gallery(engine.rows, engine.searcher())
+        self._gallery = Gallery(engine.rows, engine.searcher(), len(engine.info.classes))
 
     def identify(
         self, photos: Sequence["Image.Image"], max_results: int | None = None, num_illustrations: int = 3
@@ -131,6 +133,9 @@ class Identifier:
         """Identify one individual from one or more photographs of it."""
         info = self.engine.info
         embeddings, logits = self._classifier.predict(np.stack([info.transform.pixels(photo) for photo in photos]))
-        ranked = rank(logits, info.temperature, info.thresholds, max_results)
+        scores, vote = info.decisions.fusion.probabilities(logits)[0], info.decisions.vote
+        if vote.share:
+            scores = vote.join(scores, self._gallery.vote(embeddings, vote))
+        ranked = rank(scores, info.thresholds, max_results)
         illustrations = self._gallery.illustrate(embeddings, [index for index, _ in ranked], num_illustrations)
         return assemble(info.version, self.engine.taxa, ranked, illustrations)

@@ -20,6 +20,8 @@ from aitax_ray.engine.publish import VERSION, publish
 from aitax_ray.engine.settings import PublishSettings
 from aitax_ray.errors import DataError, EngineError, MissingArtifactError
 from aitax_ray.evaluation.calibration import TEMPERATURES
+from aitax_ray.evaluation.decisions import Decisions
+from aitax_ray.evaluation.fusion import Fusion
 from aitax_ray.index.searcher import build_index
 from aitax_ray.serving.identifier import Identifier
 from aitax_ray.settings import StageSettings
@@ -63,10 +65,6 @@ def evaluated_and_indexed(ws: Workspace, tmp_path: Path) -> Workspace:
     split = ws.storage.read_table(workspace.SPLIT).sort_by("image_id").to_pylist()
     info = read_info(ws)
 
-    def evaluate() -> None:
-        figures = dict.fromkeys(("top1", "top5", "macro_top1", "ece"), 0.5)
-        ws.storage.write_json(workspace.EVALUATION, figures | {"temperature": 1.25})
-
     def index() -> Outcome:
         build_index(np.eye(len(split), info.embedding_size, dtype=np.float32), tmp_path / "scann")
         ws.storage.upload(tmp_path / "scann", workspace.SCANN)
@@ -74,9 +72,33 @@ def evaluated_and_indexed(ws: Workspace, tmp_path: Path) -> Workspace:
         ws.storage.write_table(workspace.INDEX_ROWS, pa.Table.from_pylist(rows, schemas.INDEX_ROWS))
         return Outcome(counts={"images": len(rows)})
 
-    complete(ws, "evaluate", evaluate)
+    complete(ws, "evaluate", lambda: write_evaluation(ws))
     ws.run("index", StageSettings(root=ws.root), (), index)
     return ws
+
+
+def write_evaluation(ws: Workspace, share: float = 1.0) -> None:
+    """Write what publish reads of evaluation/; a share of the answers is right."""
+    figures = dict.fromkeys(("top1", "top5", "macro_top1", "ece"), share)
+    ws.storage.write_json(workspace.EVALUATION, figures)
+    decisions = Decisions(fusion=Fusion(temperatures=(1.25, 1.0, 2.5)))
+    ws.storage.write_json(workspace.DECISIONS, decisions.model_dump(mode="json"))
+    write_answers(ws, share)
+
+
+def write_answers(ws: Workspace, share: float, num: int = 60) -> None:
+    """Write answers to so many test photographs, of which a share is right."""
+    rows = [
+        {
+            "image_id": f"i{n}",
+            "gbif_id": f"g{n}",
+            "species_key": KEYS[0],
+            "answer": KEYS[n >= share * num],
+            "score": 0.9,
+        }
+        for n in range(num)
+    ]
+    ws.storage.write_table(workspace.ANSWERS, pa.Table.from_pylist(rows, schemas.ANSWERS))
 
 
 def rewrite(ws: Workspace, path: str, column: str, change: Callable[[list[str]], list[str]]) -> None:
@@ -95,7 +117,7 @@ def test_published_engine_is_current_and_predicts_as_the_model_does(ws: Workspac
     engine = open_engine(ws.root)
     assert [engine.info.version] == versions(ws)
     assert engine.info.classes == [taxon.species_key for taxon in engine.taxa] == KEYS
-    assert (engine.info.temperature, engine.info.doi) == (1.25, "10.15468/dl.sma11")
+    assert (engine.info.decisions.fusion.temperatures, engine.info.doi) == ((1.25, 1.0, 2.5), "10.15468/dl.sma11")
     pixels = np.stack([engine.info.transform.pixels(photo(key, 0)) for key in KEYS])
     assert pixels.shape == (3, CROP, CROP, 3)
     embeddings, logits = engine.classifier().predict(pixels)
@@ -117,6 +139,22 @@ def test_engines_published_within_one_second_are_two(ws: Workspace, monkeypatch:
     publish(PublishSettings(root=ws.root, min_score=0.5))
     assert [version[:15] for version in versions(ws)] == ["20260102-030405", "20260102-030406"]
     assert open_engine(ws.root).info.thresholds.min_score == 0.5
+
+
+def test_an_engine_that_is_worse_than_the_current_one_is_not_published(ws: Workspace) -> None:
+    publish(PublishSettings(root=ws.root))
+    before = versions(ws)
+    complete(ws, "evaluate", lambda: write_evaluation(ws, 0.95))
+    publish(PublishSettings(root=ws.root))  # what chance explains is no reason
+    assert len(versions(ws)) == len(before) + 1
+    complete(ws, "evaluate", lambda: write_evaluation(ws, 0.5))
+    with pytest.raises(
+        EngineError, match=r"top-1 is 0\.500, that of the current engine \S+ 0\.950, on 60 photographs.*--allow"
+    ):
+        publish(PublishSettings(root=ws.root))
+    assert len(versions(ws)) == len(before) + 1
+    publish(PublishSettings(root=ws.root, allow_worse=True))
+    assert len(versions(ws)) == len(before) + 2
 
 
 def test_publish_compares_the_export_with_the_model_on_photographs(ws: Workspace) -> None:
@@ -147,7 +185,9 @@ def test_an_int8_engine_says_what_it_costs_and_has_a_temperature_of_its_own(lear
     assert report.metrics["quantization_images"] == 3 * SIDES.count("test")
     assert -0.1 <= report.metrics["quantization_loss"] <= 0.1
     assert report.metrics["parity_same_top1"] == 1  # of the file before it was quantized
-    assert (float32.info.temperature, int8.info.temperature) == (1.25, pytest.approx(TEMPERATURES[0]))
+    own, others = TEMPERATURES[0], [engine.info.decisions.fusion.temperatures for engine in (float32, int8)]
+    assert others[0] == (1.25, 1.0, 2.5)
+    assert others[1] == pytest.approx((own, own / 1.25, 2 * own))  # in the proportions that validation found
     size, smaller = ((engine.folder / ONNX).stat().st_size for engine in (float32, int8))
     assert smaller < 0.4 * size
     assert float32.info.files["classifier.safetensors"] == int8.info.files["classifier.safetensors"]
@@ -217,7 +257,14 @@ def test_engine_holds_what_production_needs_and_nothing_more(ws: Workspace) -> N
     engine = open_engine(ws.root)
     there = {str(path.relative_to(engine.folder)) for path in engine.folder.rglob("*") if path.is_file()}
     scann = {name for name in there if name.startswith("scann/")}
-    assert there - scann == {"engine.json", ONNX, "classifier.safetensors", "taxa.parquet", "rows.parquet"}
+    assert there - scann == {
+        "engine.json",
+        ONNX,
+        "classifier.safetensors",
+        "taxa.parquet",
+        "rows.parquet",
+        "answers.parquet",
+    }
     assert scann
 
 
@@ -269,7 +316,7 @@ def test_a_figure_that_is_no_number_is_left_out(ws: Workspace) -> None:
     figures = ws.storage.read_json(workspace.EVALUATION)
     ws.storage.write_json(workspace.EVALUATION, figures | {"ece": None})
     publish(PublishSettings(root=ws.root))
-    assert open_engine(ws.root).info.metrics == dict.fromkeys(("top1", "top5", "macro_top1"), 0.5)
+    assert open_engine(ws.root).info.metrics == dict.fromkeys(("top1", "top5", "macro_top1"), 1.0)
 
 
 def test_publish_needs_an_evaluated_model(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_answers_hold_the_figures_of_the_probabilities() -> None:
         Fusion(temperatures=(2.0,)),
         Vote(),
         TAXONOMY,
-        [lambda p, t: seen.append((p, t))],
+        [lambda p, r, t: seen.append((p, r, t))],
     )
     p, raw = softmax(logits / 2, axis=1), softmax(logits, axis=1)
     np.testing.assert_allclose(found.scores[:, 0], p.max(axis=1), rtol=1e-5)
@@ -98,8 +98,9 @@ def test_answers_hold_the_figures_of_the_probabilities() -> None:
     np.testing.assert_allclose(found.genus_score, [p[0, :2].sum(), p[1, 2], p[2, 3]], rtol=1e-5)
     np.testing.assert_allclose(found.family_score, [p[0, :3].sum(), p[1, :3].sum(), p[2, 3]], rtol=1e-5)
     assert np.isnan(found.similarity).all()
-    ((probabilities, target),) = seen
+    ((probabilities, uncalibrated, target),) = seen
     np.testing.assert_allclose(probabilities, p, rtol=1e-5)
+    np.testing.assert_allclose(uncalibrated, raw, rtol=1e-5)
     assert target.tolist() == [1, 2, -1]
 
 
@@ -124,3 +125,11 @@ def test_no_questions_have_no_answers() -> None:
     side = make_side(np.zeros((0, NUM_CLASSES), np.float32), [])
     found = answer(side, ask_alone(side.photographs), Fusion(), Vote(), make_taxonomy([-1] * NUM_CLASSES))
     assert (len(found), found.top.shape) == (0, (0, 4))
+
+
+def test_a_validation_that_is_always_right_chooses_no_rule() -> None:
+    """All rules are right; that one is surer of itself than another is no reason to take it."""
+    num = 2 * MIN_FITTED
+    right = np.repeat(np.arange(num) % NUM_CLASSES, 2)
+    side = make_side(6 * np.eye(NUM_CLASSES, dtype=np.float32)[right], right, np.repeat(np.arange(num), 2))
+    assert fit_fusion(side, Vote()).fusion.rule == "mean_of_probabilities"

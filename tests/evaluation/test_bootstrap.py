@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from aitax_ray.evaluation.bootstrap import Interval, draw_weights, interval, mean_of
 
@@ -37,7 +38,7 @@ def test_each_replicate_draws_as_many_occurrences_as_there_are(occurrence: list[
         ([], [], Interval(None)),
         ([1.0], [3], Interval(1.0)),
         ([1.0, 0.0], [3, 3], Interval(0.5)),
-        ([1.0, 1.0], [1, 2], Interval(1.0, 1.0, 1.0)),
+        ([0.5, 0.5], [1, 2], Interval(0.5, 0.5, 0.5)),
         ([np.nan, 1.0], [1, 2], Interval(None)),
     ],
 )
@@ -48,3 +49,11 @@ def test_what_is_not_known_is_none(values: list[float], occurrence: list[int], e
 def test_replicates_without_a_figure_do_not_count() -> None:
     found = interval(lambda weights: 0.5 if weights[0] else None, np.arange(3))
     assert found == Interval(0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("num", [2, 24, 500])
+def test_what_is_always_right_is_not_certain(num: int) -> None:
+    exact = binomtest(num, num).proportion_ci(method="exact")
+    found = interval(mean_of(np.ones(3 * num)), np.repeat(np.arange(num), 3))
+    assert found == pytest.approx((1.0, exact.low, 1.0))
+    assert interval(mean_of(np.zeros(num)), np.arange(num)) == pytest.approx((0.0, 0.0, 1 - exact.low))

@@ -44,7 +44,7 @@ def test_the_score_that_tells_unknown_species_apart_best_is_chosen(
     shifts: tuple[float, float, float], expected: str
 ) -> None:
     known, unknown = draw(400, 0, True, shifts), draw(300, 1, False, shifts)
-    rejection = fit_rejection(known, unknown)
+    rejection = fit_rejection(known, unknown, np.arange(300) % 10)
     assert rejection.score == expected
     test, other = draw(2000, 2, True, shifts), draw(2000, 3, False, shifts)
     measured = measure_rejection(rejection, test, other)
@@ -65,11 +65,22 @@ def test_the_score_that_tells_unknown_species_apart_best_is_chosen(
 
 def test_the_combination_is_better_than_each_of_its_parts() -> None:
     shifts = (1.0, 1.0, 1.0)
-    rejection = fit_rejection(draw(400, 0, True, shifts), draw(300, 1, False, shifts))
+    rejection = fit_rejection(draw(400, 0, True, shifts), draw(300, 1, False, shifts), np.arange(300) % 10)
     auroc = measure_rejection(rejection, draw(2000, 2, True, shifts), draw(2000, 3, False, shifts))["auroc"]
     # Three equal and independent shifts of 1 are one of the root of 3: an AUROC of 0.890 instead of 0.760.
     assert auroc["combination"] == pytest.approx(0.89, abs=0.02)
     assert max(auroc[name] for name in SINGLE) < 0.8
+
+
+def test_one_odd_species_does_not_teach_a_combination() -> None:
+    """The held-out species has a high energy by chance: a fit on it alone would reject what has a low energy."""
+    known = draw(400, 0, True, (1.0, 0.0, 1.0))
+    odd = draw(300, 1, False, (1.0, 0.0, 1.0))
+    odd = replace(odd, energy=odd.energy + 30)
+    assert fit_rejection(known, odd, np.zeros(300, int)).score in SINGLE
+    combined = fit_rejection(known, odd, np.arange(300) % 10)
+    assert all(weight >= 0 for weight in combined.weights)
+    assert combined.weights[1] == 0
 
 
 def test_equal_values_count_half() -> None:
@@ -138,7 +149,7 @@ def test_answers_without_numbers_are_rejected_and_spoil_no_fit() -> None:
         )
 
     known, unknown = spoil(draw(400, 0, True, shifts)), spoil(draw(300, 1, False, shifts))
-    rejection = fit_rejection(known, unknown)
+    rejection = fit_rejection(known, unknown, np.arange(300) % 10)
     assert rejection.score == "combination"
     assert not keeps(rejection, known)[:5].any()
     assert not keeps(Rejection(), known)[:5].any()
@@ -153,7 +164,7 @@ def test_answers_without_numbers_are_rejected_and_spoil_no_fit() -> None:
 def test_the_rejection_survives_json() -> None:
     shifts = (1.0, 1.0, 1.0)
     known = draw(400, 0, True, shifts)
-    rejection = fit_rejection(known, draw(300, 1, False, shifts))
+    rejection = fit_rejection(known, draw(300, 1, False, shifts), np.arange(300) % 10)
     again = Rejection.model_validate_json(rejection.model_dump_json())
     assert again == rejection
     np.testing.assert_array_equal(keeps(again, known), keeps(rejection, known))

@@ -7,6 +7,9 @@ import pytest
 from PIL import Image
 
 from aitax_ray.engine.bundle import Thresholds, open_engine
+from aitax_ray.evaluation.decisions import Decisions
+from aitax_ray.evaluation.fusion import Fusion
+from aitax_ray.evaluation.neighbors import Vote
 from aitax_ray.serving.identifier import Gallery, Identifier, rank
 from tests.engines import COLOURS, IMAGES_PER_SPECIES, write_small_engine
 
@@ -19,36 +22,16 @@ def identifier(tmp_path_factory: pytest.TempPathFactory) -> Identifier:
     return Identifier(open_engine(str(write_small_engine(folder))))
 
 
-def test_scores_are_probabilities_at_the_temperature() -> None:
-    logits = np.array([[2.0, 0.0, -1.0]])
-    expected = np.exp(logits[0] / 2) / np.exp(logits[0] / 2).sum()
-    assert [score for _, score in rank(logits, 2.0, ALL, None)] == pytest.approx(expected.tolist())
-
-
-def test_photographs_of_one_individual_are_averaged_as_probabilities() -> None:
-    ranked = dict(rank(np.array([[9.0, 0.0], [0.0, 1.0]]), 1.0, ALL, None))
-    sure, unsure = np.exp(9) / (1 + np.exp(9)), 1 / (1 + np.exp(1))
-    assert ranked[0] == pytest.approx((sure + unsure) / 2)
-
-
 def test_candidates_end_at_the_total_score_the_least_score_or_the_number_asked_for() -> None:
-    logits = np.log(np.array([[0.6, 0.3, 0.08, 0.02]]))
-    assert [i for i, _ in rank(logits, 1.0, ALL, None)] == [0, 1, 2, 3]
-    assert [i for i, _ in rank(logits, 1.0, Thresholds(min_score=0.05, max_total_score=1), None)] == [0, 1, 2]
-    assert [i for i, _ in rank(logits, 1.0, Thresholds(min_score=0, max_total_score=0.85), None)] == [0, 1]
-    assert [i for i, _ in rank(logits, 1.0, ALL, 1)] == [0]
+    scores = np.array([0.6, 0.3, 0.08, 0.02])
+    assert [i for i, _ in rank(scores, ALL, None)] == [0, 1, 2, 3]
+    assert [i for i, _ in rank(scores, Thresholds(min_score=0.05, max_total_score=1), None)] == [0, 1, 2]
+    assert [i for i, _ in rank(scores, Thresholds(min_score=0, max_total_score=0.85), None)] == [0, 1]
+    assert [i for i, _ in rank(scores, ALL, 1)] == [0]
 
 
 def test_there_is_always_one_candidate() -> None:
-    assert len(rank(np.zeros((1, 400)), 1.0, Thresholds(min_score=0.5, max_total_score=0.9), None)) == 1
-
-
-def test_huge_logits_do_not_overflow() -> None:
-    assert rank(np.array([[1e5, -1e5]]), 1.0, ALL, None)[0] == (0, pytest.approx(1.0))
-
-
-def test_a_score_that_is_no_number_is_zero() -> None:
-    assert rank(np.array([[np.nan, 1.0]]), 1.0, ALL, 1) == [(0, 0.0)]
+    assert len(rank(np.full(400, 1 / 400), Thresholds(min_score=0.5, max_total_score=0.9), None)) == 1
 
 
 @pytest.mark.parametrize("key", list(COLOURS))
@@ -71,7 +54,7 @@ def test_gallery_fills_up_with_other_photographs_of_the_species(identifier: Iden
         def search(self, embeddings: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
             return np.array([[1, -1, -1]]), np.array([[0.7, np.nan, np.nan]], np.float32)  # it found one
 
-    gallery = Gallery(engine.rows, NearestIsRed())  # type: ignore[arg-type]
+    gallery = Gallery(engine.rows, NearestIsRed(), 3)  # type: ignore[arg-type]
     red, blue = gallery.illustrate(np.ones((1, 3), np.float32), [0, 2], 3)
     assert [image.similarity for image in red] == [pytest.approx(0.7), None, None]
     assert len({image.image_id for image in red}) == 3
@@ -80,6 +63,26 @@ def test_gallery_fills_up_with_other_photographs_of_the_species(identifier: Iden
 
 
 def test_gallery_shows_no_photograph_twice_and_no_more_than_there_are(identifier: Identifier) -> None:
-    gallery = Gallery(identifier.engine.rows, identifier.engine.searcher())
+    gallery = Gallery(identifier.engine.rows, identifier.engine.searcher(), 3)
     (images,) = gallery.illustrate(np.ones((2, 3), np.float32), [1], 99)
     assert len({image.image_id for image in images}) == len(images) == IMAGES_PER_SPECIES
+
+
+def test_the_engines_decisions_turn_logits_into_scores(identifier: Identifier) -> None:
+    """Of two photographs, one is red and one is green: the fusion joins them, then the neighbours vote."""
+    photos = [Image.new("RGB", (40, 30), COLOURS[key]) for key in list(COLOURS)[:2]]
+    pixels = np.stack([identifier.engine.info.transform.pixels(one) for one in photos])
+    embeddings, logits = identifier._classifier.predict(pixels)
+    fusion, vote = Fusion(rule="product", temperatures=(1.0, 3.0, 3.0)), Vote(share=0.4, power=1.0, num_neighbors=2)
+    info = identifier.engine.info.model_copy(update={"decisions": Decisions(fusion=fusion, vote=vote)})
+    identifier.engine.info, before = info, identifier.engine.info
+    try:
+        answer = identifier.identify(photos)
+    finally:
+        identifier.engine.info = before
+    votes = identifier._gallery.vote(embeddings, vote)
+    np.testing.assert_allclose(votes, [0.5, 0.5, 0], atol=1e-6)
+    expected = 0.6 * fusion.probabilities(logits)[0] + 0.4 * votes
+    found = {candidate.taxon.species_key: candidate.score for candidate in answer.candidates}
+    assert found == pytest.approx({key: expected[place] for place, key in enumerate(COLOURS) if key in found}, rel=1e-5)
+    assert len(found) >= 2

@@ -1,0 +1,141 @@
+"""Reads what the evaluation works on: validation and test photographs with their neighbours, taxonomy, columns."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from aitax_ray import schemas, workspace
+from aitax_ray.errors import DataError
+from aitax_ray.evaluation.answering import Side
+from aitax_ray.evaluation.answers import Taxonomy
+from aitax_ray.evaluation.neighbors import NUM_NEIGHBORS, Neighbors
+from aitax_ray.evaluation.photographs import HELD_OUT, read_photographs, read_rows
+from aitax_ray.evaluation.questions import Photographs
+from aitax_ray.evaluation.settings import EvaluateSettings
+from aitax_ray.index.searcher import Searcher
+from aitax_ray.joins import join_rows, look_up
+from aitax_ray.workspace import Workspace
+
+BATCH = 4096  # photographs that are searched at a time
+COLUMNS = ("country", "publisher", "year", "basis of record", "licence")
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The photographs that are evaluated."""
+
+    val: Side
+    test: Side
+    unknown: tuple[Side, Side] | None
+    """Photographs of species that were held out: some to choose with, others to measure with."""
+    unknown_species: np.ndarray
+    """int64: the number of the species of each photograph to choose with."""
+    taxonomy: Taxonomy
+    rows: pa.Table
+    """schemas.SPLIT of the test photographs, in their order, with those of MEDIA and OCCURRENCES (see `_describe`)."""
+    held_out: list[str]
+    """Names of the species that were held out."""
+
+
+def read_sides(ws: Workspace, settings: EvaluateSettings) -> Sides:
+    """Read the photographs of all sides. Raises DataError when no photograph is in the test split."""
+    from aitax_ray.training.feed import read_classes
+    from aitax_ray.training.predict import read_info
+
+    rows = read_rows(ws)
+    side_of = np.array(rows["split"].to_pylist())
+    if not (side_of == "test").any():
+        raise DataError(
+            "no photograph is in the test split: run `aitax split` with --test above 0 and more photographs"
+        )
+    photographs = read_photographs(ws, settings, rows)
+    neighbors = search(ws, photographs)
+    num_train = np.array(read_classes(ws)[1], np.int64)
+
+    def side(which: np.ndarray) -> Side:
+        return Side(photographs.select(which), neighbors.select(which), num_train)
+
+    held_out = np.flatnonzero(side_of == HELD_OUT)
+    keys, species = np.unique(np.array(rows["species_key"].to_pylist(), str)[held_out], return_inverse=True)
+    unknown, is_first = None, np.zeros(0, bool)
+    if len(held_out):
+        halves = species if len(keys) > 1 else photographs.occurrence[held_out]  # of one species alone its occurrences
+        is_first = halves % 2 == 0
+        unknown = side(held_out[is_first]), side(held_out[~is_first])
+    taxa = ws.storage.read_table(workspace.TAXA, schema=schemas.TAXA)
+    return Sides(
+        val=side(side_of == "val"),
+        test=side(side_of == "test"),
+        unknown=unknown,
+        unknown_species=species[is_first],
+        taxonomy=read_taxonomy(read_info(ws).classes, taxa),
+        rows=_describe(ws, rows.filter(pa.array(side_of == "test"))),
+        held_out=look_up(keys.tolist(), taxa, "species_key", workspace.TAXA)["name"].to_list(),
+    )
+
+
+def read_taxonomy(classes: list[str], taxa: pa.Table) -> Taxonomy:
+    """The genus and the family of each class, from schemas.TAXA."""
+    rows = look_up(classes, taxa, "species_key", workspace.TAXA)
+
+    def number(column: str) -> tuple[np.ndarray, list[str]]:
+        values = rows[column].to_list()
+        names = sorted({value for value in values if value})
+        place = {name: number for number, name in enumerate(names)}
+        return np.array([place.get(value, -1) for value in values], np.int32), names
+
+    genus, genera = number("genus")
+    family, families = number("family")
+    names = [name or key for name, key in zip(rows["name"].to_list(), classes, strict=True)]
+    return Taxonomy(classes, names, genus, family, genera, families)
+
+
+def name_classes(ws: Workspace, taxonomy: Taxonomy) -> dict[str, int]:
+    """The class_index of each species key, name and scientific name, see external.normalize_name."""
+    from aitax_ray.evaluation.external import normalize_name
+
+    taxa = ws.storage.read_table(workspace.TAXA, schema=schemas.TAXA)
+    rows = look_up(taxonomy.keys, taxa, "species_key", workspace.TAXA)
+    columns = (rows["scientific_name"].to_list(), taxonomy.names, taxonomy.keys)  # the last one wins
+    return {normalize_name(name): place for column in columns for place, name in enumerate(column) if name}
+
+
+def search(ws: Workspace, photographs: Photographs) -> Neighbors:
+    """Search the nearest training photographs of each photograph, in the index."""
+    class_index = ws.storage.read_table(workspace.INDEX_ROWS, ["class_index"])["class_index"].to_numpy()
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    with tempfile.TemporaryDirectory(prefix="aitax-index-") as folder:
+        for file in ws.storage.files(workspace.SCANN):
+            ws.storage.fetch(file.path, Path(folder))
+        searcher = Searcher(Path(folder), len(class_index))
+        for start in range(0, len(photographs), BATCH):
+            unit = photographs.unit[start : start + BATCH].astype(np.float32)
+            parts.append(searcher.search(unit, NUM_NEIGHBORS))
+    rows, similarity = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Neighbors(np.where(rows >= 0, class_index[np.maximum(rows, 0)], -1).astype(np.int64), similarity)
+
+
+def _describe(ws: Workspace, rows: pa.Table) -> pa.Table:
+    """Add to rows of schemas.SPLIT what the figures are broken down by, COLUMNS, and the credits of MEDIA."""
+    import polars as pl
+
+    credits = ["url", "license_id", "license", "creator", "rights_holder", "publisher", "references"]
+    media: Any = pl.from_arrow(ws.storage.read_table(workspace.MEDIA, ["image_id", *credits], schemas.MEDIA))
+    wanted = ["gbif_id", "species_key", "country_code", "event_date", "basis_of_record"]
+    seen: Any = pl.from_arrow(ws.storage.read_table(workspace.OCCURRENCES, wanted, schemas.OCCURRENCES))
+    found: Any = pl.from_arrow(rows)
+    found = join_rows(found, media, "image_id", workspace.MEDIA, how="left")
+    seen = seen.unique(["gbif_id", "species_key"], keep="first", maintain_order=True)
+    found = found.join(seen, on=["gbif_id", "species_key"], how="left", validate="m:1", maintain_order="left")
+    year = pl.col("event_date").str.extract(r"^(\d{4})").fill_null("")
+    found = found.with_columns(
+        pl.col("country_code").alias("country"),
+        year.alias("year"),
+        pl.col("basis_of_record").alias("basis of record"),
+        pl.col("license_id").alias("licence"),
+    )
+    return found.with_columns(pl.col(pl.String).fill_null("")).to_arrow()

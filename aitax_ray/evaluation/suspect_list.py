@@ -1,0 +1,86 @@
+"""The list of photographs with a doubtful label, for a curator: evaluation/suspects.csv."""
+
+import io
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aitax_ray import schemas, workspace
+from aitax_ray.evaluation.suspects import find_suspects
+from aitax_ray.joins import join_rows
+from aitax_ray.text import DISARMED, FORMULA
+from aitax_ray.web import web_address
+from aitax_ray.workspace import Workspace
+
+if TYPE_CHECKING:
+    import polars as pl
+
+COLUMNS = (
+    "image_id", "labelled", "looks_like", "confidence", "label_score", "occurrence", "url", "creator", "license",
+)  # fmt: skip
+OCCURRENCE = "https://www.gbif.org/occurrence/"
+MAX_JUDGED = 300_000  # training photographs whose labels are judged; their embeddings are held in memory
+ROWS_PER_BATCH = 16_384
+
+NUMBERS = ("confidence", "label_score")
+
+log = logging.getLogger(__name__)
+
+
+def as_csv(suspects: "pl.DataFrame") -> bytes:
+    """Write the list as CSV (UTF-8, RFC 4180). No text is a formula to a spreadsheet."""
+    import polars as pl
+
+    sink = io.BytesIO()
+    suspects.with_columns(pl.col(pl.String).str.replace_all(FORMULA, DISARMED)).write_csv(sink)
+    return sink.getvalue()
+
+
+def list_suspects(ws: Workspace, num_classes: int) -> "pl.DataFrame":
+    """Find training photographs with a doubtful label, the most doubtful first: COLUMNS.
+
+    The embeddings are those of the index. Of many photographs the first MAX_JUDGED are judged, by image_id: a hash.
+    """
+    import polars as pl
+
+    rows: Any = pl.from_arrow(ws.storage.read_table(workspace.INDEX_ROWS, schema=schemas.INDEX_ROWS))
+    rows = rows.sort("image_id").head(MAX_JUDGED)
+    if ws.require("index").counts["images"] > len(rows):
+        log.warning("the labels of %s training photographs are judged, not those of the others", f"{len(rows):,}")
+    split: Any = pl.from_arrow(ws.storage.read_table(workspace.SPLIT, ["image_id", "group"]))
+    rows = join_rows(rows, split, "image_id", workspace.SPLIT)
+    unit = _read_embeddings(ws, np.array(rows["image_id"].to_list()))
+    group = rows["group"].rank("dense").to_numpy().astype(np.int64) - 1
+    found = find_suspects(unit, rows["class_index"].to_numpy().astype(np.int64), group, num_classes)
+    taxa: Any = pl.from_arrow(ws.storage.read_table(workspace.TAXA, ["species_key", "name"], schemas.TAXA))
+    names = dict(taxa.iter_rows())
+    key_of = dict(rows.select("class_index", "species_key").iter_rows())
+    listed = [
+        {
+            "labelled": names.get(row["species_key"], row["species_key"]),
+            "looks_like": names.get(key_of[suspect.looks_like], key_of[suspect.looks_like]),
+            "confidence": round(suspect.confidence, 4),
+            "label_score": round(suspect.label_score, 4),
+            "occurrence": OCCURRENCE + row["gbif_id"] if row["gbif_id"].isdecimal() else "",
+            "url": web_address(row["url"]),
+            **{name: row[name] for name in ("image_id", "creator", "license")},
+        }
+        for suspect, row in ((suspect, rows.row(suspect.place, named=True)) for suspect in found)
+    ]
+    return pl.DataFrame(listed, {name: pl.Float64 if name in NUMBERS else pl.String for name in COLUMNS})
+
+
+def _read_embeddings(ws: Workspace, image_ids: np.ndarray) -> np.ndarray:
+    """The indexed embeddings of some photographs, which are sorted: float16 (N, D)."""
+    unit: np.ndarray | None = None
+    for file in ws.storage.files(workspace.EMBEDDINGS, ".parquet"):
+        for batch in ws.storage.read_batches(file.path, schemas.EMBEDDINGS.names, ROWS_PER_BATCH):
+            keys = np.array(batch["image_id"].to_pylist())
+            place = np.minimum(np.searchsorted(image_ids, keys), len(image_ids) - 1)
+            wanted = image_ids[place] == keys
+            vectors = np.stack(batch["embedding"].to_numpy())
+            if unit is None:
+                unit = np.zeros((len(image_ids), vectors.shape[1]), np.float16)
+            unit[place[wanted]] = vectors[wanted]
+    return np.zeros((0, 1), np.float16) if unit is None else unit
