@@ -1,7 +1,8 @@
 """The figures of an engine on photographs whose species is known: at each rank, per species, per group.
 
-Macro figures give each species the same weight. They are means over the species that have photographs here, and the
-number of those species stands beside them.
+Questions about species that the engine does not know are left out: the rejection is measured on these. Macro figures
+give each species the same weight. They are means over the species that have photographs here, and the number of those
+species stands beside them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,8 +26,14 @@ def hits(answers: Answers, top: int = 1) -> np.ndarray:
     return np.asarray((answers.top[:, :top] == answers.target[:, None]).any(axis=1) & (answers.target >= 0))
 
 
+def known(answers: Answers) -> Answers:
+    """Keep the questions about species that the engine knows."""
+    return answers.select(answers.target >= 0)
+
+
 def measure(answers: Answers) -> dict[str, Interval]:
     """Measure the best and the best five species: top1, top5, macro_top1, macro_top5, macro_f1."""
+    answers = known(answers)
     one, five, target = hits(answers), hits(answers, 5), answers.target
     return intervals(
         {
@@ -46,10 +53,10 @@ def measure_ranks(answers: Answers, taxonomy: Taxonomy) -> dict[str, dict[str, A
     The answer at a higher rank is the taxon with the largest sum of scores. Photographs of a species whose genus or
     family is not known are left out there.
     """
-    found = {}
+    answers, found = known(answers), {}
     higher = (("genus", answers.genus, taxonomy.genus), ("family", answers.family, taxonomy.family))
     for rank, given, group in (("species", answers.top[:, 0], np.arange(len(taxonomy.keys))), *higher):
-        target = np.where(answers.target >= 0, group[np.maximum(answers.target, 0)], -1)
+        target = group[answers.target]
         counted = target >= 0
         hit, target = (given == target)[counted], target[counted]
         statistics = {"top1": mean_of(hit), "macro_top1": macro_mean(hit, target)}
@@ -65,10 +72,10 @@ def frequency(num_train: np.ndarray) -> np.ndarray:
 
 def measure_frequencies(answers: Answers, num_train: np.ndarray) -> list[dict[str, Any]]:
     """Measure top1 and macro_top1 of species with many, a medium number of, and few training photographs."""
-    found = []
+    answers, found = known(answers), []
     of_class = frequency(num_train)
     for place, name in enumerate(FREQUENCIES):
-        part = answers.select((answers.target >= 0) & (of_class[np.maximum(answers.target, 0)] == place))
+        part = answers.select(of_class[answers.target] == place)
         found.append({"name": name, "num_species": int((of_class == place).sum()), **_measure_part(part)})
     return found
 
@@ -81,7 +88,8 @@ def measure_groups(
     `values` (N,) has a text per answer, "" where it is not known. Values with fewer photographs than `min_photographs`
     are measured together, as OTHERS; `num_values` says how many these are.
     """
-    names, code = np.unique(np.array(values, object).astype(str), return_inverse=True)
+    names, code = np.unique(np.array(values, object)[answers.target >= 0].astype(str), return_inverse=True)
+    answers = known(answers)
     number = np.bincount(code, minlength=len(names))
     large = [place for place in np.argsort(-number, kind="stable") if number[place] >= min_photographs]
     found = [
@@ -97,8 +105,11 @@ def measure_groups(
 def _measure_part(part: Answers) -> dict[str, Any]:
     hit = hits(part)
     statistics = {"top1": mean_of(hit), "macro_top1": macro_mean(hit, part.target)}
-    tested = len(np.unique(part.target[part.target >= 0]))
-    return {"num_photographs": len(part), "num_tested": tested, **intervals(statistics, part.occurrence)}
+    return {
+        "num_photographs": len(part),
+        "num_tested": len(np.unique(part.target)),
+        **intervals(statistics, part.occurrence),
+    }
 
 
 def measure_species(answers: Answers, taxonomy: Taxonomy, num_train: np.ndarray) -> list[dict[str, Any]]:
@@ -109,13 +120,13 @@ def measure_species(answers: Answers, taxonomy: Taxonomy, num_train: np.ndarray)
     often; `mistaken_from` names the species whose photographs most often get its name wrongly.
     """
     num = len(taxonomy.keys)
-    known = answers.select(answers.target >= 0)
-    best, right, hit = known.top[:, 0], known.target, hits(known)
+    answers = known(answers)
+    best, right, hit = answers.top[:, 0], answers.target, hits(answers)
     tested = np.bincount(right, minlength=num)
     named = np.bincount(best[best >= 0], minlength=num)
     true = np.bincount(right[hit], minlength=num)
-    five = np.bincount(right[hits(known, 5)], minlength=num)
-    score = np.bincount(right, weights=known.target_score, minlength=num)
+    five = np.bincount(right[hits(answers, 5)], minlength=num)
+    score = np.bincount(right, weights=answers.target_score, minlength=num)
     taken_for, taken_times = _most_frequent(right[~hit & (best >= 0)], best[~hit & (best >= 0)], num)
     mistaken_from, _ = _most_frequent(best[~hit & (best >= 0)], right[~hit & (best >= 0)], num)
 
@@ -143,14 +154,12 @@ def measure_species(answers: Answers, taxonomy: Taxonomy, num_train: np.ndarray)
 
 
 def macro_mean(values: np.ndarray, target: np.ndarray) -> Statistic:
-    """The statistic that is the mean over the classes of the mean of a column; None without rows."""
+    """The statistic that is the mean over the classes of the mean of a column; None without rows. `target` >= 0."""
     num = int(target.max(initial=-1)) + 1
-    counted = target >= 0
-    values, right = values[counted], target[counted]
 
     def mean(weights: np.ndarray) -> float | None:
-        weight = np.bincount(right, weights[counted], num)
-        total = np.bincount(right, weights[counted] * values, num)
+        weight = np.bincount(target, weights, num)
+        total = np.bincount(target, weights * values, num)
         present = weight > 0
         return float((total[present] / weight[present]).mean()) if present.any() else None
 
@@ -158,14 +167,14 @@ def macro_mean(values: np.ndarray, target: np.ndarray) -> Statistic:
 
 
 def macro_f1(best: np.ndarray, target: np.ndarray) -> Statistic:
-    """The statistic that is the mean of F1 over the classes that have rows; None without rows."""
+    """The statistic that is the mean of F1 over the classes that have rows; None without rows. `target` >= 0."""
     num = int(max(target.max(initial=-1), best.max(initial=-1))) + 1
-    right, given = np.maximum(target, 0), np.maximum(best, 0)
+    hit, is_named, given = best == target, best >= 0, np.maximum(best, 0)
 
     def mean(weights: np.ndarray) -> float | None:
-        truth = np.bincount(right, weights * (target >= 0), num)
-        named = np.bincount(given, weights * (best >= 0), num)
-        true = np.bincount(right, weights * ((best == target) & (target >= 0)), num)
+        truth = np.bincount(target, weights, num)
+        named = np.bincount(given, weights * is_named, num)
+        true = np.bincount(target, weights * hit, num)
         present = truth > 0
         return float((2 * true[present] / (truth + named)[present]).mean()) if present.any() else None
 
@@ -186,8 +195,8 @@ def _most_frequent(of: np.ndarray, what: np.ndarray, num: int) -> tuple[np.ndarr
 
 def pairs(answers: Answers, num_classes: int) -> Iterator[tuple[int, int, int]]:
     """Yield right class, given class and number of photographs of each pair that occurs, in order."""
-    known = (answers.target >= 0) & (answers.top[:, 0] >= 0)
-    codes = answers.target[known] * num_classes + answers.top[known, 0]
+    is_answered = (answers.target >= 0) & (answers.top[:, 0] >= 0)
+    codes = answers.target[is_answered] * num_classes + answers.top[is_answered, 0]
     for code, number in zip(*np.unique(codes, return_counts=True), strict=True):
         yield int(code // num_classes), int(code % num_classes), int(number)
 

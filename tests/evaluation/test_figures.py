@@ -29,7 +29,8 @@ def draw(num: int = 300, seed: int = 0) -> Answers:
     chance = np.random.default_rng(seed)
     target = chance.integers(0, NUM_CLASSES - 1, num)  # the last class has no photograph
     order = np.argsort(chance.random((num, NUM_CLASSES)) - 0.6 * np.eye(NUM_CLASSES)[target], axis=1)
-    return make_answers(target.tolist(), order[:, :5].tolist(), occurrence=(np.arange(num) // 2).tolist())
+    score = chance.uniform(0.4, 1, num).tolist()
+    return make_answers(target.tolist(), order[:, :5].tolist(), score, occurrence=(np.arange(num) // 2).tolist())
 
 
 def test_the_figures_are_those_of_scikit_learn() -> None:
@@ -59,6 +60,30 @@ def test_weights_count_as_repeated_rows() -> None:
     assert macro_f1(best, target)(weights.astype(float)) == pytest.approx(
         macro_f1(best[repeated], target[repeated])(once)
     )
+
+
+def test_answers_that_are_no_class_count_as_wrong_for_no_species() -> None:
+    target, best = np.array([0, 0, 1]), np.array([0, -1, 1])
+    assert macro_f1(best, target)(np.ones(3)) == pytest.approx((2 / 3 + 1) / 2)
+
+
+def test_questions_about_unknown_species_change_no_figure() -> None:
+    some = draw(40)
+    taxonomy, num_train = make_taxonomy([0] * NUM_CLASSES), np.arange(NUM_CLASSES) * 20
+    both = make_answers(
+        [*some.target, -1, -1],
+        [*some.top.tolist(), [0] * 5, [-1] * 5],
+        [*some.scores[:, 0], 0.9, 0.0],
+        occurrence=[*some.occurrence, 90, 91],
+        genus=[-1] * 42,
+    )
+    values = ["FR"] * 40
+    assert not hits(both)[40:].any()
+    assert measure(both) == measure(some)
+    assert measure_ranks(both, taxonomy) == measure_ranks(some, taxonomy)
+    assert measure_frequencies(both, num_train) == measure_frequencies(some, num_train)
+    assert measure_species(both, taxonomy, num_train) == measure_species(some, taxonomy, num_train)
+    assert measure_groups(both, [*values, "DE", ""]) == measure_groups(some, values)
 
 
 def test_higher_ranks_are_measured_where_they_are_known() -> None:
@@ -95,6 +120,12 @@ def test_small_groups_are_measured_together() -> None:
     assert measure_groups(answers.select(np.zeros(0, int)), []) == []
 
 
+def test_the_largest_group_comes_first_and_unknown_values_are_a_group() -> None:
+    answers = make_answers([0] * 6, [0] * 6)
+    found = measure_groups(answers, ["FR", "DE", "DE", "", "", ""], min_photographs=1)
+    assert [(row["name"], row["num_photographs"]) for row in found] == [("", 3), ("DE", 2), ("FR", 1)]
+
+
 def test_each_species_has_its_own_figures() -> None:
     answers = draw()
     taxonomy = make_taxonomy([0] * NUM_CLASSES)
@@ -117,6 +148,9 @@ def test_each_species_has_its_own_figures() -> None:
         number = np.bincount(wrong, minlength=NUM_CLASSES)
         assert row["most_often_taken_for"] == taxonomy.names[number.argmax()]
         assert row["taken_for_share"] == pytest.approx(number.max() / row["num_images"])
+        own = target == row["class_index"]
+        assert row["top5"] == pytest.approx(hits(answers, 5)[own].mean())
+        assert row["mean_score"] == pytest.approx(answers.target_score[own].mean())
 
 
 def test_a_species_that_is_always_right_is_taken_for_nothing() -> None:
