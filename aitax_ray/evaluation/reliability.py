@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from aitax_ray.evaluation.answers import Answers
-from aitax_ray.evaluation.bootstrap import Statistic, intervals, mean_of
-from aitax_ray.evaluation.figures import FREQUENCIES, frequency, hits
+from aitax_ray.evaluation.bootstrap import Interval, Statistic, interval, intervals, mean_of
+from aitax_ray.evaluation.figures import FREQUENCIES, frequency, hits, known
 
 NUM_BINS = 15
 TINY = 1e-9  # the log of a probability of 0 is not a number
@@ -30,6 +30,21 @@ def calibration_error(score: np.ndarray, hit: np.ndarray) -> Statistic:
         return float(np.abs(np.bincount(place, weights * excess, NUM_BINS)).sum()) / total if total else None
 
     return error
+
+
+def reflect(error: Interval) -> Interval:
+    """Reflect the interval of an ECE about its value, down to 0.
+
+    Chance alone makes an ECE larger than it is: in a bin, scores and hits differ a little even if the scores are right.
+    Each replicate adds as much again. So the replicates lie above the value by about as much as the value lies above
+    the truth, and the percentiles without reflection miss the truth, sometimes even the value. This is the basic
+    bootstrap: Davison and Hinkley 1997, "Bootstrap Methods and their Application", section 2.4. With few photographs
+    the low end is still too high.
+    """
+    value, low, high = error
+    if not value or low is None or high is None:
+        return error
+    return Interval(value, max(2 * value - high, 0.0), max(2 * value - low, value))
 
 
 def reliability(score: np.ndarray, hit: np.ndarray) -> list[tuple[float, float, int]]:
@@ -71,8 +86,10 @@ def measure_calibration(
 ) -> dict[str, Any]:
     """Measure ece, brier and nll with their intervals, and classwise_ece; `raw` is before calibration.
 
-    The Brier score is the sum over the classes of the squared distance of score and truth: from 0 to 2.
+    Questions about species that the engine does not know are left out. The Brier score is the sum over the classes of
+    the squared distance of score and truth: from 0 to 2.
     """
+    answers = known(answers)
     score = answers.raw_score if raw else answers.scores[:, 0]
     of_target = (answers.raw_target_score if raw else answers.target_score).astype(np.float64)
     squares = answers.raw_sum_of_squares if raw else answers.sum_of_squares
@@ -86,16 +103,17 @@ def measure_calibration(
             answers.occurrence,
         )
     )
+    measured["ece"] = reflect(measured["ece"])
     return measured | {"classwise_ece": None if classwise is None else classwise.error()}
 
 
 def measure_frequency_calibration(answers: Answers, num_train: np.ndarray) -> dict[str, Any]:
     """Measure the ECE of species with many, a medium number of, and few training photographs."""
-    of_class, found = frequency(num_train), {}
+    answers, of_class, found = known(answers), frequency(num_train), {}
     for place, name in enumerate(FREQUENCIES):
-        part = answers.select((answers.target >= 0) & (of_class[np.maximum(answers.target, 0)] == place))
+        part = answers.select(of_class[answers.target] == place)
         error = calibration_error(part.scores[:, 0], hits(part))
-        found[name] = intervals({"ece": error}, part.occurrence)["ece"]
+        found[name] = reflect(interval(error, part.occurrence))
     return found
 
 
