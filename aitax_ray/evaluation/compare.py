@@ -25,7 +25,7 @@ class Difference:
     low: float | None
     high: float | None
     p_worse: float | None
-    """Share of the replicates in which the new engine is not worse: small when it is worse for sure."""
+    """Chance to see so bad a figure when the new engine is not worse, see `_p_worse`. Small when it is worse."""
 
     @property
     def is_significantly_worse(self) -> bool:
@@ -63,7 +63,8 @@ def compare(before: np.ndarray, after: np.ndarray, species_key: np.ndarray, occu
         "top1": (mean_of(old), mean_of(new)),
         "macro_top1": (macro_mean(old, target), macro_mean(new, target)),
     }
-    found = {name: _difference(*pair, occurrence) for name, pair in figures.items()}
+    num_changed = len(np.unique(occurrence[before != after]))
+    found = {name: _difference(*pair, occurrence, num_changed) for name, pair in figures.items()}
     changed = np.bincount(target, before != after, len(keys)).astype(np.int64)
     number = np.bincount(target, minlength=len(keys))
     right = [np.bincount(target, column, len(keys)) / np.maximum(number, 1) for column in (old, new)]
@@ -85,7 +86,7 @@ def compare(before: np.ndarray, after: np.ndarray, species_key: np.ndarray, occu
     )
 
 
-def _difference(before: Statistic, after: Statistic, occurrence: np.ndarray) -> Difference:
+def _difference(before: Statistic, after: Statistic, occurrence: np.ndarray, num_changed: int) -> Difference:
     everything = np.ones(len(occurrence))
     old, new = before(everything), after(everything)
     if old is None or new is None:
@@ -94,5 +95,15 @@ def _difference(before: Statistic, after: Statistic, occurrence: np.ndarray) -> 
         return Difference(old, new, new - old, None, None, None)
     pairs = [(before(weights), after(weights)) for weights in draw_weights(occurrence)]
     differences = [b - a for a, b in pairs if a is not None and b is not None]
-    low, high = percentiles(differences)
-    return Difference(old, new, new - old, low, high, float(np.mean(np.array(differences) >= 0)))
+    return Difference(old, new, new - old, *percentiles(differences), _p_worse(np.array(differences), num_changed))
+
+
+def _p_worse(differences: np.ndarray, num_changed: int) -> float:
+    """The share of the replicates in which the new engine is not worse, with the figure itself as one more.
+
+    It is at least 2 ** -num_changed, for so many occurrences with an answer that changed. That is the chance that all
+    of them get worse when each may as well get better: the sign test, which holds also where a few occurrences are too
+    few for the bootstrap.
+    """
+    share = (1 + np.count_nonzero(differences >= 0)) / (1 + len(differences))
+    return float(max(share, 0.5**num_changed))
