@@ -42,7 +42,9 @@ class RowReader:
             return Row(fields)
         if self._is_open(text):
             return None
-        is_read = bool(fields) and len(fields) <= self.most
+        # A row that has the usual number of fields only without its quotes: one of them may have swallowed a delimiter.
+        is_open_to_doubt = len(fields) < self.usual == text.count(self.delimiter) + 1
+        is_read = bool(fields) and len(fields) <= self.most and not is_open_to_doubt
         return self._read_loosely(text) or Row(fields or text.rstrip("\r\n").split(self.delimiter), is_read)
 
     def read_alone(self, line: str) -> Row:

@@ -37,6 +37,7 @@ def test_quotes_within_a_field_are_text_however_they_are_written(line: str, fiel
     "line",
     [
         '1,"the "old", dry pond",c,d\n',  # the quote before the comma may close, or may not
+        '1,"b,c",d\n',  # fewer fields than usual, and as many as usual if the quotes are text
         "1,b,c,d,e\n",
         '1,"b",c,d,\n',
         '1,"b","c","d","e"\n',
