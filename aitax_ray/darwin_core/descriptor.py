@@ -5,6 +5,7 @@ Source: https://dwc.tdwg.org/text/, "Darwin Core text guide". The names in a fil
 
 import codecs
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
@@ -27,8 +28,10 @@ KINDS = {
 }
 # Where the photograph of a row is, in the order of preference (https://ac.tdwg.org/termlist).
 ACCESS_TERMS = ("accessURI", "bestQualityAccessURI", "goodQualityAccessURI")
-_MEDIA_WORD = re.compile(r"media|image|photo|picture|audio|visual|document", re.IGNORECASE)
-_IMAGE_WORD = re.compile(r"image|photo|picture", re.IGNORECASE)
+_MEDIA_WORD = re.compile(r"medi[ae]|image|photo|foto|bild|picture|audio|visual|document|attachment", re.IGNORECASE)
+_IMAGE_WORD = re.compile(r"image|photo|foto|bild|picture", re.IGNORECASE)
+# Kinds of extensions of GBIF (https://rs.gbif.org/extensions.html) that have an identifier and a type or format, too.
+_NO_MEDIA = (OCCURRENCE, EVENT, TAXON, "identifier", "reference")
 ESCAPES = {"\\t": "\t", "\\n": "\n", "\\r": "\r", "\\r\\n": "\n", "\r\n": "\n"}
 
 
@@ -61,8 +64,10 @@ class TableFile:
         """Whether rows are media, by the terms of the table. Extensions of other things have an `identifier` too."""
         if self.kind in (MULTIMEDIA, AUDUBON, IMAGE):
             return True
-        named = self.has("identifier") and _MEDIA_WORD.search(_local(self.row_type)) is not None
-        return self.kind not in (OCCURRENCE, EVENT, TAXON) and (any(map(self.has, ACCESS_TERMS)) or named)
+        if self.kind in _NO_MEDIA:
+            return False
+        is_of_files = self.has("format") or self.has("type") or _MEDIA_WORD.search(_local(self.row_type)) is not None
+        return any(map(self.has, ACCESS_TERMS)) or (self.has("identifier") and is_of_files)
 
     @property
     def width(self) -> int:
@@ -71,7 +76,15 @@ class TableFile:
 
     def has(self, term: str) -> bool:
         """Whether rows can have a value for the term."""
-        return term in self.columns or term in self.defaults
+        return bool(self.find_columns(term) or self.find_defaults(term))
+
+    def find_columns(self, term: str) -> list[int]:
+        """The indexes of a term. Publishers write "accessUri" too, so capitals do not matter."""
+        return [index for name in _same(term, self.columns) for index in self.columns[name]]
+
+    def find_defaults(self, term: str) -> list[str]:
+        """The values of a term that has the same value in each row: one, or none. Capitals do not matter."""
+        return [self.defaults[name] for name in _same(term, self.defaults)][:1]
 
 
 @dataclass(frozen=True)
@@ -150,6 +163,10 @@ def _table(element: ElementTree.Element) -> TableFile:
         encoding=encoding,
         header_lines=_header_lines(element.get("ignoreHeaderLines") or "0"),
     )
+
+
+def _same(term: str, terms: Iterable[str]) -> list[str]:
+    return [name for name in terms if name.lower() == term.lower()]
 
 
 def _kind(row_type: str) -> str:

@@ -66,7 +66,9 @@ MEDIA_TERMS: dict[str, Terms] = {
 MEDIA_COLUMNS = tuple(MEDIA_TERMS)
 MALFORMED_ROW = "malformed_row"
 _MALFORMED = f"CASE WHEN is_malformed THEN '{MALFORMED_ROW}' ELSE '' END"
-_URLS = r"(?i)[\s|;,]+(https?://)"  # the separator between two addresses in associatedMedia, and the next scheme
+# In associatedMedia: what stands before an address (in a list, in HTML, in JSON), and the scheme of the address.
+_URLS = r"(?i)(?:^|[\s|;,\"'<>=\[\]{}])+(https?://)"
+_BEHIND_URL = r"(?:[\"'<>\[\]{}]|[|;,](?:\s|$)|\s).*"
 # Columns with the names of an occurrence's taxon. They make the label if an archive has no keys of a checklist.
 NAME_TERMS: dict[str, Sequence[str]] = {
     "genus": ("genus",),
@@ -194,7 +196,7 @@ def _read_associated(archive: Archive, table: TableFile, first_row: int) -> tupl
     ).filter(pl.col("associated") != "", ~pl.col("is_malformed"))
     addresses = pl.col("associated").str.replace_all(_URLS, "\n$1").str.split("\n")
     rows = listed.with_columns(identifier=addresses).explode("identifier")
-    rows = rows.with_columns(pl.col("identifier").str.strip_chars(" |;,\"'"))
+    rows = rows.with_columns(pl.col("identifier").str.replace(_BEHIND_URL, ""))
     rows = rows.filter(pl.col("identifier").str.contains(r"^(?i)https?://"))
     rows = rows.rename({"row": "listed_row"}).with_row_index("row")
     empty = [pl.lit("").alias(name) for name in (*media_terms(table), "is_malformed") if name not in rows.columns]

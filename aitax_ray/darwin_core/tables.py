@@ -258,8 +258,8 @@ def _column(table: TableFile, name: str, terms: Terms) -> pl.Expr:
 
 
 def _values(table: TableFile, term: str) -> list[pl.Expr]:
-    values = [pl.col(str(index)) for index in table.columns.get(term, ())]
-    return values + ([pl.lit(table.defaults[term])] if term in table.defaults else [])
+    values = [pl.col(str(index)) for index in table.find_columns(term)]
+    return values + list(map(pl.lit, table.find_defaults(term)))
 
 
 def _unless_blank(value: pl.Expr) -> pl.Expr:

@@ -20,17 +20,17 @@ OTHER_DATASET = "other_dataset"
 
 MAX_DESCRIPTION = 1000  # characters
 _IMAGE_FILE = r"(?i)\.(jpe?g|png|webp|gif|tiff?|bmp)($|[?#])"
-# Patterns for the term `type`, of which small letters are kept, and "|" between several types.
-# DCMI's types (https://www.dublincore.org/specifications/dublin-core/dcmi-terms/#section-7) that are no photographs:
-_OTHER_TYPE = (
-    "sound|audio|movingimage|video|movie|text|dataset|interactiveresource|software|service|event|collection|"
-    "physicalobject"
+# Patterns for the terms `type` and `format` in small letters.
+# DCMI types (https://www.dublincore.org/specifications/dublin-core/dcmi-terms/#section-7) that are no photographs. The
+# others (PhysicalObject, Event, ...) say what is on a photograph, so format and URL decide.
+_OTHER_TYPE = "sound|audio|movingimage|video|movie|text|interactiveresource|software|service"
+_IMAGE_WORD = (
+    r"\pL*images?|photo\pL*|foto\pL*|\pL*fotos?|pictures?|imágen(es)?|imagen(es)?|imagens?|imagem|immagin[ei]"
+    r"|\pL*bild(er)?|afbeelding(en)?|bilde|\pL*kuva|\pL*kép|zdjęci[ea]|obraz(ek|ky|y)?|slika|gambar|фото\pL*|снимок"
+    r"|изображени[ея]|φωτογραφί\pL*|εικόν\pL*|\pL*(写真|画像|照片|圖片|图片|相片|사진|이미지)\pL*"
 )
-_IMAGE_TYPE = (
-    "(digital)?(still)?images?|photographs?|photos?|pictures?|photographies?|fotos?|fotografías?|fotografias?|imágen(es)?|"
-    "imagen(es)?|imagens?|immagin[ei]|fotografie?n?|bild(er)?|afbeelding(en)?|bilde|kuva|zdjęci[ea]|obraz|фото|"
-    "фотография|изображение|写真|画像|照片|图片"
-)
+_MOVING = "moving|motion|video|film|movie"
+_FORMAT_WORD = "jpe?g|jpe|jfif|png|webp|gif|tiff?|bmp|hei[cf]"
 
 
 def list_candidates(database: duckdb.DuckDBPyConnection, label: str, datasets: Sequence[str] = ()) -> None:
@@ -41,8 +41,8 @@ def list_candidates(database: duckdb.DuckDBPyConnection, label: str, datasets: S
             and `reason` ("" if the row can be used).
 
     `label` is what photographs are labelled with, such as "genus"; the key of that taxon is in species_key. `datasets`
-    are the datasets to take, () for all. A row is no photograph if its type is one of DCMI that is no image. Otherwise
-    an image format, an image file's ending of the URL, or a word for a photograph in `type` is enough.
+    are the datasets to take, () for all. A row is no photograph if its type is one of _OTHER_TYPE. Otherwise an image
+    format, an image file's ending of the URL, or a word for a photograph in `type` is enough.
     """
     in_datasets = f"dataset_key IN ({', '.join(map(literal, datasets))})" if datasets else "true"
     # To save memory only the key columns are joined, as enums. The wide columns of text are streamed afterwards.
@@ -56,13 +56,16 @@ def list_candidates(database: duckdb.DuckDBPyConnection, label: str, datasets: S
     database.execute(f"""
         CREATE TABLE kinds AS
         WITH texts AS (SELECT DISTINCT type, format FROM media),
-        words AS (
-            SELECT *, regexp_replace(lower(regexp_replace(type, '^https?://.*/', '')), '[^\\pL|]', '', 'g') AS kind
+        folded AS (
+            SELECT *, lower(format || ' ' || regexp_replace(type, '^https?://.*/', '')) AS both_terms,
+                trim(regexp_replace(both_terms, '[^\\pL\\pM]+', ' ', 'g')) AS words
             FROM texts)
-        SELECT type, format, regexp_full_match(kind, '{_OTHER_TYPE}') AS is_other,
-            regexp_matches(lower(type || ' ' || format), '(^|[^a-z])image/')
-                OR regexp_matches(kind, '(^|\\|)({_IMAGE_TYPE})(\\||$)') AS is_image
-        FROM words""")
+        SELECT type, format, regexp_full_match(lower(regexp_replace(type, '^https?://.*/|[^\\pL]+', '', 'g')),
+                '{_OTHER_TYPE}') AS is_other,
+            regexp_matches(both_terms, '(^|[^a-z])image/|(^|[^a-z/])({_FORMAT_WORD})([^a-z]|$)')
+                OR regexp_matches(words, '(^| )({_IMAGE_WORD})( |$)')
+                    AND NOT regexp_matches(words, '{_MOVING}|^audio') AS is_image
+        FROM folded""")
     # `why` is a reason that link_media found. GBIF moves the URL of a photograph to `references` when it does not know
     # the MIME type.
     database.execute(f"""

@@ -369,6 +369,20 @@ def test_the_address_is_where_the_table_has_it_whatever_its_row_type(row_type: s
     ]
 
 
+@pytest.mark.parametrize(("term", "value"), [("format", "image/jpeg"), ("type", "StillImage")])
+def test_an_extension_of_files_is_read_whatever_its_name(term: str, value: str) -> None:
+    rows = [["1", "http://x.org/1", value]]
+    attached = Part("http://example.org/terms/Anhang", f"id identifier {term}", rows, name="media.txt")
+    assert urls_of(attached) == {"http://x.org/1": "1"}
+
+
+def test_capitals_of_terms_do_not_matter() -> None:
+    rows = [["1", "http://x.org/1.jpg", "urn:1", "CC0"]]
+    media = Part("http://rs.tdwg.org/ac/terms/Multimedia", "id accessUri Identifier usageTerms", rows)
+    found = sort_out(publisher_files(CORE, media)).media
+    assert found.select("url", "license_id").rows() == [("http://x.org/1.jpg", "CC0-1.0")]
+
+
 def test_an_unknown_extension_of_images_is_read_and_one_of_references_is_not() -> None:
     rows = [["1", "http://x.org/1.jpg"]]
     images = Part("http://example.org/terms/SpecimenPhotos", "id identifier", rows, name="photos.txt")
@@ -383,13 +397,18 @@ def test_images_listed_in_the_occurrence_are_read(caplog: pytest.LogCaptureFixtu
         ["1", "Rana alba", "http://x.org/a.jpg | https://x.org/b;1.PNG;http://x.org/c.jpg, http://x.org/page"],
         ["2", "Bufo albus", "in the drawer"],
         ["3", "Bufo albus", ""],
+        ["4", "Bufo albus", '<a href="http://x.org/e.jpg">photo</a>'],
+        ["5", "Bufo albus", '{"url": "http://x.org/f.jpg", "title": "Bufo"}'],
+        ["6", "Bufo albus", "[http://x.org/g_(front).jpg] a note"],
     ]
     core = Part("occurrence", "id scientificName associatedMedia", rows)
     found = sort_out(publisher_files(core))
-    assert found.species == {"a.jpg": "Rana alba", "b;1.PNG": "Rana alba", "c.jpg": "Rana alba"}
-    assert found.counts == {"": 3, "not_a_photograph": 1}
+    assert found.species == dict.fromkeys(("a.jpg", "b;1.PNG", "c.jpg"), "Rana alba") | dict.fromkeys(
+        ("e.jpg", "f.jpg", "g_(front).jpg"), "Bufo albus"
+    )
+    assert found.counts == {"": 6, "not_a_photograph": 1}
     assert set(found.media["license_id"]) == {"unknown"}
-    assert "4 addresses of media in associatedMedia of 2 occurrences; 1 other entries hold no address" in caplog.text
+    assert "7 addresses of media in associatedMedia of 5 occurrences; 1 other entries hold no address" in caplog.text
     both = sort_out(publisher_files(core, Part(PHOTOGRAPH, "id identifier", [["2", "http://x.org/d.jpg"]])))
     assert both.species == found.species | {"d.jpg": "Bufo albus"}
 
