@@ -121,7 +121,8 @@ def _measure_occurrences(test: Side, decided: Decided) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"num_photographs": name, "num": len(questions), "temperature": temperature}
         statistics = {"top1": mean_of(hits(given)), "macro_top1": figures.macro_mean(hits(given), given.target)}
         error = reliability.calibration_error(given.scores[:, 0], hits(given))
-        found.append(row | intervals(statistics | {"ece": error}, given.occurrence))
+        measured = intervals(statistics | {"ece": error}, given.occurrence)
+        found.append(row | measured | {"ece": reliability.reflect(measured["ece"])})
     return found
 
 

@@ -28,6 +28,7 @@ def test_the_figures_agree_with_each_other() -> None:
     one, two, _, everything = metrics["occurrences"]
     assert (one["num"], two["num"], everything["num"]) == (240, 120, 120)
     assert one["top1"] == metrics["photographs"]["top1"]
+    assert one["ece"] == metrics["calibration"]["after"]["ece"]
     assert two["top1"]["value"] > one["top1"]["value"]  # two photographs know more than one
     assert sum(row["num_photographs"] for row in metrics["groups"]["country"]) == 240
     assert [row["num_photographs"] for row in metrics["frequency"]] == [0, 240, 0]
