@@ -47,17 +47,17 @@ def intervals(
     all is right, or nothing, each replicate is the same: then the other end is the exact one of the binomial
     distribution (Clopper and Pearson 1934) for so many occurrences.
     """
-    everything = np.ones(len(occurrence))
+    everything, num_occurrences = np.ones(len(occurrence)), len(np.unique(occurrence))
     values = {name: _finite(statistic(everything)) for name, statistic in statistics.items()}
     replicates: dict[str, list[float]] = {name: [] for name, value in values.items() if value is not None}
-    if replicates and len(np.unique(occurrence)) > 1:
+    if replicates and num_occurrences > 1:
         for weights in draw_weights(occurrence, num, seed):
             for name, found in replicates.items():
                 replicate = _finite(statistics[name](weights))
                 if replicate is not None:
                     found.append(replicate)
     return {
-        name: _widen(Interval(value, *percentiles(replicates.get(name, []))), occurrence)
+        name: widen(Interval(value, *percentiles(replicates.get(name, []))), num_occurrences)
         for name, value in values.items()
     }
 
@@ -75,11 +75,11 @@ def percentiles(replicates: list[float]) -> tuple[float | None, float | None]:
     return float(low), float(high)
 
 
-def _widen(found: Interval, occurrence: np.ndarray) -> Interval:
-    """Give an interval at 0 or 1 its other end."""
-    if found.low is None or found.low != found.high or found.value not in (0, 1):
+def widen(found: Interval, num_occurrences: int) -> Interval:
+    """Give a figure that is 0 or 1 in each replicate the exact interval of the binomial distribution."""
+    if found.low is None or found.value not in (0, 1):
         return found
-    least = float(((1 - LEVEL) / 2) ** (1 / len(np.unique(occurrence))))
+    least = float(((1 - LEVEL) / 2) ** (1 / num_occurrences))
     return Interval(1.0, least, 1.0) if found.value == 1 else Interval(0.0, 0.0, 1 - least)
 
 

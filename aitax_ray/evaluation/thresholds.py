@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from aitax_ray.evaluation.bootstrap import Interval, Statistic
+from aitax_ray.evaluation.bootstrap import Interval, Statistic, widen
 
 TINY = 1e-9  # sums of weights are not exact
 
@@ -66,8 +66,12 @@ def share(is_so: np.ndarray, among: np.ndarray | None = None) -> Statistic:
 
 
 def interval_if_enough(found: Interval, occurrence: np.ndarray, *parts: np.ndarray) -> Interval:
-    """Drop the interval of a figure if one of the parts, bool (N,), that it stands on has not two occurrences."""
-    return found if min(len(np.unique(occurrence[part])) for part in parts) > 1 else Interval(found.value)
+    """Drop the interval of a figure if one of the parts, bool (N,), that it stands on has not two occurrences.
+
+    A figure of 0 or 1 has the interval of as many occurrences as there are in the smallest part.
+    """
+    least = min(len(np.unique(occurrence[part])) for part in parts)
+    return widen(found, least) if least > 1 else Interval(found.value)
 
 
 def ratio(part: float, total: float) -> float | None:
