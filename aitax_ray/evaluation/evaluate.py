@@ -96,7 +96,7 @@ def _evaluate_external(
     measured = measure(known, unknown if len(unknown.photographs) else None, decided, {}, settings.min_group)
     metrics = _assemble(measured, decided, external.unknown)
     ws.storage.write_json(f"{EXTERNAL}/metrics.json", metrics)
-    write_pages(ws, EXTERNAL, metrics, measured.species, [], settings.min_group)
+    write_pages(ws, EXTERNAL, metrics, measured.species, [], settings.min_group, f"the folder {folder.name}")
     for reason, number in sorted(external.refused.items()):
         log.warning("%s files of %s were left out: %s", f"{number:,}", folder, reason.replace("_", " "))
     log.info("on %s the first name is right for %s", folder, with_interval(metrics["photographs"]["top1"]))

@@ -15,7 +15,8 @@ from aitax_ray.evaluation.conformal import measure_candidates
 from aitax_ray.evaluation.decide import Decided
 from aitax_ray.evaluation.decisions import Decisions
 from aitax_ray.evaluation.figures import as_json, hits
-from aitax_ray.evaluation.lookalikes import find_pairs, measure_groups
+from aitax_ray.evaluation.hardest import list_worst
+from aitax_ray.evaluation.lookalikes import Pairs, find_pairs, measure_groups
 from aitax_ray.evaluation.neighbors import Vote
 from aitax_ray.evaluation.questions import Questions, ask_alone, ask_together
 from aitax_ray.evaluation.rejection import measure_rejection
@@ -72,6 +73,7 @@ def measure(
     frequency = [
         part | {"ece": of_frequency[part["name"]]} for part in figures.measure_frequencies(alone, test.num_train)
     ]
+    species, pairs = figures.measure_species(alone, taxonomy, test.num_train), find_pairs(alone, num_classes)
     metrics: dict[str, Any] = {
         **{name: photographs[name].value for name in ("top1", "top5", "macro_top1", "macro_top5")},
         "ece": after["ece"].value,
@@ -93,11 +95,11 @@ def measure(
             "balanced": measure_candidates(decisions.balanced_candidates, alone, balanced, test.num_train),
         },
         "acceptance": measure_acceptance(decisions.acceptance, alone),
-        "lookalikes": _lookalikes(alone, decisions, taxonomy),
+        "lookalikes": _lookalikes(pairs, alone, decisions, taxonomy),
+        "worst": list_worst(species, pairs),
         "groups": {name: figures.measure_groups(alone, values, min_group) for name, values in columns.items()},
         "knn": _measure_vote(test, alone, decided),
     }
-    species = figures.measure_species(alone, taxonomy, test.num_train)
     for row, threshold, reason in zip(
         species, decisions.acceptance.thresholds, decided.acceptances.reason, strict=True
     ):
@@ -141,8 +143,7 @@ def _calibration(alone: Answers, decided: Decided, before: Any, after: Any) -> d
     }
 
 
-def _lookalikes(alone: Answers, decisions: Decisions, taxonomy: Taxonomy) -> dict[str, Any]:
-    pairs = find_pairs(alone, len(taxonomy.keys))
+def _lookalikes(pairs: Pairs, alone: Answers, decisions: Decisions, taxonomy: Taxonomy) -> dict[str, Any]:
     columns = {name: getattr(pairs, name)[:MAX_PAIRS].tolist() for name in vars(pairs)}
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     names = taxonomy.names

@@ -1,23 +1,54 @@
-"""The evaluation in sentences: what a manager reads in a minute, and what to do next. Each follows from the figures."""
+"""The evaluation in sentences: what a manager reads in a minute. Each sentence follows from the figures.
 
+A figure is a mapping of value, low and high, as in metrics.json. Any of them, and any part of metrics.json, may be
+missing or null: then a sentence says that it is not known, or is left out.
+"""
+
+import math
+from collections.abc import Mapping
 from typing import Any
 
-RELIABLE_AUROC = 0.9
-MANY_SUSPECTS = 5
 SMALL_TEST = 100  # occurrences
 LARGE_ECE = 0.05
+NAMED = 3  # groups and species that a sentence names
 
-Figure = dict[str, Any] | None
+Figure = Mapping[str, Any] | None
+NOT_KNOWN = "not known"
 
 
-def percent(value: float | None, digits: int = 1) -> str:
-    """Write a share as percent; "unknown" for None.
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number: not None, not missing, not NaN."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def part(data: Any, *path: str) -> Any:
+    """Give a part of nested mappings, None where there is none.
+
+    >>> part({"after": {"ece": 0.1}}, "after", "ece"), part({"after": None}, "after", "ece")
+    (0.1, None)
+    """
+    for name in path:
+        data = data.get(name) if isinstance(data, Mapping) else None
+    return data
+
+
+def count(number: int, noun: str) -> str:
+    """Write a number of things.
+
+    >>> count(1, "photograph"), count(1200, "photograph")
+    ('1 photograph', '1,200 photographs')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def percent(value: Any, digits: int = 1) -> str:
+    """Write a share as percent. A share that is nearly 0 or 1 is not written as 0 % or 100 %.
 
     >>> percent(0.98765), percent(1.0), percent(0.99999), percent(None)
-    ('98.8 %', '100 %', 'more than 99.9 %', 'unknown')
+    ('98.8 %', '100 %', 'more than 99.9 %', 'not known')
     """
-    if value is None:
-        return "unknown"
+    if not is_number(value):
+        return NOT_KNOWN
     if value in (0, 1):
         return f"{100 * value:.0f} %"
     least = 10.0**-digits
@@ -28,123 +59,204 @@ def percent(value: float | None, digits: int = 1) -> str:
     return f"{100 * value:.{digits}f} %"
 
 
-def with_interval(figure: Figure) -> str:
-    """Write a figure with its interval.
+def limits(figure: Any) -> str:
+    """Write the interval of a share; "" without one, or if it has no width.
+
+    >>> limits({"value": 0.9, "low": 0.85, "high": 0.94}), limits({"value": 1.0, "low": 1.0, "high": 1.0})
+    ('85.0 to 94.0 %', '')
+    """
+    low, high = part(figure, "low"), part(figure, "high")
+    if not (is_number(low) and is_number(high)) or low == high:
+        return ""
+    return f"{100 * low:.1f} to {100 * high:.1f} %"
+
+
+def with_interval(figure: Any) -> str:
+    """Write a share with its interval.
 
     >>> with_interval({"value": 0.9, "low": 0.85, "high": 0.94})
     '90.0 % (85.0 to 94.0 %)'
     """
-    if not figure or figure["value"] is None:
-        return "unknown"
-    if figure["low"] is None or figure["low"] == figure["high"]:
-        return percent(figure["value"])
-    return f"{percent(figure['value'])} ({100 * figure['low']:.1f} to {100 * figure['high']:.1f} %)"
+    written, between = percent(part(figure, "value")), limits(figure)
+    return f"{written} ({between})" if between else written
 
 
-def summarize(metrics: dict[str, Any]) -> list[str]:
-    """Say in a few sentences how good the engine is, when it can be believed, and what it does not know."""
-    counts, photographs = metrics["counts"], metrics["photographs"]
-    said = [
-        f"The first name is right for {with_interval(photographs['top1'])} of the photographs; the right name is among "
-        f"the first five for {with_interval(photographs['top5'])}. This was measured on {counts['test']:,} photographs "
-        f"of {counts['test_occurrences']:,} occurrences that training has not used."
+def summarize(metrics: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """Answer in sentences what a manager asks: questions, each with its answers."""
+    answers = [
+        ("Is it good?", _say_accuracy(metrics) + _say_rare(metrics) + _say_changes(part(metrics, "changes"))),
+        ("When can it be believed?", _say_scores(metrics) + _say_accepted(metrics) + _say_candidates(metrics)),
+        ("What does it not know?", _say_unknown(metrics) + _say_weak(metrics)),
+        ("What to do next?", advise(metrics)),
     ]
-    if counts["test_occurrences"] < SMALL_TEST:
-        said[-1] += " That is a small test: trust the intervals, not the figures."
-    said.append(
-        f"When each species counts the same, the first name is right for {with_interval(photographs['macro_top1'])}."
-    )
-    untested = counts["species_without_test"]
-    if untested:
-        said[-1] += (
-            f" Nothing is known about {untested:,} of {counts['species']:,} species, which have no test photograph."
-        )
-    accepted = metrics["acceptance"]
-    if accepted["species_with_threshold"]:
-        said.append(
-            f"{accepted['species_with_threshold']:,} of {counts['species']:,} species have a score from which on an "
-            f"answer can be accepted without a look: {with_interval(accepted['share'])} of the answers reach it, and "
-            f"{with_interval(accepted['precision'])} of these are right."
-        )
-    else:
-        said.append(
-            "For no species there are enough validation photographs to say from which score on an answer can be "
-            "accepted without a look."
-        )
-    said.append(_say_scores(metrics))
-    said.append(_say_unknown(metrics["rejection"]))
-    changes = metrics.get("changes")
-    if changes and changes["num_photographs"]:
-        said.append(_say_changes(changes))
+    return [(question, sentences) for question, sentences in answers if sentences]
+
+
+def _say_accuracy(metrics: Mapping[str, Any]) -> list[str]:
+    top1, top5, macro = (part(metrics, "photographs", name) for name in ("top1", "top5", "macro_top1"))
+    num_species, occurrences = part(metrics, "counts", "species"), part(metrics, "counts", "test_occurrences")
+    value = part(top1, "value")
+    if not is_number(value):
+        return ["Nobody knows yet: there is no test photograph."]
+    if num_species == 1:
+        return ["It knows one species and gives this name to every photograph, so no figure here says how good it is."]
+    said = [f"The first name is right for {with_interval(top1)} of the test photographs."]
+    if is_number(part(top5, "value")) and (num_species or 6) > 5:
+        said[0] += f" The right name is among the first five for {with_interval(top5)}."
+    if is_number(occurrences):
+        if value in (0, 1) and occurrences and not limits(top1):
+            most = percent(1 - 0.05 ** (1 / occurrences))
+            what = "wrong" if value else "right"
+            said.append(
+                f"{'All' if value else 'None'} were right. The test has {count(occurrences, 'occurrence')}: an engine "
+                f"that is {what} in up to {most} of the cases could have the same result."
+            )
+        elif occurrences < SMALL_TEST:
+            said.append(
+                f"The test has only {count(occurrences, 'occurrence')}: look at the ranges, not at single figures."
+            )
+    lowest = part(macro, "low") if is_number(part(macro, "low")) else part(macro, "value")
+    if is_number(lowest):
+        said.append(f"If every species counts the same, the first name is right for {with_interval(macro)}.")
+        if num_species and lowest <= 1 / num_species:
+            said.append(
+                f"That may be no better than guessing, which is right for {percent(1 / num_species)}: do not use it."
+            )
     return said
 
 
-def _say_scores(metrics: dict[str, Any]) -> str:
-    error = metrics["calibration"]["after"]["ece"]
-    if not metrics["counts"]["val"]:
-        return str(metrics["calibration"]["trust"])
-    if error["value"] is None:
-        return "Whether scores can be read as probabilities is not known."
-    size = "Scores can be read as probabilities" if error["value"] < LARGE_ECE else "Scores are not yet probabilities"
-    if metrics["calibration"]["is_rough"]:
-        size = "Validation is too small to make probabilities of the scores"
-    return f"{size}: they are off by {with_interval(error)} on average."
+def _say_rare(metrics: Mapping[str, Any]) -> list[str]:
+    rows = {row["name"]: row.get("macro_top1") for row in part(metrics, "frequency") or []}
+    many, few = rows.get("many"), rows.get("few")
+    if not (is_number(part(many, "value")) and is_number(part(few, "value"))):
+        return []
+    return [
+        f"For species with more than 100 training photographs this is {with_interval(many)}, for species with fewer "
+        f"than 20 it is {with_interval(few)}."
+    ]
 
 
-def _say_unknown(rejection: dict[str, Any]) -> str:
-    if not rejection.get("num_unknown"):
-        return (
-            "What the engine says of a species that it does not know was not measured: no species was held out. "
-            "It will name one of its own species."
-        )
-    found = with_interval(rejection["unknown_rejected"])
-    return (
-        f"Of photographs of species that the engine does not know it rejects {found}, when it may reject "
-        f"{with_interval(rejection['false_reject_rate'])} of those that it knows."
-    )
-
-
-def _say_changes(changes: dict[str, Any]) -> str:
-    found = changes["top1"]
-    where = f"on the {changes['num_photographs']:,} photographs that both were tested with"
-    if found["value"] is None:
-        return f"It cannot be compared with {changes['against']} {where}."
-    if changes["is_significantly_worse"]:
+def _say_changes(changes: Any) -> list[str]:
+    found, number = part(changes, "top1"), part(changes, "num_photographs")
+    value, low, high = (part(found, name) for name in ("value", "low", "high"))
+    if not is_number(value):
+        return []
+    verdict = "cannot be told apart from"
+    if changes.get("is_significantly_worse"):
         verdict = "is worse than"
-    elif found["low"] is not None and found["low"] > 0:
+    elif is_number(low) and low > 0:
         verdict = "is better than"
+    points = f"{100 * value:+.1f} points"
+    if is_number(low) and is_number(high):
+        points += f", {100 * low:+.1f} to {100 * high:+.1f}"
+    where = f" on {count(number, 'photograph')} that both were tested with" if number else ""
+    return [f"It {verdict} the engine {changes.get('against') or 'before it'}{where} ({points})."]
+
+
+def _say_scores(metrics: Mapping[str, Any]) -> list[str]:
+    calibration = part(metrics, "calibration")
+    error = part(calibration, "after", "ece")
+    value, trust = part(error, "value"), part(calibration, "trust")
+    if part(metrics, "counts", "val") == 0 or not is_number(value) or not limits(error):
+        return [trust or "It is not known whether scores can be read as probabilities."]
+    if part(calibration, "is_rough"):
+        said = "There are too few validation photographs to make probabilities of the scores"
+    elif value < LARGE_ECE and error["high"] < 2 * LARGE_ECE:
+        said = "Scores can be read as probabilities"
     else:
-        verdict = "cannot be told apart from"
-    points = f"{100 * found['value']:+.1f} points"
-    if found["low"] is not None:
-        points += f", {100 * found['low']:+.1f} to {100 * found['high']:+.1f}"
-    return f"It {verdict} the engine {changes['against']} ({points}) {where}."
+        said = "Scores cannot be read as probabilities"
+    return [f"{said}: the mean gap between scores and shares of right answers is {with_interval(error)}."]
 
 
-def advise(metrics: dict[str, Any]) -> list[str]:
-    """Say what would make the engine better, most useful first."""
-    counts, advice = metrics["counts"], []
-    few = next((part for part in metrics["frequency"] if part["name"] == "few"), None)
-    if metrics["num_suspects"]:
-        advice.append(
-            f"Look at the {metrics['num_suspects']:,} training photographs whose label is in doubt (suspects.csv)."
+def _say_accepted(metrics: Mapping[str, Any]) -> list[str]:
+    accepted, num_species = part(metrics, "acceptance"), part(metrics, "counts", "species")
+    number = part(accepted, "species_with_threshold")
+    if number is None:
+        return []
+    if not number:
+        return ["No species has enough validation photographs to say which answers can be accepted without a check."]
+    of = f" of {num_species:,}" if is_number(num_species) else ""
+    said = f"{number:,}{of} species {'has' if number == 1 else 'have'} a score"
+    said += " from which on answers can be accepted without a check."
+    if not is_number(part(accepted, "share", "value")):
+        return [said]
+    said += f" {with_interval(accepted['share'])} of the test answers reach it"
+    return [f"{said}; of these {with_interval(accepted.get('precision'))} are right."]
+
+
+def _say_candidates(metrics: Mapping[str, Any]) -> list[str]:
+    promise = part(metrics, "candidates", "promise")
+    coverage, size = (part(metrics, "candidates", "plain", name) for name in ("coverage", "mean_size"))
+    if not (is_number(promise) and is_number(part(coverage, "value")) and is_number(size)):
+        return []
+    said = [
+        f"A list of candidates has {size:.1f} species on average and holds the right one for {with_interval(coverage)}."
+    ]
+    if is_number(part(coverage, "high")) and coverage["high"] < promise:
+        said.append(f"That is less than the {percent(promise, 0)} that such a list promises.")
+    return said
+
+
+def _say_unknown(metrics: Mapping[str, Any]) -> list[str]:
+    said, rejection, counts = list[str](), part(metrics, "rejection"), part(metrics, "counts")
+    if not part(rejection, "num_unknown"):
+        said.append(
+            "Other species: not measured, because no species was left out of training to test this. Expect it to call "
+            "them by the name of a species that it knows."
         )
-    if few and few["num_species"]:
-        advice.append(
-            f"Collect photographs of the {few['num_species']:,} species with fewer than 20 training photographs."
+    else:
+        said.append(
+            f"Other species: it rejects {with_interval(rejection.get('unknown_rejected'))} of their photographs. It "
+            f"wrongly rejects {with_interval(rejection.get('false_reject_rate'))} of those of its own species."
         )
-    if counts["species_without_test"]:
-        advice.append(
-            f"Collect photographs of {counts['species_without_test']:,} species that could not be tested: a species "
-            "needs three occurrences to have one in the test."
+    untested, num_species = (part(counts, name) for name in ("species_without_test", "species"))
+    if untested:
+        of = f" of its {num_species:,}" if is_number(num_species) else ""
+        said.append(
+            f"{untested:,}{of} species {'has' if untested == 1 else 'have'} no test photograph: nothing is known there."
         )
-    if metrics["lookalikes"]["groups"]:
-        advice.append(
-            f"Let experts say whether the {len(metrics['lookalikes']['groups']):,} groups of look-alikes can be told "
-            "apart from photographs at all."
+    groups = part(metrics, "lookalikes", "groups") or []
+    if groups:
+        names = "; ".join(" and ".join(group["species"][:NAMED]) for group in groups[:NAMED])
+        more = f"; and {len(groups) - NAMED:,} more groups" if len(groups) > NAMED else ""
+        said.append(f"Look-alikes that it cannot separate: {names}{more}.")
+    return said
+
+
+def _say_weak(metrics: Mapping[str, Any]) -> list[str]:
+    """Name the groups of photographs with figures clearly below those of all: the intervals do not overlap."""
+    lowest = part(metrics, "photographs", "top1", "low")
+    if not is_number(lowest):
+        return []
+    weak = [
+        (row["top1"]["value"], kind, row)
+        for kind, rows in (part(metrics, "groups") or {}).items()
+        for row in rows or []
+        if is_number(part(row, "top1", "high")) and row["top1"]["high"] < lowest and row["name"] not in ("", "others")
+    ]
+    weak.sort(key=lambda found: found[0])
+    named = [f"{kind} {row['name']} ({percent(value)} right)" for value, kind, row in weak[:NAMED]]
+    return [f"It is clearly weaker than on average for {', '.join(named)}."] if named else []
+
+
+def advise(metrics: Mapping[str, Any]) -> list[str]:
+    """Say what would make the engine better or better known, most useful first."""
+    counts, said = part(metrics, "counts") or {}, list[str]()
+    few: Mapping[str, Any] = next((row for row in part(metrics, "frequency") or [] if row["name"] == "few"), {})
+    groups = part(metrics, "lookalikes", "groups")
+    if metrics.get("num_suspects"):
+        said.append(f"Check the {metrics['num_suspects']:,} training photographs with a doubtful label (suspects.csv).")
+    if few.get("num_species"):
+        said.append(f"Collect photographs of the {few['num_species']:,} species with fewer than 20 to train on.")
+    if counts.get("species_without_test"):
+        said.append(
+            f"Collect more occurrences of the {counts['species_without_test']:,} species without a test photograph: a "
+            "species needs at least three occurrences."
         )
-    if not counts["species_held_out"]:
-        advice.append("Run `aitax split --holdout-species 5` once, to learn what the engine says of unknown species.")
-    if not counts["val"]:
-        advice.append("Give validation photographs (`aitax split --val 0.1`): without them scores mean little.")
-    return advice
+    if groups:
+        said.append("Ask experts whether these look-alikes can be told apart from photographs at all.")
+    if not part(metrics, "rejection", "num_unknown"):
+        said.append("Leave species out on purpose, to measure unknown ones: aitax split --holdout-species 5.")
+    if counts.get("val") == 0:
+        said.append("Set photographs aside for validation, to calibrate scores: aitax split --val 0.1.")
+    return said

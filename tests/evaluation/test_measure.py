@@ -38,6 +38,9 @@ def test_the_figures_agree_with_each_other() -> None:
     assert metrics["rejection"]["unknown_rejected"]["value"] > 0.9
     assert metrics["rollup"]["ranks"][0]["precision"]["value"] == pytest.approx(0.95, abs=0.05)
     assert [row["acceptance_threshold"] for row in rows] == list(decided.decisions.acceptance.thresholds)
+    worst = metrics["worst"][0]
+    assert worst["top1"] == min(row["top1"] for row in rows)
+    assert worst["image"] in measured.test.image_id
     json.dumps(metrics, allow_nan=False)
 
 
