@@ -28,6 +28,11 @@ def day_of(event_date: str | None) -> str | None:
         "2023-05-01/01",
         "2023-05-01/05-01",
         "2023-05-01/P1D",
+        "2023-05-01 - 2023-05-01",
+        "2023-05-01T10:00 – 2023-05-01T12:00",
+        "20230501",
+        "20230501/20230501",
+        "20230501T100000Z",
     ],
 )
 def test_what_is_within_one_day_is_that_day(event_date: str) -> None:
@@ -52,6 +57,10 @@ def test_what_is_within_one_day_is_that_day(event_date: str) -> None:
         "2023-05-01/",
         "/2023-05-01",
         "1 May 2023",
+        "2023-05-01 - 2023-05-03",
+        "2023-05-01 to 2023-05-02",
+        "2023-05-01T10:00 – 2023-05-02T12:00",
+        "20230501/20230502",
     ],
 )
 def test_what_is_longer_or_not_known_is_no_day(event_date: str | None) -> None:
