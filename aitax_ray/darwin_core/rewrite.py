@@ -29,6 +29,9 @@ _RETURN = re.compile(r"\r(?!\n|\Z)")
 _FOREIGN = re.compile(
     "[\udc80-\udcff]"
 )  # bytes that are invalid in the encoding, as Python's surrogateescape keeps them
+_LATIN_1 = frozenset({"iso8859-1", "cp1252", "iso8859-15"})
+_OFTEN_WRONG = _LATIN_1 | {"utf-8", "ascii"}  # encodings that meta.xml often declares for a text in another one
+_UTF_16_ZEROS = ([True, False, True, False], [False, True, False, True])  # which bytes of the first letters are zero
 BYTE_ORDER_MARK = "\ufeff"
 MAX_LINE = 64 * 2**20  # characters of a line; the longest lines of real archives have about 100,000
 MAX_LINES = 500  # lines of a row
@@ -44,9 +47,12 @@ def rewrite(path: Path, table: TableFile, scratch: Path) -> Path:
     ArchiveError when a line has more than MAX_LINE characters.
     """
     csv.field_size_limit(MAX_LINE * MAX_LINES)
-    encoding = _encoding(path, table.encoding)
+    encoding = find_encoding(path, table.encoding)
+    declared = codecs.lookup(table.encoding).name
+    if encoding not in (declared, "cp1252"):
+        log.warning("%s is declared as %s, but it is in %s: so it is read", table.locations[0], declared, encoding)
     errors = "replace" if encoding.startswith(("utf-16", "utf-32")) else "surrogateescape"
-    newline = "\n" if table.line_end == "\n" else ""
+    newline = "\n" if table.line_end == "\n" and not has_only_returns(path) else ""
     num_foreign: Counter[str] = Counter()
     with (
         path.open(encoding=encoding, errors=errors, newline=newline) as source,
@@ -75,9 +81,9 @@ def read_field_counts(path: Path, table: TableFile) -> tuple[int, int]:
     return count_fields(header[-1] if header else "", _count_each(rows, table), table)
 
 
-def is_utf8(path: Path) -> bool:
-    """Whether a file is valid UTF-8 from beginning to end."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
+def is_utf8(path: Path, *, is_ascii: bool = False) -> bool:
+    """Whether a file is valid UTF-8, or ASCII, from beginning to end."""
+    decoder = codecs.getincrementaldecoder("ascii" if is_ascii else "utf-8")()
     with path.open("rb") as file:
         try:
             while chunk := file.read(1 << 22):
@@ -104,13 +110,32 @@ def _count_each(lines: Iterable[str], table: TableFile) -> Counter[int]:
     return Counter(line.rstrip("\r\n").count(table.delimiter) + 1 for line in lines if line.strip())
 
 
-def _encoding(path: Path, declared: str) -> str:
-    """The encoding as declared, or the one that a byte order mark shows."""
+def find_encoding(path: Path, declared: str) -> str:
+    """The encoding as declared, or the one that the bytes show.
+
+    A byte order mark, or a zero byte in each letter, shows UTF-16. A text that is declared as Latin-1 is in UTF-8 if
+    all of it is valid UTF-8, which other text nearly never is by chance; else it is in Windows-1252, as on the web
+    (https://encoding.spec.whatwg.org/#names-and-labels).
+    """
+    name = codecs.lookup(declared).name
+    if name not in _OFTEN_WRONG:
+        return name
     with path.open("rb") as file:
         begin = file.read(4)
-    if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and codecs.lookup(declared).name == "utf-8":
+    if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    return codecs.lookup(declared).name
+    if len(begin) == len(_UTF_16_ZEROS[0]) and (zeros := [byte == 0 for byte in begin]) in _UTF_16_ZEROS:
+        return "utf-16-be" if zeros[0] else "utf-16-le"
+    if name in _LATIN_1 and not is_utf8(path, is_ascii=True) and is_utf8(path):
+        return "utf-8"
+    return "cp1252" if name == "iso8859-1" else name
+
+
+def has_only_returns(path: Path) -> bool:
+    """Whether a file has carriage returns in place of line feeds, as old programs of the Macintosh write."""
+    with path.open("rb") as file:
+        begin = file.read(1 << 16)
+    return b"\r" in begin and b"\n" not in begin and b"\0" not in begin
 
 
 def _lines(source: IO[str], name: str) -> Iterator[str]:

@@ -18,7 +18,16 @@ import polars.selectors as cs
 import pyarrow.parquet as pq
 
 from aitax_ray.darwin_core.descriptor import OCCURRENCE, TableFile
-from aitax_ray.darwin_core.rewrite import MALFORMED, RECORD, UNIT, is_utf8, read_field_counts, rewrite
+from aitax_ray.darwin_core.rewrite import (
+    MALFORMED,
+    RECORD,
+    UNIT,
+    find_encoding,
+    has_only_returns,
+    is_utf8,
+    read_field_counts,
+    rewrite,
+)
 from aitax_ray.darwin_core.unpack import Files
 from aitax_ray.errors import ArchiveError
 
@@ -67,7 +76,7 @@ class TableReader:
             lines = pl.concat([self._scan(table, name) for name in members])
             self._write(lines, table, columns, first_row, target, is_core=is_core)
             if self._has_foreign_bytes(table, members, target):
-                lines = pl.concat([self._scan_rewritten(table, name) for name in members])
+                lines = pl.concat([self._scan_rewritten(table, self.files.get(name)) for name in members])
                 self._write(lines, table, columns, first_row, target, is_core=is_core)
             found = pl.scan_parquet(target).select(pl.col(MALFORMED_COLUMN).sum()).collect()
         if num_malformed := int(found.item() or 0):
@@ -150,9 +159,10 @@ class TableReader:
 
     def _scan(self, table: TableFile, member: str) -> pl.LazyFrame:
         """The rows of a file: a column for each index, and MALFORMED_COLUMN."""
-        if not _is_plain(table):
-            return self._scan_rewritten(table, member)
         path = self.files.get(member)
+        is_as_declared = find_encoding(path, table.encoding) == codecs.lookup(table.encoding).name
+        if not _is_plain(table) or not is_as_declared or has_only_returns(path):
+            return self._scan_rewritten(table, path)
         most, malformed = table.width, pl.lit(value=False)
         if not self.is_regular:
             most = read_field_counts(path, table)[1] + BEYOND
@@ -162,9 +172,9 @@ class TableReader:
         )
         return lines.select(*map(str, range(table.width)), malformed.alias(MALFORMED_COLUMN))
 
-    def _scan_rewritten(self, table: TableFile, member: str) -> pl.LazyFrame:
-        path = rewrite(self.files.get(member), table, self.scratch)
-        lines = scan_table(path, 1 + table.width, separator=UNIT, eol_char=RECORD)
+    def _scan_rewritten(self, table: TableFile, path: Path) -> pl.LazyFrame:
+        rewritten = rewrite(path, table, self.scratch)
+        lines = scan_table(rewritten, 1 + table.width, separator=UNIT, eol_char=RECORD)
         return lines.select(
             *(pl.col(str(1 + index)).alias(str(index)) for index in range(table.width)),
             (pl.col("0").fill_null("") == MALFORMED).alias(MALFORMED_COLUMN),

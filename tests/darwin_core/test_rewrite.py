@@ -94,6 +94,32 @@ def test_bytes_that_are_none_of_the_encoding_lose_nothing_else(tmp_path: Path) -
     assert rewritten(tmp_path, "1,é\n".encode("latin-1"), encoding="latin-1") == [["1", "é"]]
 
 
+@pytest.mark.parametrize(
+    ("declared", "encoding"),
+    [
+        ("utf-8", "utf-16"),
+        ("utf-8", "utf-16-le"),
+        ("utf-8", "utf-16-be"),
+        ("latin-1", "utf-8"),
+        ("windows-1252", "utf-8"),
+        ("ISO-8859-15", "utf-8"),
+        ("latin-1", "windows-1252"),
+        ("ISO-8859-15", "ISO-8859-15"),
+    ],
+)
+def test_an_encoding_that_the_bytes_show_outranks_the_declared_one(
+    tmp_path: Path, declared: str, encoding: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = "1,Isoëtes\n2,€\n"
+    assert rewritten(tmp_path, text.encode(encoding), encoding=declared) == [["1", "Isoëtes"], ["2", "€"]]
+    is_as_declared = declared == encoding or encoding == "windows-1252"
+    assert ("but it is in utf-" in caplog.text) is not is_as_declared
+
+
+def test_lines_may_end_in_returns_where_line_feeds_are_declared(tmp_path: Path) -> None:
+    assert rewritten(tmp_path, "id,t\r1,a\r2,b\r", header_lines=1) == [["1", "a"], ["2", "b"]]
+
+
 def test_fields_may_be_longer_than_pythons_limit(tmp_path: Path) -> None:
     assert rewritten(tmp_path, "1," + "x" * 200_000 + "\n") == [["1", "x" * 200_000]]
 

@@ -160,9 +160,10 @@ def test_a_character_that_the_publisher_lost_is_no_foreign_byte(
     assert caplog.text == ""
 
 
-def test_utf16_that_is_declared_as_utf8_is_known_by_its_mark(tmp_path: Path) -> None:
+@pytest.mark.parametrize("quote", ["", "&quot;"])
+def test_utf16_that_is_declared_as_utf8_is_known_by_its_mark(tmp_path: Path, quote: str) -> None:
     text = table_text(MEDIA_TERMS, [photo("1", "u", title="Ménétriés")]).encode("utf-16")
-    files = archive_files([], [], meta__xml=meta_xml(quote="&quot;"), multimedia__txt=text)
+    files = archive_files([], [], meta__xml=meta_xml(quote=quote), multimedia__txt=text)
     assert titles_of(tmp_path, files) == [(0, "1", "Ménétriés")]
 
 
