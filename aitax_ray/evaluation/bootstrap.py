@@ -45,21 +45,24 @@ def intervals(
 
     With fewer than two occurrences there is no interval. Replicates in which a figure is not defined do not count. When
     all is right, or nothing, each replicate is the same: then the other end is the exact one of the binomial
-    distribution (Clopper and Pearson 1934) for so many occurrences.
+    distribution (Clopper and Pearson 1934) for so many occurrences, or for as many as the statistic says by
+    `num_effective(occurrence)`: a mean over species is known no better than by its rarest ones.
     """
     everything, num_occurrences = np.ones(len(occurrence)), len(np.unique(occurrence))
     values = {name: _finite(statistic(everything)) for name, statistic in statistics.items()}
     replicates: dict[str, list[float]] = {name: [] for name, value in values.items() if value is not None}
     if replicates and num_occurrences > 1:
         for weights in draw_weights(occurrence, num, seed):
-            for name, found in replicates.items():
+            for name, drawn in replicates.items():
                 replicate = _finite(statistics[name](weights))
                 if replicate is not None:
-                    found.append(replicate)
-    return {
-        name: widen(Interval(value, *percentiles(replicates.get(name, []))), num_occurrences)
-        for name, value in values.items()
-    }
+                    drawn.append(replicate)
+    found = {name: Interval(value, *percentiles(replicates.get(name, []))) for name, value in values.items()}
+    for name, figure in found.items():
+        if figure.low is not None and figure.value in (0, 1):
+            count = getattr(statistics[name], "num_effective", None)
+            found[name] = widen(figure, num_occurrences if count is None else count(occurrence))
+    return found
 
 
 def interval(statistic: Statistic, occurrence: np.ndarray, *, num: int | None = None, seed: int = 0) -> Interval:
@@ -75,7 +78,7 @@ def percentiles(replicates: list[float]) -> tuple[float | None, float | None]:
     return float(low), float(high)
 
 
-def widen(found: Interval, num_occurrences: int) -> Interval:
+def widen(found: Interval, num_occurrences: float) -> Interval:
     """Give a figure that is 0 or 1 in each replicate the exact interval of the binomial distribution."""
     if found.low is None or found.value not in (0, 1):
         return found

@@ -83,5 +83,6 @@ def describe_changes(other: OtherAnswers | None, answers: pa.Table, taxonomy: Ta
         "top1": dataclasses.asdict(found.top1),
         "macro_top1": dataclasses.asdict(found.macro_top1),
         "is_significantly_worse": found.is_significantly_worse,
+        "is_significantly_better": found.is_significantly_better,
         "species": [row | {"name": names.get(str(row["species_key"]), "")} for row in found.species],
     }

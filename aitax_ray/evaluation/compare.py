@@ -11,7 +11,7 @@ import numpy as np
 from aitax_ray.evaluation.bootstrap import Statistic, draw_weights, mean_of, percentiles
 from aitax_ray.evaluation.figures import macro_mean
 
-SIGNIFICANCE = 0.05
+SIGNIFICANCE = 0.025  # for each of the two figures, so that both together are wrong in 5 % of the cases at most
 MIN_CHANGED = 3  # photographs whose answer changed, from which on a species is listed
 
 
@@ -25,12 +25,20 @@ class Difference:
     low: float | None
     high: float | None
     p_worse: float | None
-    """Chance to see so bad a figure when the new engine is not worse, see `_p_worse`. Small when it is worse."""
+    """Chance to see so bad a figure when the new engine is not worse, see `_chance`. Small when it is worse."""
+
+    p_better: float | None
+    """Chance to see so good a figure when the new engine is not better."""
 
     @property
     def is_significantly_worse(self) -> bool:
         """Whether chance hardly explains how much worse it is."""
-        return self.p_worse is not None and self.value is not None and self.value < 0 and self.p_worse < SIGNIFICANCE
+        return self.p_worse is not None and (self.value or 0) < 0 and self.p_worse < SIGNIFICANCE
+
+    @property
+    def is_significantly_better(self) -> bool:
+        """Whether chance hardly explains how much better it is."""
+        return self.p_better is not None and (self.value or 0) > 0 and self.p_better < SIGNIFICANCE
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,12 @@ class Comparison:
     def is_significantly_worse(self) -> bool:
         """Whether the new engine is worse in one of both figures."""
         return self.top1.is_significantly_worse or self.macro_top1.is_significantly_worse
+
+    @property
+    def is_significantly_better(self) -> bool:
+        """Whether the new engine is better in one of both figures, and worse in none."""
+        is_better = self.top1.is_significantly_better or self.macro_top1.is_significantly_better
+        return is_better and not self.is_significantly_worse
 
 
 def compare(before: np.ndarray, after: np.ndarray, species_key: np.ndarray, occurrence: np.ndarray) -> Comparison:
@@ -90,16 +104,17 @@ def _difference(before: Statistic, after: Statistic, occurrence: np.ndarray, num
     everything = np.ones(len(occurrence))
     old, new = before(everything), after(everything)
     if old is None or new is None:
-        return Difference(old, new, None, None, None, None)
+        return Difference(old, new, None, None, None, None, None)
     if len(np.unique(occurrence)) < 2:
-        return Difference(old, new, new - old, None, None, None)
+        return Difference(old, new, new - old, None, None, None, None)
     pairs = [(before(weights), after(weights)) for weights in draw_weights(occurrence)]
     differences = [b - a for a, b in pairs if a is not None and b is not None]
-    return Difference(old, new, new - old, *percentiles(differences), _p_worse(np.array(differences), num_changed))
+    p_values = [_chance(sign * np.array(differences), num_changed) for sign in (1, -1)]
+    return Difference(old, new, new - old, *percentiles(differences), *p_values)
 
 
-def _p_worse(differences: np.ndarray, num_changed: int) -> float:
-    """The share of the replicates in which the new engine is not worse, with the figure itself as one more.
+def _chance(differences: np.ndarray, num_changed: int) -> float:
+    """The share of the replicates in which the difference is not negative, with the figure itself as one more.
 
     It is at least 2 ** -num_changed, for so many occurrences with an answer that changed. That is the chance that all
     of them get worse when each may as well get better: the sign test, which holds also where a few occurrences are too

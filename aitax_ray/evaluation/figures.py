@@ -153,6 +153,22 @@ def measure_species(answers: Answers, taxonomy: Taxonomy, num_train: np.ndarray)
     ]
 
 
+class _Macro:
+    """A mean over the classes in `target` (N,), all >= 0."""
+
+    def __init__(self, target: np.ndarray, mean: Statistic) -> None:
+        self._target, self._mean = target, mean
+
+    def __call__(self, weights: np.ndarray) -> float | None:
+        return self._mean(weights)
+
+    def num_effective(self, occurrence: np.ndarray) -> float:
+        """The number of equally important occurrences with the same variance: K ** 2 / sum(1 / occurrences of k)."""
+        pairs = np.unique(np.stack([self._target, np.unique(occurrence, return_inverse=True)[1]]), axis=1)
+        number = np.bincount(pairs[0].astype(np.int64))
+        return float(np.count_nonzero(number) ** 2 / (1 / number[number > 0]).sum())
+
+
 def macro_mean(values: np.ndarray, target: np.ndarray) -> Statistic:
     """The statistic that is the mean over the classes of the mean of a column; None without rows. `target` >= 0."""
     num = int(target.max(initial=-1)) + 1
@@ -163,7 +179,7 @@ def macro_mean(values: np.ndarray, target: np.ndarray) -> Statistic:
         present = weight > 0
         return float((total[present] / weight[present]).mean()) if present.any() else None
 
-    return mean
+    return _Macro(target, mean)
 
 
 def macro_f1(best: np.ndarray, target: np.ndarray) -> Statistic:
@@ -178,7 +194,7 @@ def macro_f1(best: np.ndarray, target: np.ndarray) -> Statistic:
         present = truth > 0
         return float((2 * true[present] / (truth + named)[present]).mean()) if present.any() else None
 
-    return mean
+    return _Macro(target, mean)
 
 
 def _most_frequent(of: np.ndarray, what: np.ndarray, num: int) -> tuple[np.ndarray, np.ndarray]:

@@ -144,7 +144,7 @@ def _say_changes(changes: Any) -> list[str]:
     verdict = "cannot be told apart from"
     if changes.get("is_significantly_worse"):
         verdict = "is worse than"
-    elif is_number(low) and low > 0:
+    elif changes.get("is_significantly_better"):
         verdict = "is better than"
     points = f"{100 * value:+.1f} points"
     if is_number(low) and is_number(high):

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from aitax_ray.evaluation.answers import Answers
-from aitax_ray.evaluation.bootstrap import Interval
+from aitax_ray.evaluation.bootstrap import Interval, interval
 from aitax_ray.evaluation.figures import (
     OTHERS,
     as_json,
@@ -170,3 +170,12 @@ def test_a_test_side_of_one_photograph_or_none_is_no_error(top: list[int]) -> No
     found = measure(answers)
     assert found["top1"] == Interval(None if not top else float(top == [0]))
     assert json.loads(json.dumps(as_json({"a": [found]}), allow_nan=False))["a"][0]["top1"]["low"] is None
+
+
+def test_a_perfect_macro_figure_is_known_no_better_than_by_its_rarest_species() -> None:
+    """One species has a thousand photographs and one has a single one: as good as four photographs in all."""
+    target = np.array([0] * 1000 + [1])
+    found = interval(macro_mean(np.ones(1001), target), np.arange(1001))
+    assert found == pytest.approx((1.0, 0.025 ** (1 / (4 / 1.001)), 1.0))
+    even = interval(macro_mean(np.ones(100), np.arange(100) % 2), np.arange(100))
+    assert even.low == pytest.approx(0.025 ** (1 / 100))

@@ -85,19 +85,22 @@ def test_a_small_test_is_said_to_be_small() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "low", "high", "is_worse", "verdict"),
+    ("value", "low", "high", "is_significantly", "verdict"),
     [
-        (0.02, 0.01, 0.03, False, "is better than"),
-        (0.02, -0.01, 0.05, False, "cannot be told apart from"),
-        (-0.02, -0.03, -0.01, True, "is worse than"),
-        (0.02, None, None, False, "cannot be told apart from"),
+        (0.02, 0.01, 0.03, "better", "is better than"),
+        (0.02, -0.01, 0.05, "", "cannot be told apart from"),
+        (-0.02, -0.03, -0.01, "worse", "is worse than"),
+        (0.02, 0.01, 0.03, "", "cannot be told apart from"),
+        (0.02, None, None, "", "cannot be told apart from"),
     ],
 )
 def test_a_change_is_named_only_if_it_is_significant(
-    value: float, low: float | None, high: float | None, is_worse: bool, verdict: str
+    value: float, low: float | None, high: float | None, is_significantly: str, verdict: str
 ) -> None:
     metrics = make_metrics(figure(0.8, 0.7, 0.9), figure(0.8, 0.7, 0.9))
-    metrics["changes"] = {"against": "v1", "top1": figure(value, low, high), "is_significantly_worse": is_worse}
+    metrics["changes"] = {"against": "v1", "top1": figure(value, low, high)} | {
+        f"is_significantly_{name}": name == is_significantly for name in ("worse", "better")
+    }
     assert f"It {verdict} the engine v1" in say(metrics, "Is it good?")
 
 
