@@ -82,8 +82,12 @@ def connect() -> None:
     )
 
 
-def read_tables(storage: "Storage", paths: list[str], columns: list[str], rows_per_block: int) -> "Dataset":
+def read_tables(
+    storage: "Storage", paths: list[str], columns: list[str], rows_per_block: int, *, shuffle_files: bool = False
+) -> "Dataset":
     """Stream columns of Parquet files as a Ray Dataset, in blocks of at most `rows_per_block` rows.
+
+    With `shuffle_files` each pass over the Dataset reads the files in another order.
 
     Small blocks share the work evenly. `ray.data.read_parquet` is not used: it first reads the footers in 32 actors,
     which takes some 5 s per Dataset on two cores.
@@ -94,7 +98,9 @@ def read_tables(storage: "Storage", paths: list[str], columns: list[str], rows_p
         for path in batch["item"].to_pylist():
             yield from storage.read_batches(path, columns, rows_per_block)
 
-    names = ray.data.from_items(paths, override_num_blocks=min(len(paths), MAX_READ_TASKS) or 1)
+    names: Dataset = ray.data.from_items(paths, override_num_blocks=min(len(paths), MAX_READ_TASKS) or 1)
+    if shuffle_files:  # of the names only: Ray Data would hold all rows to shuffle these
+        names = names.random_shuffle()
     tables = names.map_batches(read, batch_size=1, batch_format="pyarrow")
     return tables.repartition(target_num_rows_per_block=rows_per_block)
 

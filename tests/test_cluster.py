@@ -109,3 +109,14 @@ def test_tables_are_read_completely_in_blocks_of_a_size(tmp_path: Path) -> None:
     assert sorted(name for block in blocks for name in block) == list("abcdefghi")
     assert max(len(block) for block in blocks) <= 4
     assert read_tables(storage, [], ["name"], 4).count() == 0
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_each_pass_may_read_the_files_in_another_order(tmp_path: Path) -> None:
+    storage, names = Storage(str(tmp_path)), [f"f{number:02}" for number in range(24)]
+    for name in names:
+        storage.write_table(f"t/{name}.parquet", pa.table({"name": [name]}))
+    dataset = read_tables(storage, [f"t/{name}.parquet" for name in names], ["name"], 4, shuffle_files=True)
+    passes = [[row["name"] for row in dataset.iter_rows()] for _ in range(3)]
+    assert [sorted(found) for found in passes] == [names] * 3
+    assert len({tuple(found) for found in passes}) == 3

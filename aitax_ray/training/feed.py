@@ -107,15 +107,16 @@ def read_classes(ws: Workspace) -> tuple[list[str], list[int]]:
     return keys, np.bincount(trained, minlength=len(keys)).tolist()
 
 
-def photographs(ws: Workspace, labels: Labels) -> "Dataset":
+def photographs(ws: Workspace, labels: Labels, *, shuffle_files: bool = False) -> "Dataset":
     """Read the labelled photographs, as a streaming Ray Dataset of image_id, jpeg, class_index, split, weight.
 
-    Raises DataError unless each photograph is stored exactly once.
+    With `shuffle_files` each pass reads the files in another order. Raises DataError unless each photograph is stored
+    exactly once.
     """
     paths = [file.path for file in ws.storage.files(workspace.IMAGES, ".parquet")]
     with ThreadPoolExecutor(READERS) as pool:
         labels.check_stored(pool.map(lambda path: ws.storage.read_table(path, ["image_id"]), paths))
-    dataset = read_tables(ws.storage, paths, ["image_id", "jpeg"], ROWS_PER_BLOCK)
+    dataset = read_tables(ws.storage, paths, ["image_id", "jpeg"], ROWS_PER_BLOCK, shuffle_files=shuffle_files)
     return dataset.map_batches(labels, batch_format="pyarrow", batch_size=None)
 
 

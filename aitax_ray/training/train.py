@@ -190,7 +190,8 @@ def _train_all(
     in_memory = distributed.fits_in_memory(len(labels) + len(val_labels), shorter_side, settings.num_workers)
     decode = partial(decode_for_training, shorter_side=shorter_side)
     decode_val = partial(decode_for_evaluation, transform=transform)
-    datasets = {"train": photographs(ws, labels).map_batches(decode, batch_format="pyarrow")}
+    stored = photographs(ws, labels, shuffle_files=not in_memory)
+    datasets = {"train": stored.map_batches(decode, batch_format="pyarrow")}
     if len(val_labels):
         datasets["val"] = photographs(ws, val_labels).map_batches(decode_val, batch_format="pyarrow")
     if in_memory:  # decode once, not in each worker
