@@ -280,6 +280,31 @@ def test_names_are_text_in_the_page_and_in_the_card() -> None:
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows} == {4}
 
 
+def test_a_single_mistake_is_not_denied(without_plots: None) -> None:
+    metrics, species, _, about, _, _ = example()
+    pair = metrics["lookalikes"]["pairs"][0] | {"a_as_b": 1, "b_as_a": 0}
+    metrics |= {"worst": [], "lookalikes": {"num_pairs": 1, "pairs": [pair], "groups": []}}
+    text = Texts(render_page(metrics, species, [], about, {}, {})).text
+    assert "No test photograph was taken" not in text
+    assert "In all, 1 pair of species is taken for each other" in text
+
+
+def test_without_advice_other_answers_are_no_list(without_plots: None) -> None:
+    metrics, species, _, about, _, _ = example()
+    metrics |= {"num_suspects": 0, "untested": []}
+    metrics["counts"] |= {"species_without_test": 0, "species_held_out": 2}
+    metrics["lookalikes"]["groups"] = []
+    text = render_page(metrics, species, [], about, {}, {})
+    assert "What to do next?" not in text
+    assert "<ul>" not in text.partition('id="right"')[0]
+
+
+def test_the_doi_in_a_citation_is_a_link(without_plots: None) -> None:
+    about = {"doi": "10.1/x", "citation": "GBIF <b> https://doi.org/10.1/x"}
+    links = [link["href"] for link in Texts(render_page({}, [], [], about, {}, {})).of("a")]
+    assert links.count("https://doi.org/10.1/x") == 1
+
+
 def test_another_test_set_is_named() -> None:
     metrics, species, _, about, _, _ = example()
     about["test_set"] = "the folder garden"
