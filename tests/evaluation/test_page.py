@@ -15,7 +15,7 @@ import jinja2
 import pytest
 
 from aitax_ray.evaluation import page
-from aitax_ray.evaluation.page import MAX_ROWS, MAX_SHOWN, list_shown, render_model_card, render_page
+from aitax_ray.evaluation.page import MAX_GROUPS, MAX_ROWS, MAX_SHOWN, list_shown, render_model_card, render_page
 from aitax_ray.evaluation.summary import with_interval
 from tests.evaluation.page_example import Page, make_page
 from tests.evaluation.worlds import make_metrics, make_world
@@ -188,15 +188,15 @@ def test_nothing_at_all_is_a_page_that_claims_nothing() -> None:
 
 @pytest.mark.usefixtures("without_plots")
 def test_what_is_not_finite_is_not_shown_as_a_figure() -> None:
-    metrics, species, suspects, about, thumbnails, credits = example()
+    metrics, species, suspects, about, _, credits = example()
     for path in find_paths(metrics):
         holder: Any = metrics
         for name in path[:-1]:
             holder = holder[name]
         if isinstance(holder[path[-1]], float):
             holder[path[-1]] = math.nan
-    text = Texts(render_page(metrics, species, suspects, about, thumbnails, credits)).text
-    assert not re.search(r"(?i)\bnan\b", text + render_model_card(metrics, about))
+    text = render_page(metrics, species, suspects, about, {}, credits) + render_model_card(metrics, about)
+    assert not re.search(r"(?i)\bnan\b", text)
 
 
 def test_one_species_with_one_photograph_is_a_page() -> None:
@@ -253,6 +253,8 @@ def test_long_lists_are_bounded_and_the_page_says_how_much_is_left_out(without_p
     assert re.search(r"And \d+ more groups", text)
     assert "45 more" in text  # unknown species
     assert "And 75 more licences." in text
+    assert [text.count(f"{what} ") for what in ("licence 14", "licence 15")] == [1, 0]
+    assert (text.count("Twin 14"), text.count("Twin 15")) == (MAX_GROUPS, 0)
     assert "The most doubtful 9 are here" in text
     assert source.count("Looks like") == MAX_SHOWN
     assert len(source) < 2_000_000
