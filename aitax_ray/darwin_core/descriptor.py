@@ -142,9 +142,9 @@ def _table(element: ElementTree.Element) -> TableFile:
     )
     if not locations or not all(locations):
         raise ValueError("a table has no file")
-    encoding = element.get("encoding") or "UTF-8"
+    encoding = element.get("encoding", "").strip() or "UTF-8"
     try:
-        b"a".decode(encoding, errors="replace")
+        bytes(4).decode(encoding, errors="surrogateescape")
     except (LookupError, UnicodeError):  # unknown, or none of text ("base64"), or too special ("idna")
         raise ValueError(f"encoding {encoding!r} is unknown") from None
     row_type = element.get("rowType", "").strip()

@@ -18,6 +18,7 @@ from typing import IO
 
 from aitax_ray.darwin_core.descriptor import TableFile
 from aitax_ray.darwin_core.quoted import Row, RowReader
+from aitax_ray.darwin_core.unpack import BEGIN, has_only_returns
 from aitax_ray.errors import ArchiveError
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,12 @@ _FOREIGN = re.compile(
     "[\udc80-\udcff]"
 )  # bytes that are invalid in the encoding, as Python's surrogateescape keeps them
 _LATIN_1 = frozenset({"iso8859-1", "cp1252", "iso8859-15"})
-_OFTEN_WRONG = _LATIN_1 | {"utf-8", "ascii"}  # encodings that meta.xml often declares for a text in another one
+_OFTEN_WRONG = _LATIN_1 | {
+    "utf-8",
+    "ascii",
+    "utf-16",
+    "utf-32",
+}  # encodings that meta.xml often declares for a text in another one
 _UTF_16_ZEROS = ([True, False, True, False], [False, True, False, True])  # which bytes of the first letters are zero
 BYTE_ORDER_MARK = "\ufeff"
 MAX_LINE = 64 * 2**20  # characters of a line; the longest lines of real archives have about 100,000
@@ -52,11 +58,13 @@ def rewrite(path: Path, table: TableFile, scratch: Path) -> Path:
     if encoding not in (declared, "cp1252"):
         log.warning("%s is declared as %s, but it is in %s: so it is read", table.locations[0], declared, encoding)
     errors = "replace" if encoding.startswith(("utf-16", "utf-32")) else "surrogateescape"
-    newline = "\n" if table.line_end == "\n" and not has_only_returns(path) else ""
+    newline = "\n" if table.line_end == "\n" and not ends_lines_with_returns(path) else ""
     num_foreign: Counter[str] = Counter()
     with (
         path.open(encoding=encoding, errors=errors, newline=newline) as source,
-        tempfile.NamedTemporaryFile("w", dir=scratch, delete=False, encoding="utf-8", newline="") as target,
+        tempfile.NamedTemporaryFile(
+            "w", dir=scratch, delete=False, encoding="utf-8", errors="replace", newline=""
+        ) as target,
     ):
         if source.read(1) != BYTE_ORDER_MARK:  # a quote after the mark would not be at the beginning of a field
             source.seek(0)
@@ -115,27 +123,28 @@ def find_encoding(path: Path, declared: str) -> str:
 
     A byte order mark, or a zero byte in each letter, shows UTF-16. A text that is declared as Latin-1 is in UTF-8 if
     all of it is valid UTF-8, which other text nearly never is by chance; else it is in Windows-1252, as on the web
-    (https://encoding.spec.whatwg.org/#names-and-labels).
+    (https://encoding.spec.whatwg.org/#names-and-labels). UTF-16 and UTF-32 without a mark are UTF-8.
     """
     name = codecs.lookup(declared).name
     if name not in _OFTEN_WRONG:
         return name
     with path.open("rb") as file:
         begin = file.read(4)
-    if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and begin != codecs.BOM_UTF32_LE:
         return "utf-16"
     if len(begin) == len(_UTF_16_ZEROS[0]) and (zeros := [byte == 0 for byte in begin]) in _UTF_16_ZEROS:
         return "utf-16-be" if zeros[0] else "utf-16-le"
+    if name in ("utf-16", "utf-32"):
+        return name if begin in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE) else "utf-8"
     if name in _LATIN_1 and not is_utf8(path, is_ascii=True) and is_utf8(path):
         return "utf-8"
     return "cp1252" if name == "iso8859-1" else name
 
 
-def has_only_returns(path: Path) -> bool:
-    """Whether a file has carriage returns in place of line feeds, as old programs of the Macintosh write."""
+def ends_lines_with_returns(path: Path) -> bool:
+    """Whether a file has carriage returns in place of line feeds."""
     with path.open("rb") as file:
-        begin = file.read(1 << 16)
-    return b"\r" in begin and b"\n" not in begin and b"\0" not in begin
+        return has_only_returns(file.read(BEGIN))
 
 
 def _lines(source: IO[str], name: str) -> Iterator[str]:

@@ -22,8 +22,8 @@ from aitax_ray.darwin_core.rewrite import (
     MALFORMED,
     RECORD,
     UNIT,
+    ends_lines_with_returns,
     find_encoding,
-    has_only_returns,
     is_utf8,
     read_field_counts,
     rewrite,
@@ -148,10 +148,10 @@ class TableReader:
 
     @contextlib.contextmanager
     def _readable(self) -> Iterator[None]:
-        """Turn what polars and the disk say of a text that cannot be read into ArchiveError."""
+        """Turn what polars, the decoder and the disk say of a text that cannot be read into ArchiveError."""
         try:
             yield
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except (pl.exceptions.PolarsError, OSError, UnicodeError) as error:
             if isinstance(error, OSError) and error.errno:
                 raise ArchiveError(f"{self.where} cannot be unpacked below {self.scratch}: {error}") from error
             reason = str(error).splitlines()[0]
@@ -161,7 +161,7 @@ class TableReader:
         """The rows of a file: a column for each index, and MALFORMED_COLUMN."""
         path = self.files.get(member)
         is_as_declared = find_encoding(path, table.encoding) == codecs.lookup(table.encoding).name
-        if not _is_plain(table) or not is_as_declared or has_only_returns(path):
+        if not _is_plain(table) or not is_as_declared or ends_lines_with_returns(path):
             return self._scan_rewritten(table, path)
         most, malformed = table.width, pl.lit(value=False)
         if not self.is_regular:
@@ -194,11 +194,12 @@ class TableReader:
 
     def _members(self, table: TableFile) -> list[str]:
         meta = self.files.find("meta.xml") or ""
-        names = [meta.removesuffix("meta.xml") + location for location in table.locations]
+        names = [meta[: -len("meta.xml")] + location for location in table.locations]
+        found = {name.lower(): name for name in self.files.sizes} | {name: name for name in self.files.sizes}
         for name in names:
-            if name not in self.files.sizes:
+            if name not in found and name.lower() not in found:
                 raise ArchiveError(f"{self.where} lacks {name}, which its meta.xml names: download the archive again")
-        return names
+        return [found.get(name) or found[name.lower()] for name in names]
 
 
 def _is_plain(table: TableFile) -> bool:

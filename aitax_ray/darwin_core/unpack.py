@@ -31,6 +31,7 @@ MAX_RATIO = 300  # unpacked to packed bytes: tables of real archives reach 50, d
 RATIO_EXEMPT_BYTES = 64 * 2**20  # files up to this size, unpacked, may have any ratio
 MAX_LINE = 64 * 2**20  # bytes: the longest lines of real archives have some 100,000
 CHUNK = 2**20
+BEGIN = 2**16  # bytes of a file that show its line ends
 TAR_OPENERS = {b"\x1f\x8b": igzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}  # by first bytes
 # What zipfile, tarfile and the decompressors raise for damaged archives. ValueError is also for names that cannot be
 # decoded.
@@ -67,8 +68,11 @@ class Files:
     stream: Callable[[str], Iterator[bytes]]
 
     def find(self, name: str) -> str | None:
-        """The path in the archive of the file called `name`; of several, the one in the fewest folders."""
-        found = [n for n in self.sizes if n.rsplit("/", 1)[-1] == name]
+        """The path in the archive of the file called `name`; of several, the one in the fewest folders.
+
+        Windows does not tell capitals apart, so "META.XML" is found too.
+        """
+        found = [n for n in self.sizes if n.rsplit("/", 1)[-1].lower() == name.lower()]
         return min(found, key=lambda n: (n.count("/"), n), default=None)
 
 
@@ -164,19 +168,26 @@ class _Lines:
 
     def __init__(self, where: Path, name: str) -> None:
         self.where, self.name, self.length = where, name, 0
+        self.begin = b""
 
     def check(self, chunk: bytes) -> None:
         """Look at the next piece of the file. Raises ArchiveError."""
-        first_end = chunk.find(b"\n")
-        if first_end < 0:
-            first_end = chunk.find(b"\r")
+        if len(self.begin) < BEGIN:
+            self.begin += chunk[: BEGIN - len(self.begin)]
+        end = b"\r" if has_only_returns(self.begin) else b"\n"
+        first_end = chunk.find(end)
         self.length += len(chunk) if first_end < 0 else first_end
         if self.length > MAX_LINE:
             raise ArchiveError(
                 f"{self.name} in {self.where} has a line of more than {MAX_LINE:,} bytes, which no table has: refused"
             )
         if first_end >= 0:
-            self.length = len(chunk) - max(chunk.rfind(b"\n"), chunk.rfind(b"\r")) - 1
+            self.length = len(chunk) - chunk.rfind(end) - 1
+
+
+def has_only_returns(begin: bytes) -> bool:
+    """Whether the first BEGIN bytes of a text show carriage returns as line ends, as old Macintosh programs write."""
+    return b"\r" in begin and b"\n" not in begin and b"\0" not in begin
 
 
 def _one_at_a_time(get: Callable[[str], Path]) -> Callable[[str], Path]:

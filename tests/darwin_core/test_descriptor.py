@@ -103,6 +103,7 @@ def test_a_blank_line_or_a_mark_before_the_declaration_is_harmless() -> None:
         (meta_xml().replace("UTF-8", "klingon").encode(), "encoding 'klingon' is unknown"),
         (meta_xml().replace("UTF-8", "base64").encode(), "encoding 'base64' is unknown"),
         (meta_xml().replace("UTF-8", "idna").encode(), "encoding 'idna' is unknown"),
+        (meta_xml().replace("UTF-8", "punycode").encode(), "encoding 'punycode' is unknown"),
         (meta_xml().replace('index="1"', 'index="one"').encode(), "'one' is no index"),
         (meta_xml(header_lines=-1).encode(), "'-1' is no index"),
         (meta_xml(header_lines=10**22).encode(), "a header of 10,000,000,000,000,000,000,000 lines"),

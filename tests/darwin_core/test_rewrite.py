@@ -98,6 +98,9 @@ def test_bytes_that_are_none_of_the_encoding_lose_nothing_else(tmp_path: Path) -
     ("declared", "encoding"),
     [
         ("utf-8", "utf-16"),
+        ("utf-16", "utf-8"),
+        ("utf-32", "utf-8"),
+        ("utf-16", "utf-16-le"),
         ("utf-8", "utf-16-le"),
         ("utf-8", "utf-16-be"),
         ("latin-1", "utf-8"),
@@ -114,6 +117,11 @@ def test_an_encoding_that_the_bytes_show_outranks_the_declared_one(
     assert rewritten(tmp_path, text.encode(encoding), encoding=declared) == [["1", "Isoëtes"], ["2", "€"]]
     is_as_declared = declared == encoding or encoding == "windows-1252"
     assert ("but it is in utf-" in caplog.text) is not is_as_declared
+
+
+@pytest.mark.parametrize("encoding", ["utf-7", "unicode_escape", "raw_unicode_escape"])
+def test_half_characters_become_question_marks(tmp_path: Path, encoding: str) -> None:
+    assert rewritten(tmp_path, r"1,\ud800 +2AA-" + "\n", encoding=encoding)[0][0] == "1"
 
 
 def test_lines_may_end_in_returns_where_line_feeds_are_declared(tmp_path: Path) -> None:

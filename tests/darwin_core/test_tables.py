@@ -294,3 +294,9 @@ def test_whatever_is_in_an_unquoted_table_comes_back_stray_quotes_and_all(
     meta = meta_xml(delimiter=delimiter).replace("UTF-8", encoding)
     found = read_table(meta, text.encode(encoding), "title", "description", "rightsHolder")
     assert found == [(str(i), a.strip(BLANKS), b.strip(BLANKS), b.strip(BLANKS)) for i, (a, b) in enumerate(rows)]
+
+
+def test_capitals_of_the_names_in_meta_xml_do_not_matter(tmp_path: Path) -> None:
+    files = archive_files([], MEDIA)
+    files["META.XML"] = files.pop("meta.xml").replace("multimedia.txt", "Multimedia.TXT")
+    assert titles_of(tmp_path, files) == READ

@@ -49,6 +49,11 @@ def test_the_file_nearest_to_the_top_is_found(tmp_path: Path, scratch: Path) -> 
         assert files.find("nothing.xml") is None
 
 
+def test_capitals_of_a_file_name_do_not_matter(tmp_path: Path, scratch: Path) -> None:
+    with open_files(write_zip(tmp_path / "a.zip", {"x/META.XML": "m"}), scratch) as files:
+        assert files.find("meta.xml") == "x/META.XML"
+
+
 def test_no_member_is_written_under_its_own_name(tmp_path: Path, scratch: Path) -> None:
     path = write_zip(tmp_path / "a.zip", {"../../evil.txt": "!", "/etc/evil.txt": "!"})
     with open_files(path, scratch) as files:
@@ -159,11 +164,20 @@ def test_what_unpacks_to_far_more_than_its_bytes_is_refused(tmp_path: Path, scra
 @pytest.mark.parametrize("pack", [write_zip, write_folder])
 def test_an_endless_line_is_refused_and_long_ones_are_not(tmp_path: Path, scratch: Path, pack: Any) -> None:
     noise = random.Random(0).randbytes(1_400_000).hex()[:1_400_000]  # which does not pack to next to nothing
-    path = pack(tmp_path / "a", {"long.txt": f"{noise}\n{noise}\r{noise}\n", "endless.txt": f"a\n{noise}{noise}"})
+    texts = {
+        "long.txt": f"{noise}\n{noise}\n{noise}\n",
+        "returns.txt": f"a\r{noise}\r{noise}\r",
+        "endless.txt": f"a\n{noise}{noise}",
+        "mixed.txt": f"a\n{noise}\r{noise}",  # readers that end a row at a line feed see one line
+        "late.txt": f"{noise}\r{noise}",
+    }
+    path = pack(tmp_path / "a", texts)
     with open_files(path, scratch) as files:
-        assert files.get("long.txt").stat().st_size == 3 * 1_400_001
-        with pytest.raises(ArchiveError, match=r"endless\.txt in .* has a line of more than 1,500,000 bytes"):
-            files.get("endless.txt")
+        for name in ("long.txt", "returns.txt"):
+            assert files.get(name).stat().st_size == len(texts[name])
+        for name in ("endless.txt", "mixed.txt", "late.txt"):
+            with pytest.raises(ArchiveError, match=rf"{name} in .* has a line of more than 1,500,000 bytes"):
+                files.get(name)
 
 
 def test_a_header_that_is_not_where_the_directory_says_is_told(tmp_path: Path, scratch: Path) -> None:
