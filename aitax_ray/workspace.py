@@ -160,13 +160,15 @@ class Workspace:
         rerun_reason: str = "",
         kept_folder: str = "",
         are_files_own: bool = False,
+        prepare: Callable[[], object] = lambda: None,
     ) -> StageReport:
         """Run a stage's work unless the stage is complete with these settings and inputs; write its report last.
 
         Files of an earlier run are kept when its fingerprint is the same, or when the stage is `incremental`: such a
         stage finds out itself what is missing. Otherwise they are deleted, except for those in `kept_folder`. With a
         `rerun_reason`, which is logged, the stage runs although it is complete. With `are_files_own` the stage
-        continues with files that it recognised as its own, although the report and the mark are lost.
+        continues with files that it recognised as its own, although the report and the mark are lost. `prepare` comes
+        before files are deleted: what it raises leaves the artifacts of the earlier run as they are.
 
         Raises MissingArtifactError when an input is not complete, StaleArtifactError when an input was made from an
         artifact that has changed since, StorageError when the stage's folders hold files that it did not write.
@@ -192,6 +194,7 @@ class Workspace:
         unfinished = self.storage.read_json(mark)["fingerprint"] if self.storage.exists(mark) else None
         if earlier is not None:
             log.info("%s runs again: %s", stage, rerun_reason or _what_changed(earlier, settings, inputs))
+        prepare()
         if earlier is None and unfinished is None and not are_files_own:
             self._check_free(stage)
         elif settings.force or (unfinished != fingerprint and not incremental):

@@ -13,7 +13,7 @@ from aitax_ray import workspace as names
 from aitax_ray.dataset.export import ExportSettings, export
 from aitax_ray.dataset.settings import SplitSettings
 from aitax_ray.dataset.split import split
-from aitax_ray.errors import MissingArtifactError, StaleArtifactError, StorageError
+from aitax_ray.errors import DataError, MissingArtifactError, StaleArtifactError, StorageError
 from aitax_ray.manifest.manifest import manifest
 from aitax_ray.manifest.settings import ManifestSettings
 from aitax_ray.settings import HOW, StageSettings
@@ -528,3 +528,17 @@ def test_another_key_to_the_same_root_makes_nothing_stale(bucket: Path) -> None:
     again = Work(new.storage)
     assert run(old, Work(old.storage)) == run(new, again)
     assert again.runs == 0
+
+
+def test_what_cannot_be_prepared_costs_nothing_of_the_earlier_run(ws: Workspace) -> None:
+    before = run(ws, Work(ws.storage, "a"))
+
+    def prepare() -> None:
+        raise DataError("no weights")
+
+    for changes in ({"val": 0.2}, {"force": True}):
+        settings = SomeSettings.model_validate({"root": ws.root, **changes})
+        with pytest.raises(DataError, match="no weights"):
+            ws.run(STAGE, settings, READS, Work(ws.storage, "b"), prepare=prepare)
+        assert ws.storage.exists(f"{STAGE}/a")
+        assert ws.report(STAGE) == before

@@ -3,7 +3,8 @@
 import json
 import logging
 from collections.abc import Iterable
-from functools import partial
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from aitax_ray import workspace
@@ -42,7 +43,10 @@ def train(settings: TrainSettings) -> StageReport:
     if settings.recipe is None:
         settings = settings.with_recipe(_default_recipe(ws, settings.use_gpu))
     reads = ("manifest", "download", "split")
-    return ws.run("train", settings, reads, lambda: _tracked(ws, settings), kept_folder=workspace.VIEWS)
+    start = cache(partial(_start, ws, settings))  # weights that cannot be had cost no model of an earlier run
+    return ws.run(
+        "train", settings, reads, lambda: _tracked(ws, settings, start()), kept_folder=workspace.VIEWS, prepare=start
+    )
 
 
 def _check_weights_stay(ws: Workspace, weights: str | None) -> None:
@@ -67,25 +71,22 @@ def _default_recipe(ws: Workspace, use_gpu: bool | None) -> RecipeName:
     return "fine-tune" if use_gpus(use_gpu) else "linear-probe"
 
 
-def _tracked(ws: Workspace, settings: TrainSettings) -> Outcome:
-    from aitax_ray.training.trackers import tracking
+@dataclass(frozen=True)
+class _Start:
+    """What training starts from."""
 
-    with tracking(ws, settings.track, settings.model_dump(mode="json", exclude={"root", "force"})) as trackers:
-        return _train(ws, settings, trackers)
+    info: "ClassifierInfo"
+    classifier: "Classifier"
+    frequencies: list[int]
+    """Training photographs per class."""
 
 
-def _train(ws: Workspace, settings: TrainSettings, trackers: "Trackers") -> Outcome:
+def _start(ws: Workspace, settings: TrainSettings) -> _Start:
+    """Build the network with its start weights, which are fetched where need be."""
     import torch
-    from safetensors.torch import load
 
-    from aitax_ray.training.best import is_better
-    from aitax_ray.training.curves import watching
-    from aitax_ray.training.distributed import RUNS, START
-    from aitax_ray.training.embeddings import Network
-    from aitax_ray.training.feed import read_classes, read_labels
-    from aitax_ray.training.long_tail import adjust
+    from aitax_ray.training.feed import read_classes
     from aitax_ray.training.model import ClassifierInfo
-    from aitax_ray.training.probe import train_head
     from aitax_ray.training.weights import start_classifier, start_transform
 
     classes, frequencies = read_classes(ws)
@@ -108,6 +109,29 @@ def _train(ws: Workspace, settings: TrainSettings, trackers: "Trackers") -> Outc
         epoch=0,
         versions=versions(),
     )
+    return _Start(info, classifier, frequencies)
+
+
+def _tracked(ws: Workspace, settings: TrainSettings, start: _Start) -> Outcome:
+    from aitax_ray.training.trackers import tracking
+
+    with tracking(ws, settings.track, settings.model_dump(mode="json", exclude={"root", "force"})) as trackers:
+        return _train(ws, settings, start, trackers)
+
+
+def _train(ws: Workspace, settings: TrainSettings, start: _Start, trackers: "Trackers") -> Outcome:
+    from safetensors.torch import load
+
+    from aitax_ray.training.best import is_better
+    from aitax_ray.training.curves import watching
+    from aitax_ray.training.distributed import RUNS, START
+    from aitax_ray.training.embeddings import Network
+    from aitax_ray.training.feed import read_labels
+    from aitax_ray.training.long_tail import adjust
+    from aitax_ray.training.probe import train_head
+
+    info, classifier, frequencies = start.info, start.classifier, start.frequencies
+    classes = info.classes
     connect()
     labels, val_labels = read_labels(ws, "train"), read_labels(ws, "val")
     log.info(

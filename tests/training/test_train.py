@@ -184,3 +184,18 @@ def test_a_missing_split_names_the_command_that_makes_it(tmp_path: Path) -> None
     ws.clear("split")
     with pytest.raises(MissingArtifactError, match="aitax split"):
         train(train_settings(tmp_path))
+
+
+def test_weights_that_cannot_be_had_cost_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ws = write_root(tmp_path, ["train", "val"])
+    write_model(ws)
+    before = ws.storage.read_bytes(workspace.WEIGHTS)
+
+    def fail(*_: object) -> None:
+        raise ArchitectureError("the hub is away")
+
+    monkeypatch.setattr("aitax_ray.training.weights.start_classifier", fail)
+    with pytest.raises(ArchitectureError, match="the hub is away"):
+        train(train_settings(tmp_path, force=True))
+    assert ws.storage.read_bytes(workspace.WEIGHTS) == before
+    assert ws.report("train") is not None
