@@ -1,5 +1,6 @@
 """Read an existing split from a file."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,8 @@ from aitax_ray.errors import SettingsError
 
 if TYPE_CHECKING:
     import polars as pl
+
+log = logging.getLogger(__name__)
 
 KEYS = ("image_id", "url", "gbif_id")
 WORDS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
@@ -28,7 +31,7 @@ def read_split_file(path: Path) -> "pl.DataFrame":
             rows = pl.read_parquet(path)
         else:
             separator = "\t" if path.suffix in (".tsv", ".txt", ".tab") else ","
-            rows = pl.read_csv(path, infer_schema=False, separator=separator, encoding="utf8-lossy")
+            rows = _read_csv(path, separator)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise SettingsError(f"--split-file {path} cannot be read: {' '.join(str(error).split())[:200]}") from error
     key = next((name for name in KEYS if name in rows.columns), None)
@@ -52,6 +55,19 @@ def read_split_file(path: Path) -> "pl.DataFrame":
     if len(twice):
         raise SettingsError(f"--split-file {path}: {key} {twice[0]} is on several sides")
     return rows
+
+
+def _read_csv(path: Path, separator: str) -> "pl.DataFrame":
+    """Read a table of texts in UTF-8, or else in Windows-1252, in which table programs write."""
+    import polars as pl
+
+    try:
+        return pl.read_csv(path, infer_schema=False, separator=separator)
+    except pl.exceptions.ComputeError as error:
+        if "utf" not in str(error).lower():
+            raise
+    log.warning("%s is not in UTF-8: it is read as Windows-1252", path)
+    return pl.read_csv(path, infer_schema=False, separator=separator, encoding="cp1252")
 
 
 def _as_id(values: "pl.Series") -> "pl.Series":

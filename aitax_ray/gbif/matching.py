@@ -56,7 +56,8 @@ def read_lines(path: Path, flag: str) -> list[str]:
 
 def read_keys(path: Path, flag: str) -> list[str]:
     """Read the keys in a file. Raises SettingsError when an entry cannot be a key."""
-    keys = read_lines(path, flag)
+    # Table programs write "5352251.0" in a column with gaps.
+    keys = list(dict.fromkeys(re.sub(r"^(\d+)\.0+$", r"\1", key) for key in read_lines(path, flag)))
     for key in keys:
         if not KEY.fullmatch(key):
             raise SettingsError(f"{flag}: {key!r} in {path} is no key of GBIF; for names of species use --names")

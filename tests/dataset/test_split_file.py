@@ -25,6 +25,12 @@ def test_sides_come_by_image_url_or_occurrence(tmp_path: Path) -> None:
         assert dict(found.iter_rows()) == dict(zip(expected, ["train", "val", "test"], strict=True))
 
 
+def test_text_that_is_not_utf8_is_read_as_windows_1252(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.csv").write_bytes("url,split\nhttp://a/é.jpg,train\n".encode("cp1252"))
+    assert read_split_file(tmp_path / "a.csv").rows() == [(image_id("http://a/é.jpg"), "train")]
+    assert "is not in UTF-8: it is read as Windows-1252" in caplog.text
+
+
 def test_the_same_row_twice_is_one(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("image_id,split\n1,val\n1,dev\n", "utf-8")
     assert read_split_file(tmp_path / "a.csv").rows() == [("1", "val")]

@@ -139,6 +139,11 @@ def test_names_that_look_the_same_in_unicode_are_one_name(tmp_path: Path) -> Non
     assert read_lines(tmp_path / "names.txt", "--names") == ["Isoëtes lacustris"]
 
 
+def test_keys_may_come_from_a_table_program(tmp_path: Path) -> None:
+    (tmp_path / "keys.txt").write_text("5352251.0\n5352251\nQ2M4\n12.00\n", "utf-8")
+    assert read_keys(tmp_path / "keys.txt", "--species") == ["5352251", "Q2M4", "12"]
+
+
 def test_a_names_file_may_have_blanks_a_bom_and_repeats(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_bytes("\ufeff  Rana   alba \r\n\r\n\nRana nigra\nRana alba\n\t\nRåna è\n".encode())
