@@ -23,7 +23,7 @@ _PARAMETER = re.compile(r"(?<=[?&;#])([^=&;#?\s'\"]+)=([^&;#\s'\"]*)")
 # Parameters that hold a secret: presigned URLs of S3, Google and Azure, tokens of APIs, sessions.
 _SECRET_NAME = re.compile(
     r"(?i)x-(?:amz|goog)-.*|.*(?:sig|signature|token|secret|passw(?:or)?d|passphrase|pwd|credentials?|sas|jwt|auth)"
-    r"|pass|.*sess(?:ion)?(?:[-_]?id)?|(?:.*[-_])?(?:api|access|account|private|shared|secret|auth|client|subscription)"
+    r"|pass|bearer|.*sess(?:ion)?(?:[-_]?id)?|(?:.*[-_])?(?:api|access|account|private|shared|secret|auth|client|subscription)"
     r"[-_]?key(?:[-_]?id)?|awsaccesskeyid|googleaccessid|policy"
 )
 _KEY = re.compile(r"(?=.*\d)[\w-]{16,}")  # a value of "key=" that is a secret; other values name a file

@@ -80,7 +80,7 @@ def test_an_address_for_strangers_leads_to_the_web_and_holds_no_secret(address: 
             for name in (
                 "X-Amz-Signature", "X-Amz-Credential", "X-Amz-Security-Token", "X-Goog-Signature", "AWSAccessKeyId",
                 "Signature", "sig", "token", "access_token", "api_key", "apikey", "subscription-key", "password",
-                "client_secret", "JSESSIONID", "Policy", "X%2DAmz%2DSignature",
+                "client_secret", "bearer", "JSESSIONID", "Policy", "X%2DAmz%2DSignature",
             )
         ),
         ("https://x.org/a;jsessionid=S?b=1", "https://x.org/a;jsessionid=***"),

@@ -41,6 +41,7 @@ _STATUSES = (
     ),
     (
         DISPUTED,
+        r"(verified|validated|confirmed|approved|accepted)( as)? (false|incorrect|wrong|no|invalid)|"
         r"disputed|doubtful|dubious|questionable|incorrect|invalide?$|rejected|unlikely|not accepted|"
         r"considered incorrect|unable to verify|not able to validate|control could not be conclusive|uncertain|"
         r"requires confirmation|douteux|non realisable|underkand|ej mojlig att validera|avvist|afgekeurd|abgelehnt|"
@@ -48,8 +49,10 @@ _STATUSES = (
     ),
     (
         UNVERIFIED,
-        r"unverified|unverifiable|not verified|unconfirmed|unvalidated|not validated|not reviewed|under validation|"
-        r"needs id|casual$|requires verification|(validation|verification) (requested|required|needed)|0$|"
+        r"unverified|unverifiable|not (verified|confirmed|checked)|under review|nicht bestatigt|unbestatigt|"
+        r"identificacion no verificada|non confirme|unconfirmed|unvalidated|not validated|not reviewed|"
+        r"under validation|needs id|casual$|requires verification|0$|"
+        r"(validation|verification) (requested|required|needed)|"
         r"documentation requested|description required|dialogue (at|with) (reporter|validator)|"
         r"need not be validated|non (valide|evalue|verificat[oa])|en attente de validation|nicht gepruft|ungepruft|"
         r"n(o|ao) (verificad|validad)[oa]|niet (beoordeeld|gevalideerd)|ovaliderad|ej validerad|"
@@ -63,7 +66,8 @@ _STATUSES = (
     ),
     (
         VERIFIED,
-        r"verified|validated ?(by ?human)?|accepted|approved|confirmed|certified|(sighting|specimen) certified|"
+        r"(human|expert|person) (verified|validated)|verified|validated ?(by ?human)?|confirme|bestatigt|"
+        r"identificacion verificada|accepted|approved|confirmed|certified|(sighting|specimen) certified|"
         r"research grade|reported by expert|certain tres probable|valide?( par.*)?$|verifica[dt][oa]|validad[oa]|"
         r"gepruft|verifiziert|goedgekeurd|gevalideerd|godkand|validerad|godkjent|validert|hyvaksytty|provjereno",
     ),
@@ -107,8 +111,8 @@ def judge_label(dataset_key: str, status: str, identified_by: str, remarks: str)
     stated = stated or (VERIFIED if dataset_key.lower() in VERIFIED_DATASETS else UNKNOWN)
     if stated not in (UNVERIFIED, UNKNOWN):
         return stated
-    identifiers = [name for name in re.split(r"[|;]", identified_by) if name.strip()]
-    if (identifiers and all(map(_is_program, identifiers))) or _names_program(remarks):
+    separated = [[name for name in re.split(marks, identified_by) if name.strip()] for marks in ("[|;]", "[|;,]")]
+    if any(names and all(map(_is_program, names)) for names in separated) or _names_program(remarks):
         return MACHINE
     return stated
 

@@ -47,6 +47,15 @@ PLANTNET_OBSERVATIONS = "7a3679ef-5582-4aaa-81f0-8c2545cafc81"
         ("Ovaliderad", UNVERIFIED),
         ("Non validé", UNVERIFIED),
         ("No verificado", UNVERIFIED),
+        ("Not confirmed", UNVERIFIED),
+        ("Under review", UNVERIFIED),
+        ("unbestätigt", UNVERIFIED),
+        ("identificación no verificada", UNVERIFIED),
+        ("Expert verified", VERIFIED),
+        ("human verified", VERIFIED),
+        ("confirmé", VERIFIED),
+        ("Confirmed as incorrect", DISPUTED),
+        ("verified: false", DISPUTED),
         ("1", UNKNOWN),  # its meaning differs between publishers
         ("Not accepted - incorrect", DISPUTED),
         ("doubtful", DISPUTED),
@@ -90,6 +99,7 @@ def test_the_status_says_whether_somebody_checked_it(status: str, trust: str) ->
         "Western Europe species model Version 1",
         "Machine learning",
         "BirdNET | MegaDetector",
+        "BirdNET, MegaDetector",
         "flora incognita",
     ],
 )
