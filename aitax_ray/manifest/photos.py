@@ -7,6 +7,7 @@ Core and Dublin Core.
 
 import csv
 import hashlib
+import io
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -31,8 +32,8 @@ LINKED_FOLDER = "linked_folder"
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".heic"})
 METADATA = "metadata.csv"
 # Our columns, and the columns of metadata.csv that fill them.
+_LICENSE_TERMS = ("license", "WebStatement", "UsageTerms", "rights")  # all are read, as in an archive
 _TERMS = {
-    "license": "license",
     "creator": "creator",
     "rights_holder": "rightsHolder",
     "publisher": "publisher",
@@ -121,6 +122,7 @@ def _row(number: int, path: Path, top: Path, metadata: Mapping[str, Mapping[str,
     named = canonical_name(scientific_name) or " ".join(species_key.replace("_", " ").split())
     return {
         **{column: own.get(term, "") for column, term in _TERMS.items()},
+        "license": " | ".join(dict.fromkeys(text for term in _LICENSE_TERMS if (text := own.get(term, "")))),
         "row": number,
         "file": file,
         "url": url,
@@ -139,16 +141,32 @@ def _read_metadata(top: Path) -> dict[str, dict[str, str]]:
     if not path.exists():
         return {}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [
-                {str(k).strip(): normalize("NFC", v.strip()) for k, v in row.items() if isinstance(v, str)}
-                for row in csv.DictReader(file)
-            ]
+        with io.StringIO(_decode_metadata(path.read_bytes(), path), newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            rows = []
+            for row in reader:
+                if None in row:
+                    raise ValueError(f"line {reader.line_num} has more columns than the first line")
+                rows.append({str(k).strip(): normalize("NFC", v.strip()) for k, v in row.items() if v is not None})
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path} cannot be read ({error}): it must be a CSV file in UTF-8") from error
     if rows and "file" not in rows[0]:
         raise DataError(f"{path} has no column `file`: it must name each file by its path below {top}")
-    return {row.get("file", "").removeprefix("./"): row for row in rows}
+    found: dict[str, dict[str, str]] = {}
+    for row in rows:
+        name = row["file"] = row.get("file", "").replace("\\", "/").removeprefix("./")
+        if found.setdefault(name, row) != row:
+            raise DataError(f"{path} has two different rows for the file {name!r}: keep the right one")
+    return found
+
+
+def _decode_metadata(text: bytes, path: Path) -> str:
+    """Decode metadata.csv from UTF-8, or else from Windows-1252, in which table programs write."""
+    try:
+        return text.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        log.warning("%s is not in UTF-8: it is read as Windows-1252", path)
+        return text.decode("cp1252")
 
 
 def digest(folder: Path) -> str:

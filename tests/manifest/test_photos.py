@@ -128,11 +128,27 @@ def test_rows_of_metadata_that_name_no_file_are_logged(folder: Path, caplog: pyt
     assert [record.message for record in caplog.records] == ["1 rows of metadata.csv name no file, such as a/2.jpg"]
 
 
+def test_metadata_may_come_from_a_table_program_of_windows(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    metadata = "file,license,creator\r\na\\1.jpg,CC0,Åsa\r\na/1.jpg,CC0,Åsa\r\n".encode("cp1252")
+    write_folder(folder, {"a/1.jpg": "", "metadata.csv": metadata})
+    assert sort_out(folder).media.select("license_id", "creator").rows() == [("CC0-1.0", "Åsa")]
+    assert "metadata.csv is not in UTF-8: it is read as Windows-1252" in caplog.text
+
+
+def test_all_statements_about_the_licence_are_read(folder: Path) -> None:
+    metadata = "file,license,rights,UsageTerms\na/1.jpg,CC BY 4.0,no commercial use,CC BY 4.0\n"
+    write_folder(folder, {"a/1.jpg": "", "metadata.csv": metadata})
+    assert sort_out(folder).media["license_id"].to_list() == ["CC-BY-NC-4.0"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"name,license\nx,CC0\n", "has no column `file`: it must name each file by its path below"),
-        ("file\né".encode("latin-1"), r"cannot be read \(.*\): it must be a CSV file in UTF-8"),
+        (b"file\n\x81\xff", r"cannot be read \(.*\): it must be a CSV file in UTF-8"),
+        (b'file,license\na/1.jpg,"see "terms", CC0"\n', r"cannot be read \(.*\): it must be a CSV file in UTF-8"),
+        (b"file,license\na/1.jpg,no reuse, CC0\n", r"cannot be read \(line 2 has more columns than the first line\)"),
+        (b"file,license\na/1.jpg,no reuse\na/1.jpg,CC0\n", "has two different rows for the file 'a/1.jpg'"),
     ],
 )
 def test_metadata_that_cannot_be_used_says_why(folder: Path, content: bytes, message: str) -> None:
