@@ -15,7 +15,7 @@ STAGE = "root force"
 INFERENCE = f"{STAGE} inference_batch_size num_classifiers use_gpu"
 FLAGS = {
     "manifest": f"{STAGE} doi download_key archive names species photos providers checklist label license number seed "
-    "vernacular_names request_again dry_run gbif_url wait_s contact",
+    "vernacular_names lineage request_again dry_run gbif_url wait_s contact",
     "download": f"{STAGE} image_size concurrency per_host per_host_rate host_limits timeout_s connect_timeout_s "
     "read_timeout_s max_bytes max_pixels max_memory attempts shard_size num_actors fallback gbif_url retry_failed "
     "prune respect_robots allow_private_hosts contact",

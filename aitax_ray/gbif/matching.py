@@ -89,6 +89,21 @@ def match_names(
     return matches
 
 
+def match_lineages(client: Client, gbif_url: str, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Find the higher taxa of species by their names: name -> rank (genus, family, ...) -> name. Raises GbifError.
+
+    Names that GBIF does not know exactly are left out.
+    """
+    lineages = {}
+    with progress("matching names", len(names), "names") as advance:
+        for name, answer in _ask(client, gbif_url, names, ""):
+            if read_species_key(answer):
+                taxa = read_objects(answer, "classification")
+                lineages[name] = {str(taxon.get("rank")).lower(): str(taxon.get("name") or "") for taxon in taxa}
+            advance(1)
+    return lineages
+
+
 def forget_matches(storage: Storage) -> None:
     """Delete the answers that `match_names` kept: a later run asks anew."""
     storage.delete(MATCHES)

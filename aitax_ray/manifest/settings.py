@@ -45,6 +45,8 @@ class ManifestSettings(StageSettings):
     """Seed of all random choices: the photographs that `manifest --number` keeps, the split, the training run."""
     vernacular_names: bool | None = None
     """Ask GBIF for vernacular names, one request per species. Default: when the data come from GBIF."""
+    lineage: bool = False
+    """Ask GBIF for family, order and higher taxa of species that have none, as those of --photos, by their names."""
     request_again: Annotated[bool, HOW] = False
     """Request the download again if GBIF has erased its file, with your account (GBIF_USER, GBIF_PWD, or netrc)."""
     dry_run: Annotated[bool, HOW] = False

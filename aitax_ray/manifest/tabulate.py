@@ -18,7 +18,7 @@ from aitax_ray.darwin_core import relations
 from aitax_ray.darwin_core.archive import open_archive
 from aitax_ray.darwin_core.tables import ASK
 from aitax_ray.database import nullable, open_database, parquet, write
-from aitax_ray.errors import ArchiveError, DataError
+from aitax_ray.errors import ArchiveError, DataError, GbifError
 from aitax_ray.gbif import api, matching
 from aitax_ray.gbif.client import Client
 from aitax_ray.gbif.vernacular import ask_vernacular_names
@@ -83,7 +83,8 @@ def tabulate(storage: Storage, settings: "ManifestSettings") -> Outcome:
         tables.mkdir()
         write(rows.database, nullable("FROM dropped ORDER BY row"), tables / "dropped.parquet")
         num_occurrences = taxa.write_occurrences(rows.database, tables / "occurrences.parquet")
-        taxon_table, num_unnamed = _add_vernacular_names(taxa.read_taxa(rows.database), storage, client, settings, rows)
+        taxon_table = _add_lineages(taxa.read_taxa(rows.database), client, settings)
+        taxon_table, num_unnamed = _add_vernacular_names(taxon_table, storage, client, settings, rows)
         storage.delete(workspace.MEDIA)
         storage.upload(rows.folder / "media", workspace.MEDIA)
         storage.upload(tables, workspace.DROPPED.rsplit("/", 1)[0])
@@ -204,6 +205,28 @@ def find_taxon_keys(storage: Storage | None, client: Client, settings: "Manifest
     if not matches.keys:
         raise DataError(f"GBIF knows none of the {len(names):,} names in {settings.names}: check their spelling")
     return list(dict.fromkeys(matches.keys.values()))
+
+
+def _add_lineages(table: pl.DataFrame, client: Client, settings: "ManifestSettings") -> pl.DataFrame:
+    """With --lineage, fill in the higher taxa of species without a family, as GBIF knows them by their names."""
+    names = table.filter((pl.col("family") == "") & (pl.col("name") != ""))["name"].to_list()
+    if not settings.lineage or not names:
+        return table
+    try:
+        known = matching.match_lineages(client, settings.gbif_url, names)
+    except GbifError as error:
+        log.warning("families and orders stay unknown: %s", error)
+        return table
+    log.info("GBIF knows the families and orders of %s of %s species", f"{len(known):,}", f"{len(names):,}")
+    columns = [
+        pl.Series(
+            rank,
+            [own or known.get(name, {}).get(rank, "") for own, name in table.select(rank, "name").iter_rows()],
+            pl.String,
+        )
+        for rank in relations.RANKS
+    ]
+    return table.with_columns(columns)
 
 
 def _add_vernacular_names(

@@ -6,7 +6,7 @@ import duckdb
 import polars as pl
 
 from aitax_ray.darwin_core.relations import LINEAGE
-from aitax_ray.darwin_core.scientific_names import canonical_name, split_name
+from aitax_ray.darwin_core.scientific_names import canonical_name, read_name, split_name
 from aitax_ray.database import nullable, write
 from aitax_ray.schemas import OCCURRENCES
 
@@ -70,7 +70,11 @@ def read_taxa(database: duckdb.DuckDBPyConnection) -> pl.DataFrame:
         split_name(name or canonical_name(full), full)
         for name, full in zip(taxa["name"], taxa["scientific_name"], strict=True)
     ]
+    # The genus of a binomial is its first word, also where the archive, or a folder of photographs, gives none.
+    parsed = [read_name(n.name) for n in names]
+    genus = [own or (p.genus if p.species else "") for own, p in zip(taxa["genus"], parsed, strict=True)]
     return taxa.with_columns(
+        genus=pl.Series(genus, dtype=pl.String),
         name=pl.Series([n.name for n in names], dtype=pl.String),
         authorship=pl.Series([n.authorship for n in names], dtype=pl.String),
         scientific_name=pl.Series([n.scientific_name for n in names], dtype=pl.String),

@@ -38,6 +38,13 @@ def test_exact_names_of_species_give_their_keys(server: Server, frogs: Gbif, cli
     ]
 
 
+def test_higher_taxa_are_found_by_the_name(server: Server, gbif: Gbif, client: Client) -> None:
+    gbif.taxon("11", "Rana alba")
+    found = matching.match_lineages(client, server.url, ["Rana alba", "Rana incognita"])
+    assert found.keys() == {"Rana alba"}
+    assert found["Rana alba"].items() >= {"genus": "Rana", "kingdom": "Animalia"}.items()
+
+
 def test_a_synonym_gives_the_accepted_species(server: Server, frogs: Gbif, client: Client) -> None:
     assert match_names(client, server.url, ["Rana albicans"], "").keys == {"Rana albicans": "11"}
 

@@ -228,6 +228,28 @@ def test_folders_that_are_named_by_key_have_vernacular_names(
     assert [path.split("/")[3] for path in server.paths()] == ["11"]
 
 
+def test_folders_have_the_genus_of_their_name_and_with_lineage_what_gbif_knows(
+    server: Server, gbif: Gbif, settings: Settings, tmp_path: Path, root: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    gbif.taxon("11", "Rana alba")
+    folder = write_folder(
+        tmp_path / "photos", {"Rana alba/1.jpg": "1", "Hyla viridis/2.jpg": "2", "Ranidae/3.jpg": "3"}
+    )
+    manifest(settings(photos=folder))
+    assert {key: (row["genus"], row["kingdom"]) for key, row in taxa(root).items()} == {
+        "Rana alba": ("Rana", ""),
+        "Hyla viridis": ("Hyla", ""),
+        "Ranidae": ("", ""),
+    }
+    assert server.requests == []
+    manifest(settings(photos=folder, lineage=True))
+    assert (taxa(root)["Rana alba"]["kingdom"], taxa(root)["Hyla viridis"]["kingdom"]) == ("Animalia", "")
+    server.routes["/v2/species/match"] = [Answer(status=400)] * 9
+    manifest(settings(photos=folder, lineage=True, force=True))
+    assert "families and orders stay unknown" in caplog.text
+    assert taxa(root)["Rana alba"]["genus"] == "Rana"
+
+
 def test_every_table_has_exactly_its_schema_in_every_part(
     settings: Settings, root: str, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
