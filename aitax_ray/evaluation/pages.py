@@ -46,6 +46,7 @@ def _describe(ws: Workspace, species: list[dict[str, Any]]) -> dict[str, Any]:
     card = ws.storage.read_json(workspace.DATA_CARD_JSON) if ws.storage.exists(workspace.DATA_CARD_JSON) else {}
     return {
         "arch": info.arch,
+        "recipe": ws.require("train").settings.get("recipe"),
         "head": info.head,
         "embedding_size": info.embedding_size,
         "created": datetime.now(UTC).isoformat(),
