@@ -258,12 +258,27 @@ def _list_occurrences(
         f"CREATE VIEW listed AS SELECT row, {key.format(rows=rows)} AS gbif_id, {KEY}, {labelled}, {columns} "
         f"FROM {rows} {named}{where}"
     )
-    # GBIF sometimes lists an occurrence twice in one download (gbif/occurrence#1061). The first row is kept.
-    database.execute("""
+    # GBIF sometimes lists an occurrence twice in one download (gbif/occurrence#1061). The first row is kept. In other
+    # archives an id may stand for several occurrences. If they are of several species, a photograph may show any.
+    is_contradicted = "false" if has_keys else "count(DISTINCT nullif(species_key, '')) > 1"
+    database.execute(f"""
         CREATE TABLE repeated AS
-        WITH first AS (SELECT gbif_id, min(row) AS row FROM listed GROUP BY gbif_id HAVING count(*) > 1)
-        SELECT listed.row FROM listed JOIN first USING (gbif_id) WHERE listed.row <> first.row""")
-    database.execute("CREATE VIEW occurrence AS FROM listed WHERE row NOT IN (FROM repeated)")
+        WITH first AS (
+            SELECT gbif_id, min(row) AS first_row, {is_contradicted} AS is_contradicted
+            FROM listed GROUP BY gbif_id HAVING count(*) > 1)
+        SELECT gbif_id, row, row = first_row AS is_first, is_contradicted FROM listed JOIN first USING (gbif_id)""")
+    contradicted = "FROM repeated WHERE is_first AND is_contradicted"
+    ids = database.execute(f"SELECT gbif_id {contradicted} ORDER BY row").fetchall()
+    species = f"CASE WHEN row IN (SELECT row {contradicted}) THEN '' ELSE species_key END" if ids else "species_key"
+    database.execute(
+        f"CREATE VIEW occurrence AS SELECT * REPLACE ({species} AS species_key) FROM listed "
+        "WHERE row NOT IN (SELECT row FROM repeated WHERE NOT is_first)"
+    )
+    if ids:
+        log.warning(
+            "%s ids stand for occurrences of several species, such as %r: their photographs are left out",
+            f"{len(ids):,}", ids[0][0],
+        )  # fmt: skip
     return num_malformed
 
 

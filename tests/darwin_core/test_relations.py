@@ -111,6 +111,17 @@ def test_an_occurrence_that_is_listed_twice_counts_once_and_as_the_first() -> No
     assert found.occurrences["gbif_id"].to_list() == ["1", "2"]
 
 
+def test_an_id_of_several_species_labels_no_photograph(caplog: pytest.LogCaptureFixture) -> None:
+    rows = [["1", "Rana alba"], ["1", "Bufo albus"], ["2", "Rana alba"], ["2", "Rana alba L."], ["3", "Rana alba"]]
+    rows.append(["3", "unknown"])
+    core = Part("occurrence", "id scientificName", rows)
+    media = Part(PHOTOGRAPH, "id identifier", [[str(n), url(f"{n}.jpg")] for n in (1, 2, 3)])
+    found = sort_out(publisher_files(core, media))
+    assert found.species == {"2.jpg": "Rana alba", "3.jpg": "Rana alba"}
+    assert found.reasons == {0: "no_species_key"}
+    assert "1 ids stand for occurrences of several species, such as '1'" in caplog.text
+
+
 def test_media_of_an_archive_without_occurrences_are_orphans() -> None:
     found = sort_out_download([], [photo("1", url("1.jpg"))])
     assert found.reasons == {0: ORPHAN}
