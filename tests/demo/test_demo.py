@@ -68,7 +68,7 @@ def test_a_users_own_world_is_in_the_way_and_stays(tmp_path: Path, drawn: list[s
 def test_a_world_whose_port_is_taken_is_told_with_the_remedy(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         Storage(str(tmp_path)).write_json(MARK, {"port": taken.getsockname()[1], "drawn": True})
-        with pytest.raises(AitaxError, match="stop what uses it, or give another --root"):
+        with pytest.raises(AitaxError, match="stop the program that uses the port, or give another --root"):
             run_demo(tmp_path, once=True, port=0)
 
 
