@@ -125,8 +125,14 @@ def test_nothing_is_lost_on_the_way_back_through_the_manifest(tmp_path: Path, ou
     names = lineage | {"phylum": "Chordata", "kingdom": "Animalia"}
     taxa = [
         TAXA[0] | names | {"vernacular_name": "White frog", "authorship": "L., 1758"},
-        {"species_key": "2", "name": "Rana nigra", "scientific_name": "Rana nigra"},
-        {"species_key": "3", "name": "Rana nigra", "scientific_name": "Rana nigra Blume, 1799", "authorship": "x"},
+        {"species_key": "2", "name": "Rana nigra", "scientific_name": "Rana nigra", "genus": "Rana"},
+        {
+            "species_key": "3",
+            "name": "Rana nigra",
+            "scientific_name": "Rana nigra Blume, 1799",
+            "authorship": "x",
+            "genus": "Rana",
+        },
     ]
     first = make_root(str(tmp_path / "root"), photos, taxa)
     run(first.root, "imagefolder", out)
