@@ -71,7 +71,7 @@ class EngineInfo(BaseModel):
     quantization: Literal["none", "static", "dynamic"] = "none"
     """How classifier.onnx was quantized to int8. The weights in classifier.safetensors are never quantized."""
     decisions: Decisions
-    """How logits become answers, fitted on the val side for the logits of classifier.onnx."""
+    """How logits become answers, fitted on the val side. A quantized classifier has only temperatures of its own."""
     thresholds: Thresholds
     num_indexed: int
     doi: str | None

@@ -53,18 +53,16 @@ def _why_current_is_outdated(ws: Workspace) -> str:
 def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
     from aitax_ray.training.predict import read_classifier
 
-    classifier_info, classifier = read_classifier(ws)
-    model, figures = _export(ws, classifier_info, classifier)
-    evaluation = ws.storage.read_json(workspace.EVALUATION)
+    evaluation, decisions = _read_evaluation(ws)
     if not settings.allow_worse:
         _refuse_worse(ws)
-    decisions = Decisions.model_validate(ws.storage.read_json(workspace.DECISIONS))
+    classifier_info, classifier = read_classifier(ws)
+    model, figures = _export(ws, classifier_info, classifier)
     quantization = "none"
     if settings.quantize == "int8":
-        quantization, model, cost, fitted = _quantize(ws, settings, classifier_info.transform, model)
+        quantization, model, cost, factor = _quantize(ws, settings, classifier_info.transform, model)
         figures |= cost
-        if fitted is not None:
-            decisions = decisions.model_copy(update={"fusion": decisions.fusion.at_temperature(fitted)})
+        decisions = decisions.model_copy(update={"fusion": decisions.fusion.scaled(factor)})
     files: dict[str, bytes | str] = {  # file of the engine -> its content, or the path to copy
         bundle.ONNX: model,
         bundle.WEIGHTS: workspace.WEIGHTS,
@@ -108,6 +106,18 @@ def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
     )
 
 
+def _read_evaluation(ws: Workspace) -> tuple[dict[str, Any], Decisions]:
+    """Read the figures and the decisions. Raises EngineError when an earlier version made them, without decisions."""
+    for path in (workspace.DECISIONS, workspace.ANSWERS):
+        if not ws.storage.exists(path):
+            raise EngineError(
+                f"{ws.storage.address(path)} does not exist, because an earlier version evaluated the model: "
+                f"run `aitax evaluate --root {ws.root} --force`"
+            )
+    decisions = Decisions.model_validate(ws.storage.read_json(workspace.DECISIONS))
+    return ws.storage.read_json(workspace.EVALUATION), decisions
+
+
 def _export(ws: Workspace, info: "ClassifierInfo", classifier: "Classifier") -> tuple[bytes, dict[str, float]]:
     """Read the exported classifier, and check on photographs of the root that it predicts as the trained one."""
     from aitax_ray.engine import parity
@@ -122,10 +132,11 @@ def _export(ws: Workspace, info: "ClassifierInfo", classifier: "Classifier") -> 
 
 def _quantize(
     ws: Workspace, settings: PublishSettings, transform: EvalTransform, model: bytes
-) -> tuple[str, bytes, dict[str, float], float | None]:
+) -> tuple[str, bytes, dict[str, float], float]:
     """Quantize the ONNX file.
 
-    Returns the kind of quantization, the new file, the figures on the test side, and the temperature fitted on val.
+    Returns the kind of quantization, the new file, the figures on the test side, and the factor by which quantization
+    changes the temperature that fits the val side.
     """
     from aitax_ray.engine import quantize
     from aitax_ray.training.sample import draw_sample
@@ -140,11 +151,12 @@ def _quantize(
     quantization = quantize.choose_quantization(model) if chosen == "auto" else chosen
     calibration = draw_sample(ws, transform, quantize.NUM_CALIBRATION_IMAGES, "train")
     smaller = quantize.quantize(model, quantization, calibration)
-    quantized = OnnxClassifier(smaller)
-    figures = quantize.measure(OnnxClassifier(model), quantized, test)
+    unquantized, quantized = OnnxClassifier(model), OnnxClassifier(smaller)
+    figures = quantize.measure(unquantized, quantized, test)
     quantize.check_loss(figures, settings.max_quantization_loss)
     val = draw_sample(ws, transform, quantize.NUM_MEASURED_IMAGES, "val")
-    return quantization, smaller, figures, quantize.fit_temperature(quantized, val)
+    before, after = (quantize.fit_temperature(classifier, val) for classifier in (unquantized, quantized))
+    return quantization, smaller, figures, after / before
 
 
 def _refuse_worse(ws: Workspace) -> None:

@@ -121,12 +121,12 @@ def _predict_timed(classifier: OnnxClassifier, pixels: np.ndarray) -> tuple[np.n
     return embedding, logits.argmax(axis=1), 1000 * (time.perf_counter() - begin) / len(pixels)
 
 
-def fit_temperature(classifier: OnnxClassifier, photographs: Batches) -> float | None:
-    """Fit the temperature of a quantized classifier, as `evaluate` does; None without photographs."""
+def fit_temperature(classifier: OnnxClassifier, photographs: Batches) -> float:
+    """Fit the temperature of a classifier without the vote of neighbours; 1 without photographs."""
     from aitax_ray.evaluation.calibration import TEMPERATURES, at_temperatures, best_temperature
 
     nll = [at_temperatures(classifier.predict(pixels)[1], target)[0] for pixels, target in photographs]
-    return float(TEMPERATURES[best_temperature(np.concatenate(nll))]) if nll else None
+    return float(TEMPERATURES[best_temperature(np.concatenate(nll))]) if nll else 1.0
 
 
 def check_loss(figures: dict[str, float], max_loss: float) -> None:

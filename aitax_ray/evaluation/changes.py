@@ -65,7 +65,7 @@ def compare_answers(before: pa.Table, after: pa.Table) -> Comparison:
         both["before"].to_numpy(),
         (both["answer"] == both["species_key"]).to_numpy(),
         np.array(both["species_key"].to_list(), str),
-        np.array(both["gbif_id"].to_list(), str),
+        both.select(pl.concat_str("gbif_id", "species_key", separator="\0")).to_series().to_numpy().astype(str),
     )
 
 

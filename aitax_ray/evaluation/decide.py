@@ -37,7 +37,7 @@ def fit_scores(val: Side, taxonomy: Taxonomy) -> tuple[Vote, FittedFusion]:
     if val.neighbors is None:
         return Vote(), fitted
     alone = answer(val, ask_alone(val.photographs), fitted.fusion, Vote(), taxonomy)
-    vote = choose_vote(val.neighbors, alone.target, alone.target_score, val.num_train)
+    vote = choose_vote(val.neighbors, alone.target, alone.target_score, val.num_train, alone.occurrence)
     return vote, fit_fusion(val, vote) if vote.share else fitted
 
 

@@ -48,12 +48,16 @@ def _evaluate(ws: Workspace, settings: EvaluateSettings) -> Outcome:
 
     from aitax_ray.evaluation.changes import describe_changes, read_answers
     from aitax_ray.evaluation.decide import decide
+    from aitax_ray.evaluation.external import check_folder
     from aitax_ray.evaluation.measure import measure
     from aitax_ray.evaluation.pages import write_pages
-    from aitax_ray.evaluation.sides import COLUMNS, read_sides
+    from aitax_ray.evaluation.sides import COLUMNS, name_classes, read_sides
     from aitax_ray.evaluation.suspect_list import as_csv, list_suspects
 
-    other = read_answers(ws, settings.compare)  # first: a wrong --compare is said before the work
+    # First: a wrong --compare or --photos is an error before the work, not after it.
+    other = read_answers(ws, settings.compare)
+    if settings.photos is not None:
+        check_folder(settings.photos, name_classes(ws))
     sides = read_sides(ws, settings)
     first, second = sides.unknown or (None, None)
     decided = decide(sides.val, first, sides.unknown_species, sides.taxonomy, settings)
@@ -87,7 +91,7 @@ def _evaluate_external(
     from aitax_ray.evaluation.pages import write_pages
     from aitax_ray.evaluation.sides import name_classes, search
 
-    external = read_folder(ws, folder, name_classes(ws, decided.taxonomy))
+    external = read_folder(ws, folder, name_classes(ws))
     photographs, neighbors = external.photographs, search(ws, external.photographs)
     is_known = photographs.target >= 0
     known, unknown = (

@@ -22,6 +22,7 @@ from aitax_ray.images.answers import TOO_LARGE
 from aitax_ray.images.decode import Photo, Refusal
 from aitax_ray.images.decoders import DecoderPool
 from aitax_ray.progress import progress
+from aitax_ray.text import decode_file_name
 from aitax_ray.training.embeddings import views_of
 from aitax_ray.training.feed import decode_for_evaluation
 from aitax_ray.workspace import Workspace
@@ -40,6 +41,20 @@ class ExternalPhotographs:
     refused: dict[str, int]
     unknown: list[str]
     """Folders that are no class of the engine."""
+
+
+def check_folder(folder: Path, names: dict[str, int]) -> None:
+    """Raise DataError when no folder is named after a species of the engine: before the work, which may take hours."""
+    files = list(_walk(folder))
+    if not any(normalize_name(decode_file_name(path.relative_to(folder).parts[0])) in names for path in files):
+        raise _nothing_known(folder, len(files))
+
+
+def _nothing_known(folder: Path, num_files: int) -> DataError:
+    return DataError(
+        f"--photos {folder}: none of its {num_files:,} files is a photograph of a species of the engine: it must "
+        "hold a folder per species, named as in per_species.parquet"
+    )
 
 
 def read_folder(ws: Workspace, folder: Path, names: dict[str, int]) -> ExternalPhotographs:
@@ -65,7 +80,7 @@ def read_folder(ws: Workspace, folder: Path, names: dict[str, int]) -> ExternalP
                     decoded = await asyncio.gather(*(_decode(pool, path) for path in batch))
                     refused.update(found.reason for found in decoded if isinstance(found, Refusal))
                     jpegs = {
-                        path.relative_to(folder).as_posix(): found.jpeg
+                        decode_file_name(path.relative_to(folder).as_posix()): found.jpeg
                         for path, found in zip(batch, decoded, strict=True)
                         if isinstance(found, Photo)
                     }
@@ -81,10 +96,7 @@ def read_folder(ws: Workspace, folder: Path, names: dict[str, int]) -> ExternalP
     asyncio.run(read_all())
     target = [names.get(normalize_name(file.split("/")[0]), -1) for file in ids]
     if not any(place >= 0 for place in target):
-        raise DataError(
-            f"--photos {folder}: none of its {len(files):,} files is a photograph of a species of the engine: it must "
-            "hold a folder per species, named as in per_species.parquet"
-        )
+        raise _nothing_known(folder, len(files))
     unknown = {file.split("/")[0] for file, place in zip(ids, target, strict=True) if place < 0}
     photographs = Photographs(
         image_id=np.array(ids),

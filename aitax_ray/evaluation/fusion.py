@@ -28,9 +28,8 @@ class Fusion(BaseModel):
         place = np.minimum(num_photographs, len(self.temperatures)) - 1
         return np.asarray(np.array(self.temperatures, np.float32)[place])
 
-    def at_temperature(self, temperature: float) -> "Fusion":
-        """The same fusion with another temperature for one photograph; the others change in proportion."""
-        factor = temperature / self.temperatures[0]
+    def scaled(self, factor: float) -> "Fusion":
+        """The same fusion with each temperature multiplied by a factor."""
         return self.model_copy(update={"temperatures": tuple(factor * each for each in self.temperatures)})
 
     def probabilities(self, logits: np.ndarray, starts: np.ndarray | None = None) -> np.ndarray:

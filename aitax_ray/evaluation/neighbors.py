@@ -70,21 +70,32 @@ class Neighbors:
         return votes
 
 
-def choose_vote(neighbors: Neighbors, target: np.ndarray, target_score: np.ndarray, num_train: np.ndarray) -> Vote:
+def choose_vote(
+    neighbors: Neighbors,
+    target: np.ndarray,
+    target_score: np.ndarray,
+    num_train: np.ndarray,
+    occurrence: np.ndarray,
+) -> Vote:
     """Choose share and power by the negative log-likelihood of N validation photographs.
 
     `target_score` (N,) is the classifier's probability of the right class. The vote must be better by more than one
-    standard error of the difference, else its share is 0.
+    standard error of the difference, else its share is 0. Photographs with the same `occurrence` (N,) are not
+    independent, so the error is that of occurrences.
     """
     best, least = Vote(), np.inf
-    if len(target) < 2:
+    occurrences, number = np.unique(occurrence, return_inverse=True)
+    if len(occurrences) < 2:
         return best
+    unbiased = len(occurrences) / (len(occurrences) - 1)
     alone = -np.log(np.maximum(target_score, TINY))
     for power in POWERS:
         own = np.where(neighbors.class_index == target[:, None], neighbors.weights(power, num_train), 0).sum(axis=1)
         for share in SHARES[1:]:
             loss = -np.log(np.maximum((1 - share) * target_score + share * own, TINY))
             gain = alone - loss
-            if loss.mean() < least and gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)):
+            totals = np.bincount(number, gain - gain.mean())
+            error = np.sqrt(unbiased * np.square(totals).sum()) / len(gain)
+            if loss.mean() < least and gain.mean() > error:
                 best, least = Vote(share=share, power=power), loss.mean()
     return best

@@ -40,7 +40,8 @@ def _describe(ws: Workspace, species: list[dict[str, Any]]) -> dict[str, Any]:
     from aitax_ray.training.predict import read_info
 
     info, query = read_info(ws), ws.storage.read_json(workspace.QUERY)
-    split = ws.storage.read_table(workspace.SPLIT, ["image_id", "gbif_id", "split"])
+    split = ws.storage.read_table(workspace.SPLIT, ["image_id", "gbif_id", "species_key", "split"])
+    train = split.filter(pc.equal(split["split"], "train"))
     media = ws.storage.read_table(workspace.MEDIA, ["image_id", "license_id"], schemas.MEDIA)
     used = media.filter(pc.is_in(media["image_id"], split["image_id"].combine_chunks()))
     card = ws.storage.read_json(workspace.DATA_CARD_JSON) if ws.storage.exists(workspace.DATA_CARD_JSON) else {}
@@ -54,7 +55,7 @@ def _describe(ws: Workspace, species: list[dict[str, Any]]) -> dict[str, Any]:
         "doi": query.get("doi"),
         "citation": query.get("citation"),
         "num_train": sum(row["num_train_images"] for row in species),
-        "num_train_occurrences": len(split.filter(pc.equal(split["split"], "train"))["gbif_id"].unique()),
+        "num_train_occurrences": train.group_by(["gbif_id", "species_key"]).aggregate([]).num_rows,
         "licenses": {entry["values"].as_py(): entry["counts"].as_py() for entry in used["license_id"].value_counts()},
         "caveats": card.get("caveats", []),
         "curves": to_data_url(ws.storage.read_bytes(CURVES)) if ws.storage.exists(CURVES) else "",

@@ -70,7 +70,9 @@ def read_photographs(ws: Workspace, settings: "EvaluateSettings", rows: pa.Table
         missing = labels.without([key.decode() for key in labels.image_ids[is_found]])
         for batch in _embed(ws, settings, missing) if len(missing) else ():
             advance(keep(batch))
-    _, occurrence = np.unique(np.array(rows["gbif_id"].to_pylist(), object).astype(str), return_inverse=True)
+    # Own photographs may have the same number in the folders of two species: these are two occurrences.
+    occurrences = zip(rows["gbif_id"].to_pylist(), rows["species_key"].to_pylist(), strict=True)
+    _, occurrence = np.unique(np.array([f"{gbif_id}\0{key}" for gbif_id, key in occurrences], str), return_inverse=True)
     return Photographs(
         image_id=np.array([key.decode() for key in labels.image_ids]),
         occurrence=occurrence.astype(np.int64).reshape(-1),

@@ -94,13 +94,14 @@ def read_taxonomy(classes: list[str], taxa: pa.Table) -> Taxonomy:
     return Taxonomy(classes, names, genus, family, genera, families)
 
 
-def name_classes(ws: Workspace, taxonomy: Taxonomy) -> dict[str, int]:
+def name_classes(ws: Workspace) -> dict[str, int]:
     """The class_index of each species key, name and scientific name, see external.normalize_name."""
     from aitax_ray.evaluation.external import normalize_name
+    from aitax_ray.training.predict import read_info
 
     taxa = ws.storage.read_table(workspace.TAXA, schema=schemas.TAXA)
-    rows = look_up(taxonomy.keys, taxa, "species_key", workspace.TAXA)
-    columns = (rows["scientific_name"].to_list(), taxonomy.names, taxonomy.keys)  # the last one wins
+    rows = look_up(read_info(ws).classes, taxa, "species_key", workspace.TAXA)
+    columns = [rows[name].to_list() for name in ("scientific_name", "name", "species_key")]  # the last one wins
     return {normalize_name(name): place for column in columns for place, name in enumerate(column) if name}
 
 

@@ -22,6 +22,7 @@ from aitax_ray.darwin_core.scientific_names import canonical_name
 from aitax_ray.errors import DataError
 from aitax_ray.manifest.media import NO_LABEL_KEY
 from aitax_ray.schemas import image_id
+from aitax_ray.text import decode_file_name
 
 log = logging.getLogger(__name__)
 
@@ -112,11 +113,11 @@ def read_folder(folder: Path, database: duckdb.DuckDBPyConnection) -> int:
 
 def _row(number: int, path: Path, top: Path, metadata: Mapping[str, Mapping[str, str]]) -> dict[str, str | int]:
     inside = path.relative_to(top)
-    species_key = " ".join(_readable(inside.parts[0]).split()) if len(inside.parts) > 1 else ""
+    species_key = " ".join(decode_file_name(inside.parts[0]).split()) if len(inside.parts) > 1 else ""
     reason = _reason(path, top, has_species=species_key != "")
     # A link to another file of the folder counts as that file.
     url = (_real(path) if reason == "" else path).as_uri()
-    file = _readable(inside.as_posix())
+    file = decode_file_name(inside.as_posix())
     own = metadata.get(file, {})
     scientific_name = own.get("scientificName", "")
     named = canonical_name(scientific_name) or " ".join(species_key.replace("_", " ").split())
@@ -203,20 +204,6 @@ def _reason(path: Path, top: Path, *, has_species: bool) -> str:
 def _real(path: Path) -> Path:
     # Unlike Path.resolve, this does not raise when links form a circle.
     return Path(os.path.realpath(path))
-
-
-def _readable(name: str) -> str:
-    """Return a file name as text in Unicode's form NFC, whatever bytes it is made of.
-
-    Macs store names in the form NFD, and people type NFC. Names from old archives may be in Windows-1252.
-    """
-    raw = os.fsencode(name)
-    for encoding in ("utf-8", "cp1252"):
-        try:
-            return normalize("NFC", raw.decode(encoding))
-        except UnicodeDecodeError:
-            continue
-    return raw.decode("latin-1")
 
 
 def _is_utf8(path: Path) -> bool:

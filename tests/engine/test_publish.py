@@ -19,7 +19,6 @@ from aitax_ray.engine.bundle import ONNX, open_engine
 from aitax_ray.engine.publish import VERSION, publish
 from aitax_ray.engine.settings import PublishSettings
 from aitax_ray.errors import DataError, EngineError, MissingArtifactError
-from aitax_ray.evaluation.calibration import TEMPERATURES
 from aitax_ray.evaluation.decisions import Decisions
 from aitax_ray.evaluation.fusion import Fusion
 from aitax_ray.index.searcher import build_index
@@ -175,7 +174,13 @@ def test_an_export_that_is_not_the_model_is_not_published(ws: Workspace) -> None
     assert not ws.storage.exists(workspace.CURRENT)
 
 
-def test_an_int8_engine_says_what_it_costs_and_has_a_temperature_of_its_own(learned: Workspace) -> None:
+def test_an_int8_engine_says_what_it_costs_and_has_a_temperature_of_its_own(
+    learned: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aitax_ray.engine import quantize
+
+    fitted = iter((1.5, 3.0))  # of the unquantized classifier, of the quantized one
+    monkeypatch.setattr(quantize, "fit_temperature", lambda classifier, photographs: next(fitted))
     publish(PublishSettings(root=learned.root))
     float32 = open_engine(learned.root)
     report = publish(PublishSettings(root=learned.root, quantize="int8", max_quantization_loss=0.1))
@@ -185,9 +190,8 @@ def test_an_int8_engine_says_what_it_costs_and_has_a_temperature_of_its_own(lear
     assert report.metrics["quantization_images"] == 3 * SIDES.count("test")
     assert -0.1 <= report.metrics["quantization_loss"] <= 0.1
     assert report.metrics["parity_same_top1"] == 1  # of the file before it was quantized
-    own, others = TEMPERATURES[0], [engine.info.decisions.fusion.temperatures for engine in (float32, int8)]
-    assert others[0] == (1.25, 1.0, 2.5)
-    assert others[1] == pytest.approx((own, own / 1.25, 2 * own))  # in the proportions that validation found
+    assert float32.info.decisions.fusion.temperatures == (1.25, 1.0, 2.5)
+    assert int8.info.decisions.fusion.temperatures == pytest.approx((2.5, 2.0, 5.0))  # all by the same factor
     size, smaller = ((engine.folder / ONNX).stat().st_size for engine in (float32, int8))
     assert smaller < 0.4 * size
     assert float32.info.files["classifier.safetensors"] == int8.info.files["classifier.safetensors"]
@@ -233,6 +237,13 @@ def test_int8_needs_test_photographs(learned: Workspace) -> None:
     with pytest.raises(EngineError, match=r"measured on test photographs, and the split has none: .*--quantize none"):
         publish(PublishSettings(root=learned.root, quantize="int8"))
     assert versions(learned) == []
+
+
+@pytest.mark.parametrize("path", [workspace.DECISIONS, workspace.ANSWERS])
+def test_an_evaluation_of_an_earlier_version_names_the_command_that_makes_it_anew(ws: Workspace, path: str) -> None:
+    ws.storage.delete(path)
+    with pytest.raises(EngineError, match=r"an earlier version evaluated the model: run `aitax evaluate --root"):
+        publish(PublishSettings(root=ws.root))
 
 
 def test_a_model_without_its_export_names_the_command_that_makes_it(ws: Workspace) -> None:

@@ -29,6 +29,12 @@ def test_only_photographs_of_both_tests_with_one_label_are_compared() -> None:
     assert compare_answers(other, answers("y")).num_photographs == 0
 
 
+def test_one_number_in_the_folders_of_two_species_means_two_occurrences() -> None:
+    rows = answers("yyyy").set_column(1, "gbif_id", pa.array(["1", "1", "2", "2"]))
+    rows = rows.set_column(2, "species_key", pa.array(["k0", "k1", "k0", "k0"]))
+    assert compare_answers(rows, rows).num_occurrences == 3
+
+
 def test_what_changed_is_described_with_names(tmp_path: Path) -> None:
     ws = Workspace(str(tmp_path))
     assert read_answers(ws, None) is None

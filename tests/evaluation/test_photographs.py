@@ -56,3 +56,20 @@ def test_photographs_of_species_that_were_held_out_have_no_class(tmp_path: Path)
         ("0", -1, "new"),
         ("9", -1, "new"),
     ]
+
+
+def test_one_number_in_the_folders_of_two_species_means_two_occurrences(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "predictions", PredictedHere)
+    ws = write_root(tmp_path, ["train", "test", "test"])
+    write_model(ws)
+    split = ws.storage.read_table(workspace.SPLIT, schema=schemas.SPLIT)
+    place = split.schema.get_field_index("gbif_id")
+    split = split.set_column(place, "gbif_id", pa.array(["1"] * len(split)))
+    ws.storage.write_table(workspace.SPLIT, split)
+    rows = read_rows(ws)
+    found = read_photographs(ws, EvaluateSettings(root=ws.root), rows)
+    assert len(set(found.occurrence.tolist())) == len(KEYS)
+    for number in set(found.occurrence.tolist()):
+        assert len(set(found.target[found.occurrence == number].tolist())) == 1

@@ -53,7 +53,7 @@ def test_sides_come_with_neighbours_and_with_what_they_are_broken_down_by(
     nearest = [rows[indexed["image_id"][int(best)].as_py()] for best in cosines.argmax(axis=1)]
     assert neighbors.class_index[:, 0].tolist() == nearest
 
-    names = name_classes(ws, sides.taxonomy)
+    names = name_classes(ws)
     assert {names[SPECIES[key][0].casefold()] for key in KEYS} == {0, 1, 2} == {names[key.casefold()] for key in KEYS}
 
 
