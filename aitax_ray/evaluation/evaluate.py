@@ -66,7 +66,7 @@ def _evaluate(ws: Workspace, settings: EvaluateSettings) -> Outcome:
     measured = measure(sides.test, second, decided, columns, settings.min_group)
     answers = _answers(measured.test, sides.taxonomy.keys, sides.rows)
     suspects = list_suspects(ws, len(sides.taxonomy.keys))
-    metrics = _assemble(measured, decided, sides.held_out)
+    metrics = _assemble(measured, decided, sides.held_out, sides.num_measured)
     metrics["changes"] = describe_changes(other, answers, sides.taxonomy)
     metrics["num_suspects"] = len(suspects)
     ws.storage.write_table(workspace.PER_SPECIES, pa.Table.from_pylist(measured.species, schemas.PER_SPECIES))
@@ -98,7 +98,7 @@ def _evaluate_external(
         Side(photographs.select(which), neighbors.select(which), decided.num_train) for which in (is_known, ~is_known)
     )
     measured = measure(known, unknown if len(unknown.photographs) else None, decided, {}, settings.min_group)
-    metrics = _assemble(measured, decided, external.unknown)
+    metrics = _assemble(measured, decided, external.unknown, len(external.unknown))
     ws.storage.write_json(f"{EXTERNAL}/metrics.json", metrics)
     write_pages(ws, EXTERNAL, metrics, measured.species, [], settings.min_group, f"the folder {folder.name}")
     for reason, number in sorted(external.refused.items()):
@@ -109,8 +109,13 @@ def _evaluate_external(
     outcome.metrics.update(external_top1=metrics["top1"], external_macro_top1=metrics["macro_top1"])
 
 
-def _assemble(measured: "Measured", decided: "Decided", unknown_species: list[str]) -> dict[str, Any]:
-    """Put the content of metrics.json together: the main figures and counts first."""
+def _assemble(
+    measured: "Measured", decided: "Decided", unknown_species: list[str], num_measured: int
+) -> dict[str, Any]:
+    """Put the content of metrics.json together: the main figures and counts first.
+
+    The rejection is measured on photographs of `num_measured` of the unknown species.
+    """
     counts = {
         "val": len(decided.val),
         "test": len(measured.test),
@@ -128,7 +133,7 @@ def _assemble(measured: "Measured", decided: "Decided", unknown_species: list[st
         "changes": None,
         "num_suspects": 0,
     }
-    metrics["rejection"]["unknown_species"] = unknown_species
+    metrics["rejection"] |= {"unknown_species": unknown_species, "num_unknown_species": num_measured}
     return metrics
 
 

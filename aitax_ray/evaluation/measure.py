@@ -16,7 +16,7 @@ from aitax_ray.evaluation.decide import Decided
 from aitax_ray.evaluation.decisions import Decisions
 from aitax_ray.evaluation.figures import as_json, hits
 from aitax_ray.evaluation.hardest import list_worst
-from aitax_ray.evaluation.lookalikes import Pairs, find_pairs, measure_groups
+from aitax_ray.evaluation.lookalikes import Pairs, find_pairs, measure_groups, pair_rows
 from aitax_ray.evaluation.neighbors import Vote
 from aitax_ray.evaluation.questions import Questions, ask_alone, ask_together
 from aitax_ray.evaluation.rejection import measure_rejection
@@ -144,12 +144,10 @@ def _calibration(alone: Answers, decided: Decided, before: Any, after: Any) -> d
 
 
 def _lookalikes(pairs: Pairs, alone: Answers, decisions: Decisions, taxonomy: Taxonomy) -> dict[str, Any]:
-    columns = {name: getattr(pairs, name)[:MAX_PAIRS].tolist() for name in vars(pairs)}
-    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     names = taxonomy.names
     return {
         "num_pairs": len(pairs.a),
-        "pairs": [row | {"a": names[row["a"]], "b": names[row["b"]]} for row in rows],
+        "pairs": pair_rows(pairs, taxonomy, MAX_PAIRS),
         "groups": [
             {"species": [names[place] for place in group.species], "name": group.name, "genus": group.genus}
             for group in decisions.groups

@@ -39,6 +39,8 @@ class Sides:
     """schemas.SPLIT of the test photographs, in their order, with those of MEDIA and OCCURRENCES (see `_describe`)."""
     held_out: list[str]
     """Names of the species that were held out."""
+    num_measured: int
+    """How many of these have photographs to measure with."""
 
 
 def read_sides(ws: Workspace, settings: EvaluateSettings) -> Sides:
@@ -61,7 +63,7 @@ def read_sides(ws: Workspace, settings: EvaluateSettings) -> Sides:
 
     held_out = np.flatnonzero(side_of == HELD_OUT)
     keys, species = np.unique(np.array(rows["species_key"].to_pylist(), str)[held_out], return_inverse=True)
-    unknown, is_first = None, np.zeros(0, bool)
+    unknown, is_first = None, np.zeros(len(held_out), bool)
     if len(held_out):
         halves = species if len(keys) > 1 else photographs.occurrence[held_out]  # of one species alone its occurrences
         is_first = halves % 2 == 0
@@ -74,6 +76,7 @@ def read_sides(ws: Workspace, settings: EvaluateSettings) -> Sides:
         unknown_species=species[is_first],
         taxonomy=read_taxonomy(read_info(ws).classes, taxa),
         rows=_describe(ws, rows.filter(pa.array(side_of == "test"))),
+        num_measured=len(np.unique(species[~is_first])),
         held_out=look_up(keys.tolist(), taxa, "species_key", workspace.TAXA)["name"].to_list(),
     )
 

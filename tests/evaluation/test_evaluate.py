@@ -104,7 +104,7 @@ def test_species_that_were_held_out_and_an_outside_folder_are_measured(
     assert (report.counts["species_held_out"], report.counts["species_without_test"]) == (1, 1)
     metrics = ws.storage.read_json(workspace.EVALUATION)
     assert metrics["rejection"]["unknown_species"] == [SPECIES[KEYS[0]][0]]
-    assert metrics["rejection"]["num_unknown"] == 2
+    assert (metrics["rejection"]["num_unknown"], metrics["rejection"]["num_unknown_species"]) == (2, 1)
     assert metrics["untested"] == [SPECIES[KEYS[0]][0]]
 
     assert (report.counts["external"], report.counts["external_of_unknown_species"]) == (2, 1)

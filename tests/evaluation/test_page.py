@@ -236,6 +236,15 @@ def test_odd_worlds_have_pages_without_nonsense(num_classes: int, num_val: int, 
         assert "no better than guessing" in text
 
 
+def test_the_page_says_how_many_species_held_out_the_rejection_is_measured_on(without_plots: None) -> None:
+    metrics, *rest = example()
+    metrics["rejection"] |= {"unknown_species": ["Rana nova", "Rana alta"], "num_unknown_species": 1}
+    measured_on = r"Of [\d,]+ photographs of 1 of them, which the score was not chosen with, .* are rejected"
+    assert re.search(measured_on, Texts(render_page(metrics, *rest)).text)
+    metrics["rejection"]["num_unknown_species"] = 2
+    assert re.search(r"photographs of such species .* are rejected", Texts(render_page(metrics, *rest)).text)
+
+
 def test_long_lists_are_bounded_and_the_page_says_how_much_is_left_out(without_plots: None) -> None:
     metrics, species, suspects, about, thumbnails, credits = example()
     many = [species[0] | {"name": f"Species {place}", "num_images": 3, "top1": 0.5} for place in range(5000)]

@@ -85,6 +85,7 @@ def test_species_held_out_are_halved_whole_where_there_are_several(
     choosing, measuring = ([species_of[key] for key in side.photographs.image_id] for side in sides.unknown)
     assert set(choosing) == first
     assert len(choosing) + len(measuring) == 4
+    assert sides.num_measured == len(set(measuring))
     assert len(sides.unknown_species) == len(choosing)
     if len(set(species)) > 1:
         assert not set(choosing) & set(measuring)

@@ -78,5 +78,5 @@ def make_metrics(world: tuple[Decided, Measured, Side], **changes: Any) -> dict[
     from aitax_ray.evaluation.evaluate import _assemble
 
     decided, measured, _ = world
-    num_unknown = measured.metrics["rejection"]["num_unknown"]
-    return _assemble(measured, decided, ["Nova una", "Nova duo"] if num_unknown else []) | changes
+    held_out = ["Nova una", "Nova duo"] if measured.metrics["rejection"]["num_unknown"] else []
+    return _assemble(measured, decided, held_out, len(held_out) // 2) | changes
