@@ -322,6 +322,8 @@ def test_another_test_set_is_named() -> None:
     text = Texts(render_page(metrics, species, [], about, {}, {})).text
     assert "from the folder garden" in text
     assert "that it was not trained with" not in text
+    assert "The engine does not know these folders: Nova una" in text
+    assert "on purpose:" not in text
     assert "from the folder garden" in render_model_card(metrics, about)
 
 
