@@ -48,18 +48,24 @@ def measure(answers: Answers) -> dict[str, Interval]:
 
 
 def measure_ranks(answers: Answers, taxonomy: Taxonomy) -> dict[str, dict[str, Any]]:
-    """Measure top1 and macro_top1 at species, genus and family, with the number of photographs and of taxa.
+    """Measure top1, top5, macro_top1 and macro_f1 at species, genus and family; with numbers of photographs and taxa.
 
-    The answer at a higher rank is the taxon with the largest sum of scores. Photographs of a species whose genus or
-    family is not known are left out there.
+    The answer at a higher rank is the taxon with the largest sum of scores. top5 asks whether the right one is among
+    the taxa of the best five species. Photographs of a species whose genus or family is not known are left out there.
     """
     answers, found = known(answers), {}
     higher = (("genus", answers.genus, taxonomy.genus), ("family", answers.family, taxonomy.family))
     for rank, given, group in (("species", answers.top[:, 0], np.arange(len(taxonomy.keys))), *higher):
         target = group[answers.target]
         counted = target >= 0
-        hit, target = (given == target)[counted], target[counted]
-        statistics = {"top1": mean_of(hit), "macro_top1": macro_mean(hit, target)}
+        five = ((np.where(answers.top >= 0, group[answers.top], -1) == target[:, None]).any(axis=1))[counted]
+        given, target = given[counted], target[counted]
+        statistics = {
+            "top1": mean_of(given == target),
+            "top5": mean_of(five),
+            "macro_top1": macro_mean(given == target, target),
+            "macro_f1": macro_f1(given, target),
+        }
         measured = intervals(statistics, answers.occurrence[counted])
         found[rank] = {"num_photographs": int(counted.sum()), "num_taxa": len(np.unique(target)), **measured}
     return found

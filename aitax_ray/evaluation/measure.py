@@ -108,11 +108,16 @@ def measure(
 
 
 def _measure_occurrences(test: Side, decided: Decided) -> list[dict[str, Any]]:
-    """Measure answers to one, two, three or more photographs, and to all photographs of each occurrence."""
+    """Measure answers to one, two, three or more photographs, and to all photographs of each occurrence.
+
+    Individuals that were photographed more often may be easier ones. So the first photograph of these alone is measured
+    too: what more photographs add is the difference from that.
+    """
     fusion = decided.decisions.fusion
     photographs = test.photographs
     asked: tuple[tuple[str, Questions, float | None], ...] = (
         ("1", ask_alone(photographs), fusion.temperatures[0]),
+        ("1 of those with 2 or more", ask_together(photographs, 2, 1), fusion.temperatures[0]),
         ("2", ask_together(photographs, 2, 2), fusion.temperatures[1]),
         ("3 or more", ask_together(photographs, 3), fusion.temperatures[2]),
         ("all", ask_together(photographs, 1), None),

@@ -96,7 +96,19 @@ def test_higher_ranks_are_measured_where_they_are_known() -> None:
     assert found["genus"]["macro_top1"].value == 0.5
     assert found["family"]["top1"].value == 1
     none = measure_ranks(answers, make_taxonomy([-1] * 4, [-1] * 4))
-    assert none["genus"] == {"num_photographs": 0, "num_taxa": 0, "top1": Interval(None), "macro_top1": Interval(None)}
+    figures = dict.fromkeys(("top1", "top5", "macro_top1", "macro_f1"), Interval(None))
+    assert none["genus"] == {"num_photographs": 0, "num_taxa": 0, **figures}
+
+
+def test_at_a_higher_rank_five_species_may_be_of_one_taxon() -> None:
+    taxonomy = make_taxonomy(genus=[0, 0, 1, 1], family=[0, 0, 0, 0])
+    top = [[0, 1], [2, 3], [1, 2]]
+    answers = make_answers([2, 3, 3], top, genus=[0, 1, 0], family=[0, 0, 0])
+    found = measure_ranks(answers, taxonomy)
+    assert found["species"]["top5"].value == pytest.approx(1 / 3)
+    assert found["genus"]["top5"].value == pytest.approx(2 / 3)
+    f1 = f1_score([1, 1, 1], [0, 1, 0], labels=[1], average="macro")
+    assert found["genus"]["macro_f1"].value == pytest.approx(f1)
 
 
 def test_species_are_many_medium_or_few_by_their_training_photographs() -> None:

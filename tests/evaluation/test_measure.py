@@ -25,8 +25,9 @@ def test_the_figures_agree_with_each_other() -> None:
     assert metrics["ranks"]["genus"]["top1"]["value"] > metrics["top1"]
     rows = measured.species
     assert np.mean([row["top1"] for row in rows]) == pytest.approx(metrics["macro_top1"])
-    one, two, _, everything = metrics["occurrences"]
-    assert (one["num"], two["num"], everything["num"]) == (240, 120, 120)
+    one, first, two, _, everything = metrics["occurrences"]
+    assert (one["num"], first["num"], two["num"], everything["num"]) == (240, 120, 120, 120)
+    assert two["top1"]["value"] > first["top1"]["value"]
     assert one["top1"] == metrics["photographs"]["top1"]
     assert one["ece"] == metrics["calibration"]["after"]["ece"]
     assert two["top1"]["value"] > one["top1"]["value"]  # two photographs know more than one

@@ -60,6 +60,14 @@ def test_few_photographs_are_no_error(num: int, num_groups: int) -> None:
         assert found == []
 
 
+def test_embeddings_that_are_no_numbers_are_not_judged_and_stop_nothing() -> None:
+    unit, target = draw(400)
+    labels = target.copy()
+    labels[50] = (target[50] + 1) % NUM_CLASSES
+    unit[[3, 7]], unit[8, 0] = np.nan, np.inf
+    assert {suspect.place for suspect in find_suspects(unit, labels, np.arange(400), NUM_CLASSES)} == {50}
+
+
 def test_embeddings_that_are_all_equal_make_nobody_suspected() -> None:
     unit = np.full((40, SIZE), 0.25, np.float16)
     assert find_suspects(unit, np.arange(40) % 2, np.arange(40), 2) == []
