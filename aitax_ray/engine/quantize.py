@@ -72,7 +72,7 @@ def _quiet_root_logger() -> Iterator[None]:
 def _reader(photographs: Batches) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
         """Gives onnxruntime one batch after the other."""
 
         def __init__(self) -> None:
@@ -125,7 +125,7 @@ def fit_temperature(classifier: OnnxClassifier, photographs: Batches) -> float:
     """Fit the temperature of a classifier without the vote of neighbours; 1 without photographs."""
     from aitax_ray.evaluation.calibration import TEMPERATURES, at_temperatures, best_temperature
 
-    nll = [at_temperatures(classifier.predict(pixels)[1], target)[0] for pixels, target in photographs]
+    nll = [at_temperatures(classifier.predict(pixels)[1], target) for pixels, target in photographs]
     return float(TEMPERATURES[best_temperature(np.concatenate(nll))]) if nll else 1.0
 
 

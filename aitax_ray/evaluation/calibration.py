@@ -1,7 +1,7 @@
-"""Calibration: divides the logits by one temperature, so that answers with a score of 0.8 are right 8 times in 10.
+"""The temperature of a classifier alone, from a fixed grid: so each photograph is predicted once, in batches.
 
-Guo et al. 2017, "On Calibration of Modern Neural Networks", arXiv 1706.04599. The temperature is chosen on validation
-photographs from a fixed grid: so each photograph is predicted once, and its logits are not kept.
+Guo et al. 2017, "On Calibration of Modern Neural Networks", arXiv 1706.04599. `publish` compares with it a quantized
+classifier and the one that it was made from. answering.py fits the temperatures that an engine has.
 """
 
 import numpy as np
@@ -9,21 +9,18 @@ import numpy as np
 TEMPERATURES = np.geomspace(0.2, 5.0, 65, dtype=np.float32)  # steps of 5 %; the middle one is 1
 
 
-def at_temperatures(logits: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the negative log-likelihood and the largest probability of N photographs at each of T temperatures.
+def at_temperatures(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Compute the negative log-likelihood of N photographs at each of T temperatures, float32 (N, T).
 
-    `logits` is (N, K), `target` (N,); both results are float32 (N, T).
+    `logits` is (N, K), `target` (N,).
     """
     with np.errstate(invalid="ignore"):  # logits that are not finite give figures that are not finite
         centred = logits - logits.max(axis=1, keepdims=True)
     nll = np.empty((len(logits), len(TEMPERATURES)), np.float32)
-    max_probability = np.empty_like(nll)
     for column, temperature in enumerate(TEMPERATURES):
         scaled = centred / temperature
-        log_total = np.log(np.exp(scaled).sum(axis=1))
-        nll[:, column] = log_total - scaled[np.arange(len(target)), target]
-        max_probability[:, column] = np.exp(-log_total)
-    return nll, max_probability
+        nll[:, column] = np.log(np.exp(scaled).sum(axis=1)) - scaled[np.arange(len(target)), target]
+    return nll
 
 
 def best_temperature(nll: np.ndarray) -> int:

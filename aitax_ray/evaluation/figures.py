@@ -5,7 +5,7 @@ give each species the same weight. They are means over the species that have pho
 species stands beside them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -213,14 +213,6 @@ def _most_frequent(of: np.ndarray, what: np.ndarray, num: int) -> tuple[np.ndarr
     order = np.lexsort((-codes, number))  # of several values for one place the last one stays
     most[codes[order] // num], times[codes[order] // num] = codes[order] % num, number[order]
     return most, times
-
-
-def pairs(answers: Answers, num_classes: int) -> Iterator[tuple[int, int, int]]:
-    """Yield right class, given class and number of photographs of each pair that occurs, in order."""
-    is_answered = (answers.target >= 0) & (answers.top[:, 0] >= 0)
-    codes = answers.target[is_answered] * num_classes + answers.top[is_answered, 0]
-    for code, number in zip(*np.unique(codes, return_counts=True), strict=True):
-        yield int(code // num_classes), int(code % num_classes), int(number)
 
 
 def as_json(figures: Mapping[str, Any]) -> dict[str, Any]:

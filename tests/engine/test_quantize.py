@@ -164,6 +164,6 @@ def test_the_temperature_is_fitted_on_the_quantized_logits(ws: Workspace, static
     classifier, val = OnnxClassifier(static), draw(ws, "val")
     logits = np.concatenate([classifier.predict(pixels)[1] for pixels, _ in val])
     target = np.concatenate([target for _, target in val])
-    expected = TEMPERATURES[best_temperature(at_temperatures(logits, target)[0])]
+    expected = TEMPERATURES[best_temperature(at_temperatures(logits, target))]
     assert fit_temperature(classifier, val) == pytest.approx(float(expected))
     assert fit_temperature(classifier, ()) == 1.0

@@ -18,7 +18,6 @@ from aitax_ray.evaluation.figures import (
     measure_groups,
     measure_ranks,
     measure_species,
-    pairs,
 )
 from tests.evaluation.rows import make_answers, make_taxonomy
 
@@ -169,11 +168,6 @@ def test_a_species_that_is_always_right_is_taken_for_nothing() -> None:
     rows = measure_species(make_answers([0, 1, 1], [0, 1, 0]), make_taxonomy([0, 0]), np.array([5, 5]))
     assert [row["most_often_taken_for"] for row in rows] == ["", "s0"]
     assert [row["most_often_mistaken_from"] for row in rows] == ["s1", ""]
-
-
-def test_pairs_are_counted() -> None:
-    answers = make_answers([2, 0, 2, -1, 1], [0, 0, 0, 1, -1])
-    assert list(pairs(answers, 3)) == [(0, 0, 1), (2, 0, 2)]
 
 
 @pytest.mark.parametrize("top", [[], [-1], [0]])
