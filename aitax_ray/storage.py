@@ -141,10 +141,19 @@ class Storage:
         with self._complete_file(path) as target:
             pq.write_table(table, target, filesystem=self.fs, compression=compression)
 
-    def copy(self, source: str, path: str) -> None:
-        """Copy a file within the root, without holding it in memory."""
+    def copy(self, source: str, path: str, storage: "Storage | None" = None) -> None:
+        """Copy a file of the root, or of another storage, to `path`, without holding it in memory."""
+        other = storage or self
         with self._complete_file(path) as target:
-            pafs.copy_files(self.full(source), target, source_filesystem=self.fs, destination_filesystem=self.fs)
+            pafs.copy_files(other.full(source), target, source_filesystem=other.fs, destination_filesystem=self.fs)
+
+    def sizes(self, paths: Sequence[str]) -> list[int | None]:
+        """Give the size of each file in bytes; None where there is no file."""
+        try:
+            found = self.fs.get_file_info([self.full(path) for path in paths])
+        except OSError as error:
+            raise StorageError(f"{self.address()} cannot be reached: {self._reason(error)}") from error
+        return [info.size if info.type == pafs.FileType.File else None for info in found]
 
     def sha256(self, path: str) -> str:
         """The sha256 of a file, in hex digits."""

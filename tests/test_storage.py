@@ -149,6 +149,22 @@ def test_a_copy_has_the_content_and_the_sha256_of_its_source(storage: Storage) -
     assert storage.sha256("deep/b") == hashlib.sha256(content).hexdigest()
 
 
+def test_a_file_is_copied_from_another_storage(storage: Storage, tmp_path: Path) -> None:
+    content = bytes(range(256)) * 20_000
+    other = Storage(str(tmp_path / "other"))
+    other.write_bytes("deep/a", content)
+    storage.copy("deep/a", "b/c", other)
+    assert storage.read_bytes("b/c") == content
+    other.copy("b/c", "back", storage)
+    assert other.read_bytes("back") == content
+
+
+def test_the_size_of_each_file_is_found_at_once(storage: Storage) -> None:
+    storage.write_bytes("deep/a", b"123")
+    storage.write_bytes("b", b"")
+    assert storage.sizes(["b", "deep/a", "deep", "absent"]) == [0, 3, None, None]
+
+
 def test_a_folder_that_is_uploaded_can_be_fetched(storage: Storage, tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "scann").mkdir(parents=True)
