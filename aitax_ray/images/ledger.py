@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from aitax_ray import takedowns
 from aitax_ray.database import literal, open_database
 from aitax_ray.errors import DataError
 from aitax_ray.fates import fates_sql
@@ -211,9 +212,10 @@ class Ledger:
         """Write the URLs that are left to do below TODO, in the order in which hosts can serve them.
 
         A URL is left to do when it is not stored, unless this run tried it, or it failed for a reason that is not in
-        `retry` (None: any reason is tried again). The n-th URL of a host is due at n / (its requests per second, as
-        limited or as `measured`). All URLs are sorted by when they are due. So each part of the list asks each host
-        for about as much as it can serve, and a host with few photographs does not wait for one with many.
+        `retry` (None: any reason is tried again). What its author asked to withdraw is not fetched. The n-th URL of a
+        host is due at n / (its requests per second, as limited or as `measured`). All URLs are sorted by when they are
+        due. So each part of the list asks each host for about as much as it can serve, and a host with few photographs
+        does not wait for one with many.
         """
         rates = {host: limit.per_second for host, limit in limits.overrides.items()} | dict(measured or {})
         self.database.register(
@@ -229,13 +231,15 @@ class Ledger:
             WHERE status IN ('ok', 'vanished') AND name IS NOT NULL
                   OR status = 'failed' AND (run = {literal(run)} OR NOT ({passing}))"""
         )
+        withdrawn = takedowns.withdrawn_ids(takedowns.read_active_requests(self.storage))
+        self.database.register("withdrawn", pa.table({"image_id": pa.array(withdrawn, pa.string())}))
         self.database.execute(
             f"""CREATE OR REPLACE TABLE todo AS
             SELECT image_id, url, gbif_id, species_key, host,
                    row_number() OVER (PARTITION BY host ORDER BY image_id)
                        / coalesce(per_second, {limits.default.per_second}) AS due
             FROM (SELECT image_id, url, gbif_id, species_key, {HOST} AS host FROM media
-                  ANTI JOIN done USING (image_id))
+                  ANTI JOIN done USING (image_id) ANTI JOIN withdrawn USING (image_id))
             LEFT JOIN rates USING (host)"""
         )
         self.storage.delete(TODO)

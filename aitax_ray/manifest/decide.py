@@ -12,10 +12,12 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
+from aitax_ray.criteria import Criteria
 from aitax_ray.database import nullable, parquet, write
 from aitax_ray.licenses import Policy, is_admitted, normalise
 from aitax_ray.progress import progress
 from aitax_ray.schemas import DROPPED, MEDIA
+from aitax_ray.takedowns import WITHDRAWN
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,8 @@ class Rules:
     policy: Policy = "any"
     number: int | None = None  # photographs per species
     seed: int = 0
+    withdrawn: Criteria | None = None
+    """The photographs that their authors asked to withdraw."""
 
 
 def decide_rows(database: duckdb.DuckDBPyConnection, rules: Rules, num_rows: int, folder: Path) -> Counter[str]:
@@ -47,13 +51,14 @@ def decide_rows(database: duckdb.DuckDBPyConnection, rules: Rules, num_rows: int
 
     A URL that has several species is dropped with all its rows. Of a URL's rows in one species the first by (gbif_id,
     row) is kept, among those whose licence the policy admits. Of more than `number` photographs of a species those with
-    the least hash of (seed, image_id) are kept, so that a larger archive changes no draw. Raises RuntimeError when a
-    row is lost.
+    the least hash of (seed, image_id) are kept, so that a larger archive changes no draw. Of a photograph that is
+    withdrawn all rows are dropped, and not even its URL stays. Raises RuntimeError when a row is lost.
     """
     buckets = _write_buckets(database, min(MAX_BUCKETS, -(-num_rows // ROWS_PER_BUCKET)) or 1, folder / "buckets")
     _name_licenses(database, rules.policy)
     database.execute("DROP VIEW candidate")
     database.execute("DROP TABLE IF EXISTS linked")  # frees memory
+    _list_withdrawn(database, rules.withdrawn, buckets)
     _limit_species(database, rules, buckets)
     # Files, not tables of the database, which would take memory.
     for name in ("media", "dropped", "kept"):
@@ -71,6 +76,7 @@ def decide_rows(database: duckdb.DuckDBPyConnection, rules: Rules, num_rows: int
             found = dict(database.execute("SELECT reason, count(*) FROM decided GROUP BY reason").fetchall())
             counts.update(found)
             media, dropped = (", ".join(f'"{name}"' for name in schema.names) for schema in (MEDIA, DROPPED))
+            dropped = dropped.replace('"url"', f"CASE WHEN reason = '{WITHDRAWN}' THEN '' ELSE url END AS url")
             for name, query in {
                 "media": f"SELECT {media} FROM decided_rows WHERE reason = '' ORDER BY image_id",
                 "dropped": nullable(f"SELECT {dropped} FROM decided_rows WHERE reason <> ''"),
@@ -114,6 +120,21 @@ def _name_licenses(database: duckdb.DuckDBPyConnection, policy: Policy) -> None:
     database.execute("CREATE TABLE rights AS FROM rights_frame")
 
 
+def _list_withdrawn(database: duckdb.DuckDBPyConnection, criteria: Criteria | None, buckets: list[Path]) -> None:
+    """Make `withdrawn`: the image_id of each photograph that one of its rows says is withdrawn."""
+    found: set[str] = set()
+    columns = 'image_id, url, gbif_id, creator, rights_holder, "references"'
+    for bucket in buckets:
+        if not criteria:
+            break
+        rows = database.sql(f"SELECT {columns} FROM {parquet(bucket)} WHERE url <> ''")
+        for batch in rows.to_arrow_reader(ROWS_PER_BATCH):
+            frame = pl.DataFrame(batch)
+            found.update(frame.filter(criteria.find(frame))["image_id"])
+    database.register("withdrawn_frame", pl.DataFrame({"image_id": sorted(found)}, {"image_id": pl.String}))
+    database.execute("CREATE TABLE withdrawn AS FROM withdrawn_frame")
+
+
 def _limit_species(database: duckdb.DuckDBPyConnection, rules: Rules, buckets: list[Path]) -> None:
     """Make `allowance`: for each species with more than `number` photographs the greatest hash that is kept."""
     database.execute("CREATE TABLE allowance (species_key TEXT, draw TEXT)")
@@ -145,7 +166,8 @@ def _decision_sql(bucket: Path, rules: Rules) -> str:
                 row_number() OVER (PARTITION BY image_id ORDER BY NOT admitted, gbif_id, row) AS place
             FROM licensed SEMI JOIN repeated USING (image_id) WHERE reason = '' WINDOW url AS (PARTITION BY image_id))
         SELECT row, image_id, species_key, license_id,
-            CASE WHEN reason <> '' THEN reason
+            CASE WHEN image_id IN (FROM withdrawn) THEN '{WITHDRAWN}'
+                 WHEN reason <> '' THEN reason
                  WHEN several THEN '{URL_UNDER_SEVERAL_SPECIES}'
                  WHEN NOT admitted THEN '{LICENSE_NOT_ADMITTED}'
                  WHEN place > 1 THEN '{DUPLICATE_URL}'

@@ -13,7 +13,8 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
-from aitax_ray import schemas, workspace
+from aitax_ray import schemas, takedowns, workspace
+from aitax_ray.criteria import Criteria
 from aitax_ray.darwin_core import relations
 from aitax_ray.darwin_core.archive import open_archive
 from aitax_ray.darwin_core.tables import ASK
@@ -120,7 +121,8 @@ def tabulate(storage: Storage, settings: "ManifestSettings") -> Outcome:
 @contextlib.contextmanager
 def open_rows(storage: Storage, client: Client, settings: "ManifestSettings") -> Iterator[Rows]:
     """Open the source and decide which of its rows are kept. Raises as `manifest` does."""
-    rules = Rules(settings.license, settings.number, settings.seed)
+    withdrawn = Criteria(takedowns.read_active_requests(storage))
+    rules = Rules(settings.license, settings.number, settings.seed, withdrawn)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aitax-manifest-")))
         database = stack.enter_context(open_database(folder))

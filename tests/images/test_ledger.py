@@ -18,6 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from yarl import URL
 
+from aitax_ray import takedowns
 from aitax_ray.database import open_database
 from aitax_ray.images import ledger as module
 from aitax_ray.images import shards
@@ -25,6 +26,7 @@ from aitax_ray.images.ledger import new_run, read_ledger
 from aitax_ray.images.limits import HostLimit, Limits
 from aitax_ray.schemas import IMAGES, LEDGER, MEDIA, image_id
 from aitax_ray.storage import Storage
+from aitax_ray.takedowns import Request
 from aitax_ray.workspace import Outcome
 from tests.blank import blank_row
 
@@ -144,6 +146,16 @@ def test_only_what_the_manifest_lists_is_left_to_do(storage: Storage) -> None:
     store(storage, "r1-w-0", failed="ab")
     list_media(storage, "bc")
     assert set(planned(storage)) == {"b", "c"}
+
+
+def test_what_its_author_withdrew_is_not_fetched(storage: Storage) -> None:
+    list_media(storage, "abc")
+    store(storage, "r1-w-0", failed="a", reason="timeout")
+    request = Request(kind="url", value="https://x.org/a", requested=START, image_ids=[image_id("a"), image_id("b")])
+    takedowns.write_request(storage, request)
+    assert planned(storage) == ["c"]
+    takedowns.write_request(storage, request.model_copy(update={"restored": START}))
+    assert set(planned(storage)) == {"a", "b", "c"}
 
 
 def test_what_is_left_to_do_takes_the_place_of_what_was(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -7,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aitax_ray import schemas
+from aitax_ray.criteria import Criteria
 from aitax_ray.database import open_database
 from aitax_ray.licenses import Policy
 from aitax_ray.manifest import decide as module
 from aitax_ray.manifest.decide import Rules, decide_rows
+from aitax_ray.takedowns import Kind, Request
 from tests.archives import Sorted, sort_out, sort_out_download
 from tests.gbif_download import MEDIA_TERMS, Row, archive_files, occurrence, photo, table_text
 
@@ -45,6 +48,41 @@ def test_a_url_under_two_species_goes_altogether() -> None:
     found = keep([*rows, photo("1", url(2))])
     assert found.media["url"].to_list() == [url(2)]
     assert list(found.reasons.values()) == [module.URL_UNDER_SEVERAL_SPECIES] * 3 + ["no_species_key"]
+
+
+def withdraw(kind: Kind, value: str) -> Criteria:
+    return Criteria([Request(kind=kind, value=value, requested=datetime(2026, 1, 1, tzinfo=UTC))])
+
+
+@pytest.mark.parametrize(
+    "criteria",
+    [
+        withdraw("image", schemas.image_id(url(1))),
+        withdraw("url", "https://x.org/1.jpg#page"),
+        withdraw("creator", "anna MUSTER"),
+        withdraw("occurrence", "1"),
+    ],
+)
+def test_a_withdrawn_photograph_is_dropped_with_all_its_rows_and_its_url(criteria: Criteria) -> None:
+    """Whichever of its rows has what the request is about."""
+    rows = [photo("1", url(1), creator="Anna Muster"), photo("2", url(1)), photo("3", url(1)), photo("2", url(2))]
+    found = keep(rows, withdrawn=criteria)
+    assert found.media["url"].to_list() == [url(2)]
+    assert found.reasons == {0: "withdrawn", 1: "withdrawn", 2: "withdrawn"}
+    assert found.dropped["url"].to_list() == ["", "", ""]
+
+
+def test_rows_without_a_url_are_not_taken_for_one_photograph() -> None:
+    found = keep([photo("1", ""), photo("2", ""), photo("2", url(2))], withdrawn=withdraw("occurrence", "1"))
+    assert found.reasons == {0: "no_url", 1: "no_url"}
+
+
+def test_withdrawn_photographs_take_no_place_of_others() -> None:
+    rows = [photo("1", url(i)) for i in range(9)]
+    first = keep(rows, number=3).media["image_id"].to_list()
+    found = keep(rows, number=3, withdrawn=withdraw("image", first[0]))
+    assert found.media.height == 3
+    assert set(first[1:]) < set(found.media["image_id"])
 
 
 def test_the_dropped_rows_say_what_they_were() -> None:
