@@ -142,7 +142,7 @@ EXCLUDED = pa.schema(
 # groups were made.
 TESTED = pa.schema({"image_id": key, "drawn_by": text})
 
-EMBEDDINGS = pa.schema({"image_id": key, "embedding": pa.list_(pa.float32())})  # unit length
+EMBEDDINGS = pa.schema({"image_id": key, "embedding": pa.list_(pa.float16())})  # unit length
 
 # The embeddings of V views of a photograph by a frozen backbone, one after the other: V x D numbers of unit length, and
 # the V lengths that they had. The first view is the one that the service sees.
@@ -150,20 +150,25 @@ VIEWS = pa.schema({"image_id": key, "unit": pa.list_(pa.float16()), "length": pa
 # The same in model/embeddings/, with the sha256 of the JPEG that was embedded.
 STORED_VIEWS = VIEWS.append(IMAGES.field("jpeg_sha256"))
 
-# The photograph at a row of the searcher, with all that an answer shows of it.
+# An indexed photograph: its place in the index is its row, and the rows are in the order of (class_index, image_id). So
+# the photographs of a species lie together.
 INDEX_ROWS = pa.schema(
     {
-        "row": pa.int64(),
         "image_id": key,
         "species_key": key,
         "class_index": pa.int32(),
+        "split": text,
         "gbif_id": key,
-        "url": text,
+        "url": text,  # on the web; "" where only this machine can open it
         "license": text,
+        "license_id": text,
         "creator": text,
         "rights_holder": text,
         "publisher": text,
-        "references": text,
+        "references": text,  # on the web
+        "is_shown": pa.bool_(),  # answers may show it
+        "thumbnail_offset": pa.int64(),  # bytes, in thumbnails.bin
+        "thumbnail_length": pa.int32(),  # 0: it has no thumbnail
     }
 )
 

@@ -50,7 +50,8 @@ def main() -> None:
 
         with tempfile.TemporaryDirectory() as folder:
             begin = time.perf_counter()
-            build_index(indexed, Path(folder))
+            np.save(Path(folder) / "vectors.npy", indexed.astype(np.float16))
+            build_index(Path(folder))
             built_s = time.perf_counter() - begin
             searcher = Searcher(Path(folder), num)
             ours_s, ours = timed(lambda query, s=searcher: s.search(query, K)[0], queries)  # type: ignore[misc]

@@ -15,7 +15,7 @@ from PIL import Image
 from aitax_ray import schemas
 from aitax_ray.engine import bundle
 from aitax_ray.evaluation.decisions import Decisions
-from aitax_ray.index.searcher import build_index
+from aitax_ray.index.shards import write_shard
 from aitax_ray.storage import Storage
 from aitax_ray.training.transforms import EvalTransform
 from tests.blank import blank_row
@@ -80,9 +80,8 @@ def write_small_engine(folder: Path) -> Path:
         for number in range(IMAGES_PER_SPECIES):
             url = f"https://photos.example/{key}/{number}.jpg"
             rows.append(
-                dict.fromkeys(schemas.INDEX_ROWS.names, "")
+                blank_row(schemas.INDEX_ROWS)
                 | {
-                    "row": len(rows),
                     "image_id": schemas.image_id(url),
                     "species_key": key,
                     "class_index": class_index,
@@ -92,20 +91,24 @@ def write_small_engine(folder: Path) -> Path:
                     "creator": f"author {number}",
                     "rights_holder": "" if number == 0 else f"holder {number}",
                     "publisher": "Colour Society",
+                    "split": "train",
+                    "is_shown": True,
+                    "thumbnail_offset": 0,
+                    "thumbnail_length": 0,
                 }
             )
             # Each next photograph is a little grayer, so less similar to the pure colour.
             shade = np.array(colour, np.float32) / 127.5 - 1 + 0.2 * number
             embeddings.append(shade / np.linalg.norm(shade))
     index = folder.parent / "index-of-engine"
-    build_index(np.stack(embeddings), index)
+    write_shard(index, pa.Table.from_pylist(rows, schemas.INDEX_ROWS), np.stack(embeddings))
     files: dict[str, bytes | str] = {
         bundle.ONNX: colour_classifier(),
         bundle.TAXA: _parquet(taxa, schemas.TAXA),
-        bundle.ROWS: _parquet(rows, schemas.INDEX_ROWS),
         bundle.ANSWERS: _parquet([], schemas.ANSWERS),
     }
-    files |= {f"{bundle.SCANN}/{file.name}": file.read_bytes() for file in index.iterdir()}
+    for file in sorted(path for path in index.rglob("*") if path.is_file()):
+        files[f"{bundle.SHARDS}/00000/{file.relative_to(index)}"] = file.read_bytes()
     info: dict[str, Any] = {
         "format_version": bundle.FORMAT_VERSION,
         "version": "colours-1",

@@ -22,6 +22,7 @@ KNOW_RAY = {
     "training.distributed",
     "training.embeddings",
     "training.inference",
+    "index.distributed",
     "serving.application",
     "serving.serve",
 }

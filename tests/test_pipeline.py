@@ -14,6 +14,7 @@ from aitax_ray.demo.demo import served_world
 from aitax_ray.demo.species import SPECIES
 from aitax_ray.demo.world import num_photos, unseen_photo
 from aitax_ray.errors import SettingsError
+from aitax_ray.index.shards import read_rows
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import FOLDERS, Workspace
 from tests.commands import TIMEOUT_S, Ran, run, running
@@ -118,7 +119,7 @@ def test_second_build_does_nothing_and_says_so(built: Built) -> None:
 
 
 def test_index_holds_the_training_photographs_with_their_authors(built: Built) -> None:
-    rows = pq.read_table(built.root / "index" / "rows.parquet").to_pylist()
+    rows = read_rows(Storage(str(built.root))).to_pylist()
     split = {r["image_id"]: r["split"] for r in pq.read_table(built.root / "split" / "split.parquet").to_pylist()}
     assert {row["image_id"] for row in rows} == {image_id for image_id, side in split.items() if side == "train"}
     assert all(row["creator"] and row["license"] and row["url"].startswith("http://127.0.0.1") for row in rows)

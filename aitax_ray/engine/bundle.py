@@ -4,8 +4,7 @@
     classifier.onnx         input pixels, as EvalTransform.pixels makes them; outputs embedding, logits
     classifier.safetensors  the same weights for torch, with classifier.json as metadata
     taxa.parquet            schemas.TAXA, the classes in order
-    rows.parquet            schemas.INDEX_ROWS: author, licence and address of each indexed photograph
-    scann/                  the index
+    shards/                 the index, see aitax_ray.index.shards: embeddings, credits, ScaNN's files
     answers.parquet         schemas.ANSWERS: what it answered to the test photographs, to compare a later engine with
 
 The folder can be copied to any place. `engines/current` is a file with the name of the version in use. It is a file and
@@ -33,15 +32,14 @@ from aitax_ray.training.onnx_classifier import OnnxClassifier
 from aitax_ray.training.transforms import EvalTransform
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from aitax_ray.index.searcher import Searcher
+    from aitax_ray.index.shards import Index
 
 log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 3  # 1 had an ONNX file that took normalized float32 (N, 3, H, W), 2 one temperature and no decisions
+# 1 had an ONNX file that took normalized float32 (N, 3, H, W), 2 one temperature and no decisions, 3 one ScaNN index.
+FORMAT_VERSION = 4
 INFO, ONNX, WEIGHTS = "engine.json", "classifier.onnx", "classifier.safetensors"
-TAXA, ROWS, SCANN, ANSWERS = "taxa.parquet", "rows.parquet", "scann", "answers.parquet"
+TAXA, SHARDS, ANSWERS = "taxa.parquet", "shards", "answers.parquet"
 
 
 class Thresholds(BaseModel):
@@ -128,27 +126,20 @@ class Engine:
             raise EngineError(f"{self.folder / TAXA} does not hold the classes of {INFO}: publish the engine again")
         return taxa
 
-    @cached_property
-    def rows(self) -> "pa.Table":
-        """Author, licence and address of each indexed photograph (schemas.INDEX_ROWS), in the order of the index."""
-        import pyarrow.parquet as pq
+    def index(self) -> "Index":
+        """Open the index. Raises EngineError unless it has `num_indexed` photographs."""
+        from aitax_ray.index.shards import Index
 
-        rows = pq.read_table(self._checked(ROWS))
-        if rows.num_rows != self.info.num_indexed:
+        names = [name for name in self.info.files if name.startswith(f"{SHARDS}/")]
+        for name in names:
+            self._checked(name)
+        index = Index([self.folder / SHARDS / shard for shard in sorted({name.split("/")[1] for name in names})])
+        if len(index) != self.info.num_indexed:
             raise EngineError(
-                f"{self.folder / ROWS} has {rows.num_rows:,} rows for {self.info.num_indexed:,} indexed photographs: "
+                f"{self.folder / SHARDS} has {len(index):,} photographs, {INFO} says {self.info.num_indexed:,}: "
                 "publish the engine again"
             )
-        return rows
-
-    def searcher(self) -> "Searcher":
-        """Load the index."""
-        from aitax_ray.index.searcher import Searcher
-
-        for name in self.info.files:
-            if name.startswith(f"{SCANN}/"):
-                self._checked(name)
-        return Searcher(self.folder / SCANN, self.info.num_indexed)
+        return index
 
     def verify(self) -> None:
         """Check every file. Raises EngineError."""

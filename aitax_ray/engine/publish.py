@@ -13,7 +13,6 @@ from aitax_ray.evaluation.decisions import Decisions
 from aitax_ray.joins import look_up
 from aitax_ray.training.onnx_classifier import OnnxClassifier
 from aitax_ray.training.transforms import EvalTransform
-from aitax_ray.web import web_address
 from aitax_ray.workspace import Outcome, StageReport, Workspace, versions
 
 if TYPE_CHECKING:
@@ -31,9 +30,8 @@ VERSION = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")  # time of publication, and the
 def publish(settings: PublishSettings) -> StageReport:
     """Write engines/<version>/, and the version into the file engines/current. Earlier versions stay.
 
-    URLs of photographs that only this machine can open, such as local files, are left out. Raises DataError unless each
-    class has exactly one taxon. Raises EngineError when the exported classifier does not predict as the trained one, or
-    when quantization costs more top-1 than the settings allow.
+    Raises DataError unless each class has exactly one taxon. Raises EngineError when the exported classifier does not
+    predict as the trained one, or when quantization costs more top-1 than the settings allow.
     """
     ws = Workspace(settings.root)
     reads = ("manifest", "train", "evaluate", "index")
@@ -67,11 +65,10 @@ def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
         bundle.ONNX: model,
         bundle.WEIGHTS: workspace.WEIGHTS,
         bundle.TAXA: _taxa(ws, classifier_info.classes),
-        bundle.ROWS: _rows(ws),
         bundle.ANSWERS: workspace.ANSWERS,
     }
-    for file in ws.storage.files(workspace.SCANN):
-        files[f"{bundle.SCANN}/{file.path.rsplit('/', 1)[-1]}"] = file.path
+    for file in ws.storage.files(workspace.SHARDS):
+        files[f"{bundle.SHARDS}{file.path.removeprefix(workspace.SHARDS)}"] = file.path
     _delete_incomplete_versions(ws)
     query = ws.storage.read_json(workspace.QUERY)
     created, version = _new_version(ws)
@@ -197,15 +194,6 @@ def _taxa(ws: Workspace, classes: list[str]) -> bytes:
     taxa = ws.storage.read_table(workspace.TAXA, schema=schemas.TAXA)
     rows = look_up(classes, taxa, "species_key", workspace.TAXA).select(schemas.TAXA.names)
     return _parquet(rows.to_arrow().cast(schemas.TAXA))
-
-
-def _rows(ws: Workspace) -> bytes:
-    """Write the rows of the index as Parquet, without addresses that only this machine can open."""
-    import polars as pl
-
-    rows: Any = pl.from_arrow(ws.storage.read_table(workspace.INDEX_ROWS))
-    public = rows.with_columns(pl.col("url", "references").map_elements(web_address, pl.String))
-    return _parquet(public.to_arrow().cast(schemas.INDEX_ROWS))
 
 
 def _parquet(table: "pa.Table") -> bytes:

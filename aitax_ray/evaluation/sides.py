@@ -1,8 +1,6 @@
 """Reads what the evaluation works on: validation and test photographs with their neighbours, taxonomy, columns."""
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,7 @@ from aitax_ray.evaluation.neighbors import NUM_NEIGHBORS, Neighbors
 from aitax_ray.evaluation.photographs import HELD_OUT, read_photographs, read_rows
 from aitax_ray.evaluation.questions import Photographs
 from aitax_ray.evaluation.settings import EvaluateSettings
-from aitax_ray.index.searcher import Searcher
+from aitax_ray.index.shards import open_index
 from aitax_ray.joins import join_rows, look_up
 from aitax_ray.workspace import Workspace
 
@@ -110,17 +108,13 @@ def name_classes(ws: Workspace) -> dict[str, int]:
 
 def search(ws: Workspace, photographs: Photographs) -> Neighbors:
     """Search the nearest training photographs of each photograph, in the index."""
-    class_index = ws.storage.read_table(workspace.INDEX_ROWS, ["class_index"])["class_index"].to_numpy()
     parts: list[tuple[np.ndarray, np.ndarray]] = []
-    with tempfile.TemporaryDirectory(prefix="aitax-index-") as folder:
-        for file in ws.storage.files(workspace.SCANN):
-            ws.storage.fetch(file.path, Path(folder))
-        searcher = Searcher(Path(folder), len(class_index))
+    with open_index(ws.storage) as index:
         for start in range(0, len(photographs), BATCH):
             unit = photographs.unit[start : start + BATCH].astype(np.float32)
-            parts.append(searcher.search(unit, NUM_NEIGHBORS))
-    rows, similarity = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Neighbors(np.where(rows >= 0, class_index[np.maximum(rows, 0)], -1).astype(np.int64), similarity)
+            rows, similarity = index.search(unit, NUM_NEIGHBORS)
+            parts.append((index.classes_of(rows), similarity))
+    return Neighbors(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _describe(ws: Workspace, rows: pa.Table) -> pa.Table:

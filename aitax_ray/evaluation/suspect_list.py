@@ -8,9 +8,9 @@ import numpy as np
 
 from aitax_ray import schemas, workspace
 from aitax_ray.evaluation.suspects import find_suspects
+from aitax_ray.index.shards import read_rows
 from aitax_ray.joins import join_rows
 from aitax_ray.text import DISARMED, FORMULA
-from aitax_ray.web import web_address
 from aitax_ray.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def list_suspects(ws: Workspace, num_classes: int) -> "pl.DataFrame":
     """
     import polars as pl
 
-    rows: Any = pl.from_arrow(ws.storage.read_table(workspace.INDEX_ROWS, schema=schemas.INDEX_ROWS))
+    rows: Any = pl.from_arrow(read_rows(ws.storage))
     rows = rows.sort("image_id").head(MAX_JUDGED)
     if ws.require("index").counts["images"] > len(rows):
         log.warning("the labels of %s training photographs are judged, not those of the others", f"{len(rows):,}")
@@ -63,8 +63,7 @@ def list_suspects(ws: Workspace, num_classes: int) -> "pl.DataFrame":
             "confidence": round(suspect.confidence, 4),
             "label_score": round(suspect.label_score, 4),
             "occurrence": OCCURRENCE + row["gbif_id"] if row["gbif_id"].isdecimal() else "",
-            "url": web_address(row["url"]),
-            **{name: row[name] for name in ("image_id", "creator", "license")},
+            **{name: row[name] for name in ("url", "image_id", "creator", "license")},
         }
         for suspect, row in ((suspect, rows.row(suspect.place, named=True)) for suspect in found)
     ]
@@ -79,7 +78,7 @@ def _read_embeddings(ws: Workspace, image_ids: np.ndarray) -> np.ndarray:
             keys = np.array(batch["image_id"].to_pylist())
             place = np.minimum(np.searchsorted(image_ids, keys), len(image_ids) - 1)
             wanted = image_ids[place] == keys
-            vectors = np.stack(batch["embedding"].to_numpy())
+            vectors = np.stack(batch["embedding"].to_numpy(zero_copy_only=False))
             if unit is None:
                 unit = np.zeros((len(image_ids), vectors.shape[1]), np.float16)
             unit[place[wanted]] = vectors[wanted]

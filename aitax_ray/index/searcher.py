@@ -18,16 +18,20 @@ TRAINING_SAMPLE = 250_000
 ANISOTROPIC_THRESHOLD = 0.2  # the value of ScaNN's examples for unit vectors
 
 
-def build_index(embeddings: np.ndarray, folder: Path, *, leaves_to_search: float = 0.1, reorder: int = 200) -> None:
-    """Build the index of unit vectors (N, D), N >= 1, into an empty or absent local folder.
+VECTORS, SCANN = "vectors.npy", "scann"  # the files of a shard that a search reads
+
+
+def build_index(folder: Path, *, leaves_to_search: float = 0.1, reorder: int = 200) -> None:
+    """Build the search of the unit vectors in folder/vectors.npy, float16 (N, D), N >= 1, into the same folder.
 
     With fewer than MIN_FOR_TREE vectors the search is exact. Otherwise it goes through a tree: it reads a share of
     `leaves_to_search` of the leaves, and computes the exact similarity of the best `reorder` candidates.
     """
     import scann
 
-    num = len(embeddings)
-    builder = scann.scann_ops_pybind.builder(np.ascontiguousarray(embeddings, np.float32), min(10, num), "dot_product")
+    vectors = np.load(folder / VECTORS).astype(np.float32)
+    num = len(vectors)
+    builder = scann.scann_ops_pybind.builder(vectors, min(10, num), "dot_product")
     if num < MIN_FOR_TREE:
         builder = builder.score_brute_force()
     else:
@@ -39,20 +43,20 @@ def build_index(embeddings: np.ndarray, folder: Path, *, leaves_to_search: float
             .score_ah(2, anisotropic_quantization_threshold=ANISOTROPIC_THRESHOLD)
             .reorder(reorder)
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    builder.build().serialize(str(folder), relative_path=True)
+    (folder / SCANN).mkdir(exist_ok=True)
+    builder.build().serialize(str(folder / SCANN), relative_path=True)
 
 
 class Searcher:
     """Finds the indexed vectors that are nearest to a query."""
 
     def __init__(self, folder: Path, num_rows: int) -> None:
-        """Load an index of `num_rows` vectors. Raises EngineError when the folder holds none."""
+        """Load the search of `num_rows` vectors that was built into a folder. Raises EngineError when it has none."""
         import scann
 
         self.num_rows = num_rows
         try:
-            self._scann = scann.scann_ops_pybind.load_searcher(str(folder))
+            self._scann = scann.scann_ops_pybind.load_searcher(str(folder / SCANN))
         except (ValueError, RuntimeError, OSError) as error:
             raise EngineError(f"the index in {folder} cannot be loaded ({error}): publish the engine again") from error
 

@@ -14,3 +14,5 @@ class IndexSettings(InferenceSettings):
     """Share of the leaves of ScaNN's tree that a search reads: a larger share is slower and finds more."""
     reorder: Annotated[int, Field(ge=1)] = 200
     """Number of candidates whose similarity a search computes exactly."""
+    photographs_per_shard: Annotated[int, Field(ge=1)] = 1_000_000
+    """Maximum number of photographs in a shard. Shards are built and searched in parallel."""

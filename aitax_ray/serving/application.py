@@ -20,8 +20,9 @@ from aitax_ray.images.fetch import Fetcher, FetchSettings
 from aitax_ray.images.limits import HostLimit, Limits
 from aitax_ray.images.turns import Turns, sync_alone
 from aitax_ray.serving.decoding import MAX_BYTES, PhotoDecoder
+from aitax_ray.serving.gallery import Gallery
 from aitax_ray.serving.http import Backend, make_app
-from aitax_ray.serving.identifier import Gallery, Identification, assemble, rank
+from aitax_ray.serving.identifier import Identification, assemble, rank
 from aitax_ray.serving.settings import ApplicationArgs
 
 FETCHES = 16  # photographs that are fetched at a time, for requests that name URLs
@@ -62,7 +63,7 @@ class Retrieval:
 
     def __init__(self, args: ApplicationArgs) -> None:
         engine = open_engine(args.engine)
-        self._gallery = Gallery(engine.rows, engine.searcher(), len(engine.info.classes))
+        self._gallery = Gallery(engine.index(), len(engine.info.classes))
         self._vote = engine.info.decisions.vote
 
     async def vote(self, embeddings: np.ndarray) -> np.ndarray:

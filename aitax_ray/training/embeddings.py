@@ -76,8 +76,8 @@ class StoredEmbeddings:
 
 
 def first_view(rows: pa.Table) -> pa.Array:
-    """Take the first view of rows of schemas.VIEWS: lists of D float32."""
-    unit = views_of(rows)[:, 0].astype(np.float32)
+    """Take the first view of rows of schemas.VIEWS: lists of D float16."""
+    unit = np.ascontiguousarray(views_of(rows)[:, 0])
     offsets = np.arange(0, unit.size + 1, unit.shape[1], dtype=np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(unit.reshape(-1)))
 

@@ -88,7 +88,7 @@ class Embedder(Predictor):
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Embed a batch."""
-        return super().__call__(batch).select(schemas.EMBEDDINGS.names)
+        return super().__call__(batch).select(schemas.EMBEDDINGS.names).cast(schemas.EMBEDDINGS)
 
 
 class ViewEmbedder(Predictor):

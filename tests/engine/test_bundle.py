@@ -30,8 +30,9 @@ def test_opened_engine_classifies_and_searches(folder: Path) -> None:
     embeddings, logits = engine.classifier().predict(pixels)
     assert logits.argmax(axis=1).tolist() == [0, 1, 2]
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=1e-6)
-    neighbors, similarities = engine.searcher().search(embeddings, 4)
-    assert engine.rows["class_index"].to_numpy()[neighbors].tolist() == [[0] * 4, [1] * 4, [2] * 4]
+    index = engine.index()
+    neighbors, similarities = index.search(embeddings, 4)
+    assert index.classes_of(neighbors).tolist() == [[0] * 4, [1] * 4, [2] * 4]
     assert np.all(np.diff(similarities) <= 0)
     assert [taxon.name for taxon in engine.taxa] == list(NAMES.values())
 
@@ -40,7 +41,7 @@ def test_engine_moves_by_plain_copy(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "elsewhere")
     shutil.rmtree(folder)
     engine = bundle.open_engine(str(tmp_path / "elsewhere"))
-    assert engine.searcher().search(np.eye(3, dtype=np.float32), 2)[0].shape == (3, 2)
+    assert engine.index().search(np.eye(3, dtype=np.float32), 2)[0].shape == (3, 2)
 
 
 def test_engine_is_found_by_its_folder_by_current_and_by_the_root(folder: Path, tmp_path: Path) -> None:
@@ -58,33 +59,35 @@ def test_engine_on_another_storage_is_copied_here(folder: Path) -> None:
     assert list(engine.folder.iterdir()) == []  # nothing is copied before it is needed
     assert len(engine.taxa) == 3
     assert [path.name for path in engine.folder.iterdir()] == [bundle.TAXA]
-    assert engine.searcher().search(np.eye(3, dtype=np.float32), 1)[0].shape == (3, 1)
+    assert engine.index().search(np.eye(3, dtype=np.float32), 1)[0].shape == (3, 1)
     copy = engine.folder
     del engine
     assert not copy.exists()
 
 
-@pytest.mark.parametrize("name", [bundle.ONNX, bundle.TAXA, bundle.ROWS, f"{bundle.SCANN}/dataset.npy"])
+@pytest.mark.parametrize(
+    "name", [bundle.ONNX, bundle.TAXA, f"{bundle.SHARDS}/00000/rows.arrow", f"{bundle.SHARDS}/00000/vectors.npy"]
+)
 def test_altered_file_is_refused_at_load(folder: Path, name: str) -> None:
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     engine = bundle.open_engine(str(folder))
-    loads = {bundle.ONNX: engine.classifier, bundle.TAXA: lambda: engine.taxa, bundle.ROWS: lambda: engine.rows}
+    loads = {bundle.ONNX: engine.classifier, bundle.TAXA: lambda: engine.taxa}
     with pytest.raises(EngineError, match="sha256 differs"):
-        loads.get(name, engine.searcher)()
+        loads.get(name, engine.index)()
 
 
 def test_rows_that_are_not_those_of_the_index_are_refused(folder: Path) -> None:
     content = json.loads((folder / bundle.INFO).read_text())
     (folder / bundle.INFO).write_text(json.dumps(content | {"num_indexed": content["num_indexed"] + 1}))
-    with pytest.raises(EngineError, match=r"has 12 rows for 13 indexed photographs: publish the engine again"):
-        _ = bundle.open_engine(str(folder)).rows
+    with pytest.raises(EngineError, match=r"has 12 photographs, engine.json says 13: publish the engine again"):
+        bundle.open_engine(str(folder)).index()
 
 
 def test_verify_checks_files_that_are_not_loaded_yet(folder: Path) -> None:
     engine = bundle.open_engine(str(folder))
     engine.verify()
-    (folder / bundle.ROWS).write_bytes(b"")
+    (folder / bundle.SHARDS / "00000" / "rows.arrow").write_bytes(b"")
     with pytest.raises(EngineError, match="sha256 differs"):
         engine.verify()
 

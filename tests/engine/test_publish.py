@@ -21,12 +21,13 @@ from aitax_ray.engine.settings import PublishSettings
 from aitax_ray.errors import DataError, EngineError, MissingArtifactError
 from aitax_ray.evaluation.decisions import Decisions
 from aitax_ray.evaluation.fusion import Fusion
-from aitax_ray.index.searcher import build_index
+from aitax_ray.index.shards import write_shard
 from aitax_ray.serving.identifier import Identifier
 from aitax_ray.settings import StageSettings
 from aitax_ray.training.onnx import export_onnx
 from aitax_ray.training.predict import apply_classifier, read_classifier, read_info
 from aitax_ray.workspace import Outcome, Workspace
+from tests.blank import blank_row
 from tests.small import CROP, KEYS, SIDES, complete, one_thread, photo, trained, write_model, write_root
 
 
@@ -61,14 +62,16 @@ def learned(trained_and_exported: Path, tmp_path: Path) -> Workspace:
 
 def evaluated_and_indexed(ws: Workspace, tmp_path: Path) -> Workspace:
     """Complete evaluate and index, without their work; each embedding points in a direction of its own."""
-    split = ws.storage.read_table(workspace.SPLIT).sort_by("image_id").to_pylist()
+    in_order = [("class_index", "ascending"), ("image_id", "ascending")]
+    split = ws.storage.read_table(workspace.SPLIT).sort_by(in_order).to_pylist()
     info = read_info(ws)
 
     def index() -> Outcome:
-        build_index(np.eye(len(split), info.embedding_size, dtype=np.float32), tmp_path / "scann")
-        ws.storage.upload(tmp_path / "scann", workspace.SCANN)
-        rows = [{n: row.get(n, "") for n in schemas.INDEX_ROWS.names} | {"row": n} for n, row in enumerate(split)]
-        ws.storage.write_table(workspace.INDEX_ROWS, pa.Table.from_pylist(rows, schemas.INDEX_ROWS))
+        names = set(schemas.INDEX_ROWS.names) & set(schemas.SPLIT.names)
+        rows = [blank_row(schemas.INDEX_ROWS, **{name: row[name] for name in names}) for row in split]
+        table = pa.Table.from_pylist(rows, schemas.INDEX_ROWS)
+        write_shard(tmp_path / "shard", table, np.eye(len(split), info.embedding_size))
+        ws.storage.upload(tmp_path / "shard", f"{workspace.SHARDS}/00000")
         return Outcome(counts={"images": len(rows)})
 
     complete(ws, "evaluate", lambda: write_evaluation(ws))
@@ -267,25 +270,22 @@ def test_engine_holds_what_production_needs_and_nothing_more(ws: Workspace) -> N
     publish(PublishSettings(root=ws.root))
     engine = open_engine(ws.root)
     there = {str(path.relative_to(engine.folder)) for path in engine.folder.rglob("*") if path.is_file()}
-    scann = {name for name in there if name.startswith("scann/")}
-    assert there - scann == {
+    shards = {name for name in there if name.startswith("shards/00000/scann/")}
+    assert there - shards == {
         "engine.json",
         ONNX,
         "classifier.safetensors",
         "taxa.parquet",
-        "rows.parquet",
+        "shards/00000/rows.arrow",
+        "shards/00000/vectors.npy",
         "answers.parquet",
     }
-    assert scann
+    assert shards
 
 
 def test_engine_holds_no_path_of_the_machine_that_made_it(ws: Workspace, tmp_path: Path) -> None:
-    there, web = (tmp_path / "photos" / "Rana alba" / "1.jpg").as_uri(), "https://photos.example/2.jpg"
-    rewrite(ws, workspace.INDEX_ROWS, "url", lambda old: [there, web, *old[2:]])
-    rewrite(ws, workspace.INDEX_ROWS, "references", lambda old: [str(tmp_path), web, *old[2:]])
     publish(PublishSettings(root=ws.root))
     engine = open_engine(ws.root)
-    assert engine.rows["url"].to_pylist()[:2] == engine.rows["references"].to_pylist()[:2] == ["", web]
     for path in engine.folder.rglob("*"):
         content = path.read_bytes() if path.is_file() else b""
         if path.suffix == ".parquet":  # it is compressed

@@ -8,6 +8,7 @@ from aitax_ray import schemas, workspace
 from aitax_ray.evaluation import photographs
 from aitax_ray.evaluation.settings import EvaluateSettings
 from aitax_ray.evaluation.sides import COLUMNS, name_classes, read_sides, read_taxonomy
+from aitax_ray.index.shards import read_rows
 from tests.blank import blank_row
 from tests.small import KEYS, SPECIES, PredictedHere, write_index, write_model, write_root
 
@@ -45,9 +46,9 @@ def test_sides_come_with_neighbours_and_with_what_they_are_broken_down_by(
 
     neighbors = sides.test.neighbors
     assert neighbors is not None
-    rows = {row["image_id"]: row["class_index"] for row in ws.storage.read_table(workspace.INDEX_ROWS).to_pylist()}
-    indexed = ws.storage.read_table(workspace.EMBEDDINGS + "/part-00000.parquet")
-    vectors = np.stack(indexed["embedding"].to_numpy())
+    rows = {row["image_id"]: row["class_index"] for row in read_rows(ws.storage).to_pylist()}
+    indexed = ws.storage.read_table(workspace.EMBEDDINGS)
+    vectors = np.stack(indexed["embedding"].to_numpy()).astype(np.float32)
     cosines = sides.test.photographs.unit.astype(np.float32) @ vectors.T
     np.testing.assert_allclose(neighbors.similarity, -np.sort(-cosines, axis=1), atol=2e-3)
     nearest = [rows[indexed["image_id"][int(best)].as_py()] for best in cosines.argmax(axis=1)]

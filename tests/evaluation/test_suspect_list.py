@@ -9,6 +9,7 @@ import pytest
 from aitax_ray import schemas, workspace
 from aitax_ray.evaluation import suspect_list as module
 from aitax_ray.evaluation.suspect_list import as_csv, list_suspects
+from aitax_ray.index.shards import write_shard
 from aitax_ray.settings import StageSettings
 from aitax_ray.workspace import Outcome, Workspace
 from tests.blank import blank_row
@@ -28,7 +29,7 @@ def make_indexed(root: Path, num: int = 60) -> Workspace:
             "gbif_id": str(100 + n),
             "species_key": "ab"[species[n]],
             "class_index": int(species[n]),
-            "url": "file:///home/me/1.jpg" if n == 7 else "https://x.org/1.jpg",
+            "url": "" if n == 7 else "https://x.org/1.jpg",
             "creator": "=1+1",
             "group": f"g{n}",
         }
@@ -43,7 +44,8 @@ def make_indexed(root: Path, num: int = 60) -> Workspace:
         )
         kept = [{name: row[name] for name in schemas.INDEX_ROWS.names if name in row} for row in rows]
         table = pa.Table.from_pylist([blank_row(schemas.INDEX_ROWS, **row) for row in kept], schemas.INDEX_ROWS)
-        ws.storage.write_table(workspace.INDEX_ROWS, table)
+        write_shard(root / "shard", table, unit)
+        ws.storage.upload(root / "shard", f"{workspace.SHARDS}/00000")
         return Outcome(counts={"images": num})
 
     ws.run("index", StageSettings(root=ws.root), (), index)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aitax_ray.errors import EngineError
-from aitax_ray.index.searcher import MIN_FOR_TREE, Searcher, build_index
+from aitax_ray.index.searcher import MIN_FOR_TREE, SCANN, VECTORS, Searcher, build_index
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -22,6 +22,12 @@ def clustered_vectors(num: int, size: int = 32, num_clusters: int = 200) -> np.n
     return unit(centres[rng.integers(0, num_clusters, num)] + 0.5 * rng.normal(size=(num, size)))
 
 
+def build(folder: Path, vectors: np.ndarray, **settings: float) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / VECTORS, vectors.astype(np.float16))
+    build_index(folder, **settings)  # type: ignore[arg-type]
+
+
 def nearest(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     cosine = queries @ vectors.T
     best = np.argsort(-cosine, axis=1)[:, :k]
@@ -31,27 +37,19 @@ def nearest(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarra
 @pytest.mark.parametrize("num", [1, 2, 17, 300])
 def test_few_vectors_are_searched_exactly(num: int, tmp_path: Path) -> None:
     vectors, queries = random_vectors(num), random_vectors(5, seed=9)
-    build_index(vectors, tmp_path / "scann")
-    neighbors, similarities = Searcher(tmp_path / "scann", num).search(queries, 12)
+    build(tmp_path, vectors)
+    neighbors, similarities = Searcher(tmp_path, num).search(queries, 12)
     expected, cosine = nearest(vectors, queries, 12)
     assert neighbors.shape == similarities.shape == (5, min(12, num))
     assert (neighbors.dtype, similarities.dtype) == (np.int64, np.float32)
-    np.testing.assert_array_equal(neighbors, expected)
-    np.testing.assert_allclose(similarities, cosine, atol=1e-5)
-
-
-def test_vectors_of_any_layout_are_taken(tmp_path: Path) -> None:
-    vectors = np.asfortranarray(random_vectors(20).astype(np.float64))
-    build_index(vectors, tmp_path / "scann")
-    neighbors, similarities = Searcher(tmp_path / "scann", 20).search(vectors[::3], 1)
-    assert neighbors.ravel().tolist() == list(range(0, 20, 3))
-    np.testing.assert_allclose(similarities, 1, atol=1e-5)
+    assert (neighbors == expected).mean() >= 0.9  # float16 may swap two that are as near
+    np.testing.assert_allclose(similarities, cosine, atol=1e-3)
 
 
 def test_many_vectors_are_searched_through_a_tree_that_finds_most(tmp_path: Path) -> None:
     vectors = clustered_vectors(MIN_FOR_TREE)
     queries = unit(vectors[::100] + 0.05 * random_vectors(100, seed=3))
-    build_index(vectors, tmp_path)
+    build(tmp_path, vectors)
     searcher = Searcher(tmp_path, len(vectors))
     neighbors, similarities = searcher.search(queries, 10)
     expected, _ = nearest(vectors, queries, 10)
@@ -70,7 +68,7 @@ def test_looking_at_more_of_the_tree_finds_more(tmp_path: Path) -> None:
     found = []
     for share in (0.02, 1.0):
         folder = tmp_path / str(share)
-        build_index(vectors, folder, leaves_to_search=share)
+        build(folder, vectors, leaves_to_search=share)
         neighbors, _ = Searcher(folder, len(vectors)).search(queries, 10)
         found.append(sum(len(set(a) & set(b)) for a, b in zip(neighbors.tolist(), expected.tolist(), strict=True)))
     assert found[0] < found[1]
@@ -80,7 +78,7 @@ def test_looking_at_more_of_the_tree_finds_more(tmp_path: Path) -> None:
 @pytest.mark.parametrize("few", [{"reorder": 50}, {"leaves_to_search": 0.001}])
 def test_neighbours_that_are_not_found_are_marked(few: dict[str, float], tmp_path: Path) -> None:
     vectors = random_vectors(MIN_FOR_TREE)
-    build_index(vectors, tmp_path, **few)  # type: ignore[arg-type]
+    build(tmp_path, vectors, **few)
     neighbors, similarities = Searcher(tmp_path, len(vectors)).search(vectors[:20], 200)
     missing = neighbors < 0
     assert neighbors.shape == (20, 200)
@@ -94,11 +92,11 @@ def test_neighbours_that_are_not_found_are_marked(few: dict[str, float], tmp_pat
 @pytest.mark.parametrize("num", [17, MIN_FOR_TREE])
 def test_an_index_can_be_moved(num: int, tmp_path: Path) -> None:
     vectors = clustered_vectors(num)
-    build_index(vectors, tmp_path / "here")
+    build(tmp_path / "here", vectors)
     before = Searcher(tmp_path / "here", num).search(vectors[:5], 3)
     (tmp_path / "there").mkdir()
-    (tmp_path / "here").rename(tmp_path / "there" / "scann")
-    after = Searcher(tmp_path / "there" / "scann", num).search(vectors[:5], 3)
+    (tmp_path / "here").rename(tmp_path / "there" / "engine")
+    after = Searcher(tmp_path / "there" / "engine", num).search(vectors[:5], 3)
     np.testing.assert_array_equal(after[0], before[0])
 
 
@@ -108,7 +106,7 @@ def test_a_missing_index_is_an_error(tmp_path: Path) -> None:
 
 
 def test_an_index_that_lacks_a_file_is_an_error(tmp_path: Path) -> None:
-    build_index(random_vectors(17), tmp_path)
-    (tmp_path / "scann_config.pb").unlink()
+    build(tmp_path, random_vectors(17))
+    (tmp_path / SCANN / "scann_config.pb").unlink()
     with pytest.raises(EngineError, match="cannot be loaded"):
         Searcher(tmp_path, 17)

@@ -1,0 +1,96 @@
+"""Assembles the shards of an index from what other stages know of each photograph, and from its embedding."""
+
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from aitax_ray import schemas, workspace
+from aitax_ray.errors import DataError
+from aitax_ray.index.settings import IndexSettings
+from aitax_ray.index.shards import write_shard
+from aitax_ray.joins import look_up
+from aitax_ray.web import web_address
+from aitax_ray.workspace import Workspace
+
+if TYPE_CHECKING:
+    from aitax_ray.training.feed import Labels
+
+
+@dataclass(frozen=True)
+class Share:
+    """The photographs of a shard, in the order of its rows."""
+
+    number: int
+    image_ids: np.ndarray
+    """S40 (N,)."""
+    class_index: np.ndarray
+    """int32 (N,)."""
+
+
+def divide(labels: "Labels", photographs_per_shard: int) -> list[Share]:
+    """Divide the photographs among shards of about one size, none larger than `photographs_per_shard`."""
+    order = np.lexsort((labels.image_ids, labels.class_index))
+    parts = np.array_split(order, max(1, -(-len(order) // photographs_per_shard)))
+    return [Share(n, labels.image_ids[part], labels.class_index[part]) for n, part in enumerate(parts)]
+
+
+def write_share(
+    ws: Workspace, settings: IndexSettings, batches: Callable[[], Iterable[pa.Table]], share: Share
+) -> None:
+    """Write the shard of these photographs to storage. `batches` yields tables of schemas.EMBEDDINGS, in any order."""
+    rows, vectors = make_rows(ws, share), collect(batches(), share.image_ids)
+    with tempfile.TemporaryDirectory(prefix="aitax-shard-") as folder:
+        write_shard(Path(folder), rows, vectors, leaves_to_search=settings.leaves_to_search, reorder=settings.reorder)
+        ws.storage.upload(Path(folder), f"{workspace.SHARDS}/{share.number:05}")
+
+
+def collect(batches: Iterable[pa.Table], image_ids: np.ndarray) -> np.ndarray:
+    """Collect the embeddings of some photographs, S40 (N,), in this order: float16 (N, D).
+
+    Raises DataError when one has no embedding.
+    """
+    order = np.argsort(image_ids)
+    in_order = image_ids[order]
+    vectors, is_found = np.zeros((len(image_ids), 0), np.float16), np.zeros(len(image_ids), bool)
+    for batch in batches:
+        keys = np.array(batch["image_id"].to_pylist(), dtype="S40")
+        place = np.minimum(np.searchsorted(in_order, keys), len(in_order) - 1)
+        wanted = in_order[place] == keys
+        if not wanted.any():
+            continue
+        flat = batch["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        unit = flat.reshape(len(keys), -1)
+        if not vectors.shape[1]:
+            vectors = np.zeros((len(image_ids), unit.shape[1]), np.float16)
+        target = order[place[wanted]]
+        vectors[target], is_found[target] = unit[wanted], True
+    if not is_found.all():
+        raise DataError(
+            f"{int((~is_found).sum()):,} photographs have no embedding, such as "
+            f"{image_ids[~is_found][0].decode()}: run `aitax index --force`"
+        )
+    return vectors
+
+
+def make_rows(ws: Workspace, share: Share) -> pa.Table:
+    """Make the rows of schemas.INDEX_ROWS of these photographs, without addresses that only this machine can open."""
+    import polars as pl
+
+    keys = [key.decode() for key in share.image_ids]
+    split = ws.storage.read_table(workspace.SPLIT, ["image_id", "split"])
+    media = ws.storage.read_table(workspace.MEDIA, schema=schemas.MEDIA)
+    rows: Any = look_up(keys, media, "image_id", workspace.MEDIA)
+    rows = rows.with_columns(
+        pl.col("url", "references").map_elements(web_address, pl.String),
+        look_up(keys, split, "image_id", workspace.SPLIT)["split"],
+        pl.Series("class_index", share.class_index),
+        is_shown=True,
+        thumbnail_offset=0,
+        thumbnail_length=0,
+    )
+    return rows.select(schemas.INDEX_ROWS.names).to_arrow().cast(schemas.INDEX_ROWS)
