@@ -56,6 +56,8 @@ EMBEDDINGS = "index/embeddings"
 SHARDS = "index/shards"
 ENGINES = "engines"
 CURRENT = "engines/current"
+EDITING = "takedowns/editing.json"
+RESTATED = "takedowns/digests.json"
 
 # The folders that belong to a stage. The first holds its report.
 FOLDERS: dict[str, tuple[str, ...]] = {
@@ -138,8 +140,42 @@ class Workspace:
         The content of the files is not read, since it may be terabytes. The report is included because a second
         training writes weights of the same path and size. Of `download` only images/ counts, not ledger/: a failed
         attempt to fetch a photograph makes no later stage stale. The files in images/ get new names whenever
-        photographs are added.
+        photographs are added. Artifacts that `edit` has changed keep their digest. Raises StorageError while an edit
+        is not complete.
         """
+        if self.storage.exists(EDITING):
+            raise StorageError(
+                f"withdrawn photographs are being deleted from the files under {self.root}, or that was interrupted: "
+                f"`aitax takedown --root {self.root} --purge` goes on with it"
+            )
+        return self._restate(self._digest_files(stage))
+
+    def edit(self, change: Callable[[], None]) -> None:
+        """Change artifacts of complete stages so that no later stage becomes stale.
+
+        `change` may be interrupted at any step. Then all stages wait until `edit` is called again with the same
+        `change`, which must lead to the same files.
+        """
+        if self.storage.exists(EDITING):
+            before = self.storage.read_json(EDITING)
+        else:
+            before = {stage: self.digest(stage) for stage in FOLDERS if self.report(stage) is not None}
+            self.storage.write_json(EDITING, before)
+        change()
+        after = {
+            self._digest_files(stage): digest for stage, digest in before.items() if self.report(stage) is not None
+        }
+        restated = self.storage.read_json(RESTATED) if self.storage.exists(RESTATED) else {}
+        changed = {own: digest for own, digest in after.items() if own != digest}
+        if changed:
+            self.storage.write_json(RESTATED, restated | changed)
+        self.storage.delete(EDITING)
+
+    def _restate(self, digest: str) -> str:
+        restated = self.storage.read_json(RESTATED) if self.storage.exists(RESTATED) else {}
+        return str(restated.get(digest, digest))
+
+    def _digest_files(self, stage: str) -> str:
         report = self.report(stage)
         fields, folders = {"fingerprint", "counts", "reasons", "metrics"}, FOLDERS[stage]
         if stage == "download":

@@ -542,3 +542,79 @@ def test_what_cannot_be_prepared_costs_nothing_of_the_earlier_run(ws: Workspace)
             ws.run(STAGE, settings, READS, Work(ws.storage, "b"), prepare=prepare)
         assert ws.storage.exists(f"{STAGE}/a")
         assert ws.report(STAGE) == before
+
+
+def shorten(ws: Workspace) -> None:
+    ws.storage.write_bytes("images/one.parquet", b"photo")
+
+
+def test_an_edit_makes_no_later_stage_stale_and_any_other_change_does(ws: Workspace) -> None:
+    run(ws, Work(ws.storage))
+    before = ws.digest("download")
+    ws.edit(lambda: shorten(ws))
+    assert ws.storage.read_bytes("images/one.parquet") == b"photo"
+    assert ws.digest("download") == before
+    again = Work(ws.storage)
+    run(ws, again)
+    assert again.runs == 0
+    ws.storage.write_bytes("images/one.parquet", b"another size")
+    assert ws.digest("download") != before
+    run(ws, again)
+    assert again.runs == 1
+
+
+def test_edits_follow_each_other(ws: Workspace) -> None:
+    before = ws.digest("download")
+    ws.edit(lambda: shorten(ws))
+    ws.edit(lambda: ws.storage.write_bytes("images/one.parquet", b"p"))
+    ws.edit(lambda: None)
+    assert ws.digest("download") == before
+    shorten(ws)  # as after the first edit
+    assert ws.digest("download") == before
+
+
+def test_a_stage_that_runs_again_after_an_edit_with_the_same_result_makes_nothing_stale(ws: Workspace) -> None:
+    """`download` does whenever a failed attempt may succeed now."""
+    run(ws, Work(ws.storage))
+    ws.edit(lambda: shorten(ws))
+    download(ws, b"photo")
+    again = Work(ws.storage)
+    run(ws, again)
+    assert again.runs == 0
+
+
+@pytest.mark.parametrize("when", range(1, 6))
+def test_an_edit_that_is_killed_at_any_step_is_finished_by_the_next(
+    ws: Workspace, when: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(ws, Work(ws.storage))
+    before, steps = ws.digest("download"), 0
+
+    def counted(name: str) -> Callable[..., object]:
+        original = getattr(Storage, name)
+
+        def call(storage: Storage, *arguments: object) -> object:
+            nonlocal steps
+            steps += 1
+            if steps == when:
+                raise KeyboardInterrupt
+            return original(storage, *arguments)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in ("write_bytes", "delete"):
+            patch.setattr(Storage, name, counted(name))
+        try:
+            ws.edit(lambda: shorten(ws))
+            assert when > 4
+        except KeyboardInterrupt:
+            assert when <= 4
+    if when > 1 and when <= 4:
+        with pytest.raises(StorageError, match="--purge` goes on with it"):
+            run(ws, Work(ws.storage))
+    ws.edit(lambda: shorten(ws))
+    assert ws.digest("download") == before
+    again = Work(ws.storage)
+    run(ws, again)
+    assert again.runs == 0
