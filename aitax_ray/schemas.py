@@ -10,6 +10,11 @@ import pyarrow as pa
 
 text, key = pa.string(), pa.string()
 
+# Others have occurrences too, and may number them. Only the records of GBIF's datasets have a datasetKey, a UUID: the
+# page of such an occurrence is OCCURRENCE_PAGE followed by its gbif_id.
+DATASET_KEY = r"(?i)^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$"
+OCCURRENCE_PAGE = "https://www.gbif.org/occurrence/"
+
 # A photograph to fetch: a StillImage row of the archive, joined to its occurrence. The table is sorted by image_id,
 # which is a hash: neighbours in the table come from different hosts and show different species.
 MEDIA = pa.schema(
@@ -159,6 +164,7 @@ INDEX_ROWS = pa.schema(
         "class_index": pa.int32(),
         "split": text,
         "gbif_id": key,
+        "is_at_gbif": pa.bool_(),  # OCCURRENCE_PAGE + gbif_id is its page
         "url": text,  # on the web; "" where only this machine can open it
         "license": text,
         "license_id": text,
@@ -171,6 +177,9 @@ INDEX_ROWS = pa.schema(
         "thumbnail_length": pa.int32(),  # 0: it has no thumbnail
     }
 )
+
+# The thumbnail of a photograph, a WebP, with the sha256 of the JPEG it was made from; empty if that JPEG is broken.
+THUMBNAILS = pa.schema({"image_id": key, "thumbnail": pa.binary(), "jpeg_sha256": text})
 
 PER_SPECIES = pa.schema(
     {

@@ -75,7 +75,7 @@ def write_small_engine(folder: Path) -> Path:
         }
         for key in COLOURS
     ]
-    rows, embeddings = [], []
+    rows, embeddings, thumbnails = [], [], list[bytes]()
     for class_index, (key, colour) in enumerate(COLOURS.items()):
         for number in range(IMAGES_PER_SPECIES):
             url = f"https://photos.example/{key}/{number}.jpg"
@@ -87,21 +87,25 @@ def write_small_engine(folder: Path) -> Path:
                     "class_index": class_index,
                     "gbif_id": f"{key}0{number}",
                     "url": url,
+                    "is_at_gbif": True,
                     "license": "http://creativecommons.org/licenses/by/4.0/",
+                    "license_id": "CC-BY-4.0",
                     "creator": f"author {number}",
                     "rights_holder": "" if number == 0 else f"holder {number}",
                     "publisher": "Colour Society",
                     "split": "train",
                     "is_shown": True,
-                    "thumbnail_offset": 0,
-                    "thumbnail_length": 0,
+                    "thumbnail_offset": sum(map(len, thumbnails)),
+                    "thumbnail_length": len(thumbnail(colour, number)),
                 }
             )
+            thumbnails.append(thumbnail(colour, number))
             # Each next photograph is a little grayer, so less similar to the pure colour.
             shade = np.array(colour, np.float32) / 127.5 - 1 + 0.2 * number
             embeddings.append(shade / np.linalg.norm(shade))
     index = folder.parent / "index-of-engine"
     write_shard(index, pa.Table.from_pylist(rows, schemas.INDEX_ROWS), np.stack(embeddings))
+    (index / "thumbnails.bin").write_bytes(b"".join(thumbnails))
     files: dict[str, bytes | str] = {
         bundle.ONNX: colour_classifier(),
         bundle.TAXA: _parquet(taxa, schemas.TAXA),
@@ -128,6 +132,13 @@ def write_small_engine(folder: Path) -> Path:
     }
     bundle.write_bundle(Storage(str(folder.parent)), folder.name, files, info)
     return folder
+
+
+def thumbnail(colour: tuple[int, int, int], number: int) -> bytes:
+    """The thumbnail of a photograph of a species."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (16 + number, 12), colour).save(buffer, "WebP")
+    return buffer.getvalue()
 
 
 def _parquet(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:

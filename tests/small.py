@@ -256,7 +256,7 @@ def write_index(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     from aitax_ray.index.settings import IndexSettings
 
     monkeypatch.setattr(stage, "predictions", PredictedHere)
-    stage.index(IndexSettings(root=ws.root))
+    stage.index(IndexSettings(root=ws.root, thumbnails=False))
 
 
 def train_settings(root: Path | str, **changes: object) -> Any:

@@ -23,8 +23,6 @@ COLUMNS = (
     "publisher", "license", "license_id", "license_url", "url", "references", "dataset_key",
 )  # fmt: skip
 LINEAGE = ("genus", "family", "order", "class", "phylum", "kingdom")
-UUID = r"(?i)^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$"
-OCCURRENCE = "https://www.gbif.org/occurrence/"
 ROWS_PER_BATCH = 16_384
 
 
@@ -106,8 +104,7 @@ def describe(ws: Workspace, rows: "pl.DataFrame") -> Iterator["pl.DataFrame"]:
     names = ["species_key", "name", "scientific_name", "vernacular_name", *LINEAGE]
     taxa: Any = pl.from_arrow(ws.storage.read_table(workspace.TAXA, names))
     taxa = taxa.rename({"name": "species"})
-    # Others have ids too, and may have numbers; only the records of GBIF's datasets have a datasetKey, which is a UUID.
-    of_gbif = pl.col("gbif_id").str.contains(r"^[0-9]+$") & pl.col("dataset_key").str.contains(UUID)
+    of_gbif = pl.col("gbif_id").str.contains(r"^[0-9]+$") & pl.col("dataset_key").str.contains(schemas.DATASET_KEY)
     num_known = 0
     for file in ws.storage.files(workspace.MEDIA, ".parquet"):
         for table in ws.storage.read_batches(file.path, media, ROWS_PER_BATCH, schemas.MEDIA):
@@ -124,7 +121,7 @@ def describe(ws: Workspace, rows: "pl.DataFrame") -> Iterator["pl.DataFrame"]:
                 pl.col(taxa.columns[1:]).fill_null(""),
                 # All of it may be published: of a file on somebody's machine only the name.
                 url=pl.col("url").str.replace(r"^\s*(?i)file:.*/", ""),
-                occurrence=pl.when(of_gbif).then(OCCURRENCE + pl.col("gbif_id")).otherwise(pl.lit("")),
+                occurrence=pl.when(of_gbif).then(schemas.OCCURRENCE_PAGE + pl.col("gbif_id")).otherwise(pl.lit("")),
                 license_url=pl.col("license_id").replace_strict(deeds, default="", return_dtype=pl.String),
             )
     if num_known > rows.height:

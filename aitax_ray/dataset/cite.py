@@ -13,8 +13,9 @@ from typing import Any
 import pyarrow.compute as pc
 
 from aitax_ray import __version__, workspace
-from aitax_ray.dataset.attribution import UUID, require_split
+from aitax_ray.dataset.attribution import require_split
 from aitax_ray.errors import DataError, SettingsError
+from aitax_ray.schemas import DATASET_KEY
 from aitax_ray.web import hide_secrets
 from aitax_ray.workspace import Workspace
 
@@ -77,7 +78,7 @@ def _related(ws: Workspace) -> dict[str, int]:
             f"{ws.storage.address(workspace.RELATED_DATASETS)} is not there: run `aitax split --root {ws.root} --force`"
         )
     counts: dict[str, int] = ws.storage.read_json(workspace.RELATED_DATASETS)
-    related = {key: number for key, number in counts.items() if re.match(UUID, key)}
+    related = {key: number for key, number in counts.items() if re.match(DATASET_KEY, key)}
     if len(related) < len(counts):
         log.warning(
             "%s of %s dataset keys are none of GBIF's, such as %s, and are left out",

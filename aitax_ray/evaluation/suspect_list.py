@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 COLUMNS = (
     "image_id", "labelled", "looks_like", "confidence", "label_score", "occurrence", "url", "creator", "license",
 )  # fmt: skip
-OCCURRENCE = "https://www.gbif.org/occurrence/"
 MAX_JUDGED = 300_000  # training photographs whose labels are judged; their embeddings are held in memory
 ROWS_PER_BATCH = 16_384
 
@@ -62,7 +61,7 @@ def list_suspects(ws: Workspace, num_classes: int) -> "pl.DataFrame":
             "looks_like": names.get(key_of[suspect.looks_like], key_of[suspect.looks_like]),
             "confidence": round(suspect.confidence, 4),
             "label_score": round(suspect.label_score, 4),
-            "occurrence": OCCURRENCE + row["gbif_id"] if row["gbif_id"].isdecimal() else "",
+            "occurrence": schemas.OCCURRENCE_PAGE + row["gbif_id"] if row["is_at_gbif"] else "",
             **{name: row[name] for name in ("url", "image_id", "creator", "license")},
         }
         for suspect, row in ((suspect, rows.row(suspect.place, named=True)) for suspect in found)

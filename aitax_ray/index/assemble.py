@@ -12,12 +12,17 @@ import pyarrow as pa
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import DataError
 from aitax_ray.index.settings import IndexSettings
-from aitax_ray.index.shards import write_shard
+from aitax_ray.index.shards import THUMBNAILS, write_shard
+from aitax_ray.index.thumbnails import pack_thumbnails
 from aitax_ray.joins import look_up
+from aitax_ray.licenses import Policy, is_admitted
+from aitax_ray.schemas import DATASET_KEY
 from aitax_ray.web import web_address
 from aitax_ray.workspace import Workspace
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from aitax_ray.training.feed import Labels
 
 
@@ -43,8 +48,10 @@ def write_share(
     ws: Workspace, settings: IndexSettings, batches: Callable[[], Iterable[pa.Table]], share: Share
 ) -> None:
     """Write the shard of these photographs to storage. `batches` yields tables of schemas.EMBEDDINGS, in any order."""
-    rows, vectors = make_rows(ws, share), collect(batches(), share.image_ids)
+    rows, vectors = make_rows(ws, share, settings.show), collect(batches(), share.image_ids)
     with tempfile.TemporaryDirectory(prefix="aitax-shard-") as folder:
+        if settings.thumbnails:
+            rows = add_thumbnails(ws, settings.thumbnail_size, rows, Path(folder) / THUMBNAILS)
         write_shard(Path(folder), rows, vectors, leaves_to_search=settings.leaves_to_search, reorder=settings.reorder)
         ws.storage.upload(Path(folder), f"{workspace.SHARDS}/{share.number:05}")
 
@@ -77,7 +84,26 @@ def collect(batches: Iterable[pa.Table], image_ids: np.ndarray) -> np.ndarray:
     return vectors
 
 
-def make_rows(ws: Workspace, share: Share) -> pa.Table:
+def add_thumbnails(ws: Workspace, size: int, rows: pa.Table, target: Path) -> pa.Table:
+    """Write the thumbnails of rows of schemas.INDEX_ROWS into a local file, and their places in it into the rows."""
+    image_ids = np.array(rows["image_id"].to_pylist(), "S40")
+    places = pack_thumbnails(ws.storage, size, image_ids, rows["is_shown"].to_pylist(), target)
+    for name, values in zip(("thumbnail_offset", "thumbnail_length"), places, strict=True):
+        rows = rows.set_column(rows.schema.get_field_index(name), rows.schema.field(name), pa.array(values))
+    return rows
+
+
+def find_hidden(ws: Workspace, show: Policy) -> set[str]:
+    """Find the photographs of the manifest that answers may not show."""
+    import polars as pl
+
+    if show == "any":
+        return set()
+    media: Any = pl.from_arrow(ws.storage.read_table(workspace.MEDIA, ["image_id", "license_id"], schemas.MEDIA))
+    return set(media.filter(~pl.col("license_id").is_in(_admitted(media, show)))["image_id"])
+
+
+def make_rows(ws: Workspace, share: Share, show: Policy = "any") -> pa.Table:
     """Make the rows of schemas.INDEX_ROWS of these photographs, without addresses that only this machine can open."""
     import polars as pl
 
@@ -89,8 +115,14 @@ def make_rows(ws: Workspace, share: Share) -> pa.Table:
         pl.col("url", "references").map_elements(web_address, pl.String),
         look_up(keys, split, "image_id", workspace.SPLIT)["split"],
         pl.Series("class_index", share.class_index),
-        is_shown=True,
+        is_at_gbif=pl.col("gbif_id").str.contains(r"^[0-9]+$") & pl.col("dataset_key").str.contains(DATASET_KEY),
+        is_shown=pl.col("license_id").is_in(_admitted(rows, show)),
         thumbnail_offset=0,
         thumbnail_length=0,
     )
     return rows.select(schemas.INDEX_ROWS.names).to_arrow().cast(schemas.INDEX_ROWS)
+
+
+def _admitted(media: "pl.DataFrame", show: Policy) -> list[str]:
+    """The licences among those of rows of schemas.MEDIA that a policy admits."""
+    return [name for name in media["license_id"].unique() if is_admitted(name, show)]

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import DataError
-from aitax_ray.index.assemble import divide
+from aitax_ray.index.assemble import divide, find_hidden
 from aitax_ray.index.settings import IndexSettings
+from aitax_ray.index.thumbnails import make_thumbnails
 from aitax_ray.progress import progress
 from aitax_ray.training.inference import predictions
 from aitax_ray.workspace import Outcome, StageReport, Workspace
@@ -55,6 +56,8 @@ def _index(ws: Workspace, settings: IndexSettings) -> Outcome:
     for part in parts:
         table = part.cast(schemas.EMBEDDINGS)
         ws.storage.write_table(f"{workspace.EMBEDDINGS}/part-{uuid.uuid4().hex}.parquet", table)
+    if settings.thumbnails:
+        make_thumbnails(ws, labels.without(find_hidden(ws, settings.show)), settings.thumbnail_size)
     ws.storage.delete(workspace.SHARDS)
     shares = divide(labels, settings.photographs_per_shard)
     write_shares(ws, settings, partial(_read_embeddings, ws), shares)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from aitax_ray.licenses import Policy
 from aitax_ray.training.settings import InferenceSettings
 
 
@@ -14,5 +15,11 @@ class IndexSettings(InferenceSettings):
     """Share of the leaves of ScaNN's tree that a search reads: a larger share is slower and finds more."""
     reorder: Annotated[int, Field(ge=1)] = 200
     """Number of candidates whose similarity a search computes exactly."""
+    show: Policy = "any"
+    """Show photographs under these licences: open (CC0, BY, BY-SA), non-commercial (any Creative Commons), or any."""
+    thumbnails: bool = True
+    """Add small copies of the shown photographs to the engine, so that the service can show them itself."""
+    thumbnail_size: Annotated[int, Field(ge=32, le=1024)] = 256
+    """Longer side of these copies, in pixels."""
     photographs_per_shard: Annotated[int, Field(ge=1)] = 1_000_000
     """Maximum number of photographs in a shard. Shards are built and searched in parallel."""

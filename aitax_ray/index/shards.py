@@ -25,7 +25,7 @@ from aitax_ray.errors import EngineError
 from aitax_ray.index.searcher import VECTORS, Searcher, build_index
 from aitax_ray.storage import Storage
 
-ROWS = "rows.arrow"
+ROWS, THUMBNAILS = "rows.arrow", "thumbnails.bin"
 
 
 def write_shard(
@@ -66,6 +66,19 @@ class Shard:
         """int32 (N,): the class of each row, ascending."""
         column: np.ndarray = self.rows["class_index"].to_numpy()
         return column
+
+    @cached_property
+    def class_starts(self) -> np.ndarray:
+        """int64 (C + 1,): the first row of each class up to the last one that has rows, and the number of rows."""
+        last = int(self.class_index[-1]) if len(self) else -1
+        # Of the same type as the column, which numpy would copy otherwise.
+        return np.searchsorted(self.class_index, np.arange(last + 2, dtype=self.class_index.dtype))
+
+    @cached_property
+    def thumbnails(self) -> np.ndarray:
+        """The bytes of thumbnails.bin, mapped into memory; none when the file does not exist."""
+        path = self.folder / THUMBNAILS
+        return np.memmap(path, np.uint8, "r") if path.exists() and path.stat().st_size else np.zeros(0, np.uint8)
 
     @cached_property
     def searcher(self) -> Searcher:
@@ -111,10 +124,15 @@ class Index:
         """Give where the rows of a class lie: (number of the shard, first row in it, row after the last one)."""
         found = []
         for number, shard in enumerate(self.shards):
-            first, after = np.searchsorted(shard.class_index, [class_index, class_index + 1])
-            if after > first:
-                found.append((number, int(first), int(after)))
+            bounds = shard.class_starts[class_index : class_index + 2].tolist()
+            if len(bounds) == 2 and bounds[0] < bounds[1]:
+                found.append((number, *bounds))
         return found
+
+    def place_of(self, row: int) -> tuple[Shard, int]:
+        """Give the shard that holds a row, and the row in it."""
+        number = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return self.shards[number], int(row - self.starts[number])
 
     def count_classes(self, num_classes: int) -> np.ndarray:
         """Count the photographs per class: int64 (K,)."""

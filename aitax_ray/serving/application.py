@@ -20,7 +20,7 @@ from aitax_ray.images.fetch import Fetcher, FetchSettings
 from aitax_ray.images.limits import HostLimit, Limits
 from aitax_ray.images.turns import Turns, sync_alone
 from aitax_ray.serving.decoding import MAX_BYTES, PhotoDecoder
-from aitax_ray.serving.gallery import Gallery
+from aitax_ray.serving.gallery import Gallery, Picture
 from aitax_ray.serving.http import Backend, make_app
 from aitax_ray.serving.identifier import Identification, assemble, rank
 from aitax_ray.serving.settings import ApplicationArgs
@@ -74,6 +74,10 @@ class Retrieval:
         """Find the most similar photographs of each class: lists of serving.identifier.Illustration."""
         return await asyncio.to_thread(self._gallery.illustrate, embeddings, classes, per_class)
 
+    async def picture(self, image_id: str) -> Picture | None:
+        """Read the thumbnail of a photograph; None when there is none that may be shown."""
+        return await asyncio.to_thread(self._gallery.picture, image_id)
+
 
 def _make_ingress_app() -> FastAPI:
     """Make the HTTP application. Ray Serve calls this in the replica, where `_this_ingress` works."""
@@ -124,6 +128,11 @@ class Ingress:
         if self._num_illustrations:
             illustrations = await self._retrieval.illustrate.remote(embeddings, classes, self._num_illustrations)
         return assemble(self.info.version, self.taxa, ranked, illustrations)
+
+    async def picture(self, image_id: str) -> Picture | None:
+        """Read the thumbnail of a photograph; None when there is none that may be shown."""
+        picture: Picture | None = await self._retrieval.picture.remote(image_id)
+        return picture
 
     async def fetch(self, url: str) -> bytes:
         """Fetch a photograph by the URL in a request. Raises RequestError when it cannot be fetched."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from aitax_ray.engine.bundle import Taxon
+from aitax_ray.serving.gallery import Illustration
 from aitax_ray.serving.identifier import Identification
 from aitax_ray.web import web_address
 
@@ -26,9 +27,19 @@ class C4cImage(_CamelWire):
     """A similar photograph. No field is null: the component would print the word "null"."""
 
     url: str
+    """The original; where the web has none, the thumbnail."""
     license: str
     rights_holder: str
+    """The photographer, where the archive names no holder of the rights."""
     publisher: str
+    # The component does not read the following fields. "" where there is none.
+    creator: str = ""
+    thumbnail: str = ""
+    """A small copy, which the service has."""
+    occurrence: str = ""
+    """Page of the record at GBIF."""
+    similarity: float = 0.0
+    """Cosine with the most similar photograph of the request."""
 
 
 class C4cResult(_Wire):
@@ -95,23 +106,17 @@ class C4cRoute(_Wire):
     description: str
 
 
-def to_answer(identification: Identification, with_info: bool = True) -> C4cAnswer:
-    """Convert an identification to the wire format; without info it has only names, scores and keys."""
+def to_answer(identification: Identification, with_info: bool = True, base_url: str = "") -> C4cAnswer:
+    """Convert an identification to the wire format; without info it has only names, scores and keys.
+
+    `base_url` is the address of the service, with a slash at its end: it has the thumbnails. Photographs that have no
+    address, since there is no service and no original on the web (--photos), are left out.
+    """
     results = []
     for candidate in identification.candidates:
         taxon = candidate.taxon
-        images = [
-            C4cImage(
-                url=web_address(image.url),
-                license=image.license,
-                # The photographer, where the archive names no holder of the rights.
-                rights_holder=image.rights_holder or image.creator,
-                publisher=image.publisher,
-            )
-            for image in (candidate.illustrations if with_info else ())
-            # A photograph without an address on the web (--photos) cannot be shown.
-            if web_address(image.url)
-        ]
+        shown = [_to_image(image, base_url) for image in (candidate.illustrations if with_info else ())]
+        images = [image for image in shown if image.url]
         results.append(
             C4cResult(
                 name=taxon.name,
@@ -125,6 +130,20 @@ def to_answer(identification: Identification, with_info: bool = True) -> C4cAnsw
             )
         )
     return C4cAnswer(results=results, engine=identification.engine_version)
+
+
+def _to_image(image: Illustration, base_url: str) -> C4cImage:
+    thumbnail = f"{base_url}images/{image.image_id}" if base_url and image.has_thumbnail else ""
+    return C4cImage(
+        url=web_address(image.url) or thumbnail,
+        license=image.license,
+        rights_holder=image.rights_holder or image.creator,
+        publisher=image.publisher,
+        creator=image.creator,
+        thumbnail=thumbnail,
+        occurrence=image.occurrence,
+        similarity=image.similarity,
+    )
 
 
 def to_taxa(taxa: Iterable[Taxon]) -> list[C4cTaxon]:

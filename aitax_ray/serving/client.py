@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aitax_ray.errors import AitaxError, RequestError, SettingsError
-from aitax_ray.serving.c4c import C4cAnswer, C4cError, to_answer
+from aitax_ray.serving.c4c import C4cAnswer, C4cError, C4cImage, to_answer
 from aitax_ray.text import escape_controls
 
 if TYPE_CHECKING:
@@ -126,17 +126,21 @@ def show(photos: Sequence[Path], answer: C4cAnswer, as_json: bool) -> None:
 
     title = _text(", ".join(photo.name for photo in photos))
     table = Table(title=title, title_justify="left", show_lines=True)
-    for heading in ("score", "species", "family", "similar photographs: author, licence, address"):
+    for heading in ("score", "species", "family", "similar photographs: similarity, author, licence, addresses"):
         table.add_column(heading, justify="right" if heading == "score" else "left", overflow="fold")
     for result in answer.results:
         name = _text(result.name, "italic") + _text(f" {result.authorship}".rstrip())
         if result.vernacularName:
             name += _text(f"\n{result.vernacularName}")
-        images = [
-            ", ".join(filter(None, (i.rights_holder, i.license or "licence unknown", i.url))) for i in result.images
-        ]
+        images = [_credit(image) for image in result.images]
         table.add_row(f"{100 * result.score:.1f} %", name, _text(result.family), _text("\n".join(images[:NUM_SHOWN])))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _credit(image: C4cImage) -> str:
+    authors = dict.fromkeys((image.rights_holder, image.creator, image.publisher))
+    parts = (f"{image.similarity:.2f}", *authors, image.license or "licence unknown", image.url, image.occurrence)
+    return ", ".join(filter(None, parts))
 
 
 def _text(content: str, style: str = "") -> "Text":

@@ -1,12 +1,15 @@
 """The HTTP routes: decode requests, ask a `Backend`, encode answers. They know neither Ray nor the engine."""
 
 import asyncio
+import hashlib
 import logging
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Protocol
+from urllib.parse import quote
 
-from fastapi import Depends, FastAPI, File, Form, Query, Request, Response, UploadFile
+from fastapi import Depends, FastAPI, File, Form, Path, Query, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, RedirectResponse
@@ -25,9 +28,14 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from aitax_ray.engine.bundle import EngineInfo, Taxon
+    from aitax_ray.serving.gallery import Picture
 
 log = logging.getLogger(__name__)
 
+IMAGE_ID = re.compile(r"[0-9a-f]{40}")
+# A day: a photograph that is withdrawn, or has got other pixels, is in the caches of others no longer than that.
+CACHE_CONTROL = "public, max-age=86400, immutable"
+URL_CHARACTERS = ":/?#[]@!$&'()*+,;=%~"  # that are not escaped in a header
 TOO_LARGE = f"all photographs together may have {MAX_BYTES:,} bytes"
 
 
@@ -41,6 +49,10 @@ class Backend(Protocol):
 
     async def identify(self, photos: "Sequence[Image.Image]", max_results: int | None) -> Identification:
         """Identify one individual."""
+        ...
+
+    async def picture(self, image_id: str) -> "Picture | None":
+        """Read the thumbnail of a photograph; None when there is none that may be shown."""
         ...
 
     async def fetch(self, url: str) -> bytes:
@@ -69,15 +81,18 @@ def make_app(get_backend: Callable[[], Backend]) -> FastAPI:
     ]
     Info = Annotated[bool, Query(description="With taxonomy and similar photographs.")]  # noqa: N806
 
-    async def answer(backend: Backend, bodies: Sequence[bytes], max_results: int | None, info: bool) -> C4cAnswer:
+    async def answer(
+        request: Request, backend: Backend, bodies: Sequence[bytes], max_results: int | None, info: bool
+    ) -> C4cAnswer:
         if not 1 <= len(bodies) <= MAX_IMAGES:
             raise RequestError(f"send 1 to {MAX_IMAGES} photographs of one individual, not {len(bodies)}")
         names = ["the photograph"] if len(bodies) == 1 else [f"photograph {n}" for n in range(1, len(bodies) + 1)]
         photos = await asyncio.gather(*map(backend.decoder.decode, bodies, names))
-        return to_answer(await backend.identify(photos, max_results), with_info=info)
+        return to_answer(await backend.identify(photos, max_results), info, _base_url(request))
 
     @app.post("/identify", tags=["c4c"])
     async def identify(
+        request: Request,
         backend: BackendOf,
         image: Annotated[list[UploadFile], File(description="1 to 5 photographs of one individual.")],
         nb_results: MaxResults = None,
@@ -85,10 +100,11 @@ def make_app(get_backend: Callable[[], Backend]) -> FastAPI:
         info_part: Annotated[bool, Form(alias="info", description="The same, as the web component sends it.")] = True,
     ) -> C4cAnswer:
         """Identify uploaded photographs (multipart/form-data)."""
-        return await answer(backend, [await part.read() for part in image], nb_results, info and info_part)
+        return await answer(request, backend, [await part.read() for part in image], nb_results, info and info_part)
 
     @app.get("/identify", tags=["c4c"])
     async def identify_urls(
+        request: Request,
         backend: BackendOf,
         image: Annotated[list[str], Query(description="URLs of 1 to 5 photographs of one individual.")],
         nb_results: MaxResults = None,
@@ -97,7 +113,16 @@ def make_app(get_backend: Callable[[], Backend]) -> FastAPI:
         """Identify photographs by their URLs."""
         if len(image) > MAX_IMAGES:
             raise RequestError(f"name 1 to {MAX_IMAGES} photographs of one individual, not {len(image)}")
-        return await answer(backend, await asyncio.gather(*map(backend.fetch, image)), nb_results, info)
+        return await answer(request, backend, await asyncio.gather(*map(backend.fetch, image)), nb_results, info)
+
+    @app.head("/images/{image_id}", include_in_schema=False)
+    @app.get("/images/{image_id}", response_class=Response, responses={200: {"content": {"image/webp": {}}}})
+    async def picture(
+        request: Request, backend: BackendOf, image_id: Annotated[str, Path(description="As answers have it.")]
+    ) -> Response:
+        """Show the thumbnail of a similar photograph (WebP). The header Link names its licence."""
+        found = await backend.picture(image_id) if IMAGE_ID.fullmatch(image_id) else None
+        return error_response(404, "there is no such photograph") if found is None else _show(request, found)
 
     @app.get("/status", tags=["c4c"])
     async def status(backend: BackendOf) -> C4cStatus:
@@ -137,8 +162,25 @@ def make_app(get_backend: Callable[[], Backend]) -> FastAPI:
     return app
 
 
+def _base_url(request: Request) -> str:
+    """Give the address of the service as the client sees it, with a slash at its end."""
+    url = request.base_url
+    # A proxy that speaks https with clients, and http with us, says so.
+    return str(url.replace(scheme="https") if request.headers.get("x-forwarded-proto") == "https" else url)
+
+
+def _show(request: Request, picture: "Picture") -> Response:
+    etag = f'"{hashlib.sha256(picture.content).hexdigest()[:32]}"'
+    headers = {"ETag": etag, "Cache-Control": CACHE_CONTROL, "X-Content-Type-Options": "nosniff"}
+    if picture.license_address:
+        headers["Link"] = f'<{quote(picture.license_address, safe=URL_CHARACTERS)}>; rel="license"'
+    if etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(picture.content, media_type="image/webp", headers=headers)
+
+
 def _describe(route: APIRoute) -> C4cRoute:
-    fields = [*route.dependant.query_params, *route.dependant.body_params]
+    fields = [*route.dependant.path_params, *route.dependant.query_params, *route.dependant.body_params]
     parameters = {field.alias: str(field.field_info.description or "") for field in fields}
     method = ", ".join(sorted(route.methods or ()))
     return C4cRoute(method=method, path=route.path, parameters=parameters, description=route.description)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aitax_ray.engine.bundle import Engine, Taxon, Thresholds
-from aitax_ray.serving.gallery import Gallery, Illustration
+from aitax_ray.serving.gallery import Gallery, Illustration, Picture
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -66,6 +66,10 @@ class Identifier:
         self.engine = engine
         self._classifier = engine.classifier()
         self._gallery = Gallery(engine.index(), len(engine.info.classes))
+
+    def picture(self, image_id: str) -> Picture | None:
+        """Read the thumbnail of a photograph; None when there is none that may be shown."""
+        return self._gallery.picture(image_id)
 
     def identify(
         self, photos: Sequence["Image.Image"], max_results: int | None = None, num_illustrations: int = 3

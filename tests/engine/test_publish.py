@@ -21,14 +21,31 @@ from aitax_ray.engine.settings import PublishSettings
 from aitax_ray.errors import DataError, EngineError, MissingArtifactError
 from aitax_ray.evaluation.decisions import Decisions
 from aitax_ray.evaluation.fusion import Fusion
+from aitax_ray.index import index as index_stage
+from aitax_ray.index.settings import IndexSettings
 from aitax_ray.index.shards import write_shard
+from aitax_ray.index.thumbnails import write_thumbnails
+from aitax_ray.serving.c4c import to_answer
+from aitax_ray.serving.client import identify_files
 from aitax_ray.serving.identifier import Identifier
 from aitax_ray.settings import StageSettings
 from aitax_ray.training.onnx import export_onnx
 from aitax_ray.training.predict import apply_classifier, read_classifier, read_info
 from aitax_ray.workspace import Outcome, Workspace
 from tests.blank import blank_row
-from tests.small import CROP, KEYS, SIDES, complete, one_thread, photo, trained, write_model, write_root
+from tests.small import (
+    CROP,
+    KEYS,
+    SIDES,
+    PredictedHere,
+    complete,
+    jpeg,
+    one_thread,
+    photo,
+    trained,
+    write_model,
+    write_root,
+)
 
 
 @pytest.fixture(scope="module")
@@ -335,3 +352,50 @@ def test_publish_needs_an_evaluated_model(tmp_path: Path) -> None:
     write_model(ws)
     with pytest.raises(MissingArtifactError, match="aitax evaluate"):
         publish(PublishSettings(root=ws.root))
+
+
+def test_no_path_of_this_machine_leaves_with_the_engine_or_in_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ws = write_root(tmp_path / "root")
+    media = ws.storage.read_table(workspace.MEDIA)
+    secret = "/home/ann/secret"
+    addresses = pa.array([f"file://{secret}/{number}.jpg" for number in range(media.num_rows)])
+    for name in ("url", "references"):
+        media = media.set_column(media.schema.get_field_index(name), name, addresses)
+    ws.storage.write_table(f"{workspace.MEDIA}/part-00000.parquet", media)
+    write_model(ws, onnx=True)
+
+    def make_here(ws: Workspace, _: Any, size: int) -> None:
+        write_thumbnails(ws.storage.read_table(workspace.IMAGES, ["image_id", "jpeg"]), ws.root, size)
+
+    monkeypatch.setattr(index_stage, "make_thumbnails", make_here)
+    monkeypatch.setattr(index_stage, "predictions", PredictedHere)
+    index_stage.index(IndexSettings(root=ws.root))
+    complete(ws, "evaluate", lambda: write_evaluation(ws))
+    publish(PublishSettings(root=ws.root))
+
+    engine = open_engine(ws.root)
+    files = [path for path in engine.folder.rglob("*") if path.is_file()]
+    assert {"rows.arrow", "thumbnails.bin", "engine.json"} <= {path.name for path in files}
+    for path in files:
+        texts = [path.read_bytes()]
+        if path.suffix == ".parquet":  # it is compressed
+            texts.append(repr(pq.read_table(path).to_pylist()).encode())
+        for text in texts:
+            assert b"file:" not in text, path
+            assert secret.encode() not in text, path
+
+    answer = Identifier(engine).identify([photo(KEYS[0], 0)], 3)
+    shown = [image for candidate in answer.candidates for image in candidate.illustrations]
+    assert shown
+    assert {image.url for image in shown} == {image.references for image in shown} == {""}
+    (tmp_path / "a.jpg").write_bytes(jpeg(photo(KEYS[0], 0)))
+    for as_json in (True, False):
+        files_of = {"engine": ws.root, "url": None, "together": False, "max_results": 3, "as_json": as_json}
+        identify_files([tmp_path / "a.jpg"], **files_of)  # type: ignore[arg-type]
+    texts_shown = [repr(answer), capsys.readouterr().out, to_answer(answer, base_url="http://x/").model_dump_json()]
+    assert "http://x/images/" in texts_shown[-1]
+    for shown_text in texts_shown:
+        assert "file:" not in shown_text
+        assert secret not in shown_text

@@ -27,6 +27,7 @@ def make_indexed(root: Path, num: int = 60) -> Workspace:
         {
             "image_id": f"{n:040x}",
             "gbif_id": str(100 + n),
+            "is_at_gbif": n != 8,
             "species_key": "ab"[species[n]],
             "class_index": int(species[n]),
             "url": "" if n == 7 else "https://x.org/1.jpg",

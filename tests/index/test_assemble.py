@@ -6,7 +6,12 @@ import pytest
 
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import DataError
-from aitax_ray.index.assemble import Share, collect, divide, make_rows
+from aitax_ray.index.assemble import Share, collect, divide, find_hidden, make_rows, write_share
+from aitax_ray.index.settings import IndexSettings
+from aitax_ray.index.shards import open_index
+from aitax_ray.index.thumbnails import write_thumbnails
+from aitax_ray.licenses import Policy
+from aitax_ray.thumbnails import shrink
 from aitax_ray.training.feed import read_labels
 from tests.small import write_root
 
@@ -60,3 +65,56 @@ def test_addresses_that_only_this_machine_can_open_are_left_out(tmp_path: Path) 
     assert rows["url"].to_pylist() == ["", web, web]
     assert rows["references"].to_pylist() == ["", web, ""]
     assert rows.schema.equals(schemas.INDEX_ROWS)
+
+
+def test_only_photographs_under_licences_of_the_policy_are_shown(tmp_path: Path) -> None:
+    ws = write_root(tmp_path, ["train"])
+    media = ws.storage.read_table(workspace.MEDIA)
+    licences = pa.array(["CC-BY-4.0", "CC-BY-NC-4.0", "unknown"])
+    media = media.set_column(media.schema.get_field_index("license_id"), "license_id", licences)
+    ws.storage.write_table(f"{workspace.MEDIA}/part-00000.parquet", media)
+    keys = media["image_id"].to_pylist()
+    share = Share(0, keys_of(*keys), np.arange(3, dtype=np.int32))
+    expected: dict[Policy, list[bool]] = {
+        "any": [True, True, True],
+        "non-commercial": [True, True, False],
+        "open": [True, False, False],
+    }
+    for policy, is_shown in expected.items():
+        assert make_rows(ws, share, policy)["is_shown"].to_pylist() == is_shown
+        hidden = find_hidden(ws, policy)
+        assert [key not in hidden for key in keys] == is_shown
+
+
+def test_only_records_of_gbifs_datasets_are_at_gbif(tmp_path: Path) -> None:
+    ws = write_root(tmp_path, ["train"])
+    media = ws.storage.read_table(workspace.MEDIA)
+    dataset_key = "50c9509d-22c7-4a22-a47d-8c48425ef4a7"
+    for name, values in (("gbif_id", ["17", "17-a", "17"]), ("dataset_key", [dataset_key, dataset_key, "my frogs"])):
+        media = media.set_column(media.schema.get_field_index(name), name, pa.array(values))
+    ws.storage.write_table(f"{workspace.MEDIA}/part-00000.parquet", media)
+    share = Share(0, keys_of(*media["image_id"].to_pylist()), np.arange(3, dtype=np.int32))
+    assert make_rows(ws, share)["is_at_gbif"].to_pylist() == [True, False, False]
+
+
+@pytest.mark.parametrize("thumbnails", [True, False])
+def test_a_shard_has_the_thumbnails_of_its_photographs_unless_none_are_wanted(tmp_path: Path, thumbnails: bool) -> None:
+    ws = write_root(tmp_path)
+    settings = IndexSettings(root=ws.root, thumbnails=thumbnails, thumbnail_size=32)
+    images = ws.storage.read_table(workspace.IMAGES, ["image_id", "jpeg"])
+    write_thumbnails(images, ws.root, 32)
+    labels = read_labels(ws, "train")
+    unit = np.eye(len(labels), dtype=np.float16)
+    columns = {"image_id": [key.decode() for key in labels.image_ids], "embedding": list(unit)}
+    for share in divide(labels, 12):
+        write_share(ws, settings, lambda: [pa.table(columns, schemas.EMBEDDINGS)], share)
+    with open_index(ws.storage) as index:
+        assert len(index.shards) == 2
+        for shard in index.shards:
+            assert (shard.folder / "thumbnails.bin").exists() == thumbnails
+            for row in shard.rows.to_pylist():
+                content = shard.thumbnails[row["thumbnail_offset"] :][: row["thumbnail_length"]].tobytes()
+                expected = [
+                    shrink(i["jpeg"], 32, "WebP") for i in images.to_pylist() if i["image_id"] == row["image_id"]
+                ]
+                assert [content] == (expected if thumbnails else [b""])

@@ -30,7 +30,8 @@ def test_every_training_photograph_is_indexed_once_with_what_is_known_of_it(
     report = index(IndexSettings(root=str(root), inference_batch_size=5))
     num = 3 * SIDES.count("train")
     assert report.counts == {"images": num, "shards": 1}
-    assert caplog.messages[-1].startswith(f"indexing: {num} of {num} photographs")
+    for message, work in zip(caplog.messages, ("indexing", "thumbnails"), strict=True):
+        assert message.startswith(f"{work}: {num} of {num} photographs")
 
     embeddings = ws.storage.read_table(workspace.EMBEDDINGS).sort_by("image_id")
     split = {r["image_id"]: r for r in ws.storage.read_table(workspace.SPLIT).to_pylist()}
@@ -64,7 +65,7 @@ def test_a_single_photograph_is_an_index(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("aitax_ray.index.index.predictions", PredictedHere)
     ws = write_root(tmp_path, {"7K3": ["train", "test"], "A12": ["val"], "Z9": ["test"]})
     write_model(ws)
-    assert index(IndexSettings(root=str(tmp_path))).counts == {"images": 1, "shards": 1}
+    assert index(IndexSettings(root=str(tmp_path), thumbnails=False)).counts == {"images": 1, "shards": 1}
     vectors = as_matrix(ws.storage.read_table(workspace.EMBEDDINGS)["embedding"])
     assert len(vectors) == 1
     with open_index(ws.storage) as found:

@@ -11,10 +11,11 @@ from ray.serve.schema import ServeDeploySchema
 
 from aitax_ray.engine.bundle import open_engine
 from aitax_ray.errors import RequestError
+from aitax_ray.schemas import image_id
 from aitax_ray.serving.application import Classifier, Ingress, Retrieval, build
 from aitax_ray.serving.identifier import Identifier
 from aitax_ray.serving.settings import ApplicationArgs
-from tests.engines import COLOURS, write_small_engine
+from tests.engines import COLOURS, thumbnail, write_small_engine
 from tests.web import Web
 
 PHOTOS = [Image.new("RGB", (40, 30), colour) for colour in COLOURS.values()]
@@ -70,6 +71,14 @@ async def test_ingress_answers_as_the_identifier_in_one_process_does(engine: Pat
     expected = Identifier(open_engine(str(engine))).identify(PHOTOS, 2)
     assert await service.identify(PHOTOS, 2) == expected
     assert service.num_queries == 1
+
+
+async def test_ingress_gives_the_thumbnails_that_the_retrieval_has(engine: Path) -> None:
+    service, _, _ = ingress(engine)
+    picture = await service.picture(image_id("https://photos.example/11/0.jpg"))
+    assert picture is not None
+    assert picture.content == thumbnail(COLOURS["11"], 0)
+    assert await service.picture("0" * 40) is None
 
 
 async def test_without_illustrations_the_retrieval_is_not_asked(engine: Path) -> None:

@@ -5,16 +5,31 @@ from dataclasses import replace
 
 from aitax_ray.engine.bundle import Taxon
 from aitax_ray.serving.c4c import to_answer, to_taxa
-from aitax_ray.serving.identifier import Candidate, Identification, Illustration
+from aitax_ray.serving.gallery import Illustration
+from aitax_ray.serving.identifier import Candidate, Identification
 
 TAXON = Taxon("2427091", "Rana temporaria", "Rana temporaria L.", "L.", "SPECIES", "common frog", "Rana", "Ranidae")
 BARE = Taxon("Q2M4", "Rana ignota", "Rana ignota", "", "SPECIES", "", "", "")
-IMAGE = Illustration("a" * 40, "17", "https://p.example/1.jpg", "CC BY", "Ann", "", "iNaturalist", "", 0.9)
+PAGE = "https://www.gbif.org/occurrence/17"
+IMAGE = Illustration(
+    image_id="a" * 40,
+    gbif_id="17",
+    occurrence=PAGE,
+    url="https://p.example/1.jpg",
+    license="CC BY",
+    creator="Ann",
+    rights_holder="",
+    publisher="iNaturalist",
+    references="",
+    has_thumbnail=True,
+    similarity=0.9,
+)
+SERVICE = "https://frogs.example/api/"
 ANSWER = Identification((Candidate(TAXON, 0.9123456, (IMAGE,)), Candidate(BARE, 0.05, ())), "v1")
 
 
 def test_answer_has_the_fields_of_the_component() -> None:
-    first, second = json.loads(to_answer(ANSWER).model_dump_json(by_alias=True))["results"]
+    first, second = json.loads(to_answer(ANSWER, base_url=SERVICE).model_dump_json(by_alias=True))["results"]
     assert first == {
         "name": "Rana temporaria",
         "score": 0.91235,
@@ -24,17 +39,40 @@ def test_answer_has_the_fields_of_the_component() -> None:
         "genus": "Rana",
         "family": "Ranidae",
         "images": [
-            {"url": IMAGE.url, "license": "CC BY", "rightsHolder": "Ann", "publisher": "iNaturalist"},
+            {
+                "url": IMAGE.url,
+                "license": "CC BY",
+                "rightsHolder": "Ann",
+                "publisher": "iNaturalist",
+                "creator": "Ann",
+                "thumbnail": f"{SERVICE}images/{IMAGE.image_id}",
+                "occurrence": PAGE,
+                "similarity": 0.9,
+            },
         ],
     }
     assert second["images"] == []
 
 
-def test_photographs_that_are_not_on_the_web_are_not_shown() -> None:
-    urls = ["file:///home/ann/1.jpg", "", "/srv/1.jpg", "s3://bucket/1.jpg", "javascript:alert(1)", IMAGE.url]
+NOT_ON_THE_WEB = ["file:///home/ann/1.jpg", "", "/srv/1.jpg", "s3://bucket/1.jpg", "javascript:alert(1)"]
+
+
+def test_photographs_that_are_not_on_the_web_are_shown_by_the_thumbnail_that_the_service_has() -> None:
+    images = tuple(replace(IMAGE, url=url) for url in NOT_ON_THE_WEB)
+    (result,) = to_answer(Identification((Candidate(TAXON, 0.9, images),), "v1"), base_url=SERVICE).results
+    assert {image.url for image in result.images} == {f"{SERVICE}images/{IMAGE.image_id}"}
+    assert len(result.images) == len(NOT_ON_THE_WEB)
+    assert {image.rights_holder for image in result.images} == {"Ann"}
+
+
+def test_photographs_without_any_address_are_not_shown() -> None:
+    urls = [*NOT_ON_THE_WEB, IMAGE.url]
     images = tuple(replace(IMAGE, url=url) for url in urls)
-    (result,) = to_answer(Identification((Candidate(TAXON, 0.9, images),), "v1")).results
-    assert [image.url for image in result.images] == [IMAGE.url]
+    (result,) = to_answer(Identification((Candidate(TAXON, 0.9, images),), "v1")).results  # there is no service
+    assert [(image.url, image.thumbnail) for image in result.images] == [(IMAGE.url, "")]
+    images = tuple(replace(IMAGE, url=url, has_thumbnail=False) for url in urls)
+    (result,) = to_answer(Identification((Candidate(TAXON, 0.9, images),), "v1"), base_url=SERVICE).results
+    assert [(image.url, image.thumbnail) for image in result.images] == [(IMAGE.url, "")]
 
 
 def test_nothing_is_null_and_images_are_always_a_list() -> None:

@@ -13,10 +13,12 @@ from PIL import Image
 
 from aitax_ray.engine.bundle import open_engine
 from aitax_ray.errors import ClusterError, RequestError
+from aitax_ray.schemas import image_id
 from aitax_ray.serving.decoding import MAX_BYTES, PhotoDecoder
+from aitax_ray.serving.gallery import Picture
 from aitax_ray.serving.http import make_app
 from aitax_ray.serving.identifier import Identification, Identifier
-from tests.engines import COLOURS, photo, write_small_engine
+from tests.engines import COLOURS, photo, thumbnail, write_small_engine
 from tests.serving.test_decoding import write_fragile_decoder
 
 RED, BLUE = photo(COLOURS["11"]), photo(COLOURS["33"])
@@ -32,6 +34,9 @@ class LocalBackend:
 
     async def identify(self, photos: Sequence[Image.Image], max_results: int | None) -> Identification:
         return self._identifier.identify(photos, max_results)
+
+    async def picture(self, image_id: str) -> Picture | None:
+        return self._identifier.picture(image_id)
 
     async def fetch(self, url: str) -> bytes:
         if url != "https://photos.example/red.jpg":
@@ -184,6 +189,48 @@ def test_an_unexpected_failure_is_answered_too(
     assert "unforeseen" not in answer.text
 
 
+RED_ID = image_id("https://photos.example/11/0.jpg")
+
+
+def test_answers_name_the_original_and_the_thumbnail_at_the_address_that_the_client_used(client: httpx.Client) -> None:
+    first = post(client, RED).json()["results"][0]["images"][0]
+    assert first["url"] == "https://photos.example/11/0.jpg"
+    assert first["thumbnail"] == f"{client.base_url}/images/{RED_ID}".replace("//images", "/images")
+    assert first["occurrence"] == "https://www.gbif.org/occurrence/1100"
+    assert client.get(first["thumbnail"]).content == thumbnail(COLOURS["11"], 0)
+    behind_a_proxy = {"Host": "frogs.example", "X-Forwarded-Proto": "https"}
+    first = post(client, RED, headers=behind_a_proxy).json()["results"][0]["images"][0]
+    assert first["thumbnail"] == f"https://frogs.example/images/{RED_ID}"
+
+
+def test_thumbnail_is_a_webp_that_may_be_kept_for_a_day_and_names_its_licence(client: httpx.Client) -> None:
+    got, head = (client.request(method, f"/images/{RED_ID}") for method in ("GET", "HEAD"))
+    assert (got.status_code, head.status_code) == (200, 200)
+    assert got.content == thumbnail(COLOURS["11"], 0)
+    assert head.content == b""
+    for name, value in (
+        ("content-type", "image/webp"),
+        ("content-length", str(len(got.content))),
+        ("cache-control", "public, max-age=86400, immutable"),
+        ("x-content-type-options", "nosniff"),
+        ("link", '<https://creativecommons.org/licenses/by/4.0/>; rel="license"'),
+    ):
+        assert (got.headers[name], head.headers[name]) == (value, value)
+    again = client.get(f"/images/{RED_ID}", headers={"If-None-Match": f'W/"old", {got.headers["etag"]}'})
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["etag"] == got.headers["etag"] == head.headers["etag"]
+    assert client.get(f"/images/{RED_ID}", headers={"If-None-Match": '"old"'}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "key", ["0" * 40, RED_ID.upper(), RED_ID[:-1], f"{RED_ID}0", f"{RED_ID}.webp", "..%2f..%2fetc%2fpasswd", "é", "%00"]
+)
+def test_what_is_no_photograph_of_the_engine_is_not_found(client: httpx.Client, key: str) -> None:
+    answer = client.get(f"/images/{key}")
+    assert (answer.status_code, answer.json()["status"]) == (404, "error")
+    assert client.head(f"/images/{key}").status_code == 404
+
+
 def test_status_has_the_doi_without_scheme(client: httpx.Client) -> None:
     assert client.get("/status").json() == {
         "status": "ok",
@@ -201,7 +248,14 @@ def test_taxa_are_a_bare_list(client: httpx.Client) -> None:
 
 def test_help_names_every_route_and_its_parameters(client: httpx.Client) -> None:
     routes = {(row["method"], row["path"]): row for row in client.get("/help").json()["routes"]}
-    assert {path for _, path in routes} == {"/identify", "/status", "/taxa", "/help", "/healthz"}
+    assert {path for _, path in routes} == {
+        "/identify",
+        "/images/{image_id}",
+        "/status",
+        "/taxa",
+        "/help",
+        "/healthz",
+    }
     assert set(routes["POST", "/identify"]["parameters"]) == {"image", "nb-results", "info"}
     assert all(row["description"] for row in routes.values())
 
