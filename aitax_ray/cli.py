@@ -177,6 +177,7 @@ def identify(
     url: str | None = None,
     together: bool = False,
     max_results: int = 5,
+    num_illustrations: int = 6,
     json: bool = False,
 ) -> None:
     """Name the species on photographs.
@@ -193,12 +194,22 @@ def identify(
         All photographs show one individual: give one answer.
     max_results
         Maximum number of species in an answer.
+    num_illustrations
+        Maximum number of similar photographs per species. A service may give fewer.
     json
         Print JSON, one answer per line, instead of tables.
     """
     from aitax_ray.serving.client import identify_files
 
-    identify_files(photos, engine=engine, url=url, together=together, max_results=max_results, as_json=json)
+    identify_files(
+        photos,
+        engine=engine,
+        url=url,
+        together=together,
+        max_results=max_results,
+        num_illustrations=num_illustrations,
+        as_json=json,
+    )
 
 
 @app.command

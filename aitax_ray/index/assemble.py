@@ -48,7 +48,7 @@ def write_share(
     ws: Workspace, settings: IndexSettings, batches: Callable[[], Iterable[pa.Table]], share: Share
 ) -> None:
     """Write the shard of these photographs to storage. `batches` yields tables of schemas.EMBEDDINGS, in any order."""
-    rows, vectors = make_rows(ws, share, settings.show), collect(batches(), share.image_ids)
+    rows, vectors = make_rows(ws, share, settings.shown_license), collect(batches(), share.image_ids)
     with tempfile.TemporaryDirectory(prefix="aitax-shard-") as folder:
         if settings.thumbnails:
             rows = add_thumbnails(ws, settings.thumbnail_size, rows, Path(folder) / THUMBNAILS)

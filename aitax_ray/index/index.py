@@ -57,7 +57,7 @@ def _index(ws: Workspace, settings: IndexSettings) -> Outcome:
         table = part.cast(schemas.EMBEDDINGS)
         ws.storage.write_table(f"{workspace.EMBEDDINGS}/part-{uuid.uuid4().hex}.parquet", table)
     if settings.thumbnails:
-        make_thumbnails(ws, labels.without(find_hidden(ws, settings.show)), settings.thumbnail_size)
+        make_thumbnails(ws, labels.without(find_hidden(ws, settings.shown_license)), settings.thumbnail_size)
     ws.storage.delete(workspace.SHARDS)
     shares = divide(labels, settings.photographs_per_shard)
     write_shares(ws, settings, partial(_read_embeddings, ws), shares)

@@ -15,7 +15,7 @@ class IndexSettings(InferenceSettings):
     """Share of the leaves of ScaNN's tree that a search reads: a larger share is slower and finds more."""
     reorder: Annotated[int, Field(ge=1)] = 200
     """Number of candidates whose similarity a search computes exactly."""
-    show: Policy = "any"
+    shown_license: Policy = "any"
     """Show photographs under these licences: open (CC0, BY, BY-SA), non-commercial (any Creative Commons), or any."""
     thumbnails: bool = True
     """Add small copies of the shown photographs to the engine, so that the service can show them itself."""

@@ -5,6 +5,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,17 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 TIMEOUT_S = 120
-NUM_SHOWN = 3  # similar photographs per row of the table
 
 
 def identify_files(
-    photos: Sequence[Path], *, engine: str | None, url: str | None, together: bool, max_results: int, as_json: bool
+    photos: Sequence[Path],
+    *,
+    engine: str | None,
+    url: str | None,
+    together: bool,
+    max_results: int,
+    as_json: bool,
+    num_illustrations: int = 6,
 ) -> None:
     """Identify each file, or all of them together, and print the answers.
 
@@ -32,7 +39,10 @@ def identify_files(
         raise SettingsError("give either --engine (a folder) or --url (a running service)")
     if max_results < 1:
         raise SettingsError("--max-results must be 1 or more")
-    client = EngineClient(engine, max_results) if engine is not None else ServiceClient(str(url), max_results)
+    if num_illustrations < 0:
+        raise SettingsError("--num-illustrations must be 0 or more")
+    asked = Asked(max_results, num_illustrations)
+    client = EngineClient(engine, asked) if engine is not None else ServiceClient(str(url), asked)
     groups = [list(photos)] if together else [[photo] for photo in photos]
     num_failed = 0
     with contextlib.closing(client):
@@ -48,22 +58,30 @@ def identify_files(
         raise AitaxError(f"{num_failed} of {len(photos)} photographs could not be identified")
 
 
+@dataclass(frozen=True)
+class Asked:
+    """How long the answers may be."""
+
+    max_results: int
+    num_illustrations: int
+
+
 class EngineClient:
     """Answers from an engine in this process."""
 
-    def __init__(self, location: str, max_results: int) -> None:
+    def __init__(self, location: str, asked: Asked) -> None:
         from aitax_ray.engine.bundle import open_engine
         from aitax_ray.serving.decoding import PhotoDecoder
         from aitax_ray.serving.identifier import Identifier
 
         engine = open_engine(location)
-        self._identifier, self._max_results = Identifier(engine), max_results
+        self._identifier, self._asked = Identifier(engine), asked
         self._decoder = PhotoDecoder(engine.info, num_decoders=1)
 
     def ask(self, photos: Sequence[Path]) -> C4cAnswer:
         """Identify one individual from photographs of it."""
         decoded = [asyncio.run(self._decoder.decode(_read(photo), str(photo))) for photo in photos]
-        return to_answer(self._identifier.identify(decoded, self._max_results, NUM_SHOWN))
+        return to_answer(self._identifier.identify(decoded, self._asked.max_results, self._asked.num_illustrations))
 
     def close(self) -> None:
         """Stop the process that decodes."""
@@ -73,8 +91,8 @@ class EngineClient:
 class ServiceClient:
     """Answers from a running service."""
 
-    def __init__(self, url: str, max_results: int) -> None:
-        self._url, self._max_results = url.rstrip("/"), max_results
+    def __init__(self, url: str, asked: Asked) -> None:
+        self._url, self._asked = url.rstrip("/"), asked
 
     def ask(self, photos: Sequence[Path]) -> C4cAnswer:
         """Identify one individual from photographs of it."""
@@ -83,7 +101,7 @@ class ServiceClient:
         parts = [("image", (photo.name, _read(photo))) for photo in photos]
         try:
             answer = httpx.post(
-                f"{self._url}/identify", params={"nb-results": self._max_results}, files=parts, timeout=TIMEOUT_S
+                f"{self._url}/identify", params={"nb-results": self._asked.max_results}, files=parts, timeout=TIMEOUT_S
             )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise AitaxError(
@@ -91,7 +109,10 @@ class ServiceClient:
             ) from error
         try:
             if answer.status_code == httpx.codes.OK:
-                return C4cAnswer.model_validate_json(answer.content)
+                found = C4cAnswer.model_validate_json(answer.content)
+                for result in found.results:
+                    del result.images[self._asked.num_illustrations :]
+                return found
             message = C4cError.model_validate_json(answer.content).message
         except ValueError as error:
             raise AitaxError(
@@ -133,7 +154,7 @@ def show(photos: Sequence[Path], answer: C4cAnswer, as_json: bool) -> None:
         if result.vernacularName:
             name += _text(f"\n{result.vernacularName}")
         images = [_credit(image) for image in result.images]
-        table.add_row(f"{100 * result.score:.1f} %", name, _text(result.family), _text("\n".join(images[:NUM_SHOWN])))
+        table.add_row(f"{100 * result.score:.1f} %", name, _text(result.family), _text("\n".join(images)))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 

@@ -226,12 +226,13 @@ class Gallery:
             for _, similarity in found:
                 values: dict[str, Any] = dict(zip(_COLUMNS, next(parts), strict=True))
                 is_at_gbif, length = values.pop("is_at_gbif"), values.pop("thumbnail_length")
-                occurrence = OCCURRENCE_PAGE + values["gbif_id"] if is_at_gbif else ""
-                images.append(
-                    Illustration(
-                        **values, occurrence=occurrence, has_thumbnail=length > 0, similarity=round(similarity, 4)
-                    )
+                image = Illustration(
+                    **values,
+                    occurrence=OCCURRENCE_PAGE + values["gbif_id"] if is_at_gbif else "",
+                    has_thumbnail=length > 0,
+                    similarity=round(min(max(similarity, -1.0), 1.0), 4),  # float16 is a little longer than 1
                 )
+                images.append(image)
             answer.append(images)
         return answer
 

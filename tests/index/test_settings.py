@@ -6,7 +6,14 @@ from aitax_ray.settings import build_settings
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"leaves_to_search": 0}, {"leaves_to_search": 1.1}, {"reorder": 0}, {"show": "cc"}, {"thumbnail_size": 8}]
+    "wrong",
+    [
+        {"leaves_to_search": 0},
+        {"leaves_to_search": 1.1},
+        {"reorder": 0},
+        {"shown_license": "cc"},
+        {"thumbnail_size": 8},
+    ],
 )
 def test_invalid_settings_are_refused_by_name(wrong: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match="--" + next(iter(wrong)).replace("_", "-")):

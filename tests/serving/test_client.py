@@ -58,6 +58,27 @@ def test_table_shows_species_family_author_and_licence(
         assert word in out
 
 
+@pytest.mark.parametrize("num", [0, 1, 3])
+def test_an_answer_has_the_similar_photographs_asked_for_with_their_credits(
+    engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], num: int
+) -> None:
+    given = {"engine": engine, "url": None, "together": False, "max_results": 1, "num_illustrations": num}
+    identify_files(files(tmp_path, "22"), **given, as_json=True)  # type: ignore[arg-type]
+    images = json.loads(capsys.readouterr().out)["results"][0]["images"]
+    assert len(images) == num
+    for image in images:
+        assert image["url"].startswith("https://photos.example/22/")
+        assert image["occurrence"].startswith("https://www.gbif.org/occurrence/220")
+        assert image["creator"].startswith("author ")
+        assert (image["publisher"], image["thumbnail"]) == ("Colour Society", "")
+        assert 0.5 < image["similarity"] <= 1
+    identify_files(files(tmp_path, "22"), **given, as_json=False)  # type: ignore[arg-type]
+    out = "".join(part.strip() for part in capsys.readouterr().out.split("│"))
+    assert out.count("https://photos.example/22/") == num
+    for word in ("1.00, author 0, Colour Society, http://creativecommons.org/licenses/by/4.0/", "/occurrence/2200"):
+        assert out.count(word) == min(num, 1)
+
+
 def test_text_in_the_table_is_text_and_neither_markup_nor_a_command_to_the_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
