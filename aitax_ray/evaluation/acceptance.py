@@ -23,12 +23,12 @@ class Acceptance(BaseModel):
     precision: float = 0.95
     """The share of the accepted answers that should be right."""
     thresholds: tuple[float | None, ...] = ()
-    """One per class; None: no answer of this class is accepted."""
+    """One per class; None: no answer of this class is accepted. Classes at the end may have none."""
 
     def accepts(self, top: np.ndarray, score: np.ndarray) -> np.ndarray:
         """Whether answers are accepted, bool (N,), from the best class (N,), -1 for none, and its score (N,)."""
         limits = [np.inf if limit is None else limit for limit in (*self.thresholds, None)]
-        return np.asarray(score >= np.array(limits, np.float32)[top])
+        return np.asarray(score >= np.array(limits, np.float32)[np.minimum(top, len(self.thresholds))])
 
 
 @dataclass(frozen=True)

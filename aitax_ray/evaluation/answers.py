@@ -4,6 +4,7 @@ A question is one photograph, or several photographs of one occurrence together.
 computed from these rows, so that no array grows with photographs times species.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -23,6 +24,20 @@ class Taxonomy:
     """int32 (K,): index into `families`; -1 where the family is not known."""
     genera: list[str]
     families: list[str]
+
+
+def make_taxonomy(keys: Sequence[str], names: Sequence[str], genus: Sequence[str], family: Sequence[str]) -> Taxonomy:
+    """Number the genera and families, in the order of their names. A species without a name has its key for one."""
+
+    def number(values: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+        known = sorted({value for value in values if value})
+        place = {name: number for number, name in enumerate(known)}
+        return np.array([place.get(value, -1) for value in values], np.int32), known
+
+    genus_of, genera = number(genus)
+    family_of, families = number(family)
+    shown = [name or key for name, key in zip(names, keys, strict=True)]
+    return Taxonomy(list(keys), shown, genus_of, family_of, genera, families)
 
 
 @dataclass(frozen=True)

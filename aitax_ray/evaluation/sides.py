@@ -9,7 +9,7 @@ import pyarrow as pa
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import DataError
 from aitax_ray.evaluation.answering import Side
-from aitax_ray.evaluation.answers import Taxonomy
+from aitax_ray.evaluation.answers import Taxonomy, make_taxonomy
 from aitax_ray.evaluation.neighbors import NUM_NEIGHBORS, Neighbors
 from aitax_ray.evaluation.photographs import HELD_OUT, read_photographs, read_rows
 from aitax_ray.evaluation.questions import Photographs
@@ -82,17 +82,8 @@ def read_sides(ws: Workspace, settings: EvaluateSettings) -> Sides:
 def read_taxonomy(classes: list[str], taxa: pa.Table) -> Taxonomy:
     """The genus and the family of each class, from schemas.TAXA."""
     rows = look_up(classes, taxa, "species_key", workspace.TAXA)
-
-    def number(column: str) -> tuple[np.ndarray, list[str]]:
-        values = rows[column].to_list()
-        names = sorted({value for value in values if value})
-        place = {name: number for number, name in enumerate(names)}
-        return np.array([place.get(value, -1) for value in values], np.int32), names
-
-    genus, genera = number("genus")
-    family, families = number("family")
-    names = [name or key for name, key in zip(rows["name"].to_list(), classes, strict=True)]
-    return Taxonomy(classes, names, genus, family, genera, families)
+    names, genus, family = (rows[column].to_list() for column in ("name", "genus", "family"))
+    return make_taxonomy(classes, names, genus, family)
 
 
 def name_classes(ws: Workspace) -> dict[str, int]:

@@ -20,9 +20,9 @@ from aitax_ray.images.fetch import Fetcher, FetchSettings
 from aitax_ray.images.limits import HostLimit, Limits
 from aitax_ray.images.turns import Turns, sync_alone
 from aitax_ray.serving.decoding import MAX_BYTES, PhotoDecoder
-from aitax_ray.serving.gallery import Gallery, Picture
+from aitax_ray.serving.gallery import Comparison, Gallery, Picture
 from aitax_ray.serving.http import Backend, make_app
-from aitax_ray.serving.identifier import Identification, assemble, rank
+from aitax_ray.serving.identifier import Identification, Reasoning
 from aitax_ray.serving.settings import ApplicationArgs
 
 FETCHES = 16  # photographs that are fetched at a time, for requests that name URLs
@@ -66,9 +66,9 @@ class Retrieval:
         self._gallery = Gallery(engine.index(), len(engine.info.classes))
         self._vote = engine.info.decisions.vote
 
-    async def vote(self, embeddings: np.ndarray) -> np.ndarray:
-        """Let the nearest photographs vote: a number per class, (K,)."""
-        return await asyncio.to_thread(self._gallery.vote, embeddings, self._vote)
+    async def compare(self, embeddings: np.ndarray) -> Comparison:
+        """Search the nearest photographs."""
+        return await asyncio.to_thread(self._gallery.compare, embeddings, self._vote)
 
     async def illustrate(self, embeddings: np.ndarray, classes: Sequence[int], per_class: int) -> list[list[Any]]:
         """Find the most similar photographs of each class: lists of serving.identifier.Illustration."""
@@ -97,6 +97,7 @@ class Ingress:
     ) -> None:
         engine = open_engine(args.engine)
         self.info, self.taxa, self.num_queries = engine.info, engine.taxa, 0
+        self._reasoning = Reasoning(engine.info, engine.taxa)
         self.decoder = PhotoDecoder(engine.info)
         self._classifier, self._retrieval = classifier, retrieval
         self._num_illustrations = args.num_illustrations if args.illustrate else 0
@@ -119,15 +120,12 @@ class Ingress:
         self.num_queries += 1
         pixels = await asyncio.to_thread(lambda: np.stack([self.info.transform.pixels(photo) for photo in photos]))
         embeddings, logits = await self._classifier.predict.remote(pixels)
-        scores, vote = self.info.decisions.fusion.probabilities(logits)[0], self.info.decisions.vote
-        if vote.share:
-            scores = vote.join(scores, await self._retrieval.vote.remote(embeddings))
-        ranked = rank(scores, self.info.thresholds, max_results)
-        classes = [class_index for class_index, _ in ranked]
-        illustrations: list[list[Any]] = [[] for _ in classes]
+        conclusion = self._reasoning.conclude(logits, await self._retrieval.compare.remote(embeddings), max_results)
+        illustrations: list[list[Any]] = [[] for _ in conclusion.ranked]
         if self._num_illustrations:
-            illustrations = await self._retrieval.illustrate.remote(embeddings, classes, self._num_illustrations)
-        return assemble(self.info.version, self.taxa, ranked, illustrations)
+            arguments = embeddings, conclusion.classes, self._num_illustrations
+            illustrations = await self._retrieval.illustrate.remote(*arguments)
+        return self._reasoning.assemble(conclusion, illustrations)
 
     async def picture(self, image_id: str) -> Picture | None:
         """Read the thumbnail of a photograph; None when there is none that may be shown."""

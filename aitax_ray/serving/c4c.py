@@ -12,7 +12,10 @@ from pydantic.alias_generators import to_camel
 from aitax_ray.engine.bundle import Taxon
 from aitax_ray.serving.gallery import Illustration
 from aitax_ray.serving.identifier import Identification
+from aitax_ray.serving.judgement import Judgement
 from aitax_ray.web import web_address
+
+REJECTED = "No species that this engine knows was recognised."
 
 
 class _Wire(BaseModel):
@@ -57,11 +60,36 @@ class C4cResult(_Wire):
     images: list[C4cImage]
 
 
+class C4cAssessment(_CamelWire):
+    """How far the answer can be believed. It is ours: older clients ignore it."""
+
+    is_known: bool
+    """False: probably no species that the engine knows."""
+    rank: str
+    """The lowest rank that is certain enough: species, genus, family, or "" for none."""
+    name: str
+    score: float
+    is_accepted: bool
+    """The best species may be accepted without a look at the photograph."""
+    precision: float
+    """Share of accepted answers that should be right."""
+    candidates: list[str]
+    """Keys of the species among which the right one is, with the probability `promise`."""
+    promise: float
+    lookalikes: list[str]
+    """Names of the species that the engine cannot separate from the best one."""
+    similarity: float
+    """Cosine with the most similar photograph that the engine knows, of any species."""
+
+
 class C4cAnswer(_Wire):
     """The answer of /identify: the results with the highest score come first."""
 
     status: str = "ok"
     results: list[C4cResult]
+    message: str = ""
+    """Why there are no results."""
+    assessment: C4cAssessment
     engine: str
 
 
@@ -106,14 +134,19 @@ class C4cRoute(_Wire):
     description: str
 
 
-def to_answer(identification: Identification, with_info: bool = True, base_url: str = "") -> C4cAnswer:
+def to_answer(
+    identification: Identification, with_info: bool = True, base_url: str = "", no_reject: bool = False
+) -> C4cAnswer:
     """Convert an identification to the wire format; without info it has only names, scores and keys.
+
+    An answer that is rejected has no results, unless `no_reject`.
 
     `base_url` is the address of the service, with a slash at its end: it has the thumbnails. Photographs that have no
     address, since there is no service and no original on the web (--photos), are left out.
     """
     results = []
-    for candidate in identification.candidates:
+    is_rejected = not identification.judgement.is_known and not no_reject
+    for candidate in () if is_rejected else identification.candidates:
         taxon = candidate.taxon
         shown = [_to_image(image, base_url) for image in (candidate.illustrations if with_info else ())]
         images = [image for image in shown if image.url]
@@ -129,7 +162,27 @@ def to_answer(identification: Identification, with_info: bool = True, base_url: 
                 images=images,
             )
         )
-    return C4cAnswer(results=results, engine=identification.engine_version)
+    return C4cAnswer(
+        results=results,
+        message=REJECTED if is_rejected else "",
+        assessment=_to_assessment(identification.judgement),
+        engine=identification.engine_version,
+    )
+
+
+def _to_assessment(judgement: Judgement) -> C4cAssessment:
+    return C4cAssessment(
+        is_known=judgement.is_known,
+        rank=judgement.rank,
+        name=judgement.name,
+        score=round(judgement.score, 5),
+        is_accepted=judgement.is_accepted,
+        precision=judgement.precision,
+        candidates=list(judgement.candidates),
+        promise=judgement.promise,
+        lookalikes=list(judgement.lookalikes),
+        similarity=round(judgement.similarity, 4),
+    )
 
 
 def _to_image(image: Illustration, base_url: str) -> C4cImage:

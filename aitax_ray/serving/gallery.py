@@ -58,6 +58,16 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """An individual beside the indexed photographs."""
+
+    similarity: float
+    """Cosine of its photograph that is nearest to an indexed one."""
+    votes: np.ndarray | None
+    """float32 (K,): the mean votes of the neighbours of each photograph; None where they have no share."""
+
+
+@dataclass(frozen=True)
 class _Permitted:
     """What may be shown and searched. It is replaced as a whole, so that a request sees one state."""
 
@@ -93,12 +103,15 @@ class Gallery:
         """Find the k nearest photographs that are not withdrawn, see Index.search."""
         return self._search(self._permitted, embeddings, k)
 
-    def vote(self, embeddings: np.ndarray, vote: "Vote") -> np.ndarray:
-        """Let the indexed photographs that are nearest to each of N photographs (N, D) vote: the mean votes, (K,)."""
+    def compare(self, embeddings: np.ndarray, vote: "Vote") -> Comparison:
+        """Search the indexed photographs that are nearest to each of N photographs (N, D) of one individual."""
         permitted = self._permitted
-        neighbors, similarities = self._search(permitted, embeddings, vote.num_neighbors)
+        neighbors, similarities = self._search(permitted, embeddings, vote.num_neighbors if vote.share else 1)
+        nearest = float(np.nan_to_num(similarities, nan=-1.0).max(initial=-1.0))
+        if not vote.share:
+            return Comparison(nearest, None)
         votes = vote.count(self._index.classes_of(neighbors), similarities, permitted.num_indexed)
-        return np.asarray(votes.mean(axis=0))
+        return Comparison(nearest, np.asarray(votes.mean(axis=0)))
 
     def illustrate(self, embeddings: np.ndarray, classes: Sequence[int], per_class: int) -> list[list[Illustration]]:
         """Find the most similar photographs of each class, best first; embeddings (N, D) show one individual.

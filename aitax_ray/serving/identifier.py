@@ -1,7 +1,7 @@
 """Identification as pure code, from pixels to an `Identification`. No Ray, no HTTP.
 
-Its steps: OnnxClassifier.predict; the scores by the engine's `decisions`, with Gallery.vote where the neighbours have a
-share; `rank`; Gallery.illustrate. `Identifier` runs them in one process, the service in several.
+Its steps: OnnxClassifier.predict; Gallery.compare; Reasoning.conclude; Gallery.illustrate; Reasoning.assemble.
+`Identifier` runs them in one process, the service in several.
 """
 
 from collections.abc import Sequence
@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aitax_ray.engine.bundle import Engine, Taxon, Thresholds
-from aitax_ray.serving.gallery import Gallery, Illustration, Picture
+from aitax_ray.engine.bundle import Engine, EngineInfo, Taxon, Thresholds
+from aitax_ray.evaluation.answers import make_taxonomy
+from aitax_ray.serving.gallery import Comparison, Gallery, Illustration, Picture
+from aitax_ray.serving.judgement import GroupScore, Judgement, add_up, judge
 
 if TYPE_CHECKING:
     from PIL import Image
 
 MAX_IMAGES = 5  # photographs of one individual; Pl@ntNet has the same limit
+MAX_RESULTS = 250  # candidates in an answer, as in ai-taxonomist
 
 
 @dataclass(frozen=True)
@@ -34,29 +37,70 @@ class Identification:
     """The answer: its candidates, the most probable one first."""
 
     candidates: tuple[Candidate, ...]
+    judgement: Judgement
+    genera: tuple[GroupScore, ...]
+    families: tuple[GroupScore, ...]
     engine_version: str
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What the scores of an individual say, before it is illustrated."""
+
+    ranked: tuple[tuple[int, float], ...]
+    """The class_index and the score of each candidate, best first."""
+    judgement: Judgement
+    genera: tuple[GroupScore, ...]
+    families: tuple[GroupScore, ...]
+
+    @property
+    def classes(self) -> list[int]:
+        """The class_index of each candidate."""
+        return [class_index for class_index, _ in self.ranked]
 
 
 def rank(scores: np.ndarray, thresholds: Thresholds, max_results: int | None) -> list[tuple[int, float]]:
     """Choose the candidates from the score of each class, (K,): (class_index, score), best first.
 
     The list ends when the sum of the scores reaches `max_total_score`, when a score is below `min_score`, or after
-    `max_results`. It has at least one candidate.
+    `max_results` (MAX_RESULTS at most). It has at least one candidate.
     """
     order = np.argsort(-scores, kind="stable")
     before = np.cumsum(scores[order]) - scores[order]
     is_candidate = (scores[order] >= thresholds.min_score) & (before < thresholds.max_total_score)
     number = max(1, int(is_candidate.sum()))
-    return [(int(i), float(scores[i])) for i in order[: min(number, max_results or number)]]
+    return [(int(i), float(scores[i])) for i in order[: min(number, max_results or MAX_RESULTS, MAX_RESULTS)]]
 
 
-def assemble(
-    engine_version: str, taxa: Sequence[Taxon], ranked: list[tuple[int, float]], illustrations: list[list[Illustration]]
-) -> Identification:
-    """Assemble an answer from its parts."""
-    pairs = zip(ranked, illustrations, strict=True)
-    candidates = tuple(Candidate(taxa[index], score, tuple(images)) for (index, score), images in pairs)
-    return Identification(candidates, engine_version)
+class Reasoning:
+    """Draws an engine's conclusions from what its network and its index say."""
+
+    def __init__(self, info: EngineInfo, taxa: Sequence[Taxon]) -> None:
+        self._info, self._taxa = info, taxa
+        columns = ([getattr(taxon, name) for taxon in taxa] for name in ("species_key", "name", "genus", "family"))
+        self._taxonomy = make_taxonomy(*columns)
+
+    def conclude(self, logits: np.ndarray, comparison: Comparison, max_results: int | None = None) -> Conclusion:
+        """Conclude from the logits (N, K) of the photographs of one individual, and from its neighbours."""
+        decisions = self._info.decisions
+        scores = decisions.fusion.probabilities(logits)[0]
+        if comparison.votes is not None:
+            scores = decisions.vote.join(scores, comparison.votes)
+        energy = float(decisions.fusion.energy(logits, np.zeros(1, np.int64))[0])
+        judgement = judge(decisions, self._taxonomy, scores, energy, comparison.similarity)
+        genera, families = add_up(self._taxonomy, scores)
+        return Conclusion(tuple(rank(scores, self._info.thresholds, max_results)), judgement, genera, families)
+
+    def assemble(self, conclusion: Conclusion, illustrations: Sequence[Sequence[Illustration]]) -> Identification:
+        """Assemble the answer; `illustrations` has those of each candidate."""
+        pairs = zip(conclusion.ranked, illustrations, strict=True)
+        return Identification(
+            candidates=tuple(Candidate(self._taxa[place], score, tuple(images)) for (place, score), images in pairs),
+            judgement=conclusion.judgement,
+            genera=conclusion.genera,
+            families=conclusion.families,
+            engine_version=self._info.version,
+        )
 
 
 class Identifier:
@@ -77,9 +121,7 @@ class Identifier:
         """Identify one individual from one or more photographs of it."""
         info = self.engine.info
         embeddings, logits = self._classifier.predict(np.stack([info.transform.pixels(photo) for photo in photos]))
-        scores, vote = info.decisions.fusion.probabilities(logits)[0], info.decisions.vote
-        if vote.share:
-            scores = vote.join(scores, self._gallery.vote(embeddings, vote))
-        ranked = rank(scores, info.thresholds, max_results)
-        illustrations = self._gallery.illustrate(embeddings, [index for index, _ in ranked], num_illustrations)
-        return assemble(info.version, self.engine.taxa, ranked, illustrations)
+        reasoning = Reasoning(info, self.engine.taxa)
+        conclusion = reasoning.conclude(logits, self._gallery.compare(embeddings, info.decisions.vote), max_results)
+        illustrations = self._gallery.illustrate(embeddings, conclusion.classes, num_illustrations)
+        return reasoning.assemble(conclusion, illustrations)

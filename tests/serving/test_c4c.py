@@ -4,9 +4,10 @@ import json
 from dataclasses import replace
 
 from aitax_ray.engine.bundle import Taxon
-from aitax_ray.serving.c4c import to_answer, to_taxa
+from aitax_ray.serving.c4c import REJECTED, to_answer, to_taxa
 from aitax_ray.serving.gallery import Illustration
-from aitax_ray.serving.identifier import Candidate, Identification
+from aitax_ray.serving.identifier import Candidate
+from tests.serving.answers import make_identification
 
 TAXON = Taxon("2427091", "Rana temporaria", "Rana temporaria L.", "L.", "SPECIES", "common frog", "Rana", "Ranidae")
 BARE = Taxon("Q2M4", "Rana ignota", "Rana ignota", "", "SPECIES", "", "", "")
@@ -25,7 +26,8 @@ IMAGE = Illustration(
     similarity=0.9,
 )
 SERVICE = "https://frogs.example/api/"
-ANSWER = Identification((Candidate(TAXON, 0.9123456, (IMAGE,)), Candidate(BARE, 0.05, ())), "v1")
+CANDIDATES = Candidate(TAXON, 0.9123456, (IMAGE,)), Candidate(BARE, 0.05, ())
+ANSWER = make_identification(*CANDIDATES)
 
 
 def test_answer_has_the_fields_of_the_component() -> None:
@@ -59,7 +61,7 @@ NOT_ON_THE_WEB = ["file:///home/ann/1.jpg", "", "/srv/1.jpg", "s3://bucket/1.jpg
 
 def test_photographs_that_are_not_on_the_web_are_shown_by_the_thumbnail_that_the_service_has() -> None:
     images = tuple(replace(IMAGE, url=url) for url in NOT_ON_THE_WEB)
-    (result,) = to_answer(Identification((Candidate(TAXON, 0.9, images),), "v1"), base_url=SERVICE).results
+    (result,) = to_answer(make_identification(Candidate(TAXON, 0.9, images)), base_url=SERVICE).results
     assert {image.url for image in result.images} == {f"{SERVICE}images/{IMAGE.image_id}"}
     assert len(result.images) == len(NOT_ON_THE_WEB)
     assert {image.rights_holder for image in result.images} == {"Ann"}
@@ -68,10 +70,10 @@ def test_photographs_that_are_not_on_the_web_are_shown_by_the_thumbnail_that_the
 def test_photographs_without_any_address_are_not_shown() -> None:
     urls = [*NOT_ON_THE_WEB, IMAGE.url]
     images = tuple(replace(IMAGE, url=url) for url in urls)
-    (result,) = to_answer(Identification((Candidate(TAXON, 0.9, images),), "v1")).results  # there is no service
+    (result,) = to_answer(make_identification(Candidate(TAXON, 0.9, images))).results  # there is no service
     assert [(image.url, image.thumbnail) for image in result.images] == [(IMAGE.url, "")]
     images = tuple(replace(IMAGE, url=url, has_thumbnail=False) for url in urls)
-    (result,) = to_answer(Identification((Candidate(TAXON, 0.9, images),), "v1"), base_url=SERVICE).results
+    (result,) = to_answer(make_identification(Candidate(TAXON, 0.9, images)), base_url=SERVICE).results
     assert [(image.url, image.thumbnail) for image in result.images] == [(IMAGE.url, "")]
 
 
@@ -84,6 +86,31 @@ def test_nothing_is_null_and_images_are_always_a_list() -> None:
         return [node]
 
     assert None not in values(json.loads(to_answer(ANSWER).model_dump_json(by_alias=True)))
+
+
+def test_the_assessment_says_how_far_the_answer_can_be_believed() -> None:
+    answer = json.loads(to_answer(ANSWER).model_dump_json(by_alias=True))
+    assert answer["assessment"] == {
+        "isKnown": True,
+        "rank": "species",
+        "name": "Rana temporaria",
+        "score": 0.9,
+        "isAccepted": True,
+        "precision": 0.95,
+        "candidates": ["2427091"],
+        "promise": 0.9,
+        "lookalikes": [],
+        "similarity": 0.8765,
+    }
+    assert answer["message"] == ""
+
+
+def test_a_rejected_answer_is_an_empty_list_with_a_message_unless_the_client_wants_it_all_the_same() -> None:
+    rejected = make_identification(*CANDIDATES, is_known=False)
+    answer = to_answer(rejected)
+    assert (answer.status, answer.results, answer.message) == ("ok", [], REJECTED)
+    assert not answer.assessment.is_known
+    assert [result.name for result in to_answer(rejected, no_reject=True).results] == ["Rana temporaria", "Rana ignota"]
 
 
 def test_without_info_only_names_scores_and_keys_remain() -> None:

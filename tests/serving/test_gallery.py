@@ -128,10 +128,17 @@ def test_a_single_permitted_photograph_is_shown_and_no_other(
     assert found.search(RED, 3)[0].tolist() == [[0, 1, 2]]  # it is not shown, but it is known
 
 
+def votes_of(gallery: Gallery, vote: Vote) -> list[float]:
+    votes = gallery.compare(RED, vote).votes
+    assert votes is not None
+    return [float(each) for each in votes]
+
+
 def test_withdrawn_photographs_are_neither_shown_nor_found_nor_vote(tmp_path: Path) -> None:
     found = make_gallery(tmp_path, [[0.99, 0.9, 0.8], [0.95, 0.7]], (2,))
     vote = Vote(share=1.0, power=0.0, num_neighbors=1)
-    assert found.vote(RED, vote).tolist() == [1, 0]
+    assert votes_of(found, vote) == [1, 0]
+    assert found.compare(RED, Vote()).similarity == pytest.approx(0.99, abs=1e-3)
     for _ in range(2):  # the same list again changes nothing
         found.withdraw({key(0), key(1), key(99)})
     assert [numbers(images) for images in found.illustrate(RED, [0, 1], 6)] == [[2], [3, 4]]
@@ -139,7 +146,9 @@ def test_withdrawn_photographs_are_neither_shown_nor_found_nor_vote(tmp_path: Pa
     assert neighbors.tolist() == [[3, 2, 4, -1]]
     assert similarities.tolist() == [pytest.approx([0.95, 0.8, 0.7, np.nan], abs=1e-3, nan_ok=True)]
     assert found.search(RED, 1)[0].tolist() == [[3]]
-    assert found.vote(RED, vote).tolist() == [0, 1]
+    assert votes_of(found, vote) == [0, 1]
+    assert found.compare(RED, Vote()).similarity == pytest.approx(0.95, abs=1e-3)
+    assert found.compare(RED, Vote()).votes is None  # they have no share
     assert found._permitted.num_indexed.tolist() == [1, 2]
     found.withdraw([])
     assert found.search(RED, 1)[0].tolist() == [[0]]

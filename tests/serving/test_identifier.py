@@ -58,7 +58,8 @@ def test_the_engines_decisions_turn_logits_into_scores(identifier: Identifier) -
         answer = identifier.identify(photos)
     finally:
         identifier.engine.info = before
-    votes = identifier._gallery.vote(embeddings, vote)
+    votes = identifier._gallery.compare(embeddings, vote).votes
+    assert votes is not None
     np.testing.assert_allclose(votes, [0.5, 0.5, 0], atol=1e-6)
     expected = 0.6 * fusion.probabilities(logits)[0] + 0.4 * votes
     found = {candidate.taxon.species_key: candidate.score for candidate in answer.candidates}
