@@ -178,6 +178,7 @@ def identify(
     together: bool = False,
     max_results: int = 5,
     num_illustrations: int = 6,
+    no_reject: bool = False,
     json: bool = False,
 ) -> None:
     """Name the species on photographs.
@@ -196,6 +197,8 @@ def identify(
         Maximum number of species in an answer.
     num_illustrations
         Maximum number of similar photographs per species. A service may give fewer.
+    no_reject
+        List species also when the right one is probably none that the engine knows.
     json
         Print JSON, one answer per line, instead of tables.
     """
@@ -208,6 +211,7 @@ def identify(
         together=together,
         max_results=max_results,
         num_illustrations=num_illustrations,
+        no_reject=no_reject,
         as_json=json,
     )
 

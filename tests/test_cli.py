@@ -416,5 +416,5 @@ def test_identify_passes_its_flags_on(run: Run, monkeypatch: pytest.MonkeyPatch)
     assert run("identify", "a.jpg", "b.jpg", "--url", "http://x", "--json", "--together", "--max-results", "3") == 0
     assert given == {
         "photos": [Path("a.jpg"), Path("b.jpg")], "engine": None, "url": "http://x", "together": True,
-        "max_results": 3, "num_illustrations": 6, "as_json": True,
+        "max_results": 3, "num_illustrations": 6, "no_reject": False, "as_json": True,
     }  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aitax_ray.errors import AitaxError, RequestError, SettingsError
-from aitax_ray.serving.c4c import C4cAnswer, C4cError, C4cImage, to_answer
+from aitax_ray.serving.c4c import C4cAnswer, C4cAssessment, C4cError, C4cImage, to_answer
 from aitax_ray.text import escape_controls
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def identify_files(
     max_results: int,
     as_json: bool,
     num_illustrations: int = 6,
+    no_reject: bool = False,
 ) -> None:
     """Identify each file, or all of them together, and print the answers.
 
@@ -41,7 +42,7 @@ def identify_files(
         raise SettingsError("--max-results must be 1 or more")
     if num_illustrations < 0:
         raise SettingsError("--num-illustrations must be 0 or more")
-    asked = Asked(max_results, num_illustrations)
+    asked = Asked(max_results, num_illustrations, no_reject)
     client = EngineClient(engine, asked) if engine is not None else ServiceClient(str(url), asked)
     groups = [list(photos)] if together else [[photo] for photo in photos]
     num_failed = 0
@@ -60,10 +61,11 @@ def identify_files(
 
 @dataclass(frozen=True)
 class Asked:
-    """How long the answers may be."""
+    """What the answers shall have."""
 
     max_results: int
     num_illustrations: int
+    no_reject: bool
 
 
 class EngineClient:
@@ -81,7 +83,8 @@ class EngineClient:
     def ask(self, photos: Sequence[Path]) -> C4cAnswer:
         """Identify one individual from photographs of it."""
         decoded = [asyncio.run(self._decoder.decode(_read(photo), str(photo))) for photo in photos]
-        return to_answer(self._identifier.identify(decoded, self._asked.max_results, self._asked.num_illustrations))
+        found = self._identifier.identify(decoded, self._asked.max_results, self._asked.num_illustrations)
+        return to_answer(found, no_reject=self._asked.no_reject)
 
     def close(self) -> None:
         """Stop the process that decodes."""
@@ -100,9 +103,8 @@ class ServiceClient:
 
         parts = [("image", (photo.name, _read(photo))) for photo in photos]
         try:
-            answer = httpx.post(
-                f"{self._url}/identify", params={"nb-results": self._asked.max_results}, files=parts, timeout=TIMEOUT_S
-            )
+            asked = {"nb-results": self._asked.max_results, "no-reject": self._asked.no_reject}
+            answer = httpx.post(f"{self._url}/identify", params=asked, files=parts, timeout=TIMEOUT_S)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise AitaxError(
                 f"no answer from {self._url} ({error}): is the service running? `aitax serve` starts one"
@@ -155,7 +157,23 @@ def show(photos: Sequence[Path], answer: C4cAnswer, as_json: bool) -> None:
             name += _text(f"\n{result.vernacularName}")
         images = [_credit(image) for image in result.images]
         table.add_row(f"{100 * result.score:.1f} %", name, _text(result.family), _text("\n".join(images)))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(table)
+    for line in filter(None, (answer.message, *_verdict(answer.assessment))):
+        console.print(_text(line))
+
+
+def _verdict(assessment: C4cAssessment) -> list[str]:
+    """Say in words how far the answer can be believed."""
+    lines = []
+    if assessment.is_known and assessment.is_accepted:
+        lines.append(f"Of answers like this one, {100 * assessment.precision:.0f} % should be right.")
+    elif assessment.is_known and assessment.rank in ("genus", "family"):
+        chance = f"{100 * assessment.score:.0f} %"
+        lines.append(f"The species is not certain. The {assessment.rank} is: {assessment.name} ({chance}).")
+    if assessment.is_known and assessment.lookalikes:
+        lines.append(f"The engine cannot separate it from {', '.join(assessment.lookalikes)}.")
+    return lines
 
 
 def _credit(image: C4cImage) -> str:

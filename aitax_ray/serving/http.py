@@ -80,15 +80,23 @@ def make_app(get_backend: Callable[[], Backend]) -> FastAPI:
         int | None, Query(alias="nb-results", ge=1, description="Largest number of species in the answer.")
     ]
     Info = Annotated[bool, Query(description="With taxonomy and similar photographs.")]  # noqa: N806
+    NoReject = Annotated[  # noqa: N806
+        bool, Query(alias="no-reject", description="List species also if probably none of them is right.")
+    ]
 
     async def answer(
-        request: Request, backend: Backend, bodies: Sequence[bytes], max_results: int | None, info: bool
+        request: Request,
+        backend: Backend,
+        bodies: Sequence[bytes],
+        max_results: int | None,
+        info: bool,
+        no_reject: bool,
     ) -> C4cAnswer:
         if not 1 <= len(bodies) <= MAX_IMAGES:
             raise RequestError(f"send 1 to {MAX_IMAGES} photographs of one individual, not {len(bodies)}")
         names = ["the photograph"] if len(bodies) == 1 else [f"photograph {n}" for n in range(1, len(bodies) + 1)]
         photos = await asyncio.gather(*map(backend.decoder.decode, bodies, names))
-        return to_answer(await backend.identify(photos, max_results), info, _base_url(request))
+        return to_answer(await backend.identify(photos, max_results), info, _base_url(request), no_reject)
 
     @app.post("/identify", tags=["c4c"])
     async def identify(
@@ -97,10 +105,12 @@ def make_app(get_backend: Callable[[], Backend]) -> FastAPI:
         image: Annotated[list[UploadFile], File(description="1 to 5 photographs of one individual.")],
         nb_results: MaxResults = None,
         info: Info = True,
+        no_reject: NoReject = False,
         info_part: Annotated[bool, Form(alias="info", description="The same, as the web component sends it.")] = True,
     ) -> C4cAnswer:
         """Identify uploaded photographs (multipart/form-data)."""
-        return await answer(request, backend, [await part.read() for part in image], nb_results, info and info_part)
+        bodies = [await part.read() for part in image]
+        return await answer(request, backend, bodies, nb_results, info and info_part, no_reject)
 
     @app.get("/identify", tags=["c4c"])
     async def identify_urls(
@@ -109,11 +119,13 @@ def make_app(get_backend: Callable[[], Backend]) -> FastAPI:
         image: Annotated[list[str], Query(description="URLs of 1 to 5 photographs of one individual.")],
         nb_results: MaxResults = None,
         info: Info = True,
+        no_reject: NoReject = False,
     ) -> C4cAnswer:
         """Identify photographs by their URLs."""
         if len(image) > MAX_IMAGES:
             raise RequestError(f"name 1 to {MAX_IMAGES} photographs of one individual, not {len(image)}")
-        return await answer(request, backend, await asyncio.gather(*map(backend.fetch, image)), nb_results, info)
+        bodies = await asyncio.gather(*map(backend.fetch, image))
+        return await answer(request, backend, bodies, nb_results, info, no_reject)
 
     @app.head("/images/{image_id}", include_in_schema=False)
     @app.get("/images/{image_id}", response_class=Response, responses={200: {"content": {"image/webp": {}}}})

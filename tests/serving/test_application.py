@@ -81,11 +81,11 @@ async def test_ingress_gives_the_thumbnails_that_the_retrieval_has(engine: Path)
     assert await service.picture("0" * 40) is None
 
 
-async def test_without_illustrations_the_retrieval_is_not_asked(engine: Path) -> None:
+async def test_without_illustrations_the_retrieval_is_not_asked_for_them(engine: Path) -> None:
     service, classifier, retrieval = ingress(engine, illustrate=False)
     answer = await service.identify(PHOTOS[:1], None)
     assert answer.candidates[0].illustrations == ()
-    assert (classifier.calls, retrieval.calls) == (["predict"], [])
+    assert (classifier.calls, retrieval.calls) == (["predict"], ["compare"])
 
 
 async def test_photograph_at_a_private_address_is_fetched_only_when_allowed(engine: Path, web: Web) -> None:

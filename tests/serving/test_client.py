@@ -2,14 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aitax_ray.errors import AitaxError, RequestError, SettingsError
-from aitax_ray.serving.c4c import C4cAnswer, C4cImage, C4cResult
+from aitax_ray.serving.c4c import REJECTED, C4cImage, C4cResult, to_answer
 from aitax_ray.serving.client import identify_files, show
 from aitax_ray.serving.decoding import MAX_BYTES
 from tests.engines import COLOURS, photo, write_small_engine
+from tests.serving.answers import make_identification
 from tests.serving.test_decoding import write_fragile_decoder
 from tests.web import Web
 
@@ -87,11 +89,34 @@ def test_text_in_the_table_is_text_and_neither_markup_nor_a_command_to_the_termi
         family="[/nonsense]", images=[C4cImage(url="https://p.example/[1].jpg", license="[x]", rights_holder="[/y]",
         publisher="")],
     )  # fmt: skip
-    show([tmp_path / "a[bold]b.jpg"], C4cAnswer(results=[result], engine="e"), as_json=False)
+    answer = to_answer(make_identification()).model_copy(update={"results": [result], "message": "[none]"})
+    show([tmp_path / "a[bold]b.jpg"], answer, as_json=False)
     out = capsys.readouterr().out
-    for word in ("a[bold]b.jpg", "Rana [red]alba[/]", "[/nonsense]", "[/y], [x], https://p.example/[1].jpg"):
+    for word in ("a[bold]b.jpg", "Rana [red]alba[/]", "[/nonsense]", "[none]", "[/y], [x], https://p.example/[1].jpg"):
         assert word in out
     assert "\x1b[2J" not in out
+
+
+@pytest.mark.parametrize(
+    ("judgement", "words"),
+    [
+        ({}, "Of answers like this one, 95 % should be right."),
+        (
+            {"is_accepted": False, "rank": "genus", "name": "Rana", "score": 0.873},
+            "The species is not certain. The genus is: Rana (87 %).",
+        ),
+        ({"lookalikes": ("Rana dalmatina", "R. x")}, "The engine cannot separate it from Rana dalmatina, R. x."),
+        ({"is_known": False, "lookalikes": ("Rana dalmatina",)}, REJECTED),
+        ({"is_accepted": False, "rank": ""}, ""),
+    ],
+)
+def test_below_the_table_stands_how_far_the_answer_can_be_believed(
+    judgement: dict[str, Any], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show([tmp_path / "a.jpg"], to_answer(make_identification(**judgement)), as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert words == (lines[-1].strip() if words else "")
+    assert words or lines[-1].startswith(("└", "├", "┃", "│", "╰", "┡", "┗"))
 
 
 def test_a_file_that_kills_its_decoder_is_named_and_the_others_are_answered(

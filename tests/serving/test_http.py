@@ -256,7 +256,7 @@ def test_help_names_every_route_and_its_parameters(client: httpx.Client) -> None
         "/help",
         "/healthz",
     }
-    assert set(routes["POST", "/identify"]["parameters"]) == {"image", "nb-results", "info"}
+    assert set(routes["POST", "/identify"]["parameters"]) == {"image", "nb-results", "info", "no-reject"}
     assert all(row["description"] for row in routes.values())
 
 
