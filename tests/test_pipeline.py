@@ -154,6 +154,10 @@ def test_service_answers_over_http_and_stops_on_ctrl_c(built: Built, tmp_path: P
             assert results == sorted(results, key=lambda result: -result["score"])
             shown = results[0]["images"][0]
             assert shown["rightsHolder"]
+            small = client.get(shown["thumbnail"])
+            assert (small.headers["content-type"], small.content[8:12]) == ("image/webp", b"WEBP")
+            assert client.head(shown["thumbnail"]).headers["content-length"] == str(len(small.content))
+            assert client.get(f"/images/{'0' * 40}").status_code == 404
             # What is shown can itself be asked about, by its URL: it was trained on, so the index knows it.
             by_url = client.get("/identify", params={"image": shown["url"]}).json()["results"]
             assert shown["url"] in [image["url"] for result in by_url for image in result["images"]]
