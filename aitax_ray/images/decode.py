@@ -6,6 +6,7 @@ The format is recognised from the bytes, never from what a server says.
 import contextlib
 import functools
 import io
+import math
 import re
 import warnings
 from dataclasses import dataclass
@@ -14,12 +15,14 @@ from PIL import AvifImagePlugin, Image
 
 from aitax_ray.images import colour, repair
 from aitax_ray.images.content import photo_format, recognise
+from aitax_ray.images.effort import MAX_PASSED_PIXELS, count_passes
 from aitax_ray.images.fingerprint import fingerprint
 
 TRUNCATED = "truncated"
 TOO_SMALL = "too_small"
 ONE_PIXEL = "one_pixel"
 DECOMPRESSION_BOMB = "decompression_bomb"
+TOO_COMPLEX = "too_complex"
 OUT_OF_MEMORY = "out_of_memory"
 
 # Every reason with its meaning, beside those of content.py.
@@ -28,6 +31,7 @@ REASONS = {
     TOO_SMALL: "shorter side below 16 px, or a strip",
     ONE_PIXEL: "a single pixel in place of a photograph that no longer exists",
     DECOMPRESSION_BOMB: "more pixels than the limit, according to its header",
+    TOO_COMPLEX: "takes far more work to decode than a photograph: very many scans or parts, a BMP with run lengths",
     OUT_OF_MEMORY: "decoding it takes more memory than is available",
 }
 
@@ -103,7 +107,7 @@ def open_photo(
 
 def _try_open(body: bytes | bytearray, name: str, max_pixels: int, image_size: int | None) -> Image.Image | Refusal:
     try:
-        return _open(io.BytesIO(body), name, max_pixels, image_size)
+        return _open(body, name, max_pixels, image_size)
     except Image.DecompressionBombError:
         return Refusal(DECOMPRESSION_BOMB)
     except MemoryError:
@@ -112,10 +116,16 @@ def _try_open(body: bytes | bytearray, name: str, max_pixels: int, image_size: i
         return Refusal(TRUNCATED)  # parsers of eight formats raise more kinds of errors than anybody has listed
 
 
-def _open(file: io.BytesIO, name: str, max_pixels: int, image_size: int | None) -> Image.Image | Refusal:
-    image: Image.Image = Image.open(file, formats=[name])  # reads only the header
-    if image.width * image.height > max_pixels:
+def _open(body: bytes | bytearray, name: str, max_pixels: int, image_size: int | None) -> Image.Image | Refusal:
+    passes = count_passes(body, name)
+    if passes == math.inf:
+        return Refusal(TOO_COMPLEX)
+    image: Image.Image = Image.open(io.BytesIO(body), formats=[name])  # reads only the header
+    num_pixels = image.width * image.height
+    if num_pixels > max_pixels:
         return Refusal(DECOMPRESSION_BOMB)
+    if passes * num_pixels > MAX_PASSED_PIXELS:
+        return Refusal(TOO_COMPLEX)
     if image.size == (1, 1):
         return Refusal(ONE_PIXEL)
     target = _fit(image.size, image_size)
