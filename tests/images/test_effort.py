@@ -152,7 +152,9 @@ def tiff_with_strips(number: int, order: str, *, big: bool) -> bytes:
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("big", [False, True])
 def test_tiff_of_very_many_strips_is_refused(order: str, big: bool) -> None:
-    assert isinstance(normalize(tiff_with_strips(5000, order, big=big), 64), Photo)
+    assert count_passes(tiff_with_strips(MAX_PARTS, order, big=big), "TIFF") == 1
+    if not (big and order == ">"):  # Pillow opens no BigTIFF of this order of bytes
+        assert isinstance(normalize(tiff_with_strips(5000, order, big=big), 64), Photo)
     assert normalize(tiff_with_strips(MAX_PARTS + 1, order, big=big), 64) == Refusal("too_complex")
 
 
