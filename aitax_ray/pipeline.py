@@ -57,6 +57,8 @@ def build(flags: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]]) -> 
         own = {name: value for name, value in flags.items() if name in stage.settings.model_fields}
         if stage.name != "manifest":  # `evaluate` has photographs of its own
             own.pop("photos", None)
+        if stage.name != "train":  # `index` has views of its own
+            own.pop("views", None)
         planned.append((stage, build_settings(stage.settings, own, config.get(stage.name, {}))))
     reports = []
     for number, (stage, settings) in enumerate(planned, 1):

@@ -147,7 +147,10 @@ EXCLUDED = pa.schema(
 # groups were made.
 TESTED = pa.schema({"image_id": key, "drawn_by": text})
 
-EMBEDDINGS = pa.schema({"image_id": key, "embedding": pa.list_(pa.float16())})  # unit length
+# Embeddings of unit length, and the sha256 of the JPEG that was embedded.
+EMBEDDINGS = pa.schema(
+    {"image_id": key, "embedding": pa.list_(pa.float16()), "jpeg_sha256": IMAGES.field("jpeg_sha256").type}
+)
 
 # The embeddings of V views of a photograph by a frozen backbone, one after the other: V x D numbers of unit length, and
 # the V lengths that they had. The first view is the one that the service sees.

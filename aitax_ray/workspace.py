@@ -194,14 +194,14 @@ class Workspace:
         *,
         incremental: bool = False,
         rerun_reason: str = "",
-        kept_folder: str = "",
+        kept_folders: Sequence[str] = (),
         are_files_own: bool = False,
         prepare: Callable[[], object] = lambda: None,
     ) -> StageReport:
         """Run a stage's work unless the stage is complete with these settings and inputs; write its report last.
 
         Files of an earlier run are kept when its fingerprint is the same, or when the stage is `incremental`: such a
-        stage finds out itself what is missing. Otherwise they are deleted, except for those in `kept_folder`. With a
+        stage finds out itself what is missing. Otherwise they are deleted, except for those in `kept_folders`. With a
         `rerun_reason`, which is logged, the stage runs although it is complete. With `are_files_own` the stage
         continues with files that it recognised as its own, although the report and the mark are lost. `prepare` comes
         before files are deleted: what it raises leaves the artifacts of the earlier run as they are.
@@ -236,7 +236,7 @@ class Workspace:
         elif settings.force or (unfinished != fingerprint and not incremental):
             # After a kill in the middle of the deletion, no run may continue with the files that remain.
             self.storage.write_json(mark, {"fingerprint": ""})
-            self.clear(stage, "" if settings.force else kept_folder)
+            self.clear(stage, () if settings.force else kept_folders)
         elif unfinished == fingerprint:
             log.info("%s: continuing where an earlier run stopped", stage)
         last = {} if settings.force else self.last_settings(stage)
@@ -260,17 +260,19 @@ class Workspace:
         log.info("%s: done in %.1f s: %s", stage, report.seconds, report.summary())
         return report
 
-    def clear(self, stage: str, kept_folder: str = "") -> None:
-        """Delete a stage's files, but not `kept_folder`.
+    def clear(self, stage: str, kept_folders: Sequence[str] = ()) -> None:
+        """Delete a stage's files, but not `kept_folders`.
 
-        The mark is deleted last. So after a kill it shows that the files that remain were written by this stage.
+        The mark is deleted last, and stays beside kept folders. So after a kill it shows that the files that remain
+        were written by this stage.
         """
         for folder in reversed(_cleared(stage)):
             entries = self.storage.entries(folder)
             for path in entries:
-                if path not in (_mark(stage), kept_folder):
+                if path not in (_mark(stage), *kept_folders):
                     self.storage.delete(path)
-            self.storage.delete(_mark(stage) if kept_folder in entries else folder)
+            if not set(kept_folders) & set(entries):
+                self.storage.delete(folder)
 
     def _check_free(self, stage: str) -> None:
         """Raise StorageError when a stage that never ran has files in its folders: they belong to the user."""

@@ -6,6 +6,7 @@ does, `write_model` writes one that has learned nothing.
 
 import contextlib
 import copy
+import functools
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -238,8 +239,19 @@ def learn(ws: Workspace) -> None:
 class PredictedHere:
     """Stands for training.inference.predictions where Ray does not matter: predicts in this process, in one batch."""
 
-    def __init__(self, ws: Workspace, labels: Any, settings: Any, predictor: Any) -> None:
-        self._ws, self._labels, self._predictor = ws, labels, predictor
+    def __init__(self, ws: Workspace, labels: Any, settings: Any, predictor: Any, decode: Any = None) -> None:
+        self._ws, self._labels, self._predictor, self._decode = ws, labels, predictor, decode
+        self._num_rows: int | None = None
+        self._work: list[Callable[[pa.Table], pa.Table]] = []
+
+    def repartition(self, target_num_rows_per_block: int, strict: bool) -> "PredictedHere":
+        assert strict  # otherwise Ray joins no blocks
+        self._num_rows = target_num_rows_per_block
+        return self
+
+    def map_batches(self, work: Callable[[pa.Table], pa.Table], **_: object) -> "PredictedHere":
+        self._work.append(work)
+        return self
 
     def iter_batches(self, **_: object) -> Iterator[pa.Table]:
         from aitax_ray.training.feed import decode_for_evaluation
@@ -247,16 +259,22 @@ class PredictedHere:
         rows = self._labels(self._ws.storage.read_table(workspace.IMAGES, ["image_id", "jpeg"]))
         with one_thread():
             predictor = self._predictor(self._ws.root)
-            yield predictor(decode_for_evaluation(rows, predictor.info.transform))
+            decode = self._decode or functools.partial(decode_for_evaluation, transform=predictor.info.transform)
+            predicted = predictor(decode(rows))
+        for start in range(0, predicted.num_rows, self._num_rows or predicted.num_rows):
+            batch = predicted.slice(start, self._num_rows)
+            for work in self._work:
+                batch = work(batch)
+            yield batch
 
 
-def write_index(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def write_index(ws: Workspace, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
     """Index the training photographs in this process."""
-    from aitax_ray.index import index as stage
+    from aitax_ray.index import embed, index
     from aitax_ray.index.settings import IndexSettings
 
-    monkeypatch.setattr(stage, "predictions", PredictedHere)
-    stage.index(IndexSettings(root=ws.root, thumbnails=False))
+    monkeypatch.setattr(embed, "predictions", PredictedHere)
+    index.index(IndexSettings(root=ws.root, thumbnails=False, **settings))
 
 
 def train_settings(root: Path | str, **changes: object) -> Any:

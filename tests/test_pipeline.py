@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ from aitax_ray.demo.species import SPECIES
 from aitax_ray.demo.world import num_photos, unseen_photo
 from aitax_ray.errors import SettingsError
 from aitax_ray.index.shards import read_rows
+from aitax_ray.settings import build_settings
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import FOLDERS, Workspace
 from tests.commands import TIMEOUT_S, Ran, run, running
@@ -186,3 +188,22 @@ def test_a_dry_run_stops_after_the_manifest_and_writes_nothing(tmp_path: Path) -
     [report] = pipeline.build(given, {})
     assert (report.stage, report.counts["images"]) == ("manifest", 1)
     assert not (tmp_path / "r").exists()
+
+
+def test_views_are_those_that_training_learns_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos" / "Rana_alba").mkdir(parents=True)
+    (tmp_path / "photos" / "Rana_alba" / "1.jpg").write_bytes(b"1")
+    given = {"root": str(tmp_path / "r"), "photos": tmp_path / "photos", "dry_run": True, "views": 3}
+    built = []
+
+    def watch(*sources: Any) -> Any:
+        built.append(build_settings(*sources))
+        return built[-1]
+
+    monkeypatch.setattr(pipeline, "build_settings", watch)
+    pipeline.build(given, {"index": {"views": 2}})
+    views = {type(settings).__name__: getattr(settings, "views", None) for settings in built}
+    assert (views["TrainSettings"], views["IndexSettings"]) == (3, 2)
+    built.clear()
+    pipeline.build(given, {})
+    assert [settings.views for settings in built if type(settings).__name__ == "IndexSettings"] == [1]

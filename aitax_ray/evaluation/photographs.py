@@ -67,7 +67,7 @@ def read_photographs(ws: Workspace, settings: "EvaluateSettings", rows: pa.Table
         stored = open_embeddings(ws)  # of training with a frozen backbone
         for batch in stored.batches() if stored else ():
             advance(keep(batch))
-        missing = labels.without([key.decode() for key in labels.image_ids[is_found]])
+        missing = labels.where(~is_found)
         for batch in _embed(ws, settings, missing) if len(missing) else ():
             advance(keep(batch))
     # Own photographs may have the same number in the folders of two species: these are two occurrences.

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import DataError
@@ -98,13 +99,23 @@ def name_classes(ws: Workspace) -> dict[str, int]:
 
 
 def search(ws: Workspace, photographs: Photographs) -> Neighbors:
-    """Search the nearest training photographs of each photograph, in the index."""
+    """Search the nearest training photographs of each photograph, in the index.
+
+    An index of all sides holds the photograph itself too, and others of its occurrence. So more neighbours are searched
+    there, and only training photographs are kept: in rare cases fewer than NUM_NEIGHBORS.
+    """
     parts: list[tuple[np.ndarray, np.ndarray]] = []
     with open_index(ws.storage) as index:
+        is_train = np.concatenate([pc.equal(shard.rows["split"], "train").to_numpy() for shard in index.shards])
+        num = NUM_NEIGHBORS if is_train.all() else 2 * NUM_NEIGHBORS
         for start in range(0, len(photographs), BATCH):
-            unit = photographs.unit[start : start + BATCH].astype(np.float32)
-            rows, similarity = index.search(unit, NUM_NEIGHBORS)
-            parts.append((index.classes_of(rows), similarity))
+            rows, similarity = index.search(photographs.unit[start : start + BATCH].astype(np.float32), num)
+            is_kept = (rows >= 0) & is_train[np.maximum(rows, 0)]
+            first = np.argsort(~is_kept, axis=1, kind="stable")[:, :NUM_NEIGHBORS]
+            rows, similarity = np.where(is_kept, rows, -1), np.where(is_kept, similarity, np.float32(np.nan))
+            parts.append(
+                (index.classes_of(np.take_along_axis(rows, first, 1)), np.take_along_axis(similarity, first, 1))
+            )
     return Neighbors(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 

@@ -1,6 +1,6 @@
 """Settings of the `index` stage."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -10,6 +10,11 @@ from aitax_ray.training.settings import InferenceSettings
 
 class IndexSettings(InferenceSettings):
     """Settings of `index`."""
+
+    sides: Literal["train", "all"] = "train"
+    """Index the photographs of the train side of the split, or of all sides."""
+    views: Annotated[int, Field(ge=1)] = 1
+    """Average the embeddings of this many views: the centre, its mirror image, then random crops."""
 
     leaves_to_search: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Share of the leaves of ScaNN's tree that a search reads: a larger share is slower and finds more."""

@@ -20,7 +20,6 @@ import pyarrow as pa
 
 from aitax_ray import schemas, workspace
 from aitax_ray.cluster import check_room, use_gpus
-from aitax_ray.joins import check_unique
 from aitax_ray.progress import progress
 from aitax_ray.training.onnx_classifier import OnnxClassifier
 from aitax_ray.training.views import decode_views
@@ -63,16 +62,6 @@ class StoredEmbeddings:
             embedded = storage.read_table(file.path, ["image_id", "jpeg_sha256"]).to_pylist()
             if any((hashes.get(row["image_id"]) or row["jpeg_sha256"]) != row["jpeg_sha256"] for row in embedded):
                 storage.delete(file.path)
-
-    def served_views(self) -> pa.Table:
-        """Read the embeddings of the view that the service sees, as schemas.EMBEDDINGS."""
-        tables = [
-            pa.table({"image_id": rows["image_id"], "embedding": first_view(rows)}, schemas.EMBEDDINGS)
-            for rows in self.batches()
-        ]
-        table = pa.concat_tables(tables) if tables else schemas.EMBEDDINGS.empty_table()
-        check_unique(table, "image_id", self.folder)
-        return table
 
 
 def first_view(rows: pa.Table) -> pa.Array:

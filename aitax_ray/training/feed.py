@@ -59,11 +59,16 @@ class Labels:
         }
         return pa.table({**{name: kept[name] for name in kept.column_names}, **added})
 
-    def check_stored(self, batches: Iterable[pa.Table]) -> None:
-        """Raise DataError unless each labelled photograph is in exactly one row of these tables with image_id."""
-        counts = np.zeros(len(self), np.int64)
+    def check_stored(self, batches: Iterable[pa.Table]) -> list[int]:
+        """Count the labelled photographs in each of these tables with image_id.
+
+        Raises DataError unless each labelled photograph is in exactly one row.
+        """
+        counts, found = np.zeros(len(self), np.int64), []
         for batch in batches:
-            np.add.at(counts, self.find(batch["image_id"])[0], 1)
+            places = self.find(batch["image_id"])[0]
+            np.add.at(counts, places, 1)
+            found.append(len(places))
         wrong = np.flatnonzero(counts != 1)
         if len(wrong):
             example, num = self.image_ids[wrong[0]].decode(), counts[wrong[0]]
@@ -71,11 +76,15 @@ class Labels:
                 f"{len(wrong):,} photographs of the split are not stored exactly once, such as {example}, which is "
                 f"stored {num} times: run `aitax download` and `aitax split` again"
             )
+        return found
 
     def without(self, image_ids: Collection[str]) -> "Labels":
         """Leave out some photographs."""
-        others = pc.invert(pc.is_in(self._rows["image_id"], pa.array(sorted(image_ids), pa.string())))
-        return Labels(self._rows.filter(others), self._rows["split"].unique().to_pylist())
+        return self.where(~np.isin(self.image_ids, np.array(list(image_ids), dtype="S40")))
+
+    def where(self, chosen: np.ndarray) -> "Labels":
+        """Keep the photographs where `chosen`, bool (N,) in the order of `image_ids`, is true."""
+        return Labels(self._rows.filter(pa.array(chosen)), self._rows["split"].unique().to_pylist())
 
     def find(self, image_ids: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
         """Look up keys. Returns the positions of the keys that have a label, and for each key whether it has one."""
@@ -110,12 +119,14 @@ def read_classes(ws: Workspace) -> tuple[list[str], list[int]]:
 def photographs(ws: Workspace, labels: Labels, *, shuffle_files: bool = False) -> "Dataset":
     """Read the labelled photographs, as a streaming Ray Dataset of image_id, jpeg, class_index, split, weight.
 
-    With `shuffle_files` each pass reads the files in another order. Raises DataError unless each photograph is stored
-    exactly once.
+    With `shuffle_files` each pass reads the files in another order. Files without a labelled photograph are not read.
+    Raises DataError unless each photograph is stored exactly once.
     """
     paths = [file.path for file in ws.storage.files(workspace.IMAGES, ".parquet")]
     with ThreadPoolExecutor(READERS) as pool:
-        labels.check_stored(pool.map(lambda path: ws.storage.read_table(path, ["image_id"]), paths))
+        found = labels.check_stored(pool.map(lambda path: ws.storage.read_table(path, ["image_id"]), paths))
+    # A Dataset without files would have no columns.
+    paths = [path for path, num in zip(paths, found, strict=True) if num] or paths[:1]
     dataset = read_tables(ws.storage, paths, ["image_id", "jpeg"], ROWS_PER_BLOCK, shuffle_files=shuffle_files)
     return dataset.map_batches(labels, batch_format="pyarrow", batch_size=None)
 

@@ -1,5 +1,6 @@
 """Inference on Ray Data: runs the trained classifier on photographs of the split, for evaluate and index."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ from aitax_ray.training.settings import InferenceSettings
 from aitax_ray.workspace import Workspace
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from ray.data import Dataset
 
     from aitax_ray.training.feed import Labels
@@ -15,12 +17,18 @@ if TYPE_CHECKING:
 
 
 def predictions(
-    ws: Workspace, labels: "Labels", settings: InferenceSettings, predictor: type["Predictor"], **arguments: Any
+    ws: Workspace,
+    labels: "Labels",
+    settings: InferenceSettings,
+    predictor: type["Predictor"],
+    decode: "Callable[[pa.Table], pa.Table] | None" = None,
+    **arguments: Any,
 ) -> "Dataset":
     """Predict the labelled photographs: the rows that `predictor` returns.
 
     `predictor` reduces logits and embeddings to what the stage needs, so that little is sent between processes.
-    `arguments` are passed to its constructor.
+    `arguments` are passed to its constructor. `decode` makes its input from photographs; the default is
+    feed.decode_for_evaluation.
     """
     connect()
     import ray
@@ -29,19 +37,31 @@ def predictions(
     from aitax_ray.training.predict import read_info
 
     use_gpu = use_gpus(settings.use_gpu)
-    num = settings.num_classifiers
+    num = settings.num_classifiers or count_classifiers(len(labels), use_gpu)
     check_room("the classifier", num, num if use_gpu else 0, "lower --num-classifiers, or take --no-use-gpu")
+    decode = decode or partial(decode_for_evaluation, transform=read_info(ws).transform)
     return (
         photographs(ws, labels)
-        .map_batches(partial(decode_for_evaluation, transform=read_info(ws).transform), batch_format="pyarrow")
+        .map_batches(decode, batch_format="pyarrow")
         .map_batches(
             predictor,
             fn_constructor_args=(ws.storage.root, use_gpu),
             fn_constructor_kwargs=arguments,
             batch_format="pyarrow",
             batch_size=settings.inference_batch_size,
-            compute=ray.data.ActorPoolStrategy(size=settings.num_classifiers),
+            compute=ray.data.ActorPoolStrategy(size=num),
             num_cpus=1,
             num_gpus=1 if use_gpu else 0,
         )
     )
+
+
+def count_classifiers(num_photographs: int, use_gpu: bool) -> int:
+    """Decide how many classifiers work: one per GPU, or per CPU but one, and none that would get no photographs."""
+    import ray
+
+    from aitax_ray.training.feed import ROWS_PER_BLOCK
+
+    have = ray.cluster_resources()
+    room = int(have.get("GPU", 0) if use_gpu else have.get("CPU", 0) - 1)
+    return max(1, min(room, -(-num_photographs // ROWS_PER_BLOCK)))

@@ -4,6 +4,7 @@ INPUT rows of Predictor, from feed.decode_for_evaluation: image_id, class_index,
 OUTPUT rows of Predictor: image_id, class_index, split, embedding (unit length), logits
 """
 
+import hashlib
 from collections.abc import Callable
 from functools import partial
 
@@ -31,6 +32,18 @@ def read_classifier(ws: Workspace) -> tuple[ClassifierInfo, Classifier]:
     return info, load_classifier(info, load(ws.storage.read_bytes(workspace.WEIGHTS)))
 
 
+def digest_backbone(ws: Workspace) -> str:
+    """Compute the digest of all that the embeddings of the trained classifier depend on: 64 hex digits."""
+    from safetensors.numpy import load
+
+    info = read_info(ws)
+    digest = hashlib.sha256(f"{info.arch}\n{info.transform.model_dump_json()}\n".encode())
+    for name, weights in sorted(load(ws.storage.read_bytes(workspace.WEIGHTS)).items()):
+        if name.startswith("backbone."):
+            digest.update(name.encode() + weights.tobytes())
+    return digest.hexdigest()
+
+
 def read_head(ws: Workspace) -> Callable[[np.ndarray], np.ndarray]:
     """Read the head of the trained classifier: it maps embeddings float32 (N, D) to logits float32 (N, K)."""
     import torch
@@ -50,12 +63,15 @@ def read_head(ws: Workspace) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def apply_classifier(
-    classifier: Classifier, transform: EvalTransform, pixels: np.ndarray, device: str = "cpu"
+    classifier: Classifier, transform: EvalTransform, pixels: np.ndarray, device: str = "cpu", bf16: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Map pixels uint8 (N, H, W, 3) to embeddings of unit length (N, D) and logits (N, K), both float32."""
+    """Map pixels uint8 (N, H, W, 3) to embeddings of unit length (N, D) and logits (N, K), both float32.
+
+    With `bf16` the network computes in bfloat16.
+    """
     import torch
 
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=bf16):
         embedding, logits = classifier(torch.from_numpy(transform.normalize(pixels)).to(device))
         unit = torch.nn.functional.normalize(embedding.float())
     return unit.cpu().numpy(), logits.float().cpu().numpy()
@@ -63,6 +79,8 @@ def apply_classifier(
 
 class Predictor:
     """Applies the classifier to batches. Each actor loads the classifier once."""
+
+    bf16_on_gpu = False  # the evaluation computes from logits, and needs them exact
 
     def __init__(self, root: str, on_gpu: bool = False) -> None:
         ws = Workspace(root)
@@ -74,7 +92,9 @@ class Predictor:
 
             device = "cuda" if on_gpu else "cpu"
             classifier = read_classifier(ws)[1].to(device).to(memory_format=torch.channels_last)
-            self._predict = partial(apply_classifier, classifier, self.info.transform, device=device)
+            self._predict = partial(
+                apply_classifier, classifier, self.info.transform, device=device, bf16=on_gpu and self.bf16_on_gpu
+            )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Replace the pixels of a batch by embedding and logits."""
@@ -84,11 +104,21 @@ class Predictor:
 
 
 class Embedder(Predictor):
-    """A predictor that returns schemas.EMBEDDINGS only."""
+    """A predictor that returns schemas.EMBEDDINGS: the mean of the embeddings of a photograph's views, of unit length.
+
+    INPUT rows, from views.decode_averaged_views: image_id, jpeg_sha256, pixels of all views
+    """
+
+    bf16_on_gpu = True
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Embed a batch."""
-        return super().__call__(batch).select(schemas.EMBEDDINGS.names).cast(schemas.EMBEDDINGS)
+        size = self.info.transform.crop_size
+        pixels = np.frombuffer(b"".join(batch["pixels"].to_pylist()), np.uint8).reshape(-1, size, size, 3)
+        mean = self._predict(pixels)[0].reshape(batch.num_rows, -1, self.info.embedding_size).mean(axis=1)
+        unit = mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
+        columns = {name: batch[name] for name in ("image_id", "jpeg_sha256")}
+        return pa.table({**columns, "embedding": as_lists(unit, np.float16)}).select(schemas.EMBEDDINGS.names)
 
 
 class ViewEmbedder(Predictor):
@@ -143,10 +173,10 @@ class AdjustedHits(Predictor):
         return rows.select(["class_index"]).append_column("hits", as_lists(hits.float().numpy()))
 
 
-def as_lists(matrix: np.ndarray) -> pa.ListArray:
-    """Turn a float32 matrix (N, D) into a column of N lists."""
+def as_lists(matrix: np.ndarray, number: type[np.floating] = np.float32) -> pa.ListArray:
+    """Turn a matrix (N, D) into a column of N lists of numbers of this type."""
     offsets = np.arange(0, matrix.size + 1, matrix.shape[1], dtype=np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.ascontiguousarray(matrix).reshape(-1), pa.float32()))
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.ascontiguousarray(matrix, number).reshape(-1)))
 
 
 def as_matrix(column: pa.ChunkedArray) -> np.ndarray:

@@ -179,7 +179,7 @@ class InferenceSettings(StageSettings):
 
     inference_batch_size: Annotated[int, HOW, Field(ge=1)] = 64
     """Photographs per batch of the classifier."""
-    num_classifiers: Annotated[int, HOW, Field(ge=1)] = 1
-    """Number of copies of the classifier that work at the same time."""
+    num_classifiers: Annotated[int | None, HOW, Field(ge=1)] = None
+    """Number of copies of the classifier that work at the same time. Default: one per GPU, or per CPU but one."""
     use_gpu: Annotated[bool | None, HOW] = None
     """Reserve one GPU per copy of the classifier (`train`: per worker). Default: yes if the cluster has GPUs."""

@@ -45,7 +45,7 @@ def train(settings: TrainSettings) -> StageReport:
     reads = ("manifest", "download", "split")
     start = cache(partial(_start, ws, settings))  # weights that cannot be had cost no model of an earlier run
     return ws.run(
-        "train", settings, reads, lambda: _tracked(ws, settings, start()), kept_folder=workspace.VIEWS, prepare=start
+        "train", settings, reads, lambda: _tracked(ws, settings, start()), kept_folders=[workspace.VIEWS], prepare=start
     )
 
 

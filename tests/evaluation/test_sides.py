@@ -54,6 +54,17 @@ def test_sides_come_with_neighbours_and_with_what_they_are_broken_down_by(
     nearest = [rows[indexed["image_id"][int(best)].as_py()] for best in cosines.argmax(axis=1)]
     assert neighbors.class_index[:, 0].tolist() == nearest
 
+    # In an index of all sides each photograph finds itself: such neighbours do not vote.
+    write_index(ws, monkeypatch, sides="all")
+    assert len(read_rows(ws.storage)) == 21
+    again = read_sides(ws, EvaluateSettings(root=ws.root)).test.neighbors
+    assert again is not None
+    width = neighbors.similarity.shape[1]
+    np.testing.assert_allclose(again.similarity[:, :width], neighbors.similarity, atol=1e-6)
+    assert again.class_index[:, :width].tolist() == neighbors.class_index.tolist()
+    assert (again.class_index[:, width:] == -1).all()
+    assert np.isnan(again.similarity[:, width:]).all()
+
     names = name_classes(ws)
     assert {names[SPECIES[key][0].casefold()] for key in KEYS} == {0, 1, 2} == {names[key.casefold()] for key in KEYS}
 

@@ -106,6 +106,7 @@ def test_a_shard_has_the_thumbnails_of_its_photographs_unless_none_are_wanted(tm
     labels = read_labels(ws, "train")
     unit = np.eye(len(labels), dtype=np.float16)
     columns = {"image_id": [key.decode() for key in labels.image_ids], "embedding": list(unit)}
+    columns["jpeg_sha256"] = [""] * len(labels)
     for share in divide(labels, 12):
         write_share(ws, settings, lambda: [pa.table(columns, schemas.EMBEDDINGS)], share)
     with open_index(ws.storage) as index:

@@ -19,6 +19,7 @@ def test_shards_that_ray_writes_are_those_of_one_process(ray_session: None, tmp_
     drawn = np.random.default_rng(0).normal(size=(len(labels), 8))
     unit = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
     columns = {"image_id": [key.decode() for key in labels.image_ids], "embedding": list(unit.astype(np.float16))}
+    columns["jpeg_sha256"] = [""] * len(labels)
     table = pa.table(columns, schemas.EMBEDDINGS)
     found = []
     for size in (10, 100):

@@ -23,15 +23,16 @@ def root(ray_session: None, tmp_path_factory: pytest.TempPathFactory, tmp_path: 
 
 
 def test_every_training_photograph_is_indexed_once_with_what_is_known_of_it(
-    root: Path, caplog: pytest.LogCaptureFixture
+    root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("aitax_ray.index.embed.MIN_ROWS", 10)
     caplog.set_level(logging.INFO, "aitax_ray.progress")
     ws = Workspace(str(root))
     report = index(IndexSettings(root=str(root), inference_batch_size=5))
     num = 3 * SIDES.count("train")
     assert report.counts == {"images": num, "shards": 1}
-    for message, work in zip(caplog.messages, ("indexing", "thumbnails"), strict=True):
-        assert message.startswith(f"{work}: {num} of {num} photographs")
+    for work in ("embeddings", "thumbnails"):
+        assert any(message.startswith(f"{work}: {num} of {num} photographs") for message in caplog.messages)
 
     embeddings = ws.storage.read_table(workspace.EMBEDDINGS).sort_by("image_id")
     split = {r["image_id"]: r for r in ws.storage.read_table(workspace.SPLIT).to_pylist()}
@@ -60,9 +61,17 @@ def test_every_training_photograph_is_indexed_once_with_what_is_known_of_it(
         assert (found.classes_of(neighbors) == classes[:, None]).mean() > 0.7
     assert index(IndexSettings(root=str(root), num_classifiers=2)) == report
 
+    # Another search needs no new embeddings.
+    files = ws.storage.files(workspace.EMBEDDINGS)
+    assert [ws.storage.read_table(file.path).num_rows for file in files].count(10) == 2
+    monkeypatch.setattr("aitax_ray.index.embed.predictions", lambda *_: pytest.fail("the classifier is not needed"))
+    assert index(IndexSettings(root=str(root), reorder=50)).counts == report.counts
+    assert ws.storage.files(workspace.EMBEDDINGS) == files
+    assert len(read_rows(ws.storage)) == num
+
 
 def test_a_single_photograph_is_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aitax_ray.index.index.predictions", PredictedHere)
+    monkeypatch.setattr("aitax_ray.index.embed.predictions", PredictedHere)
     ws = write_root(tmp_path, {"7K3": ["train", "test"], "A12": ["val"], "Z9": ["test"]})
     write_model(ws)
     assert index(IndexSettings(root=str(tmp_path), thumbnails=False)).counts == {"images": 1, "shards": 1}

@@ -9,6 +9,7 @@ from PIL import Image
 from aitax_ray import workspace
 from aitax_ray.errors import DataError
 from aitax_ray.schemas import SPLIT
+from aitax_ray.training import feed
 from aitax_ray.training.augment import Augmentation
 from aitax_ray.training.feed import (
     Labels,
@@ -25,6 +26,12 @@ from aitax_ray.training.transforms import EvalTransform
 from tests.small import KEYS, SIDES, jpeg, photo, write_root
 
 TRANSFORM = EvalTransform(crop_size=16, resize_size=18)
+
+
+class Unread:
+    """Stands for a Dataset."""
+
+    def map_batches(self, *_: object, **options: object) -> None: ...
 
 
 def key(name: str) -> str:
@@ -76,9 +83,32 @@ def test_a_photograph_with_two_labels_is_an_error() -> None:
 )
 def test_a_photograph_that_is_stored_twice_or_not_at_all_is_an_error(stored: str, message: str) -> None:
     labels = Labels(split(a="train", b="train", c="val"), ["train"])
-    labels.check_stored([batch_of("a"), batch_of("x", "b", "c")])
+    assert labels.check_stored([batch_of("a"), batch_of("x"), batch_of("x", "b", "c")]) == [1, 0, 1]
     with pytest.raises(DataError, match=message):
         labels.check_stored(map(batch_of, stored))
+
+
+def test_labels_can_be_chosen() -> None:
+    labels = Labels(split(a="train", b="val", c="test", d="train"), ["train", "val"])
+    chosen = labels.where(labels.class_index == 1)
+    assert [row["name"] for row in chosen(batch_of("a", "b", "c", "d")).to_pylist()] == ["b"]
+    others = labels.without([key("b"), key("x")])
+    assert [row["name"] for row in others(batch_of("a", "b", "c", "d")).to_pylist()] == ["a", "d"]
+    assert len(labels.without([])) == 3
+
+
+@pytest.mark.parametrize(("chosen", "files"), [("a", ["images/a.parquet"]), ("", ["images/a.parquet"])])
+def test_files_without_a_labelled_photograph_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str, files: list[str]
+) -> None:
+    ws = write_root(tmp_path, ["train"])
+    in_a = ws.storage.read_table("images/a.parquet", ["image_id"])["image_id"].to_pylist()
+    labels = read_labels(ws, "train")
+    labels = labels.where(np.isin(labels.image_ids.astype(str), in_a if chosen else []))
+    read: list[str] = []
+    monkeypatch.setattr(feed, "read_tables", lambda _, paths, *rest, **options: read.extend(paths) or Unread())
+    photographs(ws, labels)
+    assert read == files
 
 
 def test_the_feed_refuses_a_photograph_that_two_files_hold(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from safetensors.torch import load, save
 
 from aitax_ray import workspace
 from aitax_ray.schemas import EMBEDDINGS, VIEWS
@@ -16,8 +17,10 @@ from aitax_ray.training.predict import (
     Embedder,
     Predictor,
     ViewEmbedder,
+    apply_classifier,
     as_lists,
     as_matrix,
+    digest_backbone,
     read_classifier,
     read_head,
 )
@@ -88,13 +91,49 @@ def test_the_company_of_a_photograph_does_not_change_its_prediction(written: tup
     np.testing.assert_allclose(as_matrix(together["logits"])[3], as_matrix(alone["logits"])[0], atol=1e-4)
 
 
-def test_an_embedder_gives_the_embeddings_alone(written: tuple[Workspace, Classifier]) -> None:
+@pytest.mark.parametrize("views", [1, 2])
+def test_an_embedder_gives_the_mean_of_the_views_alone(written: tuple[Workspace, Classifier], views: int) -> None:
     ws, _ = written
     embedder = Embedder(ws.root)
-    batch = batch_of(2, embedder)
-    embedded = embedder(batch)
-    assert embedded.schema.names == EMBEDDINGS.names
-    assert embedded["embedding"].equals(Predictor(ws.root)(batch)["embedding"])
+    batch = batch_of(2 * views, embedder)
+    pixels = batch["pixels"].to_pylist()
+    joined = [b"".join(pixels[at : at + views]) for at in range(0, len(pixels), views)]
+    embedded = embedder(pa.table({"image_id": ["a", "b"], "jpeg_sha256": ["c", "d"], "pixels": joined}))
+    assert embedded.schema == EMBEDDINGS
+    assert embedded.select(["image_id", "jpeg_sha256"]).to_pylist() == [
+        {"image_id": "a", "jpeg_sha256": "c"},
+        {"image_id": "b", "jpeg_sha256": "d"},
+    ]
+    mean = as_matrix(Predictor(ws.root)(batch)["embedding"]).reshape(2, views, -1).mean(axis=1)
+    expected = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    np.testing.assert_allclose(as_matrix(embedded["embedding"]), expected, atol=1e-3)
+
+
+def test_the_digest_of_a_backbone_is_that_of_its_weights_and_its_transform(
+    written: tuple[Workspace, Classifier], tmp_path: Path
+) -> None:
+    ws = Workspace(str(shutil.copytree(written[0].root, tmp_path / "root")))
+    before = digest_backbone(ws)
+    assert before == digest_backbone(written[0])
+    info, weights = ws.storage.read_json(workspace.CLASSIFIER), ws.storage.read_bytes(workspace.WEIGHTS)
+    ws.storage.write_json(workspace.CLASSIFIER, info | {"epoch": 9})
+    assert digest_backbone(ws) == before
+    ws.storage.write_json(workspace.CLASSIFIER, info | {"transform": info["transform"] | {"crop_mode": "squash"}})
+    assert digest_backbone(ws) != before
+    ws.storage.write_json(workspace.CLASSIFIER, info)
+    for part, is_same in (("head.", True), ("backbone.", False)):
+        changed = load(weights)
+        next(tensor for name, tensor in sorted(changed.items()) if name.startswith(part)).view(-1)[0] += 1
+        ws.storage.write_bytes(workspace.WEIGHTS, save(changed))
+        assert (digest_backbone(ws) == before) == is_same
+
+
+def test_in_bf16_an_embedding_is_nearly_the_same(written: tuple[Workspace, Classifier]) -> None:
+    ws, saved = written
+    transform = Predictor(ws.root).info.transform
+    pixels = np.stack([transform.pixels(photo(KEYS[n % 3], n)) for n in range(4)])
+    exact, rounded = (apply_classifier(saved, transform, pixels, bf16=bf16)[0] for bf16 in (False, True))
+    assert 0.99 < (exact * rounded).sum(axis=1).min() < 0.999999
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (1, 1), (0, 4)])
