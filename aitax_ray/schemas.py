@@ -15,6 +15,9 @@ text, key = pa.string(), pa.string()
 DATASET_KEY = r"(?i)^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$"
 OCCURRENCE_PAGE = "https://www.gbif.org/occurrence/"
 
+# GBIF's own checklist: a species_key of it, a number, has a page at gbif.org/species/.
+BACKBONE = "d7dddbf4-2cf0-4f39-9b2a-bb099caae36c"
+
 # A photograph to fetch: a StillImage row of the archive, joined to its occurrence. The table is sorted by image_id,
 # which is a hash: neighbours in the table come from different hosts and show different species.
 MEDIA = pa.schema(
@@ -175,6 +178,7 @@ INDEX_ROWS = pa.schema(
         "rights_holder": text,
         "publisher": text,
         "references": text,  # on the web
+        "event_date": text,  # when it was taken: ISO 8601 as given, perhaps an interval
         "is_shown": pa.bool_(),  # answers may show it
         "thumbnail_offset": pa.int64(),  # bytes, in thumbnails.bin
         "thumbnail_length": pa.int32(),  # 0: it has no thumbnail

@@ -94,8 +94,11 @@ class Taxon:
     authorship: str
     rank: str
     vernacular_name: str
+    """As the archive has it, else the English one."""
     genus: str
     family: str
+    vernacular_names: tuple[tuple[str, str], ...] = ()
+    """A name per language: (ISO 639-3, name)."""
 
 
 class Engine:
@@ -120,8 +123,11 @@ class Engine:
         """The species, in the order of the logits."""
         import pyarrow.parquet as pq
 
-        names = list(Taxon.__dataclass_fields__)
-        taxa = [Taxon(**row) for row in pq.read_table(self._checked(TAXA), columns=names).to_pylist()]
+        table = pq.read_table(self._checked(TAXA), columns=list(Taxon.__dataclass_fields__))
+        taxa = []
+        for row in table.to_pylist():
+            names = tuple((each["language"], each["name"]) for each in row.pop("vernacular_names") or ())
+            taxa.append(Taxon(**row, vernacular_names=names))
         if [taxon.species_key for taxon in taxa] != self.info.classes:
             raise EngineError(f"{self.folder / TAXA} does not hold the classes of {INFO}: publish the engine again")
         return taxa

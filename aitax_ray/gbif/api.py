@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from aitax_ray import schemas
 from aitax_ray.errors import ArchiveError, GbifError, SettingsError
 from aitax_ray.gbif.answer import describe, read_count, read_object, read_text
 from aitax_ray.gbif.client import Client
@@ -17,7 +18,7 @@ from aitax_ray.gbif.client import Client
 log = logging.getLogger(__name__)
 
 POLL_S = 30.0
-BACKBONE = "d7dddbf4-2cf0-4f39-9b2a-bb099caae36c"  # the checklist that the API uses by default
+BACKBONE = schemas.BACKBONE  # the checklist that the API uses by default
 WAITING = frozenset({"PREPARING", "RUNNING"})
 SUCCEEDED = "SUCCEEDED"
 ENDED = {

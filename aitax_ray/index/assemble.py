@@ -111,7 +111,7 @@ def make_rows(ws: Workspace, share: Share, show: Policy = "any") -> pa.Table:
     split = ws.storage.read_table(workspace.SPLIT, ["image_id", "split"])
     media = ws.storage.read_table(workspace.MEDIA, schema=schemas.MEDIA)
     rows: Any = look_up(keys, media, "image_id", workspace.MEDIA)
-    rows = rows.with_columns(
+    rows = _add_event_dates(ws, rows).with_columns(
         pl.col("url", "references").map_elements(web_address, pl.String),
         look_up(keys, split, "image_id", workspace.SPLIT)["split"],
         pl.Series("class_index", share.class_index),
@@ -121,6 +121,17 @@ def make_rows(ws: Workspace, share: Share, show: Policy = "any") -> pa.Table:
         thumbnail_length=0,
     )
     return rows.select(schemas.INDEX_ROWS.names).to_arrow().cast(schemas.INDEX_ROWS)
+
+
+def _add_event_dates(ws: Workspace, rows: Any) -> Any:
+    """Add event_date to rows with gbif_id and species_key, "" where it is not known."""
+    import polars as pl
+
+    columns = ["gbif_id", "species_key", "event_date"]
+    seen: Any = pl.from_arrow(ws.storage.read_table(workspace.OCCURRENCES, columns, schemas.OCCURRENCES))
+    seen = seen.join(rows, on="gbif_id", how="semi").unique(columns[:2], keep="first", maintain_order=True)
+    found = rows.join(seen, on=columns[:2], how="left", validate="m:1", maintain_order="left")
+    return found.with_columns(pl.col("event_date").fill_null(""))
 
 
 def _admitted(media: "pl.DataFrame", show: Policy) -> list[str]:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 MAX_COMPARED = 100_000
 NEIGHBORS = 200  # nearest photographs of all species that join those of species too large to compare
 _COLUMNS = (
-    *("image_id", "gbif_id", "url", "license", "creator", "rights_holder", "publisher", "references"),
-    *("is_at_gbif", "thumbnail_length"),
+    *("image_id", "gbif_id", "url", "license", "license_id", "creator", "rights_holder", "publisher", "references"),
+    *("event_date", "is_at_gbif", "thumbnail_length"),
 )
 
 
@@ -46,6 +46,10 @@ class Illustration:
     has_thumbnail: bool
     similarity: float
     """Cosine with the most similar photograph of the request."""
+    license_id: str = ""
+    """The licence as aitax_ray.licenses names it."""
+    event_date: str = ""
+    """When it was taken: ISO 8601 as given."""
 
 
 @dataclass(frozen=True)

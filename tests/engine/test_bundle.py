@@ -37,6 +37,14 @@ def test_opened_engine_classifies_and_searches(folder: Path) -> None:
     assert [taxon.name for taxon in engine.taxa] == list(NAMES.values())
 
 
+def test_taxa_have_their_names_by_language(folder: Path) -> None:
+    assert [taxon.vernacular_names for taxon in bundle.open_engine(str(folder)).taxa] == [
+        (("fra", "le rouge"),),
+        (),
+        (),
+    ]
+
+
 def test_engine_moves_by_plain_copy(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "elsewhere")
     shutil.rmtree(folder)

@@ -67,6 +67,19 @@ def test_addresses_that_only_this_machine_can_open_are_left_out(tmp_path: Path) 
     assert rows.schema.equals(schemas.INDEX_ROWS)
 
 
+def test_rows_have_the_date_of_their_occurrence_or_none(tmp_path: Path) -> None:
+    ws = write_root(tmp_path, ["train"])
+    media = ws.storage.read_table(workspace.MEDIA)
+    seen = ws.storage.read_table(workspace.OCCURRENCES)[:2]
+    dates = pa.array(["2023-05-01T10:00:00", "2019"])
+    seen = seen.set_column(seen.schema.get_field_index("event_date"), "event_date", dates)
+    ws.storage.write_table(workspace.OCCURRENCES, pa.concat_tables([seen, seen]))
+    rows = make_rows(ws, Share(0, keys_of(*media["image_id"].to_pylist()), np.arange(3, dtype=np.int32)))
+    expected = dict(zip(seen["gbif_id"].to_pylist(), dates.to_pylist(), strict=True))
+    assert rows["event_date"].to_pylist() == [expected.get(key, "") for key in rows["gbif_id"].to_pylist()]
+    assert len(set(rows["event_date"].to_pylist())) == 3
+
+
 def test_only_photographs_under_licences_of_the_policy_are_shown(tmp_path: Path) -> None:
     ws = write_root(tmp_path, ["train"])
     media = ws.storage.read_table(workspace.MEDIA)
