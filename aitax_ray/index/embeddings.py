@@ -1,6 +1,7 @@
-"""Reads the embeddings of an index, and deletes those that no longer hold.
+"""Reads what was computed of photographs for an index, and deletes what no longer holds.
 
 index/embeddings/<digest>/*.parquet    schemas.EMBEDDINGS, one row per photograph, in any order
+index/thumbnails/webp-<size>/*.parquet schemas.THUMBNAILS, likewise
 """
 
 import uuid
@@ -48,45 +49,54 @@ class StoredPhotographs:
 
 
 @dataclass(frozen=True)
-class Embeddings:
-    """The embeddings of one model in a workspace. It can be sent to other processes."""
+class PhotographRows:
+    """Rows that were computed of photographs, in files of a workspace. It can be sent to other processes."""
 
     storage: Storage
     folder: str
+    schema: pa.Schema
+    """It has image_id, and jpeg_sha256 of the JPEG that the row was computed of."""
 
     def batches(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
-        """Yield the rows, file by file: schemas.EMBEDDINGS, or some of its columns."""
+        """Yield the rows, file by file, or some of their columns."""
         for file in self.storage.files(self.folder, ".parquet"):
             yield self.storage.read_table(file.path, columns)
 
     def add(self, rows: pa.Table) -> None:
-        """Write rows of schemas.EMBEDDINGS to a new file."""
-        self.storage.write_table(f"{self.folder}/part-{uuid.uuid4().hex}.parquet", rows.cast(schemas.EMBEDDINGS))
+        """Write rows to a new file."""
+        self.storage.write_table(f"{self.folder}/part-{uuid.uuid4().hex}.parquet", rows.cast(self.schema))
 
     def clean(self, photographs: StoredPhotographs) -> np.ndarray:
         """Delete what killed runs left: files that they had begun to write, and second rows of a photograph.
 
         Delete also the rows of photographs that are no longer stored, or with another JPEG. Returns which of the
-        photographs have an embedding: bool (N,).
+        photographs have a row: bool (N,).
         """
         for path in self.storage.entries(self.folder):
             if path.rsplit("/", 1)[-1].startswith("."):
                 self.storage.delete(path)
-        has_embedding = np.zeros(len(photographs.image_ids), bool)
+        has_row = np.zeros(len(photographs.image_ids), bool)
         for file in self.storage.files(self.folder, ".parquet"):
             rows = self.storage.read_table(file.path, ["image_id", "jpeg_sha256"])
             place, is_unchanged = photographs.find_unchanged(rows)
             candidates = np.flatnonzero(is_unchanged)
-            candidates = candidates[~has_embedding[place[candidates]]]
+            candidates = candidates[~has_row[place[candidates]]]
             _, first = np.unique(place[candidates], return_index=True)
             is_kept = np.zeros(len(place), bool)
             is_kept[candidates[first]] = True
-            has_embedding[place[is_kept]] = True
+            has_row[place[is_kept]] = True
             if not is_kept.any():
                 self.storage.delete(file.path)
             elif not is_kept.all():
                 self.storage.write_table(file.path, self.storage.read_table(file.path).filter(pa.array(is_kept)))
-        return has_embedding
+        return has_row
+
+
+@dataclass(frozen=True)
+class Embeddings(PhotographRows):
+    """The embeddings of one model in a workspace."""
+
+    schema: pa.Schema = schemas.EMBEDDINGS
 
 
 def keys_of(rows: pa.Table) -> np.ndarray:

@@ -6,7 +6,6 @@ index/shards/NNNNN/thumbnails.bin       the thumbnails of a shard one after the 
 """
 
 import hashlib
-import uuid
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 from aitax_ray import schemas, workspace
+from aitax_ray.index.embeddings import PhotographRows, StoredPhotographs
 from aitax_ray.progress import progress
 from aitax_ray.storage import Storage
 from aitax_ray.thumbnails import shrink
-from aitax_ray.training.embeddings import StoredEmbeddings
 from aitax_ray.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -29,9 +28,9 @@ ROWS_PER_FILE = 512  # thumbnails that a worker makes again after a kill, at mos
 ROWS_PER_BATCH = 4096
 
 
-def thumbnails_folder(size: int) -> str:
-    """Give the folder of the thumbnails of a size in px."""
-    return f"{workspace.THUMBNAILS}/webp-{size}"
+def open_thumbnails(storage: Storage, size: int) -> PhotographRows:
+    """Open the thumbnails of a size in px."""
+    return PhotographRows(storage, f"{workspace.THUMBNAILS}/webp-{size}", schemas.THUMBNAILS)
 
 
 def make_thumbnails(ws: Workspace, labels: "Labels", size: int) -> None:
@@ -39,25 +38,25 @@ def make_thumbnails(ws: Workspace, labels: "Labels", size: int) -> None:
     from aitax_ray.cluster import connect
     from aitax_ray.training.feed import photographs
 
-    stored = StoredEmbeddings(ws, thumbnails_folder(size))
-    stored.delete_outdated()
-    missing = labels.without(stored.image_ids())
+    thumbnails, stored = open_thumbnails(ws.storage, size), StoredPhotographs(ws.storage)
+    has_thumbnail = thumbnails.clean(stored)
+    missing = labels.where(~np.isin(labels.image_ids, stored.image_ids[has_thumbnail]))
     if not len(missing):
         return
     connect()
     with progress("thumbnails", len(labels), "photographs") as advance:
         advance(len(labels) - len(missing))
         written = photographs(ws, missing).map_batches(
-            partial(write_thumbnails, root=ws.storage.root, size=size),
+            partial(write_thumbnails, thumbnails=thumbnails, size=size),
             batch_format="pyarrow",
             batch_size=ROWS_PER_FILE,
         )
         batches: Any = written.iter_batches(batch_format="pyarrow", batch_size=None)
         for batch in batches:
-            advance(sum(batch["num"].to_pylist()))
+            advance(sum(batch["num_rows"].to_pylist()))
 
 
-def write_thumbnails(batch: pa.Table, root: str, size: int) -> pa.Table:
+def write_thumbnails(batch: pa.Table, thumbnails: PhotographRows, size: int) -> pa.Table:
     """Make the thumbnails of rows of image_id and jpeg, and write them as one file. Returns their number."""
     jpegs = batch["jpeg"].to_pylist()
     columns = {
@@ -65,10 +64,9 @@ def write_thumbnails(batch: pa.Table, root: str, size: int) -> pa.Table:
         "thumbnail": pa.array([shrink(jpeg, size, "WebP") for jpeg in jpegs], pa.binary()),
         "jpeg_sha256": pa.array([hashlib.sha256(jpeg).hexdigest() for jpeg in jpegs], pa.string()),
     }
-    path = f"{thumbnails_folder(size)}/part-{uuid.uuid4().hex}.parquet"
-    if len(jpegs):
-        Storage(root).write_table(path, pa.table(columns, schemas.THUMBNAILS), plain=["thumbnail"])
-    return pa.table({"num": pa.array([len(jpegs)], pa.int64())})
+    if jpegs:
+        thumbnails.add(pa.table(columns))
+    return pa.table({"num_rows": pa.array([len(jpegs)], pa.int64())})
 
 
 def pack_thumbnails(
@@ -84,7 +82,7 @@ def pack_thumbnails(
     offset, length = np.zeros(len(image_ids), np.int64), np.zeros(len(image_ids), np.int32)
     end = 0
     with target.open("wb") as file:
-        for part in storage.files(thumbnails_folder(size), ".parquet"):
+        for part in storage.files(open_thumbnails(storage, size).folder, ".parquet"):
             for batch in storage.read_batches(part.path, ["image_id", "thumbnail"], ROWS_PER_BATCH):
                 keys = np.array(batch["image_id"].to_pylist(), dtype="S40")
                 place = np.minimum(np.searchsorted(in_order, keys), len(in_order) - 1)

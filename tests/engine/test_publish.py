@@ -21,10 +21,11 @@ from aitax_ray.engine.settings import PublishSettings
 from aitax_ray.errors import DataError, EngineError, MissingArtifactError
 from aitax_ray.evaluation.decisions import Decisions
 from aitax_ray.evaluation.fusion import Fusion
+from aitax_ray.index import embed
 from aitax_ray.index import index as index_stage
 from aitax_ray.index.settings import IndexSettings
 from aitax_ray.index.shards import write_shard
-from aitax_ray.index.thumbnails import write_thumbnails
+from aitax_ray.index.thumbnails import open_thumbnails, write_thumbnails
 from aitax_ray.serving.c4c import to_answer
 from aitax_ray.serving.client import identify_files
 from aitax_ray.serving.identifier import Identifier
@@ -367,10 +368,11 @@ def test_no_path_of_this_machine_leaves_with_the_engine_or_in_an_answer(
     write_model(ws, onnx=True)
 
     def make_here(ws: Workspace, _: Any, size: int) -> None:
-        write_thumbnails(ws.storage.read_table(workspace.IMAGES, ["image_id", "jpeg"]), ws.root, size)
+        images = ws.storage.read_table(workspace.IMAGES, ["image_id", "jpeg"])
+        write_thumbnails(images, open_thumbnails(ws.storage, size), size)
 
     monkeypatch.setattr(index_stage, "make_thumbnails", make_here)
-    monkeypatch.setattr(index_stage, "predictions", PredictedHere)
+    monkeypatch.setattr(embed, "predictions", PredictedHere)
     index_stage.index(IndexSettings(root=ws.root))
     complete(ws, "evaluate", lambda: write_evaluation(ws))
     publish(PublishSettings(root=ws.root))

@@ -9,7 +9,7 @@ from aitax_ray.errors import DataError
 from aitax_ray.index.assemble import Share, collect, divide, find_hidden, make_rows, write_share
 from aitax_ray.index.settings import IndexSettings
 from aitax_ray.index.shards import open_index
-from aitax_ray.index.thumbnails import write_thumbnails
+from aitax_ray.index.thumbnails import open_thumbnails, write_thumbnails
 from aitax_ray.licenses import Policy
 from aitax_ray.thumbnails import shrink
 from aitax_ray.training.feed import read_labels
@@ -115,7 +115,7 @@ def test_a_shard_has_the_thumbnails_of_its_photographs_unless_none_are_wanted(tm
     ws = write_root(tmp_path)
     settings = IndexSettings(root=ws.root, thumbnails=thumbnails, thumbnail_size=32)
     images = ws.storage.read_table(workspace.IMAGES, ["image_id", "jpeg"])
-    write_thumbnails(images, ws.root, 32)
+    write_thumbnails(images, open_thumbnails(ws.storage, 32), 32)
     labels = read_labels(ws, "train")
     unit = np.eye(len(labels), dtype=np.float16)
     columns = {"image_id": [key.decode() for key in labels.image_ids], "embedding": list(unit)}

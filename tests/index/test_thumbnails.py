@@ -1,3 +1,4 @@
+import hashlib
 import io
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from PIL import Image
 
 from aitax_ray import schemas, workspace
-from aitax_ray.index.thumbnails import make_thumbnails, pack_thumbnails, thumbnails_folder, write_thumbnails
+from aitax_ray.index.thumbnails import make_thumbnails, open_thumbnails, pack_thumbnails, write_thumbnails
 from aitax_ray.training.feed import read_labels
 from aitax_ray.workspace import Workspace
 from tests.small import SIDES, jpeg, photo, write_root
@@ -17,7 +18,7 @@ SIZE = 40
 
 
 def stored(ws: Workspace, size: int = SIZE) -> dict[str, bytes]:
-    table = ws.storage.read_table(thumbnails_folder(size), schema=schemas.THUMBNAILS)
+    table = ws.storage.read_table(open_thumbnails(ws.storage, size).folder, schema=schemas.THUMBNAILS)
     assert table.schema.equals(schemas.THUMBNAILS)
     rows = {row["image_id"]: row["thumbnail"] for row in table.to_pylist()}
     assert len(rows) == table.num_rows  # each photograph once
@@ -55,20 +56,26 @@ def test_each_photograph_has_one_thumbnail_per_size_and_it_is_made_again_when_it
     assert stored(ws) == found
 
     changed, other = labels.image_ids[0].decode(), jpeg(photo("Z9", 99))
+    new = {"jpeg": other, "jpeg_sha256": hashlib.sha256(other).hexdigest()}
     for file in ws.storage.files(workspace.IMAGES, ".parquet"):
         rows = ws.storage.read_table(file.path).to_pylist()
-        rows = [row | ({"jpeg": other, "jpeg_sha256": "new"} if row["image_id"] == changed else {}) for row in rows]
+        rows = [row | (new if row["image_id"] == changed else {}) for row in rows]
         ws.storage.write_table(file.path, pa.Table.from_pylist(rows, schemas.IMAGES))
     make_thumbnails(ws, labels, SIZE)
     again = stored(ws)
     assert {image_id for image_id in found if again[image_id] != found[image_id]} == {changed}
     assert len(again) == NUM
 
+    begun = tmp_path / open_thumbnails(ws.storage, SIZE).folder / ".part-0.parquet.0"
+    begun.write_bytes(b"PAR1")  # as a killed run leaves it
+    make_thumbnails(ws, labels, SIZE)
+    assert not begun.exists()
+
 
 def write(ws: Workspace, **jpegs: bytes) -> None:
     rows = [{"image_id": image_id, "jpeg": content} for image_id, content in jpegs.items()]
-    done = write_thumbnails(pa.Table.from_pylist(rows), ws.storage.root, SIZE)
-    assert done["num"].to_pylist() == [len(jpegs)]
+    done = write_thumbnails(pa.Table.from_pylist(rows), open_thumbnails(ws.storage, SIZE), SIZE)
+    assert done["num_rows"].to_pylist() == [len(jpegs)]
 
 
 def test_thumbnails_are_packed_one_after_the_other_and_only_those_of_shown_photographs(tmp_path: Path) -> None:
