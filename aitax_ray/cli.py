@@ -26,7 +26,7 @@ from pydantic.fields import FieldInfo
 
 from aitax_ray import __version__, cluster, pipeline
 from aitax_ray.dataset.export import ExportSettings, export
-from aitax_ray.errors import AitaxError, SettingsError
+from aitax_ray.errors import AitaxError, EngineError, SettingsError
 from aitax_ray.serving.serve import serve_until_interrupted
 from aitax_ray.serving.settings import ServeSettings
 from aitax_ray.settings import ByRecipe, build_settings, read_config
@@ -238,6 +238,88 @@ def cite(
     from aitax_ray.dataset.cite import cite as cited
 
     sys.stdout.write(cited(root, title=title, source_url=source_url, datasets=datasets, as_json=json))
+
+
+engines = App(name="engines", help="List, check, compare, exchange and delete published engines.")
+app.command(engines)
+Root = Annotated[str, Parameter(help="Root, a folder that `publish --to` wrote, or one engine: a folder or a URL.")]
+Json = Annotated[bool, Parameter(help="Print JSON.", negative="")]
+
+
+@engines.command(name="list")
+def list_engines(*, root: Root, json: Json = False) -> None:
+    """List the engines, the oldest first. A star marks the current one."""
+    from aitax_ray.engine.engines import Engines
+    from aitax_ray.engine.shown import show
+
+    show(Engines(root).summaries(), as_json=json)
+
+
+@engines.command(name="verify")
+def verify_engines(version: str | None = None, /, *, root: Root, json: Json = False) -> None:
+    """Compare every file with its checksum. The exit status is 1 if something is wrong.
+
+    Parameters
+    ----------
+    version
+        One engine; by default all of them.
+    """
+    from aitax_ray.engine.engines import Engines
+    from aitax_ray.engine.shown import show
+
+    found = Engines(root).verify(version)
+    show(found, as_json=json)
+    num_damaged = sum(bool(one.problems) for one in found)
+    if num_damaged:
+        raise EngineError(f"{num_damaged} of {len(found)} engines cannot be used: copy or publish them again")
+
+
+@engines.command(name="diff")
+def compare_engines(before: str, after: str, /, *, root: Root | None = None, json: Json = False) -> None:
+    """Show what differs between two engines: species, photographs, figures, settings, files, packages.
+
+    Parameters
+    ----------
+    before
+        A version below the root, or the location of an engine.
+    after
+        The same.
+    """
+    from aitax_ray.engine.diff import find_difference
+    from aitax_ray.engine.engines import open_version
+    from aitax_ray.engine.shown import show
+
+    show(find_difference(open_version(before, root), open_version(after, root)), as_json=json)
+
+
+@engines.command
+def rollback(version: str | None = None, /, *, root: Root, json: Json = False) -> None:
+    """Make an earlier engine the current one, after a check of all its files.
+
+    Parameters
+    ----------
+    version
+        The engine; by default the last one before the current one.
+    """
+    from aitax_ray.engine.engines import Engines
+    from aitax_ray.engine.shown import show
+
+    show(Engines(root).rollback(version), as_json=json)
+
+
+@engines.command
+def prune(*, root: Root, keep: int, json: Json = False) -> None:
+    """Delete the oldest engines. The current one stays, and every folder that `publish` did not make.
+
+    Parameters
+    ----------
+    keep
+        Number of engines to keep, at least 1.
+    """
+    from aitax_ray.engine.engines import Engines
+    from aitax_ray.engine.shown import show
+
+    show(Engines(root).prune(keep), as_json=json)
 
 
 @app.command

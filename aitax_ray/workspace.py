@@ -79,6 +79,8 @@ class Outcome(BaseModel):
     counts: dict[str, int] = {}
     reasons: dict[str, int] = {}
     metrics: dict[str, float | None] = {}
+    lists: dict[str, list[str]] = {}
+    """Keys that somebody may have to look at."""
 
 
 class StageReport(Outcome):

@@ -1,6 +1,8 @@
 """A small engine without training: it names photographs by their colour. Red, green and blue are its species."""
 
+import hashlib
 import io
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ from PIL import Image
 
 from aitax_ray import schemas
 from aitax_ray.engine import bundle
+from aitax_ray.engine.info import FORMAT_VERSION, INFO
 from aitax_ray.evaluation.decisions import Decisions
-from aitax_ray.index.shards import write_shard
+from aitax_ray.index.shards import ROWS, write_shard
 from aitax_ray.storage import Storage
 from aitax_ray.training.transforms import EvalTransform
 from tests.blank import blank_row
@@ -34,17 +37,17 @@ def photo(colour: tuple[int, int, int], size: tuple[int, int] = (40, 30), form: 
     return buffer.getvalue()
 
 
-def colour_classifier() -> bytes:
-    """ONNX: the logits are five times the mean colour, from -1 to 1; the embedding is the same at unit length."""
+def colour_classifier(factor: float = 5.0) -> bytes:
+    """ONNX: the logits are `factor` times the mean colour, from -1 to 1; the embedding is the same at unit length."""
     nodes = [
         helper.make_node("Cast", ["pixels"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["float"], ["mean"], axes=[1, 2], keepdims=0),
         helper.make_node("Div", ["mean", "half"], ["scaled"]),
         helper.make_node("Sub", ["scaled", "one"], ["colour"]),
         helper.make_node("LpNormalization", ["colour"], ["embedding"], axis=1, p=2),
-        helper.make_node("Mul", ["colour", "five"], ["logits"]),
+        helper.make_node("Mul", ["colour", "factor"], ["logits"]),
     ]
-    numbers = {"half": 127.5, "one": 1.0, "five": 5.0}
+    numbers = {"half": 127.5, "one": 1.0, "factor": factor}
     graph = helper.make_graph(
         nodes,
         "colours",
@@ -57,8 +60,8 @@ def colour_classifier() -> bytes:
     return bytes(model.SerializeToString())
 
 
-def write_small_engine(folder: Path) -> Path:
-    """Write the engine into `folder`, and return the folder."""
+def write_small_engine(folder: Path, **changes: Any) -> Path:
+    """Write the engine into `folder`, and return the folder. `changes` are fields of its engine.json."""
     taxa = [
         blank_row(schemas.TAXA)
         | {
@@ -116,12 +119,13 @@ def write_small_engine(folder: Path) -> Path:
     for file in sorted(path for path in index.rglob("*") if path.is_file()):
         files[f"{bundle.SHARDS}/00000/{file.relative_to(index)}"] = file.read_bytes()
     info: dict[str, Any] = {
-        "format_version": bundle.FORMAT_VERSION,
+        "format_version": FORMAT_VERSION,
         "version": "colours-1",
         "created": datetime(2026, 1, 1, tzinfo=UTC),
         "arch": "colours",
         "transform": TRANSFORM,
         "classes": list(COLOURS),
+        "names": [NAMES[key] for key in COLOURS],
         "embedding_size": 3,
         "decisions": Decisions(),
         "thresholds": {"min_score": 0.005, "max_total_score": 0.99},
@@ -132,7 +136,7 @@ def write_small_engine(folder: Path) -> Path:
         "metrics": {"top1": 1.0},
         "versions": {},
     }
-    bundle.write_bundle(Storage(str(folder.parent)), folder.name, files, info)
+    bundle.write_bundle(Storage(str(folder.parent)), folder.name, files, info | changes)
     return folder
 
 
@@ -147,3 +151,25 @@ def _parquet(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, schema), sink)
     return bytes(sink.getvalue())
+
+
+def describe_again(folder: Path, **changes: Any) -> None:
+    """Write engine.json anew, with the sizes and checksums of the files as they are now, as somebody might by hand."""
+    content = json.loads((folder / INFO).read_text(encoding="utf-8")) | changes
+    for name in content["files"]:
+        data = (folder / name).read_bytes()
+        content["files"][name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (folder / INFO).write_text(json.dumps(content), encoding="utf-8")
+
+
+def rewrite_rows(folder: Path, **columns: list[Any]) -> None:
+    """Replace columns of the rows of an engine's first shard, and describe the engine anew."""
+    path = folder / bundle.SHARDS / "00000" / ROWS
+    with pa.OSFile(str(path)) as source:
+        rows = pa.ipc.open_file(source).read_all()
+    for name, values in columns.items():
+        place = rows.schema.get_field_index(name)
+        rows = rows.set_column(place, rows.schema.field(name), pa.array(values, rows.schema.field(name).type))
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    describe_again(folder)

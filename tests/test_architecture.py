@@ -52,7 +52,7 @@ MAY_USE: dict[str, set[str]] = {
     "engine": {"training", "images", "index", "evaluation"},  # an engine holds an index and a temperature
     "serving": {"engine", "index", "images", "evaluation"},  # an engine's decisions
     "pipeline": {"manifest", "images", "dataset", "training", "evaluation", "index", "engine"},
-    "cli": {"pipeline", "dataset", "serving", "demo"},  # export and cite are no stages
+    "cli": {"pipeline", "dataset", "engine", "serving", "demo"},  # export, cite and engines are no stages
     "demo": {"pipeline", "serving", "engine"},
 }
 HEAVY = {"ray", "torch", "torchvision", "polars", "duckdb", "fastapi", "scann", "onnxruntime", "matplotlib", "pandas"}

@@ -1,6 +1,8 @@
 """The command line, in this process; the stages themselves have their own tests."""
 
+import json
 import logging
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from aitax_ray.errors import DataError, MissingArtifactError
 from aitax_ray.pipeline import STAGES
 from aitax_ray.serving.settings import ServeSettings
 from aitax_ray.settings import flag
+from tests.engines import write_small_engine
 
 Run = Callable[..., int]
 COMMANDS = {stage.name: stage.settings for stage in STAGES} | {"serve": ServeSettings, "export": ExportSettings}
@@ -418,3 +421,55 @@ def test_identify_passes_its_flags_on(run: Run, monkeypatch: pytest.MonkeyPatch)
         "photos": [Path("a.jpg"), Path("b.jpg")], "engine": None, "url": "http://x", "together": True,
         "max_results": 3, "num_illustrations": 6, "no_reject": False, "as_json": True,
     }  # fmt: skip
+
+
+VERSIONS = ("20260101-000000-00000001", "20260102-000000-00000002")
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """A root with two engines, of which the second is current."""
+    for version in VERSIONS:
+        write_small_engine(tmp_path / "root" / "engines" / version, version=version)
+    (tmp_path / "root" / "engines" / "current").write_text(VERSIONS[1])
+    return tmp_path / "root"
+
+
+def test_engines_are_listed_compared_exchanged_and_deleted(
+    run: Run, published: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answer(*arguments: object) -> Any:
+        assert run("engines", *arguments, "--json") == 0
+        return json.loads(capsys.readouterr().out)
+
+    root = ("--root", published)
+    assert [one["is_current"] for one in answer("list", *root)] == [False, True]
+    assert answer("diff", *VERSIONS, *root)["num_photographs"] == [12, 12]
+    assert answer("diff", *(published / "engines" / version for version in VERSIONS))["after"] == VERSIONS[1]
+    assert answer("rollback", *root) == {"before": VERSIONS[1], "after": VERSIONS[0]}
+    assert answer("rollback", VERSIONS[1], *root) == {"before": VERSIONS[0], "after": VERSIONS[1]}
+    assert answer("prune", "--keep", 1, *root)["deleted"] == [VERSIONS[0]]
+    assert run("engines", "list", *root) == 0
+    assert f"*  {VERSIONS[1]}" in capsys.readouterr().out
+
+
+def test_engines_verify_has_status_1_if_something_is_wrong(
+    run: Run, published: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("engines", "verify", "--root", published) == 0
+    capsys.readouterr()
+    (published / "engines" / VERSIONS[0] / "taxa.parquet").unlink()
+    assert run("engines", "verify", "--root", published) == 1
+    shown = capsys.readouterr()
+    assert "taxa.parquet is missing" in shown.out
+    assert shown.err == "aitax: 1 of 2 engines cannot be used: copy or publish them again\n"
+    assert run("engines", "verify", VERSIONS[1], "--root", published) == 0
+
+
+def test_engines_say_what_is_wrong_in_one_line(
+    run: Run, tmp_path: Path, published: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in (["list", "--root", tmp_path], ["rollback", "gone", "--root", published], ["diff", "a", "b"]):
+        assert run("engines", *arguments) == 1
+        assert re.fullmatch(r"aitax: no engines? .*\n", capsys.readouterr().err)
+    assert run("engines", "prune", "--root", published) == 2  # --keep is a decision

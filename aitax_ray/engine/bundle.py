@@ -1,87 +1,59 @@
 """The engine: a folder with everything that a service needs. `engine.json` describes it and holds checksums.
 
-    engine.json             EngineInfo, with the sha256 of every other file
+    engine.json             EngineInfo, with the size and the sha256 of every other file; it is written last
     classifier.onnx         input pixels, as EvalTransform.pixels makes them; outputs embedding, logits
     classifier.safetensors  the same weights for torch, with classifier.json as metadata
     taxa.parquet            schemas.TAXA, the classes in order
-    shards/                 the index, see aitax_ray.index.shards: embeddings, credits, ScaNN's files
+    shards/                 the index, see aitax_ray.index.shards: embeddings, credits, thumbnails, ScaNN's files
     answers.parquet         schemas.ANSWERS: what it answered to the test photographs, to compare a later engine with
 
 The folder can be copied to any place. `engines/current` is a file with the name of the version in use. It is a file and
 not a link, because object stores have no links, but can replace a file in one step.
 """
 
+import contextlib
 import hashlib
 import logging
 import shutil
 import tempfile
 import weakref
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pyarrow.fs import LocalFileSystem
-from pydantic import BaseModel, ConfigDict, ValidationError
 
-from aitax_ray.errors import EngineError
-from aitax_ray.evaluation.decisions import Decisions
+from aitax_ray.engine.info import (
+    CURRENT,
+    ENGINES,
+    INFO,
+    NUM_FILES_AT_A_TIME,
+    EngineInfo,
+    FileDigest,
+    find_changes,
+    find_faults,
+    join,
+    read_current,
+    read_info,
+    refuse,
+)
+from aitax_ray.errors import EngineError, StorageError
+from aitax_ray.index.shards import ROWS, THUMBNAILS, Index, read_rows
 from aitax_ray.storage import Storage
 from aitax_ray.training.onnx_classifier import OnnxClassifier
-from aitax_ray.training.transforms import EvalTransform
 
 if TYPE_CHECKING:
-    from aitax_ray.index.shards import Index
+    import pyarrow as pa
 
 log = logging.getLogger(__name__)
 
-# 1 had an ONNX file that took normalized float32 (N, 3, H, W), 2 one temperature and no decisions, 3 one ScaNN index.
-FORMAT_VERSION = 4
-INFO, ONNX, WEIGHTS = "engine.json", "classifier.onnx", "classifier.safetensors"
-TAXA, SHARDS, ANSWERS = "taxa.parquet", "shards", "answers.parquet"
-
-
-class Thresholds(BaseModel):
-    """Limits on the candidates of an answer."""
-
-    model_config = ConfigDict(frozen=True)
-
-    min_score: float
-    """Answers leave out candidates with a lower score."""
-    max_total_score: float
-    """Answers end when the sum of the scores reaches this."""
-
-
-class EngineInfo(BaseModel):
-    """The description of an engine: engine.json."""
-
-    model_config = ConfigDict(frozen=True)
-
-    format_version: int
-    version: str
-    created: datetime
-    arch: str
-    transform: EvalTransform
-    classes: list[str]
-    """The species keys in the order of the logits."""
-    embedding_size: int
-    quantization: Literal["none", "static", "dynamic"] = "none"
-    """How classifier.onnx was quantized to int8. The weights in classifier.safetensors are never quantized."""
-    decisions: Decisions
-    """How logits become answers, fitted on the val side. A quantized classifier has only temperatures of its own."""
-    thresholds: Thresholds
-    num_indexed: int
-    doi: str | None
-    citation: str | None
-    checklist_key: str | None
-    metrics: dict[str, float]
-    """Figures of the trained classifier on the test side."""
-    export: dict[str, float] = {}
-    """Figures of the ONNX file: how far it differs from the trained classifier, what quantization cost."""
-    versions: dict[str, str]
-    files: dict[str, str]
-    """The sha256 of each file."""
+ONNX, WEIGHTS, TAXA, SHARDS = "classifier.onnx", "classifier.safetensors", "taxa.parquet", "shards"
+ANSWERS = "answers.parquet"
+AGAIN = "copy it again, or publish it again"
 
 
 @dataclass(frozen=True)
@@ -102,11 +74,16 @@ class Taxon:
 
 
 class Engine:
-    """An engine in any storage. Each part is fetched, checked and loaded when it is first used."""
+    """An engine in any storage. Each part is fetched, checked and loaded when it is first used.
+
+    The files of a part are compared with their sha256 in engine.json when it is loaded. Thumbnails are an exception: of
+    an engine on this machine only `verify` reads them all.
+    """
 
     def __init__(self, storage: Storage, place: str, info: EngineInfo) -> None:
         self.info = info
         self._storage, self._place = storage, place
+        self._checked: set[str] = set()
         self.is_local = isinstance(storage.fs, LocalFileSystem)
         if self.is_local:
             self.folder = Path(storage.full(place))
@@ -115,103 +92,169 @@ class Engine:
             weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
     def classifier(self, num_threads: int | None = None) -> OnnxClassifier:
-        """Load the classifier."""
-        return OnnxClassifier(self._checked(ONNX).read_bytes(), num_threads)
+        """Load the classifier, and run it once. Raises EngineError unless its outputs are those of engine.json."""
+        self._check([ONNX])
+        path, size = self.folder / ONNX, self.info.transform.crop_size
+        try:
+            classifier = OnnxClassifier(path.read_bytes(), num_threads)
+            embedding, logits = classifier.predict(np.zeros((1, size, size, 3), np.uint8))
+        except Exception as error:  # those of onnxruntime have no other common base
+            reason = " ".join(str(error).split())[:300]
+            raise EngineError(f"{path} does not classify photographs of {size} px ({reason}): {AGAIN}") from error
+        found, expected = (embedding.shape[1], logits.shape[1]), (self.info.embedding_size, len(self.info.classes))
+        if found != expected:
+            raise EngineError(
+                f"{path} is the classifier of another engine: its embeddings have {found[0]:,} numbers and it knows "
+                f"{found[1]:,} species, {INFO} says {expected[0]:,} and {expected[1]:,}: {AGAIN}"
+            )
+        return classifier
 
     @cached_property
     def taxa(self) -> list[Taxon]:
         """The species, in the order of the logits."""
         import pyarrow.parquet as pq
 
-        table = pq.read_table(self._checked(TAXA), columns=list(Taxon.__dataclass_fields__))
+        self._check([TAXA])
+        table = pq.read_table(self.folder / TAXA, columns=list(Taxon.__dataclass_fields__))
         taxa = []
         for row in table.to_pylist():
             names = tuple((each["language"], each["name"]) for each in row.pop("vernacular_names") or ())
             taxa.append(Taxon(**row, vernacular_names=names))
         if [taxon.species_key for taxon in taxa] != self.info.classes:
-            raise EngineError(f"{self.folder / TAXA} does not hold the classes of {INFO}: publish the engine again")
+            raise EngineError(f"{self.folder / TAXA} does not hold the classes of {INFO}: {AGAIN}")
         return taxa
 
-    def index(self) -> "Index":
-        """Open the index. Raises EngineError unless it has `num_indexed` photographs."""
-        from aitax_ray.index.shards import Index
-
+    def index(self) -> Index:
+        """Open the index. Raises EngineError when it is not the one that engine.json describes."""
         names = [name for name in self.info.files if name.startswith(f"{SHARDS}/")]
-        for name in names:
-            self._checked(name)
+        self._check(names)
         index = Index([self.folder / SHARDS / shard for shard in sorted({name.split("/")[1] for name in names})])
+        place = self.folder / SHARDS
         if len(index) != self.info.num_indexed:
-            raise EngineError(
-                f"{self.folder / SHARDS} has {len(index):,} photographs, {INFO} says {self.info.num_indexed:,}: "
-                "publish the engine again"
-            )
+            raise EngineError(f"{place} has {len(index):,} photographs, {INFO} says {self.info.num_indexed:,}: {AGAIN}")
+        for shard in index.shards:
+            size, classes = shard.vectors.shape[1], shard.class_index
+            if size != self.info.embedding_size:
+                raise EngineError(
+                    f"{shard.folder} is of another engine: its vectors have {size:,} numbers, the embeddings of the "
+                    f"classifier {self.info.embedding_size:,}: {AGAIN}"
+                )
+            if len(classes) and not 0 <= classes[0] <= classes[-1] < len(self.info.classes):
+                raise EngineError(f"{shard.folder} has species that {INFO} does not have: {AGAIN}")
         return index
 
-    def verify(self) -> None:
-        """Check every file. Raises EngineError."""
-        for name in self.info.files:
-            self._checked(name)
+    def image_ids(self) -> "pa.ChunkedArray":
+        """Read the image_id of each indexed photograph."""
+        self._check([name for name in self.info.files if name.endswith(f"/{ROWS}")])
+        return read_rows(Storage(str(self.folder)), ["image_id"], SHARDS)["image_id"]
 
-    def _checked(self, name: str) -> Path:
-        path, source = self.folder / name, _join(self._place, name)
-        if not path.is_file():
-            if not self._storage.exists(source):
-                place = self._storage.address(self._place)
-                raise EngineError(f"the engine in {place} lacks {name}: copy it again, or publish it again")
-            self._storage.fetch(source, path.parent)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != self.info.files.get(name):
-            raise EngineError(f"{path} has changed since it was published (sha256 differs): copy or publish it again")
-        return path
+    def verify(self, *, thumbnails: bool = True) -> None:
+        """Check all files and load every part; thumbnails may be left out. Raises EngineError."""
+        self._check(self.info.files, thumbnails=thumbnails)
+        self.classifier()
+        self.index()
+        _ = self.taxa
+
+    def find_problems(self) -> list[str]:
+        """Check every file, and say all that is wrong."""
+        storage, place = self._storage, self._place
+        problems = find_faults(storage, place, self.info) or find_changes(storage, place, self.info)
+        if not problems and self.is_local:  # a remote engine would be copied here for this
+            try:
+                self.verify()
+            except EngineError as error:
+                problems = [str(error)]
+        return problems
+
+    def _check(self, names: Iterable[str], *, thumbnails: bool = False) -> None:
+        """Fetch files that are not on this machine, and compare them with their checksums. Raises EngineError.
+
+        Of thumbnails that were not fetched only the size is compared, unless `thumbnails`.
+        """
+        new = [name for name in names if name not in self._checked]
+        if not self.is_local:
+            with ThreadPoolExecutor(NUM_FILES_AT_A_TIME) as pool:
+                list(pool.map(self._fetch, new))
+        here = Storage(str(self.folder))
+        read = [name for name in new if thumbnails or not self.is_local or not _is_thumbnails(name)]
+        refuse(here, "", find_faults(here, "", self.info, new) or find_changes(here, "", self.info, read))
+        self._checked.update(read)
+
+    def _fetch(self, name: str) -> None:
+        self._storage.fetch(join(self._place, name), (self.folder / name).parent)
 
 
-def write_bundle(storage: Storage, folder: str, files: dict[str, bytes | str], info: dict[str, Any]) -> EngineInfo:
-    """Write an engine's files and, last, its `engine.json`.
+def write_bundle(
+    storage: Storage,
+    folder: str,
+    files: Mapping[str, bytes | str],
+    info: Mapping[str, Any],
+    verify: Callable[[Engine], object] = Engine.verify,
+) -> EngineInfo:
+    """Write an engine's files, check them as they were written, and write `engine.json` last.
 
     `files` maps names to contents, or to paths in `storage` to copy from; `info` holds EngineInfo without `files`.
+    `verify` raises an exception when the engine must not be published. After any exception nothing is there.
     """
     storage.delete(folder)
-    for name, content in files.items():
-        if isinstance(content, str):
-            storage.copy(content, f"{folder}/{name}")
-        else:
-            storage.write_bytes(f"{folder}/{name}", content)
-    engine_info = EngineInfo(**info, files={name: storage.sha256(f"{folder}/{name}") for name in files})
-    storage.write_json(f"{folder}/{INFO}", engine_info.model_dump(mode="json"))
-    return engine_info
+    try:
+        with ThreadPoolExecutor(NUM_FILES_AT_A_TIME) as pool:
+            digests = pool.map(lambda name: _write_file(storage, f"{folder}/{name}", files[name]), files)
+            engine_info = EngineInfo(**info, files=dict(zip(files, digests, strict=True)))
+        verify(Engine(storage, folder, engine_info))
+        storage.write_json(f"{folder}/{INFO}", engine_info.model_dump(mode="json"))
+        return read_info(storage, folder)
+    except BaseException:
+        with contextlib.suppress(StorageError):  # the first error is the one to report
+            storage.delete(folder)
+        raise
+
+
+def _write_file(storage: Storage, path: str, content: bytes | str) -> FileDigest:
+    """Write a file from bytes, or from a path to copy; returns what it must be, which is not read from the result."""
+    if isinstance(content, bytes):
+        storage.write_bytes(path, content)
+        return FileDigest(size=len(content), sha256=hashlib.sha256(content).hexdigest())
+    (size,), sha256 = storage.sizes([content]), storage.sha256(content)
+    storage.copy(content, path)
+    return FileDigest(size=size or 0, sha256=sha256)
 
 
 def open_engine(location: str) -> Engine:
     """Open an engine. `location` is a path or a URL: its folder, `engines/current`, `engines`, or the root.
 
     Each part of a remote engine is copied to a temporary folder when it is first used. Raises EngineError when there is
-    no engine, or when its format is not FORMAT_VERSION.
+    no engine, when its format is not FORMAT_VERSION, or when a file is missing or has another size.
     """
-    storage = Storage(location.removesuffix("/").removesuffix("/current"))
-    places = ("", _current(storage, "current", ""), _current(storage, "engines/current", "engines/"))
-    place = next((p for p in places if p is not None and storage.exists(_join(p, INFO))), None)
+    storage = Storage(location.removesuffix("/").removesuffix(f"/{CURRENT}"))
+    place = _find_place(storage)
     if place is None:
         raise EngineError(
-            f"no engine in {location}: give the folder that holds {INFO}, or a root where `aitax publish` has been run"
+            f"no engine in {storage.address()}: give the folder that holds {INFO}, or a root where `aitax publish` has "
+            "been run"
         )
-    try:
-        content = storage.read_json(_join(place, INFO))
-        if content.get("format_version") != FORMAT_VERSION:
-            raise EngineError(
-                f"the engine in {location} has format {content.get('format_version')}, this program reads "
-                f"{FORMAT_VERSION}: publish it again with this version"
-            )
-        info = EngineInfo.model_validate(content)
-    except (ValidationError, ValueError, AttributeError) as error:
-        raise EngineError(f"{INFO} of the engine in {location} cannot be read: copy or publish it again") from error
+    info = read_info(storage, place)
+    refuse(storage, place, find_faults(storage, place, info))
     log.info("engine %s: %s, %s species", info.version, info.arch, f"{len(info.classes):,}")
     return Engine(storage, place, info)
 
 
-def _current(storage: Storage, path: str, prefix: str) -> str | None:
-    return prefix + storage.read_bytes(path).decode().strip() if storage.exists(path) else None
+def _find_place(storage: Storage) -> str | None:
+    """Find the folder of the engine: the root of the storage, or the one that `current` names. Raises EngineError."""
+    if storage.exists(INFO):
+        return ""
+    for folder in ("", ENGINES):
+        version = read_current(storage, folder)
+        if version is not None:
+            place = join(folder, version)
+            if not version or not storage.exists(place):
+                raise EngineError(
+                    f"{storage.address(join(folder, CURRENT))} names the engine {version!r}, which is not there: "
+                    f"`aitax engines rollback --root {storage.address()}` makes another one current"
+                )
+            return place
+    return None
 
 
-def _join(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name
+def _is_thumbnails(name: str) -> bool:
+    return name.endswith(f"/{THUMBNAILS}")

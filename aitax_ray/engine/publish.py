@@ -1,88 +1,105 @@
 """The `publish` stage: writes an engine, a folder with all that the service loads, and makes it the current one."""
 
 import logging
-import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from aitax_ray import schemas, workspace
 from aitax_ray.engine import bundle
+from aitax_ray.engine.copies import copy_engine
+from aitax_ray.engine.engines import VERSION, delete_incomplete
+from aitax_ray.engine.info import FORMAT_VERSION, find_faults, read_current, read_info, refuse, write_current
 from aitax_ray.engine.settings import PublishSettings
+from aitax_ray.engine.written import Written, check_written
 from aitax_ray.errors import EngineError
 from aitax_ray.evaluation.decisions import Decisions
 from aitax_ray.joins import look_up
 from aitax_ray.training.onnx_classifier import OnnxClassifier
 from aitax_ray.training.transforms import EvalTransform
+from aitax_ray.web import publish_address
 from aitax_ray.workspace import Outcome, StageReport, Workspace, versions
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from aitax_ray.training.model import Classifier, ClassifierInfo
 
+TIME = "%Y%m%d-%H%M%S"  # of the name of a version
 METRICS = ("top1", "top5", "macro_top1", "ece")
 
 log = logging.getLogger(__name__)
-
-VERSION = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")  # time of publication, and the first digits of the weights' sha256
 
 
 def publish(settings: PublishSettings) -> StageReport:
     """Write engines/<version>/, and the version into the file engines/current. Earlier versions stay.
 
-    Raises DataError unless each class has exactly one taxon. Raises EngineError when the exported classifier does not
-    predict as the trained one, or when quantization costs more top-1 than the settings allow.
+    The engine is read back and checked before it becomes the current one. Raises DataError unless each class has
+    exactly one taxon. Raises EngineError when the exported classifier does not predict as the trained one, when
+    quantization costs more top-1 than the settings allow, or when a check fails.
     """
     ws = Workspace(settings.root)
     reads = ("manifest", "train", "evaluate", "index")
-    again = _why_current_is_outdated(ws)
-    return ws.run("publish", settings, reads, lambda: _publish(ws, settings), incremental=True, rerun_reason=again)
+    again = _why_current_cannot_be_used(ws)
+    report = ws.run("publish", settings, reads, lambda: _publish(ws, settings), incremental=True, rerun_reason=again)
+    if settings.to is not None:
+        copy_engine(ws.storage, f"{workspace.ENGINES}/{read_current(ws.storage, workspace.ENGINES)}", settings.to)
+    return report
 
 
-def _why_current_is_outdated(ws: Workspace) -> str:
-    """Say why this version of the program cannot read the current engine; "" when it can, or when there is none."""
-    if not ws.storage.exists(workspace.CURRENT):
-        return ""
-    path = f"{workspace.ENGINES}/{ws.storage.read_bytes(workspace.CURRENT).decode().strip()}/{bundle.INFO}"
-    version = ws.storage.read_json(path).get("format_version") if ws.storage.exists(path) else None
-    return "" if version in (None, bundle.FORMAT_VERSION) else f"the current engine has format {version}"
+def _why_current_cannot_be_used(ws: Workspace) -> str:
+    """Say why the current engine cannot be used, as far as its description and the sizes of its files show; else ""."""
+    version = read_current(ws.storage, workspace.ENGINES)
+    if version is None:
+        return "no engine is the current one"
+    place = f"{workspace.ENGINES}/{version}"
+    try:
+        refuse(ws.storage, place, find_faults(ws.storage, place, read_info(ws.storage, place)))
+    except EngineError as error:
+        return str(error)
+    return ""
 
 
 def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
+    from aitax_ray.engine import parity
     from aitax_ray.training.predict import read_classifier
+    from aitax_ray.training.sample import draw_sample
 
     evaluation, decisions = _read_evaluation(ws)
     if not settings.allow_worse:
         _refuse_worse(ws)
     classifier_info, classifier = read_classifier(ws)
-    model, figures = _export(ws, classifier_info, classifier)
+    photographs = draw_sample(ws, classifier_info.transform, parity.NUM_IMAGES, "val", "test", "train")
+    model = _read_export(ws)
+    figures = parity.check_parity(classifier, classifier_info.transform, OnnxClassifier(model), photographs)
     quantization = "none"
     if settings.quantize == "int8":
         quantization, model, cost, factor = _quantize(ws, settings, classifier_info.transform, model)
         figures |= cost
         decisions = decisions.model_copy(update={"fusion": decisions.fusion.scaled(factor)})
+    taxa = _taxa(ws, classifier_info.classes)
     files: dict[str, bytes | str] = {  # file of the engine -> its content, or the path to copy
         bundle.ONNX: model,
         bundle.WEIGHTS: workspace.WEIGHTS,
-        bundle.TAXA: _taxa(ws, classifier_info.classes),
+        bundle.TAXA: _parquet(taxa),
         bundle.ANSWERS: workspace.ANSWERS,
     }
     for file in ws.storage.files(workspace.SHARDS):
         files[f"{bundle.SHARDS}{file.path.removeprefix(workspace.SHARDS)}"] = file.path
-    _delete_incomplete_versions(ws)
+    delete_incomplete(ws.storage, workspace.ENGINES)
     query = ws.storage.read_json(workspace.QUERY)
     created, version = _new_version(ws)
+    checked: list[Written] = []
     info = bundle.write_bundle(
         ws.storage,
         f"{workspace.ENGINES}/{version}",
         files,
         {
-            "format_version": bundle.FORMAT_VERSION,
+            "format_version": FORMAT_VERSION,
             "version": version,
             "created": created,
             "arch": classifier_info.arch,
             "transform": classifier_info.transform,
             "classes": classifier_info.classes,
+            "names": taxa["name"].to_pylist(),
             "embedding_size": classifier_info.embedding_size,
             "quantization": quantization,
             "decisions": decisions,
@@ -93,13 +110,23 @@ def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
             "checklist_key": query.get("checklist_key"),
             "export": figures,
             "metrics": {name: evaluation[name] for name in METRICS if evaluation[name] is not None},
+            "settings": _settings(ws, settings),
             "versions": versions(),
         },
+        lambda engine: checked.append(check_written(engine, model, photographs)),
     )
-    ws.storage.write_bytes(workspace.CURRENT, f"{version}\n".encode())
+    write_current(ws.storage, workspace.ENGINES, version)
     log.info("%s is the current engine", ws.storage.address(f"{workspace.ENGINES}/{version}"))
+    (written,) = checked
     return Outcome(
-        counts={"species": len(info.classes), "indexed_images": info.num_indexed, "files": len(files)}, metrics=figures
+        counts={
+            "species": len(info.classes),
+            "species_without_illustration": len(written.without_illustration),
+            "indexed_images": info.num_indexed,
+            "files": len(files),
+        },
+        metrics={**figures, "search_recall_at_10": written.recall},
+        lists={"species_without_illustration": written.without_illustration},
     )
 
 
@@ -115,16 +142,10 @@ def _read_evaluation(ws: Workspace) -> tuple[dict[str, Any], Decisions]:
     return ws.storage.read_json(workspace.EVALUATION), decisions
 
 
-def _export(ws: Workspace, info: "ClassifierInfo", classifier: "Classifier") -> tuple[bytes, dict[str, float]]:
-    """Read the exported classifier, and check on photographs of the root that it predicts as the trained one."""
-    from aitax_ray.engine import parity
-    from aitax_ray.training.sample import draw_sample
-
+def _read_export(ws: Workspace) -> bytes:
     if not ws.storage.exists(workspace.ONNX):
         raise EngineError(f"{ws.storage.address(workspace.ONNX)} does not exist: run `aitax train --force`")
-    model = ws.storage.read_bytes(workspace.ONNX)
-    photographs = draw_sample(ws, info.transform, parity.NUM_IMAGES, "val", "test", "train")
-    return model, parity.check_parity(classifier, info.transform, OnnxClassifier(model), photographs)
+    return ws.storage.read_bytes(workspace.ONNX)
 
 
 def _quantize(
@@ -173,27 +194,42 @@ def _refuse_worse(ws: Workspace) -> None:
             )
 
 
+def _settings(ws: Workspace, settings: PublishSettings) -> dict[str, dict[str, Any]]:
+    """Collect the settings that made the engine, of each stage, without addresses that only this machine can open."""
+    found = {stage: ws.last_settings(stage) for stage in ("split", "train", "evaluate", "index")}
+    found["publish"] = settings.result_fields()
+    return {
+        stage: {name: _public(value) for name, value in fields.items() if name not in ("root", "force")}
+        for stage, fields in found.items()
+    }
+
+
+def _public(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_public(part) for part in value]
+    is_address = isinstance(value, str) and ("://" in value or value.startswith(("/", "~", ".")))
+    return publish_address(value) if is_address else value
+
+
 def _new_version(ws: Workspace) -> tuple[datetime, str]:
-    """Choose the time and the name of a version that does not exist yet. Two may be published within one second."""
+    """Choose the time and the name of a version, later than those of all versions that exist.
+
+    Two may be published within one second.
+    """
     created, weights = datetime.now(UTC), ws.storage.sha256(workspace.WEIGHTS)
-    while ws.storage.exists(f"{workspace.ENGINES}/{created:%Y%m%d-%H%M%S}-{weights[:8]}/{bundle.INFO}"):
-        created += timedelta(seconds=1)
-    return created, f"{created:%Y%m%d-%H%M%S}-{weights[:8]}"
+    names = (path.rsplit("/", 1)[-1] for path in ws.storage.entries(workspace.ENGINES))
+    last = max((name[:15] for name in names if VERSION.fullmatch(name)), default="")
+    if f"{created:{TIME}}" <= last:
+        created = datetime.strptime(last, TIME).replace(tzinfo=UTC) + timedelta(seconds=1)
+    return created, f"{created:{TIME}}-{weights[:8]}"
 
 
-def _delete_incomplete_versions(ws: Workspace) -> None:
-    """Delete the incomplete versions of killed runs: those without engine.json, which is written last."""
-    names = {file.path.split("/")[1] for file in ws.storage.files(workspace.ENGINES) if file.path.count("/") > 1}
-    for name in filter(VERSION.fullmatch, names):  # other folders belong to the user
-        if not ws.storage.exists(f"{workspace.ENGINES}/{name}/{bundle.INFO}"):
-            ws.storage.delete(f"{workspace.ENGINES}/{name}")
-
-
-def _taxa(ws: Workspace, classes: list[str]) -> bytes:
-    """Write the taxa of the classes as Parquet, in the order of the classes."""
+def _taxa(ws: Workspace, classes: list[str]) -> "pa.Table":
+    """Read the taxa of the classes (schemas.TAXA), in their order."""
     taxa = ws.storage.read_table(workspace.TAXA, schema=schemas.TAXA)
     rows = look_up(classes, taxa, "species_key", workspace.TAXA).select(schemas.TAXA.names)
-    return _parquet(rows.to_arrow().cast(schemas.TAXA))
+    table: pa.Table = rows.to_arrow().cast(schemas.TAXA)
+    return table
 
 
 def _parquet(table: "pa.Table") -> bytes:

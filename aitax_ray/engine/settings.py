@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from aitax_ray.settings import StageSettings
+from aitax_ray.settings import HOW, StageSettings
 
 
 class PublishSettings(StageSettings):
@@ -22,3 +22,5 @@ class PublishSettings(StageSettings):
     """Largest loss of top-1 by int8 on test photographs, as a share. With a larger loss nothing is published."""
     allow_worse: bool = False
     """Publish also an engine that is significantly worse than the current one on the photographs of both tests."""
+    to: Annotated[str | None, HOW] = None
+    """Copy the current engine to this folder or URL as well, and make it the current one there."""

@@ -4,7 +4,7 @@ import io
 
 from PIL import Image
 
-from aitax_ray.engine.bundle import EngineInfo
+from aitax_ray.engine.info import EngineInfo
 from aitax_ray.errors import RequestError
 from aitax_ray.images.decode import Refusal
 from aitax_ray.images.decoders import DecoderPool

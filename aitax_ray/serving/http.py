@@ -27,7 +27,8 @@ from aitax_ray.serving.identifier import MAX_IMAGES, Identification
 if TYPE_CHECKING:
     from PIL import Image
 
-    from aitax_ray.engine.bundle import EngineInfo, Taxon
+    from aitax_ray.engine.bundle import Taxon
+    from aitax_ray.engine.info import EngineInfo
     from aitax_ray.serving.gallery import Picture
 
 log = logging.getLogger(__name__)

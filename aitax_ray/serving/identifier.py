@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aitax_ray.engine.bundle import Engine, EngineInfo, Taxon, Thresholds
+from aitax_ray.engine.bundle import Engine, Taxon
+from aitax_ray.engine.info import EngineInfo, Thresholds
 from aitax_ray.evaluation.answers import make_taxonomy
 from aitax_ray.serving.gallery import Comparison, Gallery, Illustration, Picture
 from aitax_ray.serving.judgement import GroupScore, Judgement, add_up, judge

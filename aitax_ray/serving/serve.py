@@ -27,7 +27,7 @@ def serving(settings: ServeSettings) -> Iterator[str]:
     engine = os.path.abspath(settings.engine) if "://" not in settings.engine else settings.engine  # noqa: PTH100
     opened = open_engine(engine)
     if opened.is_local:  # report a bad engine here: a replica would fail again and again
-        opened.verify()
+        opened.verify(thumbnails=False)
     port = free_port(settings.host, settings.port)
     connect()
     check_room("the service", settings.classifier_cpus, 0, "lower --classifier-cpus")

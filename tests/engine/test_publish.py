@@ -1,6 +1,9 @@
 """engine.publish: what an engine holds, and what it must not hold."""
 
+import itertools
 import shutil
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from datetime import datetime, tzinfo
@@ -16,7 +19,8 @@ import torch
 
 from aitax_ray import schemas, workspace
 from aitax_ray.engine.bundle import ONNX, open_engine
-from aitax_ray.engine.publish import VERSION, publish
+from aitax_ray.engine.engines import VERSION, Engines
+from aitax_ray.engine.publish import publish
 from aitax_ray.engine.settings import PublishSettings
 from aitax_ray.errors import DataError, EngineError, MissingArtifactError
 from aitax_ray.evaluation.decisions import Decisions
@@ -34,6 +38,7 @@ from aitax_ray.training.onnx import export_onnx
 from aitax_ray.training.predict import apply_classifier, read_classifier, read_info
 from aitax_ray.workspace import Outcome, Workspace
 from tests.blank import blank_row
+from tests.killed import Killed, killed_after
 from tests.small import (
     CROP,
     KEYS,
@@ -182,7 +187,7 @@ def test_publish_compares_the_export_with_the_model_on_photographs(ws: Workspace
     assert report.metrics["parity_images"] == 3 * len(SIDES)  # fewer than 64, so all
     assert report.metrics["parity_same_top1"] == 1
     assert 0 <= report.metrics["parity_logit_difference"] < 1e-3
-    assert open_engine(ws.root).info.export == report.metrics
+    assert open_engine(ws.root).info.export.items() <= report.metrics.items()
 
 
 def test_an_export_that_is_not_the_model_is_not_published(ws: Workspace) -> None:
@@ -207,7 +212,7 @@ def test_an_int8_engine_says_what_it_costs_and_has_a_temperature_of_its_own(
     report = publish(PublishSettings(root=learned.root, quantize="int8", max_quantization_loss=0.1))
     int8 = open_engine(learned.root)
     assert (float32.info.quantization, int8.info.quantization) == ("none", "static")
-    assert int8.info.export == report.metrics
+    assert int8.info.export.items() <= report.metrics.items()
     assert report.metrics["quantization_images"] == 3 * SIDES.count("test")
     assert -0.1 <= report.metrics["quantization_loss"] <= 0.1
     assert report.metrics["parity_same_top1"] == 1  # of the file before it was quantized
@@ -339,6 +344,151 @@ def test_half_an_engine_of_a_run_that_was_killed_is_cleared_away(ws: Workspace) 
     assert not ws.storage.exists(f"{workspace.ENGINES}/20200101-000000-deadbeef")
     assert ws.storage.exists(f"{workspace.ENGINES}/steam/drawing.svg")
     assert VERSION.fullmatch(open_engine(ws.root).info.version)
+
+
+@pytest.fixture
+def quick(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """The same root, without what takes most of the time of publish and writes nothing."""
+    from aitax_ray.engine import parity
+    from aitax_ray.training import predict, sample
+
+    classifier = read_info(ws), None
+    monkeypatch.setattr(predict, "read_classifier", lambda ws: classifier)
+    monkeypatch.setattr(parity, "check_parity", lambda *_: {})
+    monkeypatch.setattr(sample, "draw_sample", lambda *_: [])
+    return ws
+
+
+def test_publish_killed_at_any_moment_leaves_a_complete_engine_in_use(quick: Workspace, tmp_path: Path) -> None:
+    publish(PublishSettings(root=quick.root))
+    first = open_engine(quick.root).info.version
+    folder = Path(quick.root, "engines")
+    shutil.copytree(folder, tmp_path / "before")
+    in_use = []
+    for num_steps in itertools.count():
+        shutil.rmtree(folder)
+        shutil.copytree(tmp_path / "before", folder)
+        try:
+            with killed_after(num_steps):
+                publish(PublishSettings(root=quick.root, min_score=0.1))
+            break
+        except Killed:
+            engine = open_engine(quick.root)
+            assert engine.find_problems() == []
+            in_use.append(engine.info.version)
+        if num_steps % 6 == 0:
+            publish(PublishSettings(root=quick.root, min_score=0.1))
+            assert open_engine(quick.root).info.thresholds.min_score == 0.1
+            assert [one.problem for one in Engines(quick.root).verify() if one.problems] == []
+            assert [path.name for path in folder.rglob(".*") if ".report.json." not in path.name] == []
+    assert num_steps > 2 * len(open_engine(quick.root).info.files)  # each file is written in two steps
+    swapped = in_use.index(next(version for version in in_use if version != first))
+    assert swapped < len(in_use) - 1  # it was also killed between the swap and the end
+    assert first not in in_use[swapped:]
+
+
+KILLED_BY_THE_SYSTEM = """
+import os, signal, sys
+from aitax_ray.engine.publish import publish
+from aitax_ray.engine.settings import PublishSettings
+from aitax_ray.storage import Storage
+
+write = Storage.write_json
+def write_or_die(self, path, value):
+    if path.endswith("/engine.json"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(self, path, value)
+Storage.write_json = write_or_die
+publish(PublishSettings(root=sys.argv[1], min_score=0.1))
+"""
+
+
+def test_publish_killed_by_the_system_goes_on_with_the_same_command(ws: Workspace) -> None:
+    publish(PublishSettings(root=ws.root))
+    first = open_engine(ws.root).info.version
+    done = subprocess.run([sys.executable, "-c", KILLED_BY_THE_SYSTEM, ws.root], timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    assert open_engine(ws.root).info.version == first
+    assert len(list(Path(ws.root, "engines").glob("2*"))) == 2
+    publish(PublishSettings(root=ws.root, min_score=0.1))
+    assert open_engine(ws.root).info.thresholds.min_score == 0.1
+    assert open_engine(ws.root).find_problems() == []
+    assert len(list(Path(ws.root, "engines").glob("2*"))) == len(versions(ws)) == 2
+
+
+def test_an_engine_that_fails_a_check_is_not_published(quick: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(PublishSettings(root=quick.root))
+    before = versions(quick)
+    monkeypatch.setattr("aitax_ray.engine.written.measure_recall", lambda index: 0.3)
+    with pytest.raises(EngineError, match="finds 30% of the 10 nearest photographs"):
+        publish(PublishSettings(root=quick.root, min_score=0.1))
+    assert versions(quick) == before == [open_engine(quick.root).info.version]
+
+
+def test_the_report_lists_species_without_a_photograph_that_can_be_shown(quick: Workspace) -> None:
+    report = publish(PublishSettings(root=quick.root))
+    assert report.counts["species_without_illustration"] == 3  # the photographs have no licence
+    assert report.lists == {"species_without_illustration": KEYS}
+    assert quick.storage.read_json("engines/report.json")["lists"] == report.lists
+
+
+def test_publish_copies_the_current_engine_to_another_place(quick: Workspace, tmp_path: Path) -> None:
+    there = str(tmp_path / "there")
+    publish(PublishSettings(root=quick.root, to=there))
+    info = open_engine(quick.root).info
+    assert open_engine(there).info == info
+    assert open_engine(there).find_problems() == []
+    Path(there, info.version, ONNX).unlink()
+    publish(PublishSettings(root=quick.root, to=there))  # nothing new, but the copy is completed
+    assert versions(quick) == [info.version]
+    assert open_engine(there).find_problems() == []
+    publish(PublishSettings(root=quick.root, min_score=0.1, to=there))
+    assert open_engine(there).info.thresholds.min_score == 0.1
+    Engines(there).rollback()
+    assert open_engine(there).info == info
+
+
+def test_a_rollback_stays_when_publish_finds_nothing_new(quick: Workspace) -> None:
+    publish(PublishSettings(root=quick.root))
+    first = open_engine(quick.root).info
+    publish(PublishSettings(root=quick.root, min_score=0.1))
+    Engines(quick.root).rollback()
+    publish(PublishSettings(root=quick.root, min_score=0.1))
+    assert open_engine(quick.root).info == first
+
+
+@pytest.mark.parametrize("damage", ["no current", "no engine", "no file"])
+def test_an_engine_that_was_deleted_is_published_again(quick: Workspace, damage: str) -> None:
+    publish(PublishSettings(root=quick.root))
+    folder = Path(quick.root, "engines")
+    version = open_engine(quick.root).info.version
+    if damage == "no current":
+        (folder / "current").unlink()
+    elif damage == "no engine":
+        shutil.rmtree(folder / version)
+    else:
+        (folder / version / ONNX).unlink()
+    publish(PublishSettings(root=quick.root))
+    assert open_engine(quick.root).find_problems() == []
+
+
+def test_versions_are_in_the_order_of_publication_also_when_the_clock_goes_back(
+    quick: Workspace,
+) -> None:
+    quick.storage.write_bytes(f"{workspace.ENGINES}/20991231-235959-deadbeef/engine.json", b"{}")
+    publish(PublishSettings(root=quick.root))
+    assert open_engine(quick.root).info.version[:15] == "21000101-000000"
+
+
+def test_the_engine_says_which_settings_made_it(quick: Workspace) -> None:
+    report = quick.storage.read_json("model/report.json")
+    settings = {"arch": "timm/x", "weights": "/home/ann/w.pt", "lr": 0.1, "track": ["file:///home/ann/mlruns"]}
+    quick.storage.write_json("model/report.json", report | {"settings": settings})
+    publish(PublishSettings(root=quick.root, min_score=0.1))
+    info = open_engine(quick.root).info
+    assert info.settings["train"] == {"arch": "timm/x", "weights": "w.pt", "lr": 0.1, "track": ["mlruns"]}
+    assert info.settings["publish"]["min_score"] == 0.1
+    assert info.settings["publish"].keys().isdisjoint({"root", "force", "to"})
 
 
 def test_a_figure_that_is_no_number_is_left_out(ws: Workspace) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aitax_ray.engine.bundle import EngineInfo, open_engine
+from aitax_ray.engine.bundle import open_engine
+from aitax_ray.engine.info import EngineInfo
 from aitax_ray.errors import RequestError
 from aitax_ray.serving import decoding
 from aitax_ray.serving.decoding import PhotoDecoder

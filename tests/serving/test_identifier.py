@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aitax_ray.engine.bundle import Thresholds, open_engine
+from aitax_ray.engine.bundle import open_engine
+from aitax_ray.engine.info import Thresholds
 from aitax_ray.evaluation.decisions import Decisions
 from aitax_ray.evaluation.fusion import Fusion
 from aitax_ray.evaluation.neighbors import Vote
