@@ -22,7 +22,8 @@ def plain(image: Image.Image) -> Image.Image:
         return _eight_bits(image)
     if image.has_transparency_data:
         # Colours are multiplied by alpha. Else the colours of transparent pixels would show at edges.
-        return image.convert("LA").convert("La") if mode in ("1", "L", "LA") else image.convert("RGBA").convert("RGBa")
+        alpha = "LA" if mode in ("1", "L", "LA") else "RGBA"
+        return (image if mode == alpha else image.convert(alpha)).convert("La" if alpha == "LA" else "RGBa")
     if mode in ("L", "RGB", "CMYK", "LAB"):
         return image
     return image.convert("L" if mode == "1" else "RGB")

@@ -9,6 +9,7 @@ import io
 import math
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from PIL import AvifImagePlugin, Image
@@ -17,6 +18,7 @@ from aitax_ray.images import colour, repair
 from aitax_ray.images.content import photo_format, recognise
 from aitax_ray.images.effort import MAX_PASSED_PIXELS, count_passes
 from aitax_ray.images.fingerprint import fingerprint
+from aitax_ray.images.memory import peak_bytes
 
 TRUNCATED = "truncated"
 TOO_SMALL = "too_small"
@@ -51,6 +53,8 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+Reserve = Callable[[int], object]
+
 
 @dataclass(frozen=True)
 class Photo:
@@ -70,13 +74,15 @@ class Refusal:
     reason: str
 
 
-def normalize(body: bytes | bytearray, image_size: int, max_pixels: int = MAX_PIXELS) -> Photo | Refusal:
+def normalize(
+    body: bytes | bytearray, image_size: int, max_pixels: int = MAX_PIXELS, reserve: Reserve = lambda _: None
+) -> Photo | Refusal:
     """Decode a photograph, turn it upright, shrink it and encode it again, without metadata.
 
     The shorter side becomes `image_size` px, but the longer side at most MAX_ELONGATION times that. The aspect ratio
-    stays. Photographs are never enlarged.
+    stays. Photographs are never enlarged. `reserve` is called before memory is taken, with its bytes at the peak.
     """
-    image = open_photo(body, max_pixels, image_size)
+    image = open_photo(body, max_pixels, image_size, reserve)
     if isinstance(image, Refusal):
         return image
     jpeg = io.BytesIO()
@@ -85,29 +91,34 @@ def normalize(body: bytes | bytearray, image_size: int, max_pixels: int = MAX_PI
 
 
 def open_photo(
-    body: bytes | bytearray, max_pixels: int = MAX_PIXELS, image_size: int | None = None
+    body: bytes | bytearray,
+    max_pixels: int = MAX_PIXELS,
+    image_size: int | None = None,
+    reserve: Reserve = lambda _: None,
 ) -> Image.Image | Refusal:
     """Decode a photograph to an upright RGB image, shrunk as in `normalize` if `image_size` is given."""
     name = photo_format(body)
     if name not in _formats():
         return Refusal(recognise(body))
     _silence_pillow()
-    image = _try_open(body, name, max_pixels, image_size)
+    image = _try_open(body, name, max_pixels, image_size, reserve)
     if image != Refusal(TRUNCATED):
         return image
     # Every pixel may be there although Pillow refuses the file: see repair.py.
     first: Image.Image | Refusal | None = None
     for variant in repair.repair_variants(body, name):
-        image = _try_open(variant, name, max_pixels, image_size)
+        image = _try_open(variant, name, max_pixels, image_size, reserve)
         if isinstance(image, Refusal) or (isinstance(first, Image.Image) and image.tobytes() != first.tobytes()):
             return Refusal(TRUNCATED)
         first = image
     return first or Refusal(TRUNCATED)
 
 
-def _try_open(body: bytes | bytearray, name: str, max_pixels: int, image_size: int | None) -> Image.Image | Refusal:
+def _try_open(
+    body: bytes | bytearray, name: str, max_pixels: int, image_size: int | None, reserve: Reserve
+) -> Image.Image | Refusal:
     try:
-        return _open(body, name, max_pixels, image_size)
+        return _open(body, name, max_pixels, image_size, reserve)
     except Image.DecompressionBombError:
         return Refusal(DECOMPRESSION_BOMB)
     except MemoryError:
@@ -116,7 +127,9 @@ def _try_open(body: bytes | bytearray, name: str, max_pixels: int, image_size: i
         return Refusal(TRUNCATED)  # parsers of eight formats raise more kinds of errors than anybody has listed
 
 
-def _open(body: bytes | bytearray, name: str, max_pixels: int, image_size: int | None) -> Image.Image | Refusal:
+def _open(
+    body: bytes | bytearray, name: str, max_pixels: int, image_size: int | None, reserve: Reserve
+) -> Image.Image | Refusal:
     passes = count_passes(body, name)
     if passes == math.inf:
         return Refusal(TOO_COMPLEX)
@@ -133,6 +146,7 @@ def _open(body: bytes | bytearray, name: str, max_pixels: int, image_size: int |
         return Refusal(TOO_SMALL)
     # JPEGs are decoded at an eighth, a quarter or half of their size if that is enough, which is much faster.
     image.draft(None, target)
+    reserve(peak_bytes(image, num_pixels, passes))
     image.load()
     # Pillow turns TIFF and HEIF images upright while it loads them, and drops their orientation.
     if name in ("TIFF", "HEIF"):

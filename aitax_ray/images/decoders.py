@@ -19,14 +19,18 @@ import struct
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from aitax_ray.errors import ClusterError
+from aitax_ray.images.budget import ThreadBudget
 from aitax_ray.images.decode import MAX_PIXELS, Photo, Refusal, normalize
 from aitax_ray.images.fingerprint import PHASH_BYTES
+from aitax_ray.images.memory import give_back_memory
 
 DECODER_CRASHED = "decoder_crashed"
 DECODER_TIMEOUT = "decoder_timeout"
@@ -39,8 +43,11 @@ MAX_ADDRESS_SPACE = 4 << 30  # bytes
 MAX_PHOTOS = 5000  # after so many a process is replaced, so that memory which a decoder leaks does not add up
 START_TIMEOUT_S = 120.0  # a decoder starts within a second, unless the machine is overloaded
 GRACE_S = 5.0  # a decoder that nobody stopped stops itself so long after `timeout_s`
-_READY = b"ready"
+STOP_AFTER_S = 1.0  # a photograph that nobody waits for any more may take so long; the next ones wait for it
+_READY, _GO = b"ready", b"g"
 _REQUEST = struct.Struct("<Q")  # bytes of the body
+# Bytes of memory that decoding takes at the peak. Unless it is 0, the decoder waits for _GO before it takes them.
+_NEED = struct.Struct("<Q")
 # sha256 of the body; width (0 for a refusal), height, perceptual hash, contrast; bytes of what follows: JPEG or reason
 _REPLY = struct.Struct(f"<32sII{PHASH_BYTES}sdQ")
 
@@ -53,25 +60,74 @@ class Decoded:
     sha256: str  # of the body, in hex
 
 
+class _Job:
+    """A photograph that is being decoded. Another thread may end it, by killing its process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_stopped = False
+
+    @contextlib.contextmanager
+    def using(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
+        with self._lock:
+            self._process = process
+        if self._is_stopped:
+            self.stop()
+        try:
+            yield
+        finally:
+            with self._lock:  # from now on another photograph has the process
+                self._process = None
+
+    def is_stopped(self) -> bool:
+        return self._is_stopped
+
+    def stop(self) -> None:
+        self._is_stopped = True
+        with self._lock:
+            if self._process is not None:
+                self._process.kill()
+
+
 class DecoderPool:
     """Calls `normalize` in separate processes, which are replaced when they crash or hang, and now and then."""
 
     def __init__(
-        self, num_decoders: int, image_size: int, max_pixels: int = MAX_PIXELS, timeout_s: float = 60.0
+        self,
+        num_decoders: int,
+        image_size: int,
+        max_pixels: int = MAX_PIXELS,
+        timeout_s: float = 60.0,
+        budget: ThreadBudget | None = None,
     ) -> None:
-        """`timeout_s` is for one photograph. Processes start when the first photographs come."""
+        """`timeout_s` is for one photograph. Processes start when the first photographs come.
+
+        All decoders together take memory from `budget`, before they decode. Pools may share one.
+        """
         self.timeout_s = timeout_s
+        self._budget = budget or ThreadBudget(sys.maxsize)
+        self._is_closed = False
         self._arguments = [str(image_size), str(max_pixels), str(timeout_s + GRACE_S)]
         self._processes: set[subprocess.Popen[bytes]] = set()
         self._local = threading.local()
         self._threads = ThreadPoolExecutor(num_decoders, thread_name_prefix="decode")
 
     async def decode(self, body: bytes | bytearray) -> Decoded:
-        """Normalize a photograph. Raises ClusterError when no process can be started."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._decode, body)
+        """Normalize a photograph. Raises ClusterError when no process can be started.
+
+        If the caller is cancelled, a photograph that waits is dropped, and one that is being decoded ends soon.
+        """
+        loop, job = asyncio.get_running_loop(), _Job()
+        try:
+            return await loop.run_in_executor(self._threads, self._decode, body, job)
+        except asyncio.CancelledError:
+            loop.call_later(STOP_AFTER_S, job.stop)
+            raise
 
     def close(self) -> None:
         """Stop the processes. Photographs that are being decoded are refused; those that wait are cancelled."""
+        self._is_closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         for process in list(self._processes):
             process.kill()
@@ -81,10 +137,11 @@ class DecoderPool:
     def __del__(self) -> None:
         self._stop_all()  # nothing is being decoded now: a thread that decodes refers to the pool
 
-    def _decode(self, body: bytes | bytearray) -> Decoded:
+    def _decode(self, body: bytes | bytearray, job: _Job) -> Decoded:
         process = self._get_process()
         try:
-            decoded = _exchange(process, body, self.timeout_s)
+            with job.using(process):
+                decoded = self._exchange(process, body, job)
             self._local.num_photos += 1
             if self._local.num_photos < MAX_PHOTOS:
                 return decoded
@@ -94,7 +151,28 @@ class DecoderPool:
             decoded = Decoded(Refusal(DECODER_CRASHED), hashlib.sha256(body).hexdigest())
         self._local.process = None
         self._stop(process)
+        if not self._is_closed:
+            with contextlib.suppress(ClusterError):  # the next photograph tries again, and reports it
+                self._start()
         return decoded
+
+    def _exchange(self, process: subprocess.Popen[bytes], body: bytes | bytearray, job: _Job) -> Decoded:
+        """Send a file and read the answer. Raises TimeoutError, and OSError or EOFError if the process has ended."""
+        assert process.stdin is not None
+        assert process.stdout is not None
+        into, out = process.stdin.fileno(), process.stdout.fileno()
+        end = time.monotonic() + self.timeout_s
+        for part in (_REQUEST.pack(len(body)), body):
+            unsent = memoryview(part)
+            while unsent:
+                _wait(into, select.POLLOUT, end)  # a process that hangs reads nothing
+                unsent = unsent[os.write(into, unsent) :]
+        (need,) = _NEED.unpack(_read(out, _NEED.size, end))
+        if not need:
+            return _read_reply(out, end)
+        with self._budget.room(need, lambda: job.is_stopped() or self._is_closed):
+            os.write(into, _GO)
+            return _read_reply(out, time.monotonic() + self.timeout_s)
 
     def _get_process(self) -> subprocess.Popen[bytes]:
         """Return this thread's process; start one if there is none or if it ended while it was idle."""
@@ -127,7 +205,7 @@ class DecoderPool:
             _enlarge(pipe)
         os.set_blocking(process.stdin.fileno(), False)
         try:
-            _read(process.stdout.fileno(), len(_READY), START_TIMEOUT_S)
+            _read(process.stdout.fileno(), len(_READY), time.monotonic() + START_TIMEOUT_S)
         except (OSError, EOFError) as error:
             self._stop(process)
             raise ClusterError("a process for decoding ended when it started: see its message above") from error
@@ -162,41 +240,52 @@ def serve() -> None:
     os.dup2(2, 1)  # output of a library must not be mistaken for an answer
     target.write(_READY)
     target.flush()
+    give_back_memory()
+    is_reserved = False
+
+    def reserve(num_bytes: int) -> None:
+        nonlocal is_reserved
+        if is_reserved:  # damaged files are decoded several times
+            return
+        is_reserved = True
+        signal.setitimer(signal.ITIMER_REAL, 0)  # it waits for others
+        target.write(_NEED.pack(num_bytes))
+        target.flush()
+        if source.read(len(_GO)) != _GO:
+            sys.exit()
+        signal.setitimer(signal.ITIMER_REAL, limit_s)
+
     while len(header := source.read(_REQUEST.size)) == _REQUEST.size:
         (length,) = _REQUEST.unpack(header)
         body = source.read(length)
         # The program that started this one stops what takes too long. The alarm is for when that program is gone.
         signal.setitimer(signal.ITIMER_REAL, limit_s)
-        photo = normalize(body, image_size, max_pixels)
+        is_reserved = False
+        photo = normalize(body, image_size, max_pixels, reserve)
         signal.setitimer(signal.ITIMER_REAL, 0)
         if isinstance(photo, Photo):
             fields, rest = (photo.width, photo.height, photo.phash, photo.contrast), photo.jpeg
         else:
             fields, rest = (0, 0, b"", 0.0), photo.reason.encode()
-        target.write(_REPLY.pack(hashlib.sha256(body).digest(), *fields, len(rest)) + rest)
+        target.write(
+            (b"" if is_reserved else _NEED.pack(0))
+            + _REPLY.pack(hashlib.sha256(body).digest(), *fields, len(rest))
+            + rest
+        )
         target.flush()
 
 
-def _exchange(process: subprocess.Popen[bytes], body: bytes | bytearray, timeout_s: float) -> Decoded:
-    """Send a file and read the answer. Raises TimeoutError, and OSError or EOFError when the process has ended."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    into, out = process.stdin.fileno(), process.stdout.fileno()
-    for part in (_REQUEST.pack(len(body)), body):
-        unsent = memoryview(part)
-        while unsent:
-            _wait(into, select.POLLOUT, timeout_s)  # a process that hangs reads nothing
-            unsent = unsent[os.write(into, unsent) :]
-    digest, width, height, phash, contrast, length = _REPLY.unpack(_read(out, _REPLY.size, timeout_s))
-    rest = _read(out, length, timeout_s)
+def _read_reply(pipe: int, end: float) -> Decoded:
+    digest, width, height, phash, contrast, length = _REPLY.unpack(_read(pipe, _REPLY.size, end))
+    rest = _read(pipe, length, end)
     photo = Photo(rest, width, height, phash, contrast) if width else Refusal(rest.decode())
     return Decoded(photo, digest.hex())
 
 
-def _read(pipe: int, length: int, timeout_s: float) -> bytes:
+def _read(pipe: int, length: int, end: float) -> bytes:
     parts = bytearray()
     while len(parts) < length:
-        _wait(pipe, select.POLLIN, timeout_s)
+        _wait(pipe, select.POLLIN, end)
         part = os.read(pipe, length - len(parts))
         if not part:
             raise EOFError
@@ -204,10 +293,11 @@ def _read(pipe: int, length: int, timeout_s: float) -> bytes:
     return bytes(parts)
 
 
-def _wait(pipe: int, event: int, timeout_s: float) -> None:
+def _wait(pipe: int, event: int, end: float) -> None:
+    """Wait until the time `end` by time.monotonic. Raises TimeoutError."""
     poll = select.poll()
     poll.register(pipe, event)
-    if not poll.poll(1000 * timeout_s):
+    if not poll.poll(max(0.0, 1000 * (end - time.monotonic()))):
         raise TimeoutError
 
 

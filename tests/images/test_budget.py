@@ -1,9 +1,10 @@
 import asyncio
 import random
+import threading
 
 import pytest
 
-from aitax_ray.images.budget import Budget
+from aitax_ray.images.budget import Budget, ThreadBudget
 
 
 class Holder:
@@ -122,4 +123,45 @@ async def test_a_task_behind_a_cancelled_one_goes_on_at_once() -> None:
     assert third.holds
     await first.leave()
     await third.leave()
+    assert budget.free == 10
+
+
+class ThreadHolder:
+    """Holds room in a thread until it is let go."""
+
+    def __init__(self, budget: ThreadBudget, num_bytes: int) -> None:
+        self.holds, self.go, self.has_given_up, self.error = threading.Event(), threading.Event(), False, ""
+        self._thread = threading.Thread(target=self._hold, args=(budget, num_bytes))
+        self._thread.start()
+
+    def _hold(self, budget: ThreadBudget, num_bytes: int) -> None:
+        try:
+            with budget.room(num_bytes, lambda: self.has_given_up):
+                self.holds.set()
+                self.go.wait(60)
+        except TimeoutError:
+            self.error = "given up"
+
+    def leave(self) -> None:
+        self.go.set()
+        self._thread.join()
+
+
+def test_threads_wait_for_room_in_the_order_of_coming_and_may_give_up() -> None:
+    budget = ThreadBudget(10)
+    first = ThreadHolder(budget, 6)
+    assert first.holds.wait(60)
+    second = ThreadHolder(budget, 99)  # more than there is: waits until all is free
+    while len(budget._waiting) < 1:
+        pass
+    third, fourth = ThreadHolder(budget, 3), ThreadHolder(budget, 3)
+    assert not third.holds.wait(0.05)  # it would fit, but goes behind the second
+    second.has_given_up = True
+    assert third.holds.wait(60)
+    second.leave()
+    assert second.error == "given up"
+    first.leave()
+    assert fourth.holds.wait(60)
+    third.leave()
+    fourth.leave()
     assert budget.free == 10

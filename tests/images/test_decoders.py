@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 import termios
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from PIL import Image
 
 from aitax_ray.errors import ClusterError
 from aitax_ray.images import decoders
+from aitax_ray.images.budget import ThreadBudget
 from aitax_ray.images.decode import Photo, Refusal, normalize
 from aitax_ray.images.decoders import MAX_ADDRESS_SPACE, REASONS, DecoderPool
 from tests.web import encoded, photo, picture
@@ -172,6 +174,114 @@ async def test_a_decoder_that_hangs_costs_one_body(body: bytes) -> None:
         assert is_gone(pid)
         pool.timeout_s = 60.0
         assert isinstance((await pool.decode(photo("jpeg"))).photo, Photo)
+
+
+async def test_a_decoder_that_ended_is_made_again_at_once() -> None:
+    async with decoding() as pool:
+        await suspend(child())
+        pool.timeout_s = 0.05
+        assert (await pool.decode(photo("jpeg"))).photo == Refusal("decoder_timeout")
+        child()  # nobody asked for another photograph
+
+
+def test_the_time_of_a_photograph_is_bounded_although_bytes_keep_coming() -> None:
+    out, into = os.pipe()
+    stop = threading.Event()
+
+    def trickle() -> None:
+        while not stop.wait(0.01):
+            os.write(into, b"x")
+
+    thread = threading.Thread(target=trickle)
+    thread.start()
+    try:
+        with pytest.raises(TimeoutError):
+            decoders._read(out, 10_000, time.monotonic() + 0.1)
+    finally:
+        stop.set()
+        thread.join()
+        os.close(out)
+        os.close(into)
+
+
+@pytest.mark.parametrize("body", [photo("jpeg", "a"), large_photo()], ids=["small", "large"])
+async def test_a_decoder_ends_when_its_caller_has_left(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders, "STOP_AFTER_S", 0.01)
+    async with decoding() as pool:
+        pid = child()
+        await suspend(pid)
+        caller = asyncio.create_task(pool.decode(body))
+        await until(lambda: is_handed_over(pid, min(len(body), 1000)))
+        waiting = [asyncio.create_task(pool.decode(b"never decoded")) for _ in range(50)]
+        await asyncio.sleep(0)
+        for task in (caller, *waiting):
+            task.cancel()
+        assert isinstance((await pool.decode(photo("jpeg", "b"))).photo, Photo)
+        assert is_gone(pid)
+        pid = child()
+        assert isinstance((await pool.decode(photo("jpeg", "c"))).photo, Photo)
+        await asyncio.sleep(0.05)  # a process is not stopped for a photograph that it had before
+        assert child() == pid
+
+
+async def test_a_photograph_that_is_soon_decoded_costs_no_decoder_when_its_caller_has_left() -> None:
+    async with decoding() as pool:
+        pid = child()
+        caller = asyncio.create_task(pool.decode(photo("jpeg")))
+        await asyncio.sleep(0.001)
+        caller.cancel()
+        assert isinstance((await pool.decode(photo("jpeg", "b"))).photo, Photo)
+        assert child() == pid
+
+
+class WatchedBudget(ThreadBudget):
+    """Counts how many hold room at a time, and what they asked for."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__(total)
+        self.asked: list[int] = []
+        self.now = self.peak = 0
+
+    @contextlib.contextmanager
+    def room(self, num_bytes: int, has_given_up: Callable[[], bool]) -> Iterator[None]:
+        self.asked.append(num_bytes)
+        with super().room(num_bytes, has_given_up):
+            self.now += 1
+            self.peak = max(self.peak, self.now)
+            yield
+            self.now -= 1
+
+
+async def test_decoders_take_memory_from_one_budget_before_they_decode() -> None:
+    body = encoded(picture("a", (1200, 900)), "PNG")
+    for total, peak in ((10 << 20, 1), (100 << 20, 2)):
+        budget = WatchedBudget(total)
+        pools = [DecoderPool(1, SIZE, budget=budget) for _ in range(2)]
+        found = await asyncio.gather(*(pool.decode(body) for pool in pools for _ in range(6)))
+        assert {decoded.photo for decoded in found} == {normalize(body, SIZE)}
+        assert set(budget.asked) == {6 * 1200 * 900 + (4 << 20)}
+        assert budget.peak <= peak
+        assert budget.free == total
+        assert (await pools[0].decode(b"<html>")).photo == Refusal("html")
+        assert len(budget.asked) == 12  # nothing is asked for what is not decoded
+        for pool in pools:
+            pool.close()
+
+
+async def test_one_that_waits_for_memory_can_be_cancelled_and_the_pool_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders, "STOP_AFTER_S", 0.01)
+    budget = ThreadBudget(10)
+    pool = DecoderPool(1, SIZE, budget=budget)
+    with budget.room(10, lambda: False):
+        caller = asyncio.create_task(pool.decode(photo("jpeg")))
+        await until(lambda: len(budget._waiting) == 1)
+        caller.cancel()
+        await until(lambda: not budget._waiting)
+        last = asyncio.create_task(pool.decode(photo("jpeg")))
+        await until(lambda: len(budget._waiting) == 1)
+        await asyncio.to_thread(pool.close)
+        assert not children()
+    assert (await last).photo == Refusal("decoder_timeout")
 
 
 async def test_a_decoder_is_replaced_after_so_many_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
