@@ -160,6 +160,7 @@ class Engine:
         storage, place = self._storage, self._place
         problems = find_faults(storage, place, self.info) or find_changes(storage, place, self.info)
         if not problems and self.is_local:  # a remote engine would be copied here for this
+            self._checked.update(self.info.files)
             try:
                 self.verify()
             except EngineError as error:

@@ -109,6 +109,16 @@ def test_engine_on_another_storage_is_copied_here_once(folder: Path, monkeypatch
     assert not copy.exists()
 
 
+def test_a_check_of_an_engine_reads_every_file_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    sha256 = Storage.sha256
+    monkeypatch.setattr(Storage, "sha256", lambda self, path: (read.append(path), sha256(self, path))[1])
+    engine = open_engine(str(folder))
+    assert engine.find_problems() == []
+    load(engine)
+    assert sorted(read) == sorted(engine.info.files)
+
+
 def break_byte(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
