@@ -131,7 +131,7 @@ class Gallery:
         is_shown, ranges = self._permitted.is_shown, [self._ranges_of(class_index) for class_index in classes]
         sizes = [sum(int(np.count_nonzero(is_shown[start:end])) for start, end in found) for found in ranges]
         limit = _fair_limit(sizes, MAX_COMPARED)
-        queries, near = np.ascontiguousarray(embeddings, np.float32), None
+        queries, near = np.nan_to_num(np.ascontiguousarray(embeddings, np.float32)), None
         chosen: list[list[tuple[int, float]]] = []
         for class_index, found, size in zip(classes, ranges, sizes, strict=True):
             rows, similarities = self._compare(found, is_shown, queries, limit)

@@ -82,6 +82,11 @@ def test_a_photograph_is_as_similar_as_to_the_most_similar_one_of_the_request(tm
     assert [image.similarity for image in images] == pytest.approx([1, 1, 0.714], abs=1e-3)
 
 
+def test_a_network_that_gave_no_number_does_not_break_the_answer(gallery: Gallery) -> None:
+    (images,) = gallery.illustrate(np.full((1, 3), np.nan, np.float32), [0], 2)
+    assert [image.similarity for image in images] == [0, 0]
+
+
 def test_a_photograph_has_the_credits_that_the_index_has(gallery: Gallery) -> None:
     ((image,),) = gallery.illustrate(np.array([[1, -1, -1]], np.float32), [0], 1)
     assert (image.url, image.creator, image.rights_holder, image.publisher) == (
