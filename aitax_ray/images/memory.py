@@ -14,7 +14,8 @@ _CONSTANT = 4 << 20
 
 # Of glibc's mallopt (malloc.h).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-MMAP_THRESHOLD = 1 << 20
+# With 1 MiB, decoding of 1 megapixel is 30 % slower: the system clears the pages of each image. With 8 MiB it is not.
+MMAP_THRESHOLD = 8 << 20
 ARENAS = 2
 
 
@@ -31,7 +32,7 @@ def give_back_memory() -> None:
     """Let this process give large blocks back to the system as soon as they are free. Does nothing without glibc.
 
     glibc keeps blocks of up to 32 MB for later, in a heap per thread. A service that gets large photographs in many
-    threads would keep gigabytes. Each larger block is mapped by itself from now on, which is a little slower.
+    threads would keep gigabytes. From now on each block above MMAP_THRESHOLD is mapped by itself.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
