@@ -322,6 +322,63 @@ def prune(*, root: Root, keep: int, json: Json = False) -> None:
     show(Engines(root).prune(keep), as_json=json)
 
 
+_Several = Annotated[list[str] | None, Parameter(consume_multiple=True, negative_iterable=())]
+
+
+@app.command
+def takedown(
+    *,
+    root: str | None = None,
+    engine: str | None = None,
+    image: _Several = None,
+    url: _Several = None,
+    creator: _Several = None,
+    occurrence: _Several = None,
+    reason: str = "",
+    requested_by: str = "",
+    dry_run: bool = False,
+    purge: bool = False,
+    restore: str | None = None,
+    list: bool = False,
+) -> None:
+    """Withdraw photographs on request of their authors: from services at once, from all files with the next publish.
+
+    Parameters
+    ----------
+    root
+        Folder, or URL, of the project.
+    engine
+        In place of --root: folder of one engine that was copied elsewhere. Only its services are told.
+    image
+        image_id of photographs.
+    url
+        Addresses of photographs, or of their web pages.
+    creator
+        Names of authors or rights holders. Case, blanks and forms of Unicode make no difference.
+    occurrence
+        gbif_id of occurrences, or their pages at GBIF: all photographs of these.
+    reason
+        Why, for the log.
+    requested_by
+        Who asked, for the log.
+    dry_run
+        Only say what would be withdrawn.
+    purge
+        Delete from all files now, not with the next publish. Without photographs: those of earlier requests.
+    restore
+        Undo the request of this name.
+    list
+        List all requests.
+    """
+    from aitax_ray.engine import takedown as module
+
+    given = {"image": image or [], "url": url or [], "creator": creator or [], "occurrence": occurrence or []}
+    text = module.run(
+        root, engine, given, reason, requested_by, dry_run=dry_run, purge=purge, restore=restore, show_list=list
+    )
+    sys.stdout.write(f"{_safe(text)}\n")
+
+
 @app.command
 def demo(*, root: Path = Path("aitax-demo"), once: bool = False, port: int = 8000) -> None:
     """Build an engine from a small generated GBIF on loopback, identify a photograph, serve on.

@@ -106,18 +106,27 @@ def check_value(request: Request) -> Request:
     return request.model_copy(update={"value": value})
 
 
+def is_same(request: Request, other: Request) -> bool:
+    """Whether two requests have one criterion, perhaps in two spellings."""
+    spell = {"creator": normalise_name, "url": normalise_url}.get(request.kind, str)
+    return request.kind == other.kind and spell(request.value) == spell(other.value)
+
+
 class Criteria:
     """The criteria of some requests, to find their photographs in tables."""
 
-    def __init__(self, requests: Iterable[Request]) -> None:
+    def __init__(
+        self, requests: Iterable[Request], *, image_ids: Iterable[str] = (), pixels: Iterable[str] = ()
+    ) -> None:
+        """Take the criteria of requests, and further photographs by their keys or by the sha256 of their JPEG."""
         requests = list(requests)
         of = {kind: {r.value for r in requests if r.kind == kind} for kind in ("image", "url", "creator", "occurrence")}
-        self.image_ids = of["image"] | {key for request in requests for key in request.image_ids}
+        self.image_ids = of["image"] | {key for request in requests for key in request.image_ids} | set(image_ids)
         self.occurrences = of["occurrence"]
         self.names = {normalise_name(name) for name in of["creator"]}
         self.urls = {normalise_url(url) for url in of["url"]}
         self.recorded_urls = {url for request in requests for url in request.urls}
-        self.pixels = {digest for request in requests for digest in request.jpeg_sha256}
+        self.pixels = {digest for request in requests for digest in request.jpeg_sha256} | set(pixels)
         # The longest one with a digit, if there is one: the names of hosts and of sizes are common.
         self._words = [
             max(re.findall(r"[a-z0-9]+", url.lower()), key=lambda word: (not word.isalpha(), len(word)))
@@ -126,7 +135,7 @@ class Criteria:
         self._is_named = cache(lambda text: bool(names_in(text) & self.names))
 
     def __bool__(self) -> bool:
-        return bool(self.image_ids or self.occurrences or self.names or self.urls)
+        return bool(self.image_ids or self.occurrences or self.names or self.urls or self.pixels)
 
     def find(self, rows: "pl.DataFrame") -> "pl.Series":
         """Tell for each row of a table whether it is about one of the photographs.

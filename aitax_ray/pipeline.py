@@ -8,6 +8,7 @@ from typing import Any
 from aitax_ray.dataset.settings import SplitSettings
 from aitax_ray.dataset.split import split
 from aitax_ray.engine.publish import publish
+from aitax_ray.engine.purge import purge
 from aitax_ray.engine.settings import PublishSettings
 from aitax_ray.evaluation.evaluate import evaluate
 from aitax_ray.evaluation.settings import EvaluateSettings
@@ -20,7 +21,7 @@ from aitax_ray.manifest.settings import ManifestSettings
 from aitax_ray.settings import StageSettings, build_settings
 from aitax_ray.training.settings import TrainSettings
 from aitax_ray.training.train import train
-from aitax_ray.workspace import StageReport
+from aitax_ray.workspace import StageReport, Workspace
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ def build(flags: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]]) -> 
         if stage.name != "train":  # `index` has views of its own
             own.pop("views", None)
         planned.append((stage, build_settings(stage.settings, own, config.get(stage.name, {}))))
+    purge(Workspace(planned[0][1].root))  # before a stage reads photographs that are withdrawn
     reports = []
     for number, (stage, settings) in enumerate(planned, 1):
         log.info("stage %d of %d: %s", number, len(planned), stage.name)

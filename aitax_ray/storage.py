@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,21 @@ class Storage:
         compression = {name: "none" if name in plain else "zstd" for name in table.schema.names} if plain else "zstd"
         with self._complete_file(path) as target:
             pq.write_table(table, target, filesystem=self.fs, compression=compression)
+
+    def rewrite_table(self, path: str, change: Callable[[pa.Table], pa.Table], plain: Sequence[str] = ()) -> None:
+        """Change the rows of a Parquet file, one row group after the other; see `write_table` for `plain`.
+
+        The schema and its metadata stay.
+        """
+        try:
+            with pq.ParquetFile(self.full(path), filesystem=self.fs) as old, self._complete_file(path) as target:
+                schema = old.schema_arrow
+                compression = {name: "none" if name in plain else "zstd" for name in schema.names}
+                with pq.ParquetWriter(target, schema, filesystem=self.fs, compression=compression) as new:
+                    for group in range(old.num_row_groups):
+                        new.write_table(change(old.read_row_group(group)).cast(schema))
+        except pa.ArrowInvalid as error:
+            raise StorageError(f"{self.address(path)} cannot be read: {self._reason(error)}") from error
 
     def copy(self, source: str, path: str, storage: "Storage | None" = None) -> None:
         """Copy a file of the root, or of another storage, to `path`, without holding it in memory."""

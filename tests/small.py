@@ -272,9 +272,15 @@ def write_index(ws: Workspace, monkeypatch: pytest.MonkeyPatch, **settings: Any)
     """Index the training photographs in this process."""
     from aitax_ray.index import embed, index
     from aitax_ray.index.settings import IndexSettings
+    from aitax_ray.index.thumbnails import open_thumbnails, write_thumbnails
+
+    def make_thumbnails(ws: Workspace, labels: Any, size: int) -> None:
+        rows = labels(ws.storage.read_table(workspace.IMAGES, ["image_id", "jpeg"]))
+        write_thumbnails(rows, open_thumbnails(ws.storage, size), size)
 
     monkeypatch.setattr(embed, "predictions", PredictedHere)
-    index.index(IndexSettings(root=ws.root, thumbnails=False, **settings))
+    monkeypatch.setattr(index, "make_thumbnails", make_thumbnails)
+    index.index(IndexSettings.model_validate({"root": ws.root, "thumbnails": False} | settings))
 
 
 def train_settings(root: Path | str, **changes: object) -> Any:

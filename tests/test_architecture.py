@@ -49,10 +49,11 @@ MAY_USE: dict[str, set[str]] = {
     "training": set(),
     "index": {"training", "images"},
     "evaluation": {"training", "images", "index"},  # the neighbours' vote
-    "engine": {"training", "images", "index", "evaluation"},  # an engine holds an index and a temperature
+    # An engine holds an index and a temperature. What its authors withdraw is deleted from the files of all stages.
+    "engine": {"training", "images", "dataset", "index", "evaluation"},
     "serving": {"engine", "index", "images", "evaluation"},  # an engine's decisions
     "pipeline": {"manifest", "images", "dataset", "training", "evaluation", "index", "engine"},
-    "cli": {"pipeline", "dataset", "engine", "serving", "demo"},  # export, cite and engines are no stages
+    "cli": {"pipeline", "dataset", "engine", "serving", "demo"},  # export, cite, engines, takedown are no stages
     "demo": {"pipeline", "serving", "engine"},
 }
 HEAVY = {"ray", "torch", "torchvision", "polars", "duckdb", "fastapi", "scann", "onnxruntime", "matplotlib", "pandas"}

@@ -3,6 +3,7 @@
 import logging
 from concurrent.futures import ThreadPoolExecutor
 
+from aitax_ray.engine.bundle import SHARDS
 from aitax_ray.engine.info import (
     INFO,
     NUM_FILES_AT_A_TIME,
@@ -40,11 +41,19 @@ def copy_engine(storage: Storage, place: str, destination: str) -> str:
     if target.sizes([path]) == [None] or target.read_bytes(path) != description:
         target.write_bytes(path, description)
     read_info(target, info.version)
+    _delete_replaced(target, info)
     _copy_withdrawn(storage, place, target)
     write_current(target, "", info.version)
     address = target.address(info.version)
     log.info("%s is the current engine there; copied %d of %d files", address, num_copied, len(info.files))
     return address
+
+
+def _delete_replaced(target: Storage, info: EngineInfo) -> None:
+    """Delete the shards that an earlier copy had before photographs were taken out of them."""
+    for file in target.files(f"{info.version}/{SHARDS}"):
+        if file.path.removeprefix(f"{info.version}/") not in info.files:
+            target.delete(file.path)
 
 
 def _copy_withdrawn(storage: Storage, place: str, target: Storage) -> None:

@@ -9,6 +9,7 @@ from aitax_ray.engine import bundle
 from aitax_ray.engine.copies import copy_engine
 from aitax_ray.engine.engines import VERSION, delete_incomplete
 from aitax_ray.engine.info import FORMAT_VERSION, find_faults, read_current, read_info, refuse, write_current
+from aitax_ray.engine.purge import purge
 from aitax_ray.engine.settings import PublishSettings
 from aitax_ray.engine.written import Written, check_written
 from aitax_ray.errors import EngineError
@@ -37,6 +38,7 @@ def publish(settings: PublishSettings) -> StageReport:
     quantization costs more top-1 than the settings allow, or when a check fails.
     """
     ws = Workspace(settings.root)
+    purge(ws)
     reads = ("manifest", "train", "evaluate", "index")
     again = _why_current_cannot_be_used(ws)
     report = ws.run("publish", settings, reads, lambda: _publish(ws, settings), incremental=True, rerun_reason=again)

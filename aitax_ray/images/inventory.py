@@ -88,6 +88,17 @@ def record_files(storage: Storage, without: Iterable[str] = ()) -> None:
         storage.write_bytes(RECORD, json.dumps(files, indent=0).encode())
 
 
+def record_changes(storage: Storage, paths: Iterable[str]) -> None:
+    """Write into the record what some files are now, which this program has changed or deleted on purpose."""
+    record, files = _read_record(storage), list_files(storage)
+    if record is not None:
+        for path in paths:
+            record.pop(path, None)
+            if path in files:
+                record[path] = files[path]
+        storage.write_bytes(RECORD, json.dumps(dict(sorted(record.items())), indent=0).encode())
+
+
 def move_damaged_away(storage: Storage, changes: Changes) -> list[str]:
     """Check new and changed files, and move those that are damaged to a hidden folder; returns the others."""
     paths = [*changes.new, *changes.changed]

@@ -1,0 +1,62 @@
+"""Rows of single tables; the root as a whole is in test_purge.py."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from aitax_ray.engine.purge_stages import Withdrawn, drop_rows, purge_stages
+from aitax_ray.storage import Storage
+from aitax_ray.takedowns import Request, now
+from aitax_ray.workspace import Workspace
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    storage = Storage(str(tmp_path))
+    for name, keys in (("a", "xyx"), ("b", "x"), ("c", "z")):
+        table = pa.table({"image_id": list(keys), "jpeg": [key.encode() * 9 for key in keys]})
+        storage.write_table(f"t/{name}.parquet", table.replace_schema_metadata({b"image_size": b"64"}), plain=["jpeg"])
+    storage.write_table("t/other.parquet", pa.table({"url": ["x"]}))
+    return storage
+
+
+def test_rows_are_dropped_and_files_without_rows_deleted(storage: Storage) -> None:
+    assert drop_rows(storage, "t", ["x"]) == ["t/a.parquet", "t/b.parquet"]
+    assert storage.read_table("t/a.parquet")["image_id"].to_pylist() == ["y"]
+    assert [file.path for file in storage.files("t")] == ["t/a.parquet", "t/c.parquet", "t/other.parquet"]
+    assert drop_rows(storage, "t", ["x"]) == []
+
+
+def test_tables_that_must_be_there_stay_without_rows(storage: Storage) -> None:
+    drop_rows(storage, "t", ["x"], keep_empty=True)
+    assert storage.read_table("t/b.parquet").num_rows == 0
+
+
+def test_the_schema_its_metadata_and_the_storage_of_jpegs_stay(storage: Storage) -> None:
+    drop_rows(storage, "t", ["x"])
+    metadata = pq.read_metadata(storage.full("t/a.parquet"))
+    assert pq.read_schema(storage.full("t/a.parquet")).metadata[b"image_size"] == b"64"
+    assert metadata.row_group(0).column(1).compression == "UNCOMPRESSED"
+
+
+def test_files_without_such_rows_are_not_touched(storage: Storage, tmp_path: Path) -> None:
+    before = (tmp_path / "t/c.parquet").stat().st_mtime_ns
+    drop_rows(storage, "t", ["x"])
+    assert (tmp_path / "t/c.parquet").stat().st_mtime_ns == before
+
+
+def test_the_photographs_of_all_requests_are_gathered() -> None:
+    requests = [
+        Request(kind="creator", value="a", requested=now(), image_ids=["1", "2"], urls=["u"], gbif_ids=["g"]),
+        Request(kind="image", value="b", requested=now(), image_ids=["2"], gbif_ids=["h"]),
+    ]
+    withdrawn = Withdrawn.of(requests)
+    assert withdrawn == Withdrawn(frozenset("12"), frozenset("u"), frozenset("gh"))
+
+
+def test_a_root_where_no_stage_has_run_is_no_error(tmp_path: Path) -> None:
+    withdrawn = Withdrawn(frozenset({"1"}), frozenset({"u"}), frozenset({"g"}))
+    purge_stages(Workspace(str(tmp_path)), withdrawn)
+    assert list(tmp_path.iterdir()) == []
