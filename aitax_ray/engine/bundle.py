@@ -82,7 +82,7 @@ class Engine:
 
     def __init__(self, storage: Storage, place: str, info: EngineInfo) -> None:
         self.info = info
-        self._storage, self._place = storage, place
+        self.storage, self.place = storage, place
         self._checked: set[str] = set()
         self.is_local = isinstance(storage.fs, LocalFileSystem)
         if self.is_local:
@@ -157,7 +157,7 @@ class Engine:
 
     def find_problems(self) -> list[str]:
         """Check every file, and say all that is wrong."""
-        storage, place = self._storage, self._place
+        storage, place = self.storage, self.place
         problems = find_faults(storage, place, self.info) or find_changes(storage, place, self.info)
         if not problems and self.is_local:  # a remote engine would be copied here for this
             self._checked.update(self.info.files)
@@ -182,7 +182,7 @@ class Engine:
         self._checked.update(read)
 
     def _fetch(self, name: str) -> None:
-        self._storage.fetch(join(self._place, name), (self.folder / name).parent)
+        self.storage.fetch(join(self.place, name), (self.folder / name).parent)
 
 
 def write_bundle(

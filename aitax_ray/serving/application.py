@@ -5,6 +5,7 @@ only the parts that it uses. `serve_config.yaml` names `build`.
 """
 
 import asyncio
+import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,6 +16,7 @@ from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
 from aitax_ray.engine.bundle import open_engine
+from aitax_ray.engine.withdrawn import follow
 from aitax_ray.errors import RequestError
 from aitax_ray.images.fetch import Fetcher, FetchSettings
 from aitax_ray.images.limits import HostLimit, Limits
@@ -65,6 +67,7 @@ class Retrieval:
         engine = open_engine(args.engine)
         self._gallery = Gallery(engine.index(), len(engine.info.classes))
         self._vote = engine.info.decisions.vote
+        weakref.finalize(self, follow(engine, self._gallery.withdraw))
 
     async def compare(self, embeddings: np.ndarray) -> Comparison:
         """Search the nearest photographs."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from aitax_ray.engine.bundle import Engine, Taxon
 from aitax_ray.engine.info import EngineInfo, Thresholds
+from aitax_ray.engine.withdrawn import WithdrawnLists
 from aitax_ray.evaluation.answers import make_taxonomy
 from aitax_ray.serving.gallery import Comparison, Gallery, Illustration, Picture
 from aitax_ray.serving.judgement import GroupScore, Judgement, add_up, judge
@@ -111,6 +112,7 @@ class Identifier:
         self.engine = engine
         self._classifier = engine.classifier()
         self._gallery = Gallery(engine.index(), len(engine.info.classes))
+        self._gallery.withdraw(WithdrawnLists(engine).read() or ())
 
     def picture(self, image_id: str) -> Picture | None:
         """Read the thumbnail of a photograph; None when there is none that may be shown."""

@@ -1,21 +1,28 @@
 """serving.application: the deployments as plain objects; on Ray Serve they run in test_pipeline.py."""
 
+import shutil
+import threading
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from fastapi.testclient import TestClient
 from PIL import Image
 from ray.serve.schema import ServeDeploySchema
 
+from aitax_ray.engine import takedown
 from aitax_ray.engine.bundle import open_engine
 from aitax_ray.errors import RequestError
 from aitax_ray.schemas import image_id
 from aitax_ray.serving.application import Classifier, Ingress, Retrieval, build
+from aitax_ray.serving.gallery import Gallery
+from aitax_ray.serving.http import make_app
 from aitax_ray.serving.identifier import Identifier
 from aitax_ray.serving.settings import ApplicationArgs
-from tests.engines import COLOURS, thumbnail, write_small_engine
+from tests.engines import COLOURS, photo, thumbnail, write_small_engine
 from tests.web import Web
 
 PHOTOS = [Image.new("RGB", (40, 30), colour) for colour in COLOURS.values()]
@@ -64,6 +71,37 @@ def test_requests_that_share_a_batch_get_each_their_own_answer(engine: Path) -> 
     answers = Unbatched(ApplicationArgs(engine=str(engine))).predict_batch(requests)
     assert [logits.argmax(axis=1).tolist() for _, logits in answers] == [[0], [0, 1], [0, 1, 2]]
     assert [embeddings.shape for embeddings, _ in answers] == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_photograph_that_its_author_withdraws_is_gone_from_the_running_service(
+    engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aitax_ray.engine.withdrawn.INTERVAL_S", 0.01)
+    has_changed = threading.Event()
+    withdraw = Gallery.withdraw
+
+    def watched(gallery: Gallery, image_ids: Collection[str]) -> None:
+        withdraw(gallery, image_ids)
+        if image_ids:
+            has_changed.set()
+
+    monkeypatch.setattr(Gallery, "withdraw", watched)
+    own = Path(shutil.copytree(engine, tmp_path / "own"))
+    service, _, _ = ingress(own, num_illustrations=9)
+    gone = image_id("https://photos.example/11/0.jpg")
+    with TestClient(make_app(lambda: service)) as client:
+        ask = lambda: client.post("/identify", files={"image": photo(COLOURS["11"])}).text  # noqa: E731
+        assert "photos.example/11/0.jpg" in ask()
+        assert client.get(f"/images/{gone}").status_code == 200
+        takedown.run(None, str(own), {"url": ["http://photos.example/11/0.jpg"]})
+        assert has_changed.wait(10)
+        after = ask()
+        assert "photos.example/11/0.jpg" not in after
+        assert "photos.example/11/1.jpg" in after
+        assert client.get(f"/images/{gone}").status_code == 404
+    # So it does not come back with a restart, nor in a process of its own.
+    [best, *_] = Identifier(open_engine(str(own))).identify([PHOTOS[0]], num_illustrations=9).candidates
+    assert gone not in {image.image_id for image in best.illustrations}
 
 
 async def test_ingress_answers_as_the_identifier_in_one_process_does(engine: Path) -> None:
