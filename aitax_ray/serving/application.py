@@ -21,10 +21,12 @@ from aitax_ray.errors import RequestError
 from aitax_ray.images.fetch import Fetcher, FetchSettings
 from aitax_ray.images.limits import HostLimit, Limits
 from aitax_ray.images.turns import Turns, sync_alone
+from aitax_ray.serving.backend import Backend
 from aitax_ray.serving.decoding import MAX_BYTES, PhotoDecoder
 from aitax_ray.serving.gallery import Comparison, Gallery, Picture
-from aitax_ray.serving.http import Backend, make_app
+from aitax_ray.serving.http import make_app
 from aitax_ray.serving.identifier import Identification, Reasoning
+from aitax_ray.serving.pn_taxa import project_of
 from aitax_ray.serving.settings import ApplicationArgs
 
 FETCHES = 16  # photographs that are fetched at a time, for requests that name URLs
@@ -93,7 +95,7 @@ def _this_ingress() -> Backend:
 
 
 class Ingress:
-    """The `Backend` of serving.http: answers HTTP requests with the help of the other deployments."""
+    """The `Backend` of the routes: answers HTTP requests with the help of the other deployments."""
 
     def __init__(
         self, args: ApplicationArgs, classifier: DeploymentHandle[Any], retrieval: DeploymentHandle[Any]
@@ -101,6 +103,7 @@ class Ingress:
         engine = open_engine(args.engine)
         self.info, self.taxa, self.num_queries = engine.info, engine.taxa, 0
         self._reasoning = Reasoning(engine.info, engine.taxa)
+        self.project = project_of(engine.info, args.project)
         self.decoder = PhotoDecoder(engine.info)
         self._classifier, self._retrieval = classifier, retrieval
         self._num_illustrations = args.num_illustrations if args.illustrate else 0
@@ -118,17 +121,29 @@ class Ingress:
             Turns(sync_alone(Limits(HOST_LIMIT)), FETCHES),
         )
 
-    async def identify(self, photos: "Sequence[Image.Image]", max_results: int | None) -> Identification:
-        """Identify one individual."""
+    async def identify(
+        self, photos: "Sequence[Image.Image]", max_results: int | None, illustrate: bool = True
+    ) -> Identification:
+        """Identify one individual; without `illustrate`, no similar photographs are looked for."""
         self.num_queries += 1
-        pixels = await asyncio.to_thread(lambda: np.stack([self.info.transform.pixels(photo) for photo in photos]))
-        embeddings, logits = await self._classifier.predict.remote(pixels)
+        embeddings, logits = await self._predict(photos)
         conclusion = self._reasoning.conclude(logits, await self._retrieval.compare.remote(embeddings), max_results)
         illustrations: list[list[Any]] = [[] for _ in conclusion.ranked]
-        if self._num_illustrations:
+        if illustrate and self._num_illustrations:
             arguments = embeddings, conclusion.classes, self._num_illustrations
             illustrations = await self._retrieval.illustrate.remote(*arguments)
         return self._reasoning.assemble(conclusion, illustrations)
+
+    async def embed(self, photo: "Image.Image") -> list[float]:
+        """Compute the embedding of a photograph."""
+        embeddings, _ = await self._predict([photo])
+        numbers: list[float] = embeddings[0].tolist()
+        return numbers
+
+    async def _predict(self, photos: "Sequence[Image.Image]") -> tuple[np.ndarray, np.ndarray]:
+        pixels = await asyncio.to_thread(lambda: np.stack([self.info.transform.pixels(photo) for photo in photos]))
+        embeddings, logits = await self._classifier.predict.remote(pixels)
+        return embeddings, logits
 
     async def picture(self, image_id: str) -> Picture | None:
         """Read the thumbnail of a photograph; None when there is none that may be shown."""

@@ -10,9 +10,12 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from aitax_ray.engine.bundle import Taxon
+from aitax_ray.engine.info import EngineInfo
+from aitax_ray.serving.assessment import Assessment, Observation, left_out_if_none, to_assessment
 from aitax_ray.serving.gallery import Illustration
 from aitax_ray.serving.identifier import Identification
-from aitax_ray.serving.judgement import Judgement
+from aitax_ray.serving.judgement import GroupScore
+from aitax_ray.serving.languages import ENGLISH, common_names
 from aitax_ray.web import web_address
 
 REJECTED = "No species that this engine knows was recognised."
@@ -60,26 +63,11 @@ class C4cResult(_Wire):
     images: list[C4cImage]
 
 
-class C4cAssessment(_CamelWire):
-    """How far the answer can be believed. It is ours: older clients ignore it."""
+class C4cGroup(_Wire):
+    """A genus or family, with the sum of the scores of its species."""
 
-    is_known: bool
-    """False: probably no species that the engine knows."""
-    rank: str
-    """The lowest rank that is certain enough: species, genus, family, or "" for none."""
     name: str
     score: float
-    is_accepted: bool
-    """The best species may be accepted without a look at the photograph."""
-    precision: float
-    """Share of accepted answers that should be right."""
-    candidates: list[str]
-    """Keys of the species among which the right one is, with the probability `promise`."""
-    promise: float
-    lookalikes: list[str]
-    """Names of the species that the engine cannot separate from the best one."""
-    similarity: float
-    """Cosine with the most similar photograph that the engine knows, of any species."""
 
 
 class C4cAnswer(_Wire):
@@ -89,8 +77,14 @@ class C4cAnswer(_Wire):
     results: list[C4cResult]
     message: str = ""
     """Why there are no results."""
-    assessment: C4cAssessment
+    # Ours: older clients ignore them.
+    assessment: Assessment
+    genera: list[C4cGroup] = []
+    """Best first; only for requests with `detailed`."""
+    families: list[C4cGroup] = []
     engine: str
+    observation: Observation | None = left_out_if_none()
+    """Where and when the individual was seen, if the request says it."""
 
 
 class C4cTaxon(_Wire):
@@ -106,15 +100,36 @@ class C4cTaxon(_Wire):
     family: str
 
 
+class C4cCalibration(_CamelWire):
+    """How scores become answers."""
+
+    fusion: str
+    """How several photographs are joined."""
+    temperatures: list[float]
+    """For one photograph, two, and so on."""
+    neighbor_share: float
+    """Share of the most similar photographs in a score."""
+    rejection: str
+    """The figure by which an answer is rejected."""
+    precision: float
+    """Share of accepted answers that should be right."""
+    promise: float
+    """Probability that the right species is among the candidates of an assessment."""
+
+
 class C4cStatus(_Wire):
     """The answer of /status; the component reads only `gbif_doi`."""
 
     status: str = "ok"
     gbif_doi: str
     queries: int
+    # Ours.
     engine: str
     arch: str
     species: int
+    metrics: dict[str, float]
+    """Figures of the classifier on test photographs."""
+    calibration: C4cCalibration
 
 
 class C4cError(_Wire):
@@ -125,21 +140,20 @@ class C4cError(_Wire):
     message: str
 
 
-class C4cRoute(_Wire):
-    """A row of /help."""
-
-    method: str
-    path: str
-    parameters: dict[str, str]
-    description: str
-
-
 def to_answer(
-    identification: Identification, with_info: bool = True, base_url: str = "", no_reject: bool = False
+    identification: Identification,
+    with_info: bool = True,
+    base_url: str = "",
+    no_reject: bool = False,
+    *,
+    language: str = ENGLISH,
+    detailed: bool = False,
+    observation: Observation | None = None,
 ) -> C4cAnswer:
     """Convert an identification to the wire format; without info it has only names, scores and keys.
 
-    An answer that is rejected has no results, unless `no_reject`.
+    An answer that is rejected has no results, unless `no_reject`. Common names are in `language` (ISO 639-1) where the
+    engine has them. With `detailed` the answer has the sums of the scores by genus and by family.
 
     `base_url` is the address of the service, with a slash at its end: it has the thumbnails. Photographs that have no
     address, since there is no service and no original on the web (--photos), are left out.
@@ -156,7 +170,7 @@ def to_answer(
                 score=round(candidate.score, 5),
                 gbif_id=taxon.species_key,
                 authorship=taxon.authorship if with_info else "",
-                vernacularName=taxon.vernacular_name if with_info else "",
+                vernacularName=_common_name(taxon, language) if with_info else "",
                 genus=taxon.genus if with_info else "",
                 family=taxon.family if with_info else "",
                 images=images,
@@ -165,24 +179,20 @@ def to_answer(
     return C4cAnswer(
         results=results,
         message=REJECTED if is_rejected else "",
-        assessment=_to_assessment(identification.judgement),
+        assessment=to_assessment(identification.judgement),
+        genera=_to_groups(identification.genera) if detailed else [],
+        families=_to_groups(identification.families) if detailed else [],
         engine=identification.engine_version,
+        observation=observation,
     )
 
 
-def _to_assessment(judgement: Judgement) -> C4cAssessment:
-    return C4cAssessment(
-        is_known=judgement.is_known,
-        rank=judgement.rank,
-        name=judgement.name,
-        score=round(judgement.score, 5),
-        is_accepted=judgement.is_accepted,
-        precision=judgement.precision,
-        candidates=list(judgement.candidates),
-        promise=judgement.promise,
-        lookalikes=list(judgement.lookalikes),
-        similarity=round(judgement.similarity, 4),
-    )
+def _common_name(taxon: Taxon, language: str) -> str:
+    return next(iter(common_names(taxon, language)), "")
+
+
+def _to_groups(groups: Iterable[GroupScore]) -> list[C4cGroup]:
+    return [C4cGroup(name=group.name, score=round(group.score, 5)) for group in groups]
 
 
 def _to_image(image: Illustration, base_url: str) -> C4cImage:
@@ -199,7 +209,29 @@ def _to_image(image: Illustration, base_url: str) -> C4cImage:
     )
 
 
-def to_taxa(taxa: Iterable[Taxon]) -> list[C4cTaxon]:
+def to_status(info: EngineInfo, num_queries: int) -> C4cStatus:
+    """Describe an engine, and the copy of the service that has answered this many queries."""
+    decisions = info.decisions
+    calibration = C4cCalibration(
+        fusion=decisions.fusion.rule,
+        temperatures=list(decisions.fusion.temperatures),
+        neighbor_share=decisions.vote.share,
+        rejection=decisions.rejection.score,
+        precision=decisions.acceptance.precision,
+        promise=decisions.candidates.promise,
+    )
+    return C4cStatus(
+        gbif_doi=info.doi or "",
+        queries=num_queries,
+        engine=info.version,
+        arch=info.arch,
+        species=len(info.classes),
+        metrics=info.metrics,
+        calibration=calibration,
+    )
+
+
+def to_taxa(taxa: Iterable[Taxon], language: str = ENGLISH) -> list[C4cTaxon]:
     """Convert the list of species to the wire format."""
     return [
         C4cTaxon(
@@ -207,7 +239,7 @@ def to_taxa(taxa: Iterable[Taxon]) -> list[C4cTaxon]:
             species_id=taxon.species_key,
             rank=taxon.rank,
             authorship=taxon.authorship,
-            vernacularName=taxon.vernacular_name,
+            vernacularName=_common_name(taxon, language),
             species=taxon.name,
             genus=taxon.genus,
             family=taxon.family,

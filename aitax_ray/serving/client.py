@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aitax_ray.errors import AitaxError, RequestError, SettingsError
-from aitax_ray.serving.c4c import C4cAnswer, C4cAssessment, C4cError, C4cImage, to_answer
+from aitax_ray.serving.assessment import Assessment
+from aitax_ray.serving.c4c import C4cAnswer, C4cError, C4cImage, to_answer
 from aitax_ray.text import escape_controls
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def show(photos: Sequence[Path], answer: C4cAnswer, as_json: bool) -> None:
         console.print(_text(line))
 
 
-def _verdict(assessment: C4cAssessment) -> list[str]:
+def _verdict(assessment: Assessment) -> list[str]:
     """Say in words how far the answer can be believed."""
     lines = []
     if assessment.is_known and assessment.is_accepted:

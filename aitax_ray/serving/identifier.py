@@ -118,6 +118,12 @@ class Identifier:
         """Read the thumbnail of a photograph; None when there is none that may be shown."""
         return self._gallery.picture(image_id)
 
+    def embed(self, photo: "Image.Image") -> list[float]:
+        """Compute the embedding of a photograph."""
+        embeddings, _ = self._classifier.predict(self.engine.info.transform.pixels(photo)[None])
+        numbers: list[float] = embeddings[0].tolist()
+        return numbers
+
     def identify(
         self, photos: Sequence["Image.Image"], max_results: int | None = None, num_illustrations: int = 3
     ) -> Identification:

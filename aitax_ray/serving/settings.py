@@ -12,6 +12,8 @@ class ApplicationArgs(Settings):
 
     engine: str
     """Engine: its folder, or a root where one is published; a path or URL that every replica can reach."""
+    project: str | None = None
+    """Name of the engine in the addresses of Pl@ntNet's format, beside `all`. Default: the last part of its DOI."""
     illustrate: bool = True
     """Add similar photographs to each species."""
     num_illustrations: Annotated[int, Field(ge=1, le=20)] = 6

@@ -124,6 +124,17 @@ async def test_without_illustrations_the_retrieval_is_not_asked_for_them(engine:
     answer = await service.identify(PHOTOS[:1], None)
     assert answer.candidates[0].illustrations == ()
     assert (classifier.calls, retrieval.calls) == (["predict"], ["compare"])
+    service, _, retrieval = ingress(engine)
+    assert (await service.identify(PHOTOS[:1], None, illustrate=False)).candidates[0].illustrations == ()
+    assert retrieval.calls == ["compare"]
+
+
+async def test_ingress_gives_the_embedding_of_a_photograph_and_the_name_of_its_project(engine: Path) -> None:
+    service, _, retrieval = ingress(engine)
+    expected = Identifier(open_engine(str(engine))).embed(PHOTOS[0])
+    assert await service.embed(PHOTOS[0]) == expected
+    assert (len(expected), retrieval.calls, service.project) == (3, [], "dl.colour")
+    assert ingress(engine, project="k-frogs")[0].project == "k-frogs"
 
 
 async def test_photograph_at_a_private_address_is_fetched_only_when_allowed(engine: Path, web: Web) -> None:

@@ -1,47 +1,21 @@
 """serving.http: the routes, over a backend in this process."""
 
-import socket
-import threading
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from PIL import Image
 
-from aitax_ray.engine.bundle import open_engine
-from aitax_ray.errors import ClusterError, RequestError
+from aitax_ray.errors import ClusterError
 from aitax_ray.schemas import image_id
 from aitax_ray.serving.decoding import MAX_BYTES, PhotoDecoder
-from aitax_ray.serving.gallery import Picture
-from aitax_ray.serving.http import make_app
-from aitax_ray.serving.identifier import Identification, Identifier
+from aitax_ray.serving.identifier import Identification
 from tests.engines import COLOURS, photo, thumbnail, write_small_engine
+from tests.serving.service import LocalBackend, serve
 from tests.serving.test_decoding import write_fragile_decoder
 
 RED, BLUE = photo(COLOURS["11"]), photo(COLOURS["33"])
-
-
-class LocalBackend:
-    """Answers from an engine in this process; fetches from a dictionary."""
-
-    def __init__(self, folder: Path) -> None:
-        self._identifier = Identifier(open_engine(str(folder)))
-        self.info, self.taxa = self._identifier.engine.info, self._identifier.engine.taxa
-        self.num_queries, self.decoder = 7, PhotoDecoder(self.info, timeout_s=3.0)
-
-    async def identify(self, photos: Sequence[Image.Image], max_results: int | None) -> Identification:
-        return self._identifier.identify(photos, max_results)
-
-    async def picture(self, image_id: str) -> Picture | None:
-        return self._identifier.picture(image_id)
-
-    async def fetch(self, url: str) -> bytes:
-        if url != "https://photos.example/red.jpg":
-            raise RequestError(f"{url} cannot be fetched: not found")
-        return RED
 
 
 @pytest.fixture(scope="module")
@@ -51,20 +25,6 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     with pytest.MonkeyPatch.context() as patch:
         write_fragile_decoder(folder, patch)
         yield from serve(backend)
-
-
-def serve(backend: LocalBackend) -> Iterator[httpx.Client]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(make_app(lambda: backend), log_level="critical"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()  # the listener is open already: early requests wait for the server
-        with httpx.Client(
-            base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", follow_redirects=True, timeout=30
-        ) as client:
-            yield client
-        server.should_exit = True
-        thread.join()
-    backend.decoder.close()
 
 
 def post(client: httpx.Client, *bodies: bytes, path: str = "/identify", **options: Any) -> Any:
@@ -110,7 +70,7 @@ def test_info_false_leaves_the_images_out_in_the_address_and_in_the_form(client:
 @pytest.mark.parametrize(
     ("bodies", "status", "message"),
     [
-        ([], 400, "image: Field required"),
+        ([], 400, "multipart/form-data"),
         ([RED] * 6, 400, "1 to 5 photographs"),
         ([b"hello"], 415, "the photograph cannot be used: not an image"),
         ([RED, RED[:60]], 415, "photograph 2 cannot be used: truncated"),
@@ -201,66 +161,3 @@ def test_answers_name_the_original_and_the_thumbnail_at_the_address_that_the_cli
     behind_a_proxy = {"Host": "frogs.example", "X-Forwarded-Proto": "https"}
     first = post(client, RED, headers=behind_a_proxy).json()["results"][0]["images"][0]
     assert first["thumbnail"] == f"https://frogs.example/images/{RED_ID}"
-
-
-def test_thumbnail_is_a_webp_that_may_be_kept_for_a_day_and_names_its_licence(client: httpx.Client) -> None:
-    got, head = (client.request(method, f"/images/{RED_ID}") for method in ("GET", "HEAD"))
-    assert (got.status_code, head.status_code) == (200, 200)
-    assert got.content == thumbnail(COLOURS["11"], 0)
-    assert head.content == b""
-    for name, value in (
-        ("content-type", "image/webp"),
-        ("content-length", str(len(got.content))),
-        ("cache-control", "public, max-age=86400, immutable"),
-        ("x-content-type-options", "nosniff"),
-        ("link", '<https://creativecommons.org/licenses/by/4.0/>; rel="license"'),
-    ):
-        assert (got.headers[name], head.headers[name]) == (value, value)
-    again = client.get(f"/images/{RED_ID}", headers={"If-None-Match": f'W/"old", {got.headers["etag"]}'})
-    assert (again.status_code, again.content) == (304, b"")
-    assert again.headers["etag"] == got.headers["etag"] == head.headers["etag"]
-    assert client.get(f"/images/{RED_ID}", headers={"If-None-Match": '"old"'}).status_code == 200
-
-
-@pytest.mark.parametrize(
-    "key", ["0" * 40, RED_ID.upper(), RED_ID[:-1], f"{RED_ID}0", f"{RED_ID}.webp", "..%2f..%2fetc%2fpasswd", "é", "%00"]
-)
-def test_what_is_no_photograph_of_the_engine_is_not_found(client: httpx.Client, key: str) -> None:
-    answer = client.get(f"/images/{key}")
-    assert (answer.status_code, answer.json()["status"]) == (404, "error")
-    assert client.head(f"/images/{key}").status_code == 404
-
-
-def test_status_has_the_doi_without_scheme(client: httpx.Client) -> None:
-    assert client.get("/status").json() == {
-        "status": "ok",
-        "gbif_doi": "10.15468/dl.colour",
-        "queries": 7,
-        "engine": "colours-1",
-        "arch": "colours",
-        "species": 3,
-    }
-
-
-def test_taxa_are_a_bare_list(client: httpx.Client) -> None:
-    assert [row["species_id"] for row in client.get("/taxa").json()] == ["11", "22", "33"]
-
-
-def test_help_names_every_route_and_its_parameters(client: httpx.Client) -> None:
-    routes = {(row["method"], row["path"]): row for row in client.get("/help").json()["routes"]}
-    assert {path for _, path in routes} == {
-        "/identify",
-        "/images/{image_id}",
-        "/status",
-        "/taxa",
-        "/help",
-        "/healthz",
-    }
-    assert set(routes["POST", "/identify"]["parameters"]) == {"image", "nb-results", "info", "no-reject"}
-    assert all(row["description"] for row in routes.values())
-
-
-def test_healthz_and_docs_answer(client: httpx.Client) -> None:
-    assert client.get("/healthz").json() == {"status": "ok"}
-    assert client.get("/").url.path == "/docs"
-    assert "/identify" in client.get("/openapi.json").json()["paths"]

@@ -1,0 +1,22 @@
+"""The bodies of errors, in the format of the route: JSON without spaces, since some clients search in the text."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from aitax_ray.serving.c4c import C4cError
+from aitax_ray.serving.pn import PnError
+
+GATEWAY = "/v2/ai-taxonomist/"  # the routes below speak c4c
+
+
+def error_response(path: str, status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Make the answer for an error. `path` is the route that was asked, `message` is for people."""
+    body: BaseModel
+    if path.startswith("/v2/") and not path.startswith(GATEWAY):
+        body = PnError(status_code=status, error=HTTPStatus(status).phrase, message=message)
+    else:
+        body = C4cError(code=status, message=message)
+    return JSONResponse(body.model_dump(by_alias=True), status, headers)

@@ -1,0 +1,52 @@
+"""The photographs of a request: uploaded or named by their URLs, decoded to pixels."""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastapi import Request
+
+from aitax_ray.errors import RequestError
+from aitax_ray.serving.backend import Backend
+from aitax_ray.serving.form import PHOTOGRAPHS, Form, Upload, read_form
+from aitax_ray.serving.identifier import MAX_IMAGES
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass(frozen=True)
+class Sent:
+    """The photographs of a request, each list in their order."""
+
+    photos: "Sequence[Image.Image]"
+    names: list[str]
+    """The URL of a photograph, or the md5 of an upload (32 hex digits, as Pl@ntNet names them)."""
+    filenames: list[str]
+
+
+async def uploaded(request: Request, backend: Backend) -> tuple[Sent, Form]:
+    """Read the photographs of a form, and its other fields. Raises RequestError when one cannot be used."""
+    form = await read_form(request)
+    names = [hashlib.md5(each.body, usedforsecurity=False).hexdigest() for each in form.photographs]
+    return await _decode(backend, form.photographs, names), form
+
+
+async def fetched(request: Request, backend: Backend) -> Sent:
+    """Fetch the photographs that the address of the request names. Raises RequestError when one cannot be used."""
+    urls = [url for name, url in request.query_params.multi_items() if name in PHOTOGRAPHS]
+    if len(urls) > MAX_IMAGES:
+        raise RequestError(f"name 1 to {MAX_IMAGES} photographs of one individual, not {len(urls)}")
+    bodies = await asyncio.gather(*map(backend.fetch, urls))
+    return await _decode(backend, [Upload(url, body) for url, body in zip(urls, bodies, strict=True)], urls)
+
+
+async def _decode(backend: Backend, uploads: Sequence[Upload], names: list[str]) -> Sent:
+    if not uploads:
+        raise RequestError(f"send 1 to {MAX_IMAGES} photographs of one individual, named `images` or `image`")
+    titles = ["the photograph"] if len(uploads) == 1 else [f"photograph {n}" for n in range(1, len(uploads) + 1)]
+    bodies = [upload.body for upload in uploads]
+    photos = await asyncio.gather(*map(backend.decoder.decode, bodies, titles))
+    return Sent(photos, names, [upload.filename for upload in uploads])

@@ -1,0 +1,102 @@
+"""The routes of the format `c4c`: identification, the engine, its species."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic import Field
+
+from aitax_ray.serving.backend import Backend, BackendOf, Project, base_url
+from aitax_ray.serving.c4c import C4cAnswer, C4cError, C4cStatus, C4cTaxon, to_answer, to_status, to_taxa
+from aitax_ray.serving.examples import C4C_ANSWER, C4C_STATUS, C4C_TAXA
+from aitax_ray.serving.languages import choose_language
+from aitax_ray.serving.openapi import answers, photographs_by_url, uploads
+from aitax_ray.serving.parameters import Parameters
+from aitax_ray.serving.photographs import Sent, fetched, uploaded
+
+router = APIRouter(tags=["c4c"])
+ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": C4cError}, "5XX": {"model": C4cError}}
+
+
+class C4cParameters(Parameters):
+    """Parameters of /identify."""
+
+    nb_results: Annotated[int | None, Field(ge=1, description="Largest number of species in the answer.")] = None
+    info: Annotated[bool, Field(description="With taxonomy and similar photographs.")] = True
+
+
+@router.post(
+    "/identify",
+    responses=ERRORS | answers(C4C_ANSWER),
+    openapi_extra=uploads("image", info="The same as in the address."),
+)
+async def identify(request: Request, backend: BackendOf, parameters: Annotated[C4cParameters, Query()]) -> C4cAnswer:
+    """Identify uploaded photographs of one individual (multipart/form-data)."""
+    sent, form = await uploaded(request, backend)
+    return await answer(request, backend, sent, parameters, parameters.with_fields(form.fields))
+
+
+@router.get(
+    "/identify",
+    responses=ERRORS | answers(C4C_ANSWER),
+    openapi_extra=photographs_by_url("image"),
+)
+async def identify_urls(
+    request: Request, backend: BackendOf, parameters: Annotated[C4cParameters, Query()]
+) -> C4cAnswer:
+    """Identify photographs of one individual by their URLs."""
+    return await answer(request, backend, await fetched(request, backend), parameters, parameters)
+
+
+@router.post(
+    "/v2/ai-taxonomist/{project}/identify",
+    responses=ERRORS | answers(C4C_ANSWER),
+    openapi_extra=uploads("image"),
+)
+async def identify_by_gateway(
+    request: Request, backend: BackendOf, project: Project, parameters: Annotated[C4cParameters, Query()]
+) -> C4cAnswer:
+    """Do the same as POST /identify, at the address that Pl@ntNet's gateway has."""
+    return await identify(request, backend, parameters)
+
+
+@router.get(
+    "/v2/ai-taxonomist/{project}/identify",
+    responses=ERRORS | answers(C4C_ANSWER),
+    openapi_extra=photographs_by_url("image"),
+)
+async def identify_urls_by_gateway(
+    request: Request, backend: BackendOf, project: Project, parameters: Annotated[C4cParameters, Query()]
+) -> C4cAnswer:
+    """Do the same as GET /identify, at the address that Pl@ntNet's gateway has."""
+    return await identify_urls(request, backend, parameters)
+
+
+@router.get("/status", responses=answers(C4C_STATUS))
+async def status(backend: BackendOf) -> C4cStatus:
+    """Describe the engine, and count the queries that this copy of the service has answered."""
+    return to_status(backend.info, backend.num_queries)
+
+
+@router.get("/taxa", responses=answers(C4C_TAXA))
+async def taxa(
+    backend: BackendOf, lang: Annotated[str, Query(description="Language of common names.")] = "en"
+) -> list[C4cTaxon]:
+    """List the species that the engine knows."""
+    return to_taxa(backend.taxa, choose_language(lang))
+
+
+async def answer(
+    request: Request, backend: Backend, sent: Sent, address: C4cParameters, parameters: C4cParameters
+) -> C4cAnswer:
+    """Identify photographs. The component sends `info` in each form, so an address that says no counts too."""
+    has_info = address.info and parameters.info
+    identification = await backend.identify(sent.photos, parameters.nb_results, has_info)
+    return to_answer(
+        identification,
+        has_info,
+        base_url(request),
+        parameters.no_reject,
+        language=choose_language(parameters.lang),
+        detailed=parameters.detailed,
+        observation=parameters.observation,
+    )

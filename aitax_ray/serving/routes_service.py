@@ -1,0 +1,66 @@
+"""The routes about the service itself: its thumbnails, the list of routes, whether it lives."""
+
+import hashlib
+import re
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Path, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
+
+from aitax_ray.errors import RequestError
+from aitax_ray.serving.backend import BackendOf
+from aitax_ray.serving.openapi import Help, answers, as_text, list_routes
+
+if TYPE_CHECKING:
+    from aitax_ray.serving.gallery import Picture
+
+IMAGE_ID = re.compile(r"[0-9a-f]{40}")
+# A day: a photograph that is withdrawn, or has got other pixels, is in the caches of others no longer than that.
+CACHE_CONTROL = "public, max-age=86400, immutable"
+URL_CHARACTERS = ":/?#[]@!$&'()*+,;=%~"  # that are not escaped in a header
+
+router = APIRouter(tags=["service"])
+
+
+@router.head("/images/{image_id}", include_in_schema=False)
+@router.get("/images/{image_id}", response_class=Response, responses={200: {"content": {"image/webp": {}}}})
+async def picture(
+    request: Request, backend: BackendOf, image_id: Annotated[str, Path(description="As answers have it.")]
+) -> Response:
+    """Show the thumbnail of a similar photograph (WebP). The header Link names its licence."""
+    found = await backend.picture(image_id) if IMAGE_ID.fullmatch(image_id) else None
+    if found is None:
+        raise RequestError("there is no such photograph", 404)
+    return _show(request, found)
+
+
+@router.get("/help")
+async def help_(request: Request) -> Response:
+    """List the routes: as JSON, or as text for a client that accepts no JSON but text."""
+    routes, accepted = list_routes(request.app), request.headers.get("accept", "")
+    if "application/json" not in accepted and "text/" in accepted:
+        return PlainTextResponse(as_text(routes))
+    return JSONResponse(Help(routes=routes).model_dump())
+
+
+@router.get("/healthz", responses=answers({"status": "ok"}))
+async def healthz() -> dict[str, str]:
+    """Answer as long as the process lives."""
+    return {"status": "ok"}
+
+
+@router.get("/", include_in_schema=False)
+async def root() -> RedirectResponse:
+    """Lead people to the documentation."""
+    return RedirectResponse("docs")
+
+
+def _show(request: Request, picture: "Picture") -> Response:
+    etag = f'"{hashlib.sha256(picture.content).hexdigest()[:32]}"'
+    headers = {"ETag": etag, "Cache-Control": CACHE_CONTROL, "X-Content-Type-Options": "nosniff"}
+    if picture.license_address:
+        headers["Link"] = f'<{quote(picture.license_address, safe=URL_CHARACTERS)}>; rel="license"'
+    if etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(picture.content, media_type="image/webp", headers=headers)

@@ -1,0 +1,61 @@
+"""A service over real HTTP, with the small engine in this process instead of Ray Serve."""
+
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import httpx
+import uvicorn
+from PIL import Image
+
+from aitax_ray.engine.bundle import open_engine
+from aitax_ray.errors import RequestError
+from aitax_ray.serving.decoding import PhotoDecoder
+from aitax_ray.serving.gallery import Picture
+from aitax_ray.serving.http import make_app
+from aitax_ray.serving.identifier import Identification, Identifier
+from aitax_ray.serving.pn_taxa import project_of
+from tests.engines import COLOURS, photo
+
+RED_URL = "https://photos.example/red.jpg"
+
+
+class LocalBackend:
+    """Answers from an engine in this process; fetches from a dictionary."""
+
+    def __init__(self, folder: Path) -> None:
+        self._identifier = Identifier(open_engine(str(folder)))
+        self.info, self.taxa = self._identifier.engine.info, self._identifier.engine.taxa
+        self.num_queries, self.decoder = 7, PhotoDecoder(self.info, timeout_s=3.0)
+        self.project = project_of(self.info)
+
+    async def identify(
+        self, photos: Sequence[Image.Image], max_results: int | None, illustrate: bool = True
+    ) -> Identification:
+        return self._identifier.identify(photos, max_results, 6 if illustrate else 0)
+
+    async def embed(self, photo: Image.Image) -> list[float]:
+        return self._identifier.embed(photo)
+
+    async def picture(self, image_id: str) -> Picture | None:
+        return self._identifier.picture(image_id)
+
+    async def fetch(self, url: str) -> bytes:
+        if url != RED_URL:
+            raise RequestError(f"{url} cannot be fetched: not found")
+        return photo(COLOURS["11"])
+
+
+def serve(backend: LocalBackend) -> Iterator[httpx.Client]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(make_app(lambda: backend), log_level="critical"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()  # the listener is open already: early requests wait for the server
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", follow_redirects=True, timeout=30
+        ) as client:
+            yield client
+        server.should_exit = True
+        thread.join()
+    backend.decoder.close()
