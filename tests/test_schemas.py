@@ -39,5 +39,5 @@ def test_a_column_that_several_tables_have_is_of_one_type() -> None:
 
 def test_what_the_index_says_of_a_photograph_comes_from_the_manifest_and_the_split() -> None:
     known = {*schemas.MEDIA.names, *schemas.SPLIT.names, *schemas.OCCURRENCES.names}
-    known |= {"is_shown", "thumbnail_offset", "thumbnail_length"}
+    known |= {"is_at_gbif", "is_shown", "thumbnail_offset", "thumbnail_length"}
     assert [name for name in schemas.INDEX_ROWS.names if name not in known] == []
