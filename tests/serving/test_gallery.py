@@ -171,15 +171,19 @@ def test_large_species_are_compared_in_part_and_their_nearest_photographs_are_fo
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_COMPARED", 20)
-    monkeypatch.setattr(module, "NEIGHBORS", 2)
-    large = [0.5] * 10 + [0.4] * 29 + [0.99]
-    found = make_gallery(tmp_path, [large, [0.3, 0.2], [-0.1] * 30 + [-0.05]], (25,))
+    monkeypatch.setattr(module, "NEIGHBORS", 3)
+    large = [0.5] * 10 + [0.4] * 28 + [0.999, 0.99]
+    is_shown = [number != 38 for number in range(73)]
+    columns = {"is_shown": is_shown, "gbif_id": [""] * 73}
+    found = make_gallery(tmp_path, [large, [0.3, 0.2], [-0.1] * 30 + [-0.05]], (25,), **columns)
     first, second, third = found.illustrate(RED, [0, 1, 2], 3)
     assert numbers(first)[0] == 39  # one of the nearest of all species
     assert numbers(first)[1:] == [0, 1]
     assert numbers(second) == [40, 41]  # a small species is compared in full
     assert len(third) == 3
     assert third[0].similarity == pytest.approx(-0.1, abs=1e-3)  # the nearest one is not among those compared
+    rows, similarities = found._compare([(0, 25), (25, 40)], np.array(is_shown), RED, 30)
+    assert (rows.tolist(), len(similarities)) == (list(range(30)), 30)
 
 
 @pytest.mark.parametrize(
