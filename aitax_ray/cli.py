@@ -240,7 +240,7 @@ def cite(
     sys.stdout.write(cited(root, title=title, source_url=source_url, datasets=datasets, as_json=json))
 
 
-engines = App(name="engines", help="List, check, compare, exchange and delete published engines.")
+engines = App(name="engines", help="List, check, compare, roll back and delete published engines.")
 app.command(engines)
 Root = Annotated[str, Parameter(help="Root, a folder that `publish --to` wrote, or one engine: a folder or a URL.")]
 Json = Annotated[bool, Parameter(help="Print JSON.", negative="")]

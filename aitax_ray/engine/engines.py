@@ -96,8 +96,12 @@ class Engines:
         """List the folders of engines, also of those that `publish` has not completed. A single engine is ""."""
         if self.is_single:
             return [""]
-        found = [entry.rsplit("/", 1)[-1] for entry in self.storage.entries(self.folder)]
-        return [name for name in found if self._is_complete(name) or VERSION.fullmatch(name)]
+        found = {entry.rsplit("/", 1)[-1] for entry in self.storage.entries(self.folder)}
+        names = {name for name in found if VERSION.fullmatch(name) or self._is_complete(name)}
+        current = self.current()
+        if current and self._is_complete(current):  # web servers do not list folders
+            names.add(current)
+        return sorted(names)
 
     def summaries(self) -> list[Summary]:
         """Describe all engines, the oldest first."""
@@ -137,7 +141,6 @@ class Engines:
             if before is not None:
                 write_current(self.storage, self.folder, before)
             raise EngineError(f"{after} was deleted at the same time: see `aitax engines list`")
-        log.info("%s is the current engine, before it was %s", after, before)
         return Swap(before, after)
 
     def prune(self, keep: int) -> Pruned:
@@ -215,7 +218,6 @@ class Engines:
             self.storage.write_bytes(join(place, INFO), content)
             return False
         self.storage.delete(place)
-        log.info("deleted %s", self.storage.address(place))
         return True
 
     def _files_of_others(self, version: str) -> list[str]:

@@ -26,8 +26,10 @@ def show(found: Any, *, as_json: bool) -> None:
         case Swap():
             _write_lines([f"{found.after} is the current engine, before it was {found.before or 'none'}"])
         case Pruned():
-            freed = f"deleted {len(found.deleted):,} engines ({format_size(found.num_bytes)}), kept {len(found.kept):,}"
-            _write_lines([freed, *(f"  deleted {version}" for version in found.deleted)])
+            freed = (
+                f"engines deleted: {len(found.deleted):,} ({format_size(found.num_bytes)}), kept: {len(found.kept):,}"
+            )
+            _write_lines([freed, *(f"  {version}" for version in found.deleted)])
         case [Verification(), *_]:
             _print_verifications(found)
         case _:

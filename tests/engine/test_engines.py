@@ -2,7 +2,10 @@
 
 import json
 import shutil
+import threading
 from datetime import UTC, datetime
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ import pytest
 from aitax_ray.engine.bundle import open_engine
 from aitax_ray.engine.engines import IS_MISSING, Engines, Swap, delete_incomplete, open_version
 from aitax_ray.engine.info import INFO
-from aitax_ray.errors import EngineError
+from aitax_ray.errors import EngineError, StorageError
 from aitax_ray.storage import Storage
 from tests.engines import write_small_engine
 
@@ -227,3 +230,24 @@ def test_a_version_or_a_location_is_opened(root: Path) -> None:
     assert open_version(str(root / "engines" / V2), str(root)).info.version == V2
     with pytest.raises(EngineError, match="no engine in"):
         open_version("gone", str(root))
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_an_engine_on_a_web_server_is_opened_and_verified(root: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(root))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            location = f"http://127.0.0.1:{server.server_port}"
+            assert open_engine(location).info.version == V3
+            engines = Engines(location)
+            assert [(one.version, one.problems) for one in engines.verify() if one.version == V3] == [(V3, ())]
+            with pytest.raises(StorageError, match="cannot be written"):
+                engines.rollback(V3)
+        finally:
+            server.shutdown()
+            thread.join()

@@ -79,9 +79,9 @@ def test_changes_of_current_and_deletions_are_shown(shown: pytest.CaptureFixture
     show(Pruned(("v1", "v2"), ("v3",), 2_000), as_json=False)
     assert shown.readouterr().out.splitlines() == [
         "v1 is the current engine, before it was none",
-        "deleted 2 engines (2.0 kB), kept 1",
-        "  deleted v1",
-        "  deleted v2",
+        "engines deleted: 2 (2.0 kB), kept: 1",
+        "  v1",
+        "  v2",
     ]
 
 
