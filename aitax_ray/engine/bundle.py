@@ -204,6 +204,8 @@ def write_bundle(
             engine_info = EngineInfo(**info, files=dict(zip(files, digests, strict=True)))
         verify(Engine(storage, folder, engine_info))
         storage.write_json(f"{folder}/{INFO}", engine_info.model_dump(mode="json"))
+        # Another run of `publish` may have taken it for the remains of a killed one.
+        refuse(storage, folder, find_faults(storage, folder, engine_info))
         return read_info(storage, folder)
     except BaseException:
         with contextlib.suppress(StorageError):  # the first error is the one to report

@@ -12,7 +12,7 @@ from aitax_ray.engine.info import INFO
 from aitax_ray.errors import EngineError
 from aitax_ray.storage import Storage
 from tests.engines import write_small_engine
-from tests.killed import Killed, killed_after
+from tests.kills import Killed, killed_after
 
 PLACE = "engines/colours-1"
 

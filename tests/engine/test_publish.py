@@ -38,7 +38,7 @@ from aitax_ray.training.onnx import export_onnx
 from aitax_ray.training.predict import apply_classifier, read_classifier, read_info
 from aitax_ray.workspace import Outcome, Workspace
 from tests.blank import blank_row
-from tests.killed import Killed, killed_after
+from tests.kills import Killed, killed_after
 from tests.small import (
     CROP,
     KEYS,
@@ -385,6 +385,59 @@ def test_publish_killed_at_any_moment_leaves_a_complete_engine_in_use(quick: Wor
     swapped = in_use.index(next(version for version in in_use if version != first))
     assert swapped < len(in_use) - 1  # it was also killed between the swap and the end
     assert first not in in_use[swapped:]
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, do: Callable[[], object], *, is_before: bool) -> None:
+    """Do something while publish checks what it wrote, before or after the check itself."""
+    from aitax_ray.engine import publish as module
+
+    check = module.check_written
+
+    def check_and_do(*arguments: Any) -> Any:
+        monkeypatch.setattr(module, "check_written", check)
+        if is_before:
+            do()
+        found = check(*arguments)
+        if not is_before:
+            do()
+        return found
+
+    monkeypatch.setattr(module, "check_written", check_and_do)
+
+
+def test_of_a_rollback_and_a_publication_at_the_same_time_the_last_one_wins(
+    quick: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(PublishSettings(root=quick.root))
+    publish(PublishSettings(root=quick.root, min_score=0.1))
+    meanwhile(monkeypatch, Engines(quick.root).rollback, is_before=True)
+    publish(PublishSettings(root=quick.root, min_score=0.2))
+    assert open_engine(quick.root).info.thresholds.min_score == 0.2
+    assert Engines(quick.root).rollback().before == versions(quick)[2]
+    assert open_engine(quick.root).info.thresholds.min_score == 0.1
+
+
+@pytest.mark.parametrize("is_before", [True, False])
+def test_of_two_publications_at_the_same_time_one_fails_and_the_other_is_in_use(
+    quick: Workspace, monkeypatch: pytest.MonkeyPatch, is_before: bool
+) -> None:
+    """The second one takes what the first one is writing for the remains of a killed run."""
+
+    class Clock(datetime):
+        seconds = itertools.count()
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Clock":
+            return cls(2026, 1, 2, 3, 4, next(cls.seconds), tzinfo=tz)
+
+    monkeypatch.setattr("aitax_ray.engine.publish.datetime", Clock)
+    publish(PublishSettings(root=quick.root))
+    second = PublishSettings(root=quick.root, min_score=0.2)
+    meanwhile(monkeypatch, lambda: publish(second), is_before=is_before)
+    with pytest.raises(EngineError, match=r"is missing.*: copy or publish it again"):
+        publish(PublishSettings(root=quick.root, min_score=0.1))
+    assert open_engine(quick.root).info.thresholds.min_score == 0.2
+    assert [one.problems for one in Engines(quick.root).verify()] == [(), ()]
 
 
 KILLED_BY_THE_SYSTEM = """
