@@ -26,12 +26,14 @@ from pydantic.fields import FieldInfo
 
 from aitax_ray import __version__, cluster, pipeline
 from aitax_ray.dataset.export import ExportSettings, export
+from aitax_ray.engine.purge import purge
 from aitax_ray.errors import AitaxError, EngineError, SettingsError
 from aitax_ray.serving.serve import serve_until_interrupted
 from aitax_ray.serving.settings import ServeSettings
 from aitax_ray.settings import ByRecipe, build_settings, read_config
 from aitax_ray.text import escape_controls
 from aitax_ray.web import hide_secrets
+from aitax_ray.workspace import Workspace
 
 CONFIG = "aitax.yaml"
 INTERRUPTED = 130  # the exit status that shells use: 128 + SIGINT
@@ -130,7 +132,7 @@ def _add_stage(stage: pipeline.Stage) -> None:
     def run(flags: dict[str, Any], config: Path) -> None:
         settings = build_settings(stage.settings, flags, _sections(config).get(stage.name, {}))
         with _resumable(settings.force):
-            stage.run(settings)
+            pipeline.run_stage(stage, settings)
 
     def show(flags: dict[str, Any], config: Path) -> None:
         section = _sections(config).get(stage.name, {})
@@ -153,6 +155,7 @@ def _serve(flags: dict[str, Any], config: Path) -> None:
 def _export(flags: dict[str, Any], config: Path) -> None:
     settings = build_settings(ExportSettings, flags, _sections(config).get("export", {}))
     with _resumable():
+        purge(Workspace(settings.root))  # no withdrawn photograph is exported
         export(settings)
 
 

@@ -46,6 +46,13 @@ STAGES = (
 )
 
 
+def run_stage(stage: Stage, settings: StageSettings) -> StageReport:
+    """Run a stage. Withdrawn photographs are deleted first, so that no stage reads them."""
+    if not getattr(settings, "dry_run", False):
+        purge(Workspace(settings.root))
+    return stage.run(settings)
+
+
 def build(flags: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]]) -> list[StageReport]:
     """Run every stage, from manifest to publish; skip those that are complete.
 
@@ -61,11 +68,10 @@ def build(flags: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]]) -> 
         if stage.name != "train":  # `index` has views of its own
             own.pop("views", None)
         planned.append((stage, build_settings(stage.settings, own, config.get(stage.name, {}))))
-    purge(Workspace(planned[0][1].root))  # before a stage reads photographs that are withdrawn
     reports = []
     for number, (stage, settings) in enumerate(planned, 1):
         log.info("stage %d of %d: %s", number, len(planned), stage.name)
-        reports.append(stage.run(settings))
+        reports.append(run_stage(stage, settings))
         if getattr(settings, "dry_run", False):  # of the manifest: the next stage would find nothing
             break
     return reports

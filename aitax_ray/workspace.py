@@ -149,7 +149,7 @@ class Workspace:
         if self.storage.exists(EDITING):
             raise StorageError(
                 f"withdrawn photographs are being deleted from the files under {self.root}, or that was interrupted: "
-                f"`aitax takedown --root {self.root} --purge` goes on with it"
+                f"`aitax takedown --root {self.root} --purge` goes on with it, and so does every stage"
             )
         return self._restate(self._digest_files(stage))
 

@@ -2,12 +2,15 @@
 
 import io
 import logging
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from aitax_ray import schemas, workspace
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+UNFINISHED = re.compile(r"\..+\.[0-9a-f]{32}")  # how Storage names a local file until it is complete
+UNFINISHED_FOR = timedelta(hours=1)
 PLAIN = ("jpeg", "thumbnail")  # columns whose content is compressed already
 
 
@@ -53,6 +58,7 @@ def purge_stages(ws: Workspace, withdrawn: Withdrawn) -> None:
         drop_rows(ws.storage, folder, withdrawn.image_ids)
     _purge_index(ws, withdrawn)
     _purge_evaluation(ws, withdrawn)
+    _delete_unfinished_files(ws.storage)
 
 
 def drop_rows(storage: Storage, folder: str, image_ids: Iterable[str], *, keep_empty: bool = False) -> list[str]:
@@ -223,6 +229,18 @@ def _purge_evaluation(ws: Workspace, withdrawn: Withdrawn) -> None:
     rows = suspects.with_columns(pl.col(NUMBERS).cast(pl.Float64)).to_dicts()
     if storage.exists(f"{folder}/report.html"):
         write_pages(ws, folder, metrics, species, rows, report.settings["min_group"])
+
+
+def _delete_unfinished_files(storage: Storage) -> None:
+    """Delete files that killed runs had begun to write, see Storage. A run that is at work may own newer ones."""
+    if not isinstance(storage.fs, pafs.LocalFileSystem):
+        return
+    latest = datetime.now(UTC) - UNFINISHED_FOR
+    for folder in sorted({folder for folders in FOLDERS.values() for folder in folders}):
+        selector = pafs.FileSelector(storage.full(folder), recursive=True, allow_not_found=True)
+        for info in storage.fs.get_file_info(selector):
+            if info.is_file and UNFINISHED.fullmatch(info.base_name) and info.mtime < latest:
+                storage.delete(info.path.removeprefix(f"{storage.base}/"))
 
 
 def _without(value: Any, image_ids: frozenset[str]) -> Any:

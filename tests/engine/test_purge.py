@@ -1,19 +1,22 @@
 """A root after the purge: the photograph is nowhere, everything else is as it was, and nothing is stale."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from aitax_ray import takedowns, workspace
+from aitax_ray import pipeline, takedowns, workspace
 from aitax_ray.criteria import Criteria
+from aitax_ray.dataset.settings import SplitSettings
 from aitax_ray.engine.bundle import open_engine
 from aitax_ray.engine.matches import find_photographs, record_matches
 from aitax_ray.engine.publish import publish
 from aitax_ray.engine.purge import purge
 from aitax_ray.engine.settings import PublishSettings
 from aitax_ray.images import inventory
+from aitax_ray.manifest.settings import ManifestSettings
 from aitax_ray.serving.identifier import Identifier
 from aitax_ray.storage import Storage
 from aitax_ray.takedowns import Kind, Request
@@ -315,3 +318,19 @@ def test_after_a_kill_at_any_write_the_next_publish_finishes(
         shutil.copytree(published.root, copy.root)
     assert len(numbers) > 25
     assert_gone(undisturbed, found[3:4])
+
+
+def test_no_stage_reads_a_withdrawn_photograph_and_a_dry_run_deletes_none(published: Workspace) -> None:
+    row = of_side(published, "train")
+    take_down(published, "image", row["image_id"])
+    stages = {stage.name: stage for stage in pipeline.STAGES}
+    seen: list[int] = []
+
+    def count(_: object) -> workspace.StageReport:
+        seen.append(published.storage.read_table(workspace.IMAGES).num_rows)
+        return published.require("split")
+
+    settings = ManifestSettings(root=published.root, photos=Path(published.root), dry_run=True)
+    pipeline.run_stage(replace(stages["manifest"], run=count), settings)
+    pipeline.run_stage(replace(stages["split"], run=count), SplitSettings(root=published.root))
+    assert seen == [48, 47]

@@ -1,5 +1,6 @@
 """Rows of single tables; the root as a whole is in test_purge.py."""
 
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -54,6 +55,19 @@ def test_the_photographs_of_all_requests_are_gathered() -> None:
     ]
     withdrawn = Withdrawn.of(requests)
     assert withdrawn == Withdrawn(frozenset("12"), frozenset("u"), frozenset("gh"))
+
+
+def test_what_killed_runs_had_begun_to_write_is_deleted_and_not_what_a_run_is_writing(tmp_path: Path) -> None:
+    names = {
+        name: tmp_path / "images" / name for name in (f".a.parquet.{'0' * 32}", f".b.parquet.{'1' * 32}", ".other")
+    }
+    (tmp_path / "images").mkdir()
+    for number, path in enumerate(names.values()):
+        path.write_bytes(b"x")
+        if number != 1:
+            os.utime(path, (0, 0))
+    purge_stages(Workspace(str(tmp_path)), Withdrawn(frozenset({"1"}), frozenset(), frozenset()))
+    assert [path.exists() for path in names.values()] == [False, True, True]
 
 
 def test_a_root_where_no_stage_has_run_is_no_error(tmp_path: Path) -> None:
