@@ -20,6 +20,7 @@ from aitax_ray.engine.withdrawn import follow
 from aitax_ray.errors import RequestError
 from aitax_ray.images.fetch import Fetcher, FetchSettings
 from aitax_ray.images.limits import HostLimit, Limits
+from aitax_ray.images.memory import give_back_memory
 from aitax_ray.images.turns import Turns, sync_alone
 from aitax_ray.serving.backend import Backend
 from aitax_ray.serving.decoding import MAX_BYTES, PhotoDecoder
@@ -100,6 +101,7 @@ class Ingress:
     def __init__(
         self, args: ApplicationArgs, classifier: DeploymentHandle[Any], retrieval: DeploymentHandle[Any]
     ) -> None:
+        give_back_memory()  # threads hold photographs of any size here
         engine = open_engine(args.engine)
         self.info, self.taxa, self.num_queries = engine.info, engine.taxa, 0
         self._reasoning = Reasoning(engine.info, engine.taxa)

@@ -6,34 +6,84 @@ from PIL import Image
 
 from aitax_ray.engine.info import EngineInfo
 from aitax_ray.errors import RequestError
-from aitax_ray.images.decode import Refusal
-from aitax_ray.images.decoders import DecoderPool
+from aitax_ray.images.budget import ThreadBudget
+from aitax_ray.images.content import REASONS as NO_PHOTOGRAPH
+from aitax_ray.images.decode import DECOMPRESSION_BOMB, OUT_OF_MEMORY, TOO_COMPLEX, Photo, Refusal
+from aitax_ray.images.decoders import DECODER_TIMEOUT, DecoderPool
 from aitax_ray.images.reasons import REASONS
 
-NUM_DECODERS = 2  # photographs at a time: each takes a core, and some 200 MB while it is decoded
+NUM_DECODERS = 2  # photographs at a time: each takes a core
 MAX_PIXELS = 60_000_000  # more than telephones take
 MAX_BYTES = 52_428_800  # Pl@ntNet's limit for all photographs of a request
-TIMEOUT_S = 20.0  # for one photograph; most take less than 0.1 s
+TIMEOUT_S = 3.0  # for one photograph; most take less than 0.1 s
+# A photograph that takes longer is decoded again, beside the others: so slow ones never stop the quick ones.
+SLOW_TIMEOUT_S = 15.0
+MAX_SLOW = 4  # slow photographs that wait; more are refused
+# Memory that all photographs take together while they are decoded. One that takes more is decoded alone: 60 megapixels
+# take 0.3 GB, with transparency or 16 bits 0.7 GB, in WebP 1 GB.
+MAX_MEMORY = 500_000_000
+MAX_WAITING = 128  # photographs that wait or are being decoded; more are refused with 503
+MAX_WAITING_BYTES = 400_000_000
+BUSY = "too many photographs wait to be decoded; try again in some seconds"
+TOO_LARGE = frozenset({DECOMPRESSION_BOMB, OUT_OF_MEMORY, TOO_COMPLEX})  # refused with 413, others with 415
+FORMATS = "send JPEG, PNG, WebP, GIF, HEIC, AVIF, TIFF or BMP"
 
 
 class PhotoDecoder:
     """Decodes photographs for an engine, no larger than its network needs."""
 
-    def __init__(self, info: EngineInfo, num_decoders: int = NUM_DECODERS, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        info: EngineInfo,
+        num_decoders: int = NUM_DECODERS,
+        timeout_s: float = TIMEOUT_S,
+        slow_timeout_s: float = SLOW_TIMEOUT_S,
+    ) -> None:
         # More than twice the pixels that the network sees would have no effect.
-        image_size = 2 * info.transform.resize_size
-        self._pool = DecoderPool(num_decoders, image_size, MAX_PIXELS, timeout_s)
+        image_size, budget = 2 * info.transform.resize_size, ThreadBudget(MAX_MEMORY)
+        self._pool = DecoderPool(num_decoders, image_size, MAX_PIXELS, timeout_s, budget)
+        self._slow_pool = DecoderPool(1, image_size, MAX_PIXELS, slow_timeout_s, budget)
+        self._num_waiting = self._num_bytes = self._num_slow = 0
 
     async def decode(self, body: bytes, name: str = "the photograph") -> Image.Image:
-        """Decode a photograph to RGB. Raises RequestError (413 or 415) with the reason when it cannot be used."""
+        """Decode a photograph to RGB. Raises RequestError with the reason when it cannot be used.
+
+        Its status is 400 for no bytes, 413 for too large, 415 for no photograph, 503 when too many wait.
+        """
+        if not body:
+            raise RequestError(f"{name} is empty")
         if len(body) > MAX_BYTES:
             raise RequestError(f"{name} cannot be used: it has more than {MAX_BYTES:,} bytes", 413)
-        photo = (await self._pool.decode(body)).photo
+        if self._num_waiting >= MAX_WAITING or self._num_bytes + len(body) > MAX_WAITING_BYTES:
+            raise RequestError(BUSY, 503)
+        self._num_waiting += 1
+        self._num_bytes += len(body)
+        try:
+            photo = await self._decode(body)
+        finally:
+            self._num_waiting -= 1
+            self._num_bytes -= len(body)
         if isinstance(photo, Refusal):
-            meaning = f" ({REASONS[photo.reason]})" if photo.reason in REASONS else ""
-            raise RequestError(f"{name} cannot be used: {photo.reason.replace('_', ' ')}{meaning}", 415)
+            reason = photo.reason
+            meaning = f" ({REASONS[reason]})" if reason in REASONS else ""
+            hint = f": {FORMATS}" if reason in NO_PHOTOGRAPH else ""
+            status = 413 if reason in TOO_LARGE else 415
+            raise RequestError(f"{name} cannot be used: {reason.replace('_', ' ')}{meaning}{hint}", status)
         return Image.open(io.BytesIO(photo.jpeg), formats=["JPEG"]).convert("RGB")
+
+    async def _decode(self, body: bytes) -> Photo | Refusal:
+        photo = (await self._pool.decode(body)).photo
+        if photo != Refusal(DECODER_TIMEOUT):
+            return photo
+        if self._num_slow >= MAX_SLOW:
+            raise RequestError(BUSY, 503)
+        self._num_slow += 1
+        try:
+            return (await self._slow_pool.decode(body)).photo
+        finally:
+            self._num_slow -= 1
 
     def close(self) -> None:
         """Stop the processes."""
         self._pool.close()
+        self._slow_pool.close()

@@ -74,11 +74,12 @@ class Form:
 
 
 async def read_form(request: Request) -> Form:
-    """Read the body of a request. Raises RequestError (400) when it is no form."""
+    """Read the body of a request. Raises RequestError when it is no form: 415 by its type, 400 by its content."""
     kind, options = parse_options_header(request.headers.get("content-type"))
     form = Form()
     if kind.decode("latin-1") not in KINDS:
-        raise RequestError("send the photographs as parts `image` of a multipart/form-data body")
+        message = "send the photographs as parts `image` of a multipart/form-data body"
+        raise RequestError(message, 415 if kind else 400)
     try:
         parser = FormParser(
             kind.decode("latin-1"),

@@ -1,14 +1,13 @@
 """The HTTP application: it joins the routes of all formats, and answers every error in the format of its route."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.exceptions import HTTPException
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from aitax_ray import __version__
@@ -17,11 +16,11 @@ from aitax_ray.serving import routes_c4c, routes_nia, routes_pn, routes_pn_accou
 from aitax_ray.serving.backend import Backend
 from aitax_ray.serving.decoding import MAX_BYTES
 from aitax_ray.serving.error_bodies import error_response
+from aitax_ray.serving.guard import Guard, allowed_methods
 
 log = logging.getLogger(__name__)
 
 ROUTES = (routes_c4c, routes_pn, routes_pn_taxa, routes_pn_account, routes_nia, routes_service)
-TOO_LARGE = f"all photographs together may have {MAX_BYTES:,} bytes"
 
 
 def make_app(get_backend: Callable[[], Backend]) -> FastAPI:
@@ -32,8 +31,7 @@ def make_app(get_backend: Callable[[], Backend]) -> FastAPI:
         description="Names the species on a photograph. Formats: c4c (ai-taxonomist), pn (Pl@ntNet), nia (Naturalis).",
     )
     app.state.get_backend = get_backend
-    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BYTES)  # below those that make its answer readable
-    app.middleware("http")(_answer_every_error)
+    app.add_middleware(Guard, max_bytes=MAX_BYTES, make_error=error_response)  # below CORS: pages can read its answers
     app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
     app.add_middleware(PlainPaths)
     app.add_exception_handler(RequestError, _request_error)
@@ -43,18 +41,6 @@ def make_app(get_backend: Callable[[], Backend]) -> FastAPI:
     for routes in ROUTES:
         app.include_router(routes.router)
     return app
-
-
-async def _answer_every_error(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Answer unexpected errors too, with the headers that a browser needs to show them."""
-    try:
-        length = request.headers.get("content-length", "")
-        if length.isdecimal() and int(length) > MAX_BYTES:
-            return error_response(request.url.path, 413, TOO_LARGE)  # in JSON; starlette's answer is plain text
-        return await call_next(request)
-    except Exception:
-        log.exception("%s %s failed", request.method, request.url.path)
-        return error_response(request.url.path, 500, "the service failed; try again")
 
 
 def _request_error(request: Request, error: Exception) -> Response:
@@ -69,9 +55,10 @@ def _cluster_error(request: Request, error: Exception) -> Response:
 
 def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return error_response(request.url.path, 413, TOO_LARGE)
-    return error_response(request.url.path, error.status_code, error.detail, error.headers)
+    headers = error.headers
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers = {"Allow": allowed_methods(request)}
+    return error_response(request.url.path, error.status_code, error.detail, headers)
 
 
 def _validation_error(request: Request, error: Exception) -> Response:

@@ -23,7 +23,6 @@ URL_CHARACTERS = ":/?#[]@!$&'()*+,;=%~"  # that are not escaped in a header
 router = APIRouter(tags=["service"])
 
 
-@router.head("/images/{image_id}", include_in_schema=False)
 @router.get("/images/{image_id}", response_class=Response, responses={200: {"content": {"image/webp": {}}}})
 async def picture(
     request: Request, backend: BackendOf, image_id: Annotated[str, Path(description="As answers have it.")]

@@ -13,8 +13,9 @@ from aitax_ray.engine.bundle import open_engine
 from aitax_ray.engine.info import EngineInfo
 from aitax_ray.errors import RequestError
 from aitax_ray.serving import decoding
-from aitax_ray.serving.decoding import PhotoDecoder
+from aitax_ray.serving.decoding import BUSY, PhotoDecoder
 from tests.engines import COLOURS, SIZE, photo, write_small_engine
+from tests.images.test_effort import with_scans
 from tests.web import encoded
 
 RED = photo(COLOURS["11"], (400, 300))
@@ -46,24 +47,30 @@ async def test_a_photograph_is_decoded_no_larger_than_the_network_needs(decoder:
 
 
 @pytest.mark.parametrize(
-    ("make", "reason"),
+    ("make", "expected", "reason"),
     [
-        (lambda: b"<html>", "html"),
-        (lambda: b"", "not an image"),
-        (lambda: RED[:200], r"truncated \(.*\)"),
-        (lambda: photo((1, 2, 3), (13, 17)), r"too small \(shorter side below 16 px.*\)"),
+        (lambda: b"<html>", 415, r"html \(a web page\): send JPEG, PNG"),
+        (lambda: b"\0" * 100, 415, r"not an image \(.*\): send JPEG, PNG"),
+        (lambda: RED[:200], 415, r"truncated \([^:]*: [^:]*\)$"),
+        (lambda: photo((1, 2, 3), (13, 17)), 415, r"too small \(shorter side below 16 px.*\)"),
         (
             lambda: encoded(Image.new("1", (10_000, 6_001)), "PNG"),
+            413,
             r"decompression bomb \(more pixels than the limit.*\)",
         ),
+        (lambda: with_scans(101), 413, r"too complex \(takes far more work.*\)"),
     ],
 )
 async def test_what_cannot_be_used_is_refused_with_the_reason(
-    decoder: PhotoDecoder, make: Callable[[], bytes], reason: str
+    decoder: PhotoDecoder, make: Callable[[], bytes], expected: int, reason: str
 ) -> None:
     status, message = await refusal(decoder, make())
-    assert status == 415
+    assert status == expected
     assert re.search(rf"^photograph 2 cannot be used: .*{reason}", message), message
+
+
+async def test_no_bytes_are_a_bad_request(decoder: PhotoDecoder) -> None:
+    assert await refusal(decoder, b"") == (400, "photograph 2 is empty")
 
 
 async def test_more_bytes_than_the_limit_are_refused(decoder: PhotoDecoder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +82,7 @@ async def test_a_body_that_kills_or_hangs_its_decoder_is_refused_and_the_next_on
     info: EngineInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_fragile_decoder(tmp_path, monkeypatch)
-    decoder = PhotoDecoder(info, num_decoders=1, timeout_s=1.5)
+    decoder = PhotoDecoder(info, num_decoders=1, timeout_s=1.5, slow_timeout_s=0.5)
     try:
         answers = [refusal(decoder, b"KILL"), decoder.decode(RED), refusal(decoder, b"HANG"), decoder.decode(RED)]
         killed, first, hung, second = await asyncio.gather(*answers)
@@ -85,6 +92,46 @@ async def test_a_body_that_kills_or_hangs_its_decoder_is_refused_and_the_next_on
     assert "decoder crashed" in killed[1]  # type: ignore[index]
     assert "decoder timeout (decoding took too long)" in hung[1]  # type: ignore[index]
     assert first.size == second.size  # type: ignore[union-attr]
+
+
+async def test_photographs_that_hang_do_not_stop_the_others(
+    info: EngineInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_fragile_decoder(tmp_path, monkeypatch)
+    monkeypatch.setattr(decoding, "MAX_SLOW", 2)
+    decoder = PhotoDecoder(info, num_decoders=1, timeout_s=1.0, slow_timeout_s=60.0)
+    try:
+        hanging = [asyncio.create_task(decoder.decode(b"HANG")) for _ in range(4)]
+        await asyncio.sleep(0)
+        # Each holds the only quick decoder for a second. Two of them then wait for the slow one, two are refused.
+        assert (await decoder.decode(RED)).size == (SIZE * 4 // 3, SIZE)
+        done, still = await asyncio.wait(hanging, return_when=asyncio.ALL_COMPLETED, timeout=0.5)
+        assert [str(task.exception()) for task in done] == [BUSY, BUSY]
+        assert (await decoder.decode(RED)).size == (SIZE * 4 // 3, SIZE)
+    finally:
+        await asyncio.to_thread(decoder.close)
+    found = await asyncio.gather(*still, return_exceptions=True)
+    assert all(isinstance(error, RequestError | asyncio.CancelledError) for error in found)
+
+
+async def test_more_photographs_than_may_wait_are_refused_at_once(
+    decoder: PhotoDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "MAX_WAITING", 3)
+    found = await asyncio.gather(*(decoder.decode(RED) for _ in range(5)), return_exceptions=True)
+    refused = [error for error in found if isinstance(error, RequestError)]
+    assert [(error.status, str(error)) for error in refused] == [(503, BUSY)] * 2
+    monkeypatch.setattr(decoding, "MAX_WAITING_BYTES", 3 * len(RED) + 1)
+    monkeypatch.setattr(decoding, "MAX_WAITING", 99)
+    found = await asyncio.gather(*(decoder.decode(RED) for _ in range(5)), return_exceptions=True)
+    assert sum(isinstance(error, RequestError) for error in found) == 2
+    assert isinstance(await decoder.decode(RED), Image.Image)  # nothing is counted for ever
+    caller = asyncio.create_task(decoder.decode(RED))
+    await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert (decoder._num_waiting, decoder._num_bytes, decoder._num_slow) == (0, 0, 0)
 
 
 def write_fragile_decoder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

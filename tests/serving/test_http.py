@@ -74,7 +74,7 @@ def test_info_false_leaves_the_images_out_in_the_address_and_in_the_form(client:
         ([RED] * 6, 400, "1 to 5 photographs"),
         ([b"hello"], 415, "the photograph cannot be used: not an image"),
         ([RED, RED[:60]], 415, "photograph 2 cannot be used: truncated"),
-        ([b""], 415, "the photograph cannot be used"),
+        ([b""], 400, "the photograph is empty"),
         ([photo((1, 2, 3), (13, 17))], 415, "too small"),
     ],
 )

@@ -1,0 +1,179 @@
+"""ASGI middleware that bounds a request: its bytes, its time, and the work that goes on after its client has left.
+
+It answers HEAD wherever GET is answered, and every error as JSON.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = logging.getLogger(__name__)
+
+BODY_PAUSE_S = 10.0  # longest time between two pieces of a body
+BODY_TIMEOUT_S = 50.0  # for the whole body
+DRAINED = 4  # x max_bytes are read and dropped before a refusal: a browser that is interrupted shows a network error
+DRAIN_TIMEOUT_S = 10.0
+TIMEOUT_S = 55.0  # for the whole request; Ray Serve gives up after 60 s, in plain text
+METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
+WITHOUT_BODY = ("GET", "HEAD", "OPTIONS", "DELETE")
+
+MAX_ALL_BYTES = 400_000_000  # of the bodies of all requests together, in one process
+RETRY_AFTER_S = 5
+BUSY = "the service has too many photographs to identify now; try again in some seconds"
+
+MakeError = Callable[[str, int, str], Response]
+
+
+class Guard:
+    """Calls an application within limits. `make_error` makes the answer for a path, a status and a message."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int, make_error: MakeError) -> None:
+        self.app, self.max_bytes, self.make_error = app, max_bytes, make_error
+        self.num_bytes = 0  # of all bodies that are being read or used
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request = _Request(self, scope, receive, send)
+        length = Headers(scope=scope).get("content-length", "")
+        if length.isdecimal() and int(length) > self.max_bytes:
+            if int(length) <= DRAINED * self.max_bytes:
+                await request.drain()
+            await request.refuse(413, self.too_large)
+        else:
+            await request.answer()
+
+    @property
+    def too_large(self) -> str:
+        """The message for a body of too many bytes."""
+        return f"all photographs together may have {self.max_bytes:,} bytes"
+
+
+class _Request:
+    def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
+        self._guard, self._receive, self._send = guard, receive, send
+        self._is_head = scope["method"] == "HEAD"
+        self._scope = {**scope, "method": "GET"} if self._is_head else scope
+        self._has_body = scope["method"] not in WITHOUT_BODY
+        self._is_started = self._is_complete = self._has_left = False
+        self._messages: asyncio.Queue[Message | HTTPException] = asyncio.Queue()
+        self._wanted = asyncio.Event()
+        self._task = asyncio.current_task()
+        self._num_bytes = 0
+
+    async def answer(self) -> None:
+        """Call the application. Its work ends when the client leaves, or when it takes too long."""
+        reader = asyncio.create_task(self._read())
+        try:
+            async with asyncio.timeout(TIMEOUT_S) as limit:
+                await self._guard.app(self._scope, self.receive, self.send)
+        except asyncio.CancelledError:
+            if not self._has_left or self._task is None or self._task.uncancel():
+                raise  # somebody else cancels
+        except Exception as error:
+            if self._is_started:
+                raise
+            if isinstance(error, TimeoutError) and limit.expired():
+                await self.refuse(503, "the service has no answer in time; try again later")
+                return
+            log.exception("%s %s failed", self._scope["method"], self._scope["path"])
+            await self.refuse(500, "the service failed; try again")
+        finally:
+            reader.cancel()
+            self._guard.num_bytes -= self._num_bytes
+
+    async def drain(self) -> None:
+        """Drop the body, unless the client waits for leave to send it."""
+        if "expect" in Headers(scope=self._scope):
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                while (await self._receive()).get("more_body", False):
+                    pass
+
+    async def refuse(self, status: int, message: str) -> None:
+        """Answer an error."""
+        await self._guard.make_error(self._scope["path"], status, message)(self._scope, self._receive, self.send)
+
+    async def receive(self) -> Message:
+        """Give the application the next piece of the body. Raises HTTPException (408, 413)."""
+        self._wanted.set()
+        message = await self._messages.get()
+        if isinstance(message, HTTPException):
+            raise message
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send a piece of the answer; of an answer to HEAD only the headers."""
+        if message["type"] == "http.response.start":
+            self._is_started = True
+            message = {**message, "headers": [*message.get("headers", ()), *_more_headers(message["status"])]}
+        else:
+            self._is_complete = not message.get("more_body", False)
+            if self._is_head:
+                message = {**message, "body": b""}
+        await self._send(message)
+
+    async def _read(self) -> None:
+        """Read the body, piece by piece as the application wants it, and then wait until the client leaves."""
+        message: Message = {"type": "http.request", "body": b"", "more_body": False}
+        if self._has_body:
+            try:
+                async with asyncio.timeout(BODY_TIMEOUT_S):
+                    message = await self._read_body()
+            except TimeoutError:
+                self._messages.put_nowait(HTTPException(408, "the photographs did not arrive in time"))
+        else:
+            self._messages.put_nowait(message)
+        while message["type"] != "http.disconnect":
+            message = await self._receive()  # a body after its limit, or where none belongs, is dropped
+        self._messages.put_nowait(message)
+        if not self._is_complete and self._task is not None:
+            self._has_left = True
+            self._task.cancel()
+
+    async def _read_body(self) -> Message:
+        """Read the body up to its end or limit. Returns the last message."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            async with asyncio.timeout(BODY_PAUSE_S):
+                message = await self._receive()
+            self._num_bytes += len(message.get("body", b""))
+            self._guard.num_bytes += len(message.get("body", b""))
+            if self._num_bytes > self._guard.max_bytes:
+                self._messages.put_nowait(HTTPException(413, self._guard.too_large))
+                return message
+            if self._guard.num_bytes > MAX_ALL_BYTES:
+                self._messages.put_nowait(HTTPException(503, BUSY))
+                return message
+            if message["type"] == "http.disconnect":
+                return message
+            self._messages.put_nowait(message)
+            if not message.get("more_body", False):
+                return message
+
+
+def _more_headers(status: int) -> list[tuple[bytes, bytes]]:
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return [(b"retry-after", str(RETRY_AFTER_S).encode())]
+    # The rest of the body is still on its way: this connection is of no use any more.
+    return [(b"connection", b"close")] if status == HTTPStatus.REQUEST_TIMEOUT else []
+
+
+def allowed_methods(request: Request) -> str:
+    """List the methods of all routes for an address, for the header Allow. Starlette lists those of one route."""
+    routes, scope = request.app.routes, dict(request.scope)
+    allowed = [m for m in METHODS if any(r.matches({**scope, "method": m})[0] == Match.FULL for r in routes)]
+    return ", ".join(allowed + ["HEAD"] * ("GET" in allowed))
