@@ -100,6 +100,16 @@ PN_SPECIES = [_example(row) for row in pn_taxa.to_species([TAXON], ENGINE, "en")
 PN_ALIGNED = _example(pn_taxa.align([TAXON], ENGINE, _PROJECT, TAXON.name))
 NIA_ANSWER = _example(nia.to_answer(IDENTIFICATION, ENGINE, [_MEDIUM], ENGINE.created, {}))
 NIA_DOCUMENTATION = _example(nia.to_documentation(ENGINE))
+HELP = {
+    "routes": [
+        {
+            "method": "GET",
+            "path": "/identify",
+            "parameters": {"image": "URLs of 1 to 5 photographs of one individual"},
+            "description": "Identify photographs of one individual by their URLs.",
+        }
+    ]
+}
 _COUNT = {"count": 0, "total": UNLIMITED, "remaining": UNLIMITED}
 PN_DAY = {"day": "2026-11-01", "quota": {"identify": _COUNT}}
 PN_SUBSCRIPTION = {

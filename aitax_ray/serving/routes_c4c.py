@@ -13,8 +13,8 @@ from aitax_ray.serving.openapi import answers, photographs_by_url, uploads
 from aitax_ray.serving.parameters import Parameters
 from aitax_ray.serving.photographs import Sent, fetched, uploaded
 
-router = APIRouter(tags=["c4c"])
 ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": C4cError}, "5XX": {"model": C4cError}}
+router = APIRouter(tags=["c4c"], responses=ERRORS)
 
 
 class C4cParameters(Parameters):
@@ -26,7 +26,7 @@ class C4cParameters(Parameters):
 
 @router.post(
     "/identify",
-    responses=ERRORS | answers(C4C_ANSWER),
+    responses=answers(C4C_ANSWER),
     openapi_extra=uploads("image", info="The same as in the address."),
 )
 async def identify(request: Request, backend: BackendOf, parameters: Annotated[C4cParameters, Query()]) -> C4cAnswer:
@@ -37,7 +37,7 @@ async def identify(request: Request, backend: BackendOf, parameters: Annotated[C
 
 @router.get(
     "/identify",
-    responses=ERRORS | answers(C4C_ANSWER),
+    responses=answers(C4C_ANSWER),
     openapi_extra=photographs_by_url("image"),
 )
 async def identify_urls(
@@ -49,7 +49,7 @@ async def identify_urls(
 
 @router.post(
     "/v2/ai-taxonomist/{project}/identify",
-    responses=ERRORS | answers(C4C_ANSWER),
+    responses=answers(C4C_ANSWER),
     openapi_extra=uploads("image"),
 )
 async def identify_by_gateway(
@@ -61,7 +61,7 @@ async def identify_by_gateway(
 
 @router.get(
     "/v2/ai-taxonomist/{project}/identify",
-    responses=ERRORS | answers(C4C_ANSWER),
+    responses=answers(C4C_ANSWER),
     openapi_extra=photographs_by_url("image"),
 )
 async def identify_urls_by_gateway(

@@ -10,7 +10,9 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 
 from aitax_ray.errors import RequestError
 from aitax_ray.serving.backend import BackendOf
+from aitax_ray.serving.examples import HELP
 from aitax_ray.serving.openapi import Help, answers, as_text, list_routes
+from aitax_ray.serving.routes_c4c import ERRORS
 
 if TYPE_CHECKING:
     from aitax_ray.serving.gallery import Picture
@@ -20,7 +22,7 @@ IMAGE_ID = re.compile(r"[0-9a-f]{40}")
 CACHE_CONTROL = "public, max-age=86400, immutable"
 URL_CHARACTERS = ":/?#[]@!$&'()*+,;=%~"  # that are not escaped in a header
 
-router = APIRouter(tags=["service"])
+router = APIRouter(tags=["service"], responses=ERRORS)
 
 
 @router.get("/images/{image_id}", response_class=Response, responses={200: {"content": {"image/webp": {}}}})
@@ -34,7 +36,7 @@ async def picture(
     return _show(request, found)
 
 
-@router.get("/help")
+@router.get("/help", response_model=Help, responses=answers(HELP))
 async def help_(request: Request) -> Response:
     """List the routes: as JSON, or as text for a client that accepts no JSON but text."""
     routes, accepted = list_routes(request.app), request.headers.get("accept", "")
