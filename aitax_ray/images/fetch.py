@@ -52,6 +52,7 @@ class FetchSettings:
     respect_robots: bool = True
     allow_private: bool = False
     local_folder: str = ""  # the only folder below which file:// URLs are read; "" for none
+    by_port: bool = False  # the ports of a host are hosts of their own: a bad one does not close the others
     contact: str = ""  # URL or e-mail address in the User-Agent
 
 
@@ -217,8 +218,10 @@ class Fetcher:
     ) -> AsyncIterator[_Answer]:
         """Send one request when it is its turn. The host's place and the body's memory are free afterwards."""
         async with contextlib.AsyncExitStack() as reserved:
+            host = (url.host or "").rstrip(".")
+            host = f"{host}:{url.port}" if self.settings.by_port else host
             try:
-                turn = await reserved.enter_async_context(self.turns.turn((url.host or "").rstrip("."), first=first))
+                turn = await reserved.enter_async_context(self.turns.turn(host, first=first))
             except HostClosed as closed:
                 answer = _Answer(reason=closed.reason, was_sent=False)
             else:

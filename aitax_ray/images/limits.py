@@ -47,6 +47,9 @@ class Limits:
 
     default: HostLimit
     overrides: dict[str, HostLimit] = field(default_factory=dict)
+    # Longest time in seconds that a host is not asked after failures, and that it is known after its last request. A
+    # service for strangers forgets soon: one may name URLs that fail, of a host that another one needs.
+    memory_s: float = math.inf
 
     def of(self, host: str) -> HostLimit:
         """The limit of a host."""
@@ -141,13 +144,15 @@ class HostLimits:
             for host in self._hosts.values():  # more may be lent now, also to workers with no changes to report
                 host.version += 1
         self._counts.update(counts)
+        for name in [n for n, host in self._hosts.items() if host.is_forgotten(now)]:
+            del self._hosts[name]
         given_back = [name for name in worker.members if usage.get(name) is None and (full or name in usage)]
         for name in given_back:
             self._hosts[name].remove(worker.members.pop(name))
         leases = {}
         for name, report in usage.items():
             if report is not None:
-                host = self._hosts.setdefault(name, _Host(self.limits.of(name)))
+                host = self._hosts.setdefault(name, _Host(self.limits.of(name), self.limits.memory_s))
                 member = worker.members.setdefault(name, _Member(since=now))
                 leases[name] = host.sync(member, report, now, strict=strict)
         if not full:
@@ -220,15 +225,16 @@ class _Part:
 class _Host:
     """A host, and the sums over its members."""
 
-    def __init__(self, limit: HostLimit) -> None:
-        self.limit = limit
+    def __init__(self, limit: HostLimit, memory_s: float) -> None:
+        self.limit, self.memory_s = limit, memory_s
+        self.num_members, self.synced_at = 0, -math.inf
         self.taken = self.num_wanting = self.running = self.waiting = 0
         self.hungry: list[float] = []  # since when, sorted
         self.version = 0  # rises with each change that may change the leases of other members
         self.share, self.recovered_at, self.cut_at = 1.0, 0.0, -math.inf
         self.paused_until = self.closed_until = -math.inf
         self.closed = ""
-        self.unreachable, self.dead_for_s = 0, DEAD_FOR_S
+        self.unreachable, self.dead_for_s = 0, min(DEAD_FOR_S, memory_s)
         self.total = Usage()
 
     def sync(self, member: _Member, report: Usage, now: float, *, strict: bool) -> Lease:
@@ -249,6 +255,8 @@ class _Host:
             rate = self.limit.per_second * min(1 / self.limit.concurrent, self.share / places)
             lease = Lease(member.places, rate * member.places, pause_s=max(0.0, self.paused_until - now))
         self._add(member)
+        self.synced_at = now
+        self.num_members += part is None
         if part is None or part != member.counted or before != self._common():
             self.version += 1
         member.lease, member.version = lease, version
@@ -262,8 +270,13 @@ class _Host:
         is_recovering = self.share < 1 or self.closed or self.paused_until > now or was_paused
         return bool(is_recovering or (member.places and self.hungry and now > member.since + TENURE_S))
 
+    def is_forgotten(self, now: float) -> bool:
+        """Tell whether no worker has used the host for so long that nothing is known of it any more."""
+        return not self.num_members and now > self.synced_at + self.memory_s
+
     def remove(self, member: _Member) -> None:
         """Take back what a member has."""
+        self.num_members -= member.counted is not None
         self._subtract(member)
         self.version += 1
 
@@ -315,21 +328,22 @@ class _Host:
         total.num_bytes += report.num_bytes
         total.seconds += report.seconds
         if report.answered:
-            self.unreachable, self.dead_for_s = 0, DEAD_FOR_S
+            self.unreachable, self.dead_for_s = 0, min(DEAD_FOR_S, self.memory_s)
         self.unreachable += report.unreachable
         self.share = min(1.0, self.share + max(0.0, now - self.recovered_at) / RECOVERY_S)
         self.recovered_at = max(self.recovered_at, now)
         if report.statuses and now >= self.cut_at + CUT_EVERY_S:
             self.share = max(MIN_SHARE, self.share * min(CUT[status] for status in report.statuses))
             self.cut_at = now
-        if report.retry_after_s > MAX_PAUSE_S:
-            self._close(TOO_MANY_REQUESTS, now + report.retry_after_s)
-        elif report.retry_after_s:
-            self.paused_until = max(self.paused_until, now + report.retry_after_s)
+        pause_s = min(report.retry_after_s, self.memory_s)
+        if pause_s > MAX_PAUSE_S:
+            self._close(TOO_MANY_REQUESTS, now + pause_s)
+        elif pause_s:
+            self.paused_until = max(self.paused_until, now + pause_s)
             self.recovered_at = max(self.recovered_at, self.paused_until)  # it cannot recover while it is not asked
         if self.unreachable >= DEAD_AFTER and report.unreachable and not self._closed(now):
             self._close(HOST_UNREACHABLE, now + self.dead_for_s)
-            self.dead_for_s = min(2 * self.dead_for_s, DEAD_FOR_MAX_S)
+            self.dead_for_s = min(2 * self.dead_for_s, DEAD_FOR_MAX_S, self.memory_s)
 
     def _close(self, reason: str, until: float) -> None:
         self.closed, self.closed_until = reason, max(self.closed_until, until)

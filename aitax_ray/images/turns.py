@@ -6,6 +6,7 @@ by request. A request that waits for its host takes no room that another could u
 
 import asyncio
 import contextlib
+import math
 import time
 import uuid
 from collections import Counter, deque
@@ -65,6 +66,7 @@ class Turn:
     def answered(self, status: int, num_bytes: int, seconds: float, retry_after_s: float | None = None) -> None:
         """Give back the place at the host, and say how it answered; status 0 is for no answer at all."""
         unreported = self._host.unreported
+        retry_after_s = min(retry_after_s or 0.0, self._turns.memory_s)
         if status:
             unreported.answered, unreported.unreachable = unreported.answered + 1, 0
             unreported.num_bytes += num_bytes
@@ -74,8 +76,8 @@ class Turn:
         if status in CUT:
             unreported.statuses[status] += 1
         if status in CUT or retry_after_s:
-            unreported.retry_after_s = max(unreported.retry_after_s, retry_after_s or 0.0)
-            self._turns.pause(self._host, retry_after_s or 0.0)
+            unreported.retry_after_s = max(unreported.retry_after_s, retry_after_s)
+            self._turns.pause(self._host, retry_after_s)
         self._leave_host()
 
     def close(self) -> None:
@@ -94,7 +96,9 @@ class Turn:
 class Turns:
     """Gives out turns within the leases of `sync` and at most `concurrency` at a time. For one event loop."""
 
-    def __init__(self, sync: Sync, concurrency: int) -> None:
+    def __init__(self, sync: Sync, concurrency: int, memory_s: float = math.inf) -> None:
+        """`memory_s` is the longest pause that a host may ask for; see limits.Limits."""
+        self.memory_s = memory_s
         self.counts: Counter[str] = Counter()  # for the progress, sent with the next report
         self._sync, self._free = sync, concurrency
         self._member = uuid.uuid4().hex

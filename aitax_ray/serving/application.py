@@ -32,6 +32,8 @@ from aitax_ray.serving.settings import ApplicationArgs
 
 FETCHES = 16  # photographs that are fetched at a time, for requests that name URLs
 FETCH_TIMEOUT_S = 20.0  # per photograph
+FETCH_MEMORY = 200_000_000  # bytes of all photographs that are being fetched
+HOST_MEMORY_S = 3.0  # strangers name hosts: one's bad URLs must not close a host for the others
 HOST_LIMIT = HostLimit(8, 50.0)  # higher than for downloads: a person waits for the answer
 
 if TYPE_CHECKING:
@@ -117,10 +119,12 @@ class Ingress:
                 attempts=2,
                 max_pause_s=2,
                 max_bytes=MAX_BYTES,
+                max_memory=FETCH_MEMORY,
+                by_port=True,
                 respect_robots=False,  # robots.txt is for crawlers; here a person asks about one photograph
                 allow_private=args.allow_private_hosts,
             ),
-            Turns(sync_alone(Limits(HOST_LIMIT)), FETCHES),
+            Turns(sync_alone(Limits(HOST_LIMIT, memory_s=HOST_MEMORY_S)), FETCHES, HOST_MEMORY_S),
         )
 
     async def identify(

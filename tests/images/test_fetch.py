@@ -789,3 +789,14 @@ async def cancel(*tasks: "asyncio.Task[Any]") -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize(("by_port", "reason"), [(False, "host_unreachable"), (True, "")])
+async def test_ports_of_a_host_may_be_hosts_of_their_own(web: Web, by_port: bool, reason: str) -> None:
+    with socket.create_server((A, 0)) as free:
+        dead = f"http://{A}:{free.getsockname()[1]}/"  # nobody listens there from now on
+    async with fetching(attempts=1, by_port=by_port) as fetcher:
+        async with asyncio.timeout(SOON):
+            while (await fetcher.fetch(dead)).reason != "host_unreachable":
+                pass
+        assert (await fetcher.fetch(web.url("/photo/a"))).reason == reason

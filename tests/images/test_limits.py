@@ -410,3 +410,36 @@ def test_who_sends_changes_gets_what_who_sends_all_gets(seed: int) -> None:
         assert known == expected
         reported[worker] = dict(hosts)
     assert told_changes.states() == told_all.states()
+
+
+def test_a_short_memory_bounds_every_closure_and_forgets_hosts() -> None:
+    hosts = HostLimits(Limits(HostLimit(8, 10.0), memory_s=3.0))
+    now = 0.0
+    for _ in range(4):  # a dead host would be closed for ever longer
+        assert tell(hosts, now=now, unreachable=DEAD_AFTER).closed
+        assert tell(hosts, now=now + 2.9).closed
+        assert not tell(hosts, now=now + 3.1).closed
+        now += 4
+    assert tell(hosts, now=now, statuses=Counter({429: 1}), retry_after_s=86400.0).pause_s == 3.0
+    assert not tell(hosts, now=now, statuses=Counter({429: 1}), retry_after_s=86400.0).closed
+    sync(hosts, "m", {HOST: None}, now, full=False)
+    sync(hosts, "m", {}, now + 2.9, full=False)
+    assert [state.host for state in hosts.states()] == [HOST]
+    sync(hosts, "m", {}, now + 3.1, full=False)
+    assert hosts.states() == []
+    assert tell(hosts, now=now + 3.2) == Lease(8, 10.0)
+
+
+def test_without_a_bound_no_host_is_forgotten() -> None:
+    hosts = lender()
+    tell(hosts)
+    sync(hosts, "m", {HOST: None}, 1.0, full=False)
+    sync(hosts, "m", {}, 1e9, full=False)
+    assert [state.host for state in hosts.states()] == [HOST]
+
+
+def test_a_host_in_use_is_not_forgotten() -> None:
+    hosts = HostLimits(Limits(HostLimit(8, 10.0), memory_s=3.0))
+    tell(hosts)
+    assert sync(hosts, "m", {}, 14.0, full=False) == {}
+    assert len(hosts.states()) == 1

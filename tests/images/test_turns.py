@@ -406,3 +406,12 @@ async def test_closing_without_anybody_who_lends_raises_nothing() -> None:
         await Host().ask(turns, "a")
         turns.counts["ok"] += 1
     assert told[-1][0] == {}
+
+
+async def test_a_host_may_not_ask_for_a_longer_pause_than_the_memory_is() -> None:
+    turns = Turns(sync_alone(Limits(HostLimit(3, FAST), memory_s=0.05)), 8, memory_s=0.05)
+    async with turns_of(turns):
+        async with turns.turn("h") as turn:
+            turn.answered(429, 0, 0.1, 86400.0)
+        async with asyncio.timeout(5), turns.turn("h") as turn:
+            turn.answered(200, 0, 0.1)
