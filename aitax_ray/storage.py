@@ -240,7 +240,8 @@ class Storage:
                 self.fs.move(target, final)
         except (OSError, NotImplementedError) as error:  # the second comes from roots that can only be read (http://)
             raise StorageError(
-                f"{self.address(path)} cannot be written: {self._reason(error)}; choose a --root that can be written to"
+                f"{self.address(path)} cannot be written: {self._reason(error)}; "
+                "choose a folder or URL that can be written to"
             ) from error
         finally:
             with contextlib.suppress(OSError):  # the first error is the one to report

@@ -295,7 +295,7 @@ def test_a_root_without_write_permission_is_an_error_of_one_line(
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert f"{tmp_path}/file/root" in err
-    assert "choose a --root that can" in err
+    assert "choose a folder or URL that can" in err
 
 
 def test_a_file_that_is_no_archive_is_an_error_without_a_traceback(

@@ -252,11 +252,11 @@ def test_a_failing_upload_leaves_nothing_half_done(
 
 
 def test_a_root_that_cannot_be_written_says_what_to_do(unusable: Storage) -> None:
-    with pytest.raises(StorageError, match=r"cannot be written: .*choose a --root that can") as caught:
+    with pytest.raises(StorageError, match=r"cannot be written: .*choose a folder or URL that can") as caught:
         unusable.write_bytes("manifest/report.json", b"{}")
     assert f"{unusable.base}/manifest/report.json" in str(caught.value)
     assert "\n" not in str(caught.value)
-    with pytest.raises(StorageError, match="choose a --root that can"):
+    with pytest.raises(StorageError, match="choose a folder or URL that can"):
         unusable.write_table("t/a.parquet", TABLE)
 
 
@@ -267,7 +267,7 @@ def test_a_root_that_is_not_there_has_no_files(unusable: Storage) -> None:
 
 
 def test_a_root_that_can_only_be_read_says_what_to_do() -> None:
-    with pytest.raises(StorageError, match="choose a --root that can"):
+    with pytest.raises(StorageError, match="choose a folder or URL that can"):
         Storage(HTTP_ROOT).write_bytes("a", b"")
 
 

@@ -17,7 +17,7 @@ from aitax_ray.engine.info import (
     read_info,
     write_current,
 )
-from aitax_ray.errors import EngineError
+from aitax_ray.errors import EngineError, SettingsError
 from aitax_ray.storage import Storage
 from aitax_ray.takedowns import WITHDRAWN_FILE
 
@@ -146,10 +146,11 @@ class Engines:
     def prune(self, keep: int) -> Pruned:
         """Delete the oldest versions that `publish` made, and keep `keep` of them.
 
-        The current one is never deleted, nor a folder that holds other files than those of its engine.json.
+        The current one is never deleted, nor a folder that holds other files than those of its engine.json. Raises
+        SettingsError unless `keep` is 1 or more.
         """
         if keep < 1:
-            raise EngineError("prune keeps at least one engine: give --keep 1 or more")
+            raise SettingsError("--keep must be 1 or more")
         own = [one for one in self.summaries() if VERSION.fullmatch(one.version) and self._is_complete(one.version)]
         deleted = [one for one in own[: max(0, len(own) - keep)] if self._delete(one.version)]
         names = tuple(one.version for one in deleted)

@@ -15,6 +15,7 @@ from aitax_ray.engine.written import Written, check_written
 from aitax_ray.errors import EngineError
 from aitax_ray.evaluation.decisions import Decisions
 from aitax_ray.joins import look_up
+from aitax_ray.storage import Storage
 from aitax_ray.training.onnx_classifier import OnnxClassifier
 from aitax_ray.training.transforms import EvalTransform
 from aitax_ray.web import publish_address
@@ -38,6 +39,8 @@ def publish(settings: PublishSettings) -> StageReport:
     quantization costs more top-1 than the settings allow, or when a check fails.
     """
     ws = Workspace(settings.root)
+    if settings.to is not None:
+        Storage(settings.to)  # raises StorageError when it is no place, before the work and not after it
     purge(ws)
     reads = ("manifest", "train", "evaluate", "index")
     again = _why_current_cannot_be_used(ws)

@@ -74,7 +74,7 @@ def test_a_world_whose_port_is_taken_is_told_with_the_remedy(tmp_path: Path) -> 
 
 def test_a_root_that_cannot_be_written_is_told_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="choose a --root that can"):
+    with pytest.raises(StorageError, match="choose a folder or URL that can"):
         run_demo(tmp_path / "file" / "demo", once=True, port=0)
 
     def fill(*_: object, **__: object) -> None:

@@ -13,7 +13,7 @@ import pytest
 from aitax_ray.engine.bundle import open_engine
 from aitax_ray.engine.engines import IS_MISSING, Engines, Swap, delete_incomplete, open_version
 from aitax_ray.engine.info import INFO
-from aitax_ray.errors import EngineError, StorageError
+from aitax_ray.errors import EngineError, SettingsError, StorageError
 from aitax_ray.storage import Storage
 from tests.engines import write_small_engine
 
@@ -180,7 +180,7 @@ def test_prune_deletes_engines_of_earlier_formats_but_nothing_incomplete(root: P
 
 
 def test_prune_needs_a_number_of_engines_to_keep(root: Path) -> None:
-    with pytest.raises(EngineError, match="at least one"):
+    with pytest.raises(SettingsError, match="--keep must be 1 or more"):
         Engines(str(root)).prune(0)
 
 

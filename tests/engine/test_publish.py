@@ -22,7 +22,7 @@ from aitax_ray.engine.bundle import ONNX, open_engine
 from aitax_ray.engine.engines import VERSION, Engines
 from aitax_ray.engine.publish import publish
 from aitax_ray.engine.settings import PublishSettings
-from aitax_ray.errors import DataError, EngineError, MissingArtifactError
+from aitax_ray.errors import DataError, EngineError, MissingArtifactError, StorageError
 from aitax_ray.evaluation.decisions import Decisions
 from aitax_ray.evaluation.fusion import Fusion
 from aitax_ray.index import embed
@@ -499,6 +499,12 @@ def test_publish_copies_the_current_engine_to_another_place(quick: Workspace, tm
     assert open_engine(there).info.thresholds.min_score == 0.1
     Engines(there).rollback()
     assert open_engine(there).info == info
+
+
+def test_a_destination_that_cannot_be_opened_is_an_error_before_the_work(quick: Workspace) -> None:
+    with pytest.raises(StorageError, match="cannot be opened"):
+        publish(PublishSettings(root=quick.root, to="nosuch://place"))
+    assert versions(quick) == []
 
 
 def test_a_rollback_stays_when_publish_finds_nothing_new(quick: Workspace) -> None:
