@@ -205,6 +205,7 @@ PER_SPECIES = pa.schema(
         "most_often_mistaken_from": text,  # name of the species whose photographs most often get this name wrongly
         "acceptance_threshold": pa.float64(),  # lowest score of an answer that can be accepted; null if there is none
         "acceptance_reason": text,  # why there is no threshold
+        "is_added": pa.bool_(),  # whether `index --add` added the species, without training
     }
 )
 
@@ -216,6 +217,7 @@ ANSWERS = pa.schema(
         "species_key": key,  # the right one
         "answer": key,  # the species_key that was given, "" if the network gave no number
         "score": pa.float32(),  # calibrated
+        "is_added": pa.bool_(),  # whether the right species was added by `index --add`, without training
     }
 )
 

@@ -55,6 +55,8 @@ VIEWS = "model/embeddings"
 EMBEDDINGS = "index/embeddings"
 THUMBNAILS = "index/thumbnails"
 SHARDS = "index/shards"
+ADDED = "index/added"
+ADDED_VIEWS = "index/views"
 ENGINES = "engines"
 CURRENT = "engines/current"
 EDITING = "takedowns/editing.json"
@@ -314,7 +316,7 @@ def _what_changed(earlier: StageReport, settings: StageSettings, inputs: dict[st
     changed = [
         f"{name} is {now[name]!r}, was {earlier.settings.get(name)!r}"
         for name in now
-        if earlier.settings.get(name) != now[name]
+        if name in type(settings).model_fields and earlier.settings.get(name) != now[name]
     ]
     changed += [
         f"the artifacts of `{name}` have changed" for name in inputs if earlier.inputs.get(name) != inputs[name]

@@ -55,10 +55,10 @@ def jpeg(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def write_root(root: Path, sides: Sequence[str] | dict[str, Sequence[str]] = SIDES) -> Workspace:
+def write_root(root: Path, sides: Sequence[str] | dict[str, Sequence[str]] = SIDES, first: int = 0) -> Workspace:
     """Write the artifacts of manifest, download and split, with the rows of each table in another order.
 
-    `sides` holds a side per photograph, for all species or by species_key.
+    `sides` holds a side per photograph, for all species or by species_key. Photographs are numbered from `first` on.
     """
     ws = Workspace(str(root))
     rng = np.random.default_rng(0)
@@ -78,7 +78,7 @@ def write_root(root: Path, sides: Sequence[str] | dict[str, Sequence[str]] = SID
             "height": 44,
         }
         for key in KEYS
-        for number, side in enumerate(sides[key] if isinstance(sides, dict) else sides)
+        for number, side in enumerate(sides.get(key, ()) if isinstance(sides, dict) else sides, first)
     ]
 
     def table(schema: pa.Schema, part: slice = slice(None)) -> pa.Table:
@@ -154,7 +154,7 @@ def write_model(
     return classifier
 
 
-def describe(classifier: Any, arch: str, crop_size: int, epoch: int = 1) -> Any:
+def describe(classifier: Any, arch: str, crop_size: int, epoch: int = 1, classes: Sequence[str] = KEYS) -> Any:
     """Describe the weights of a classifier."""
     from aitax_ray.training.backbones import transform_for
     from aitax_ray.training.model import ClassifierInfo, PrototypeHead
@@ -162,7 +162,7 @@ def describe(classifier: Any, arch: str, crop_size: int, epoch: int = 1) -> Any:
     return ClassifierInfo(
         arch=arch,
         head="prototype" if isinstance(classifier.head, PrototypeHead) else "linear",
-        classes=KEYS,
+        classes=list(classes),
         embedding_size=classifier.embedding_size,
         transform=transform_for(arch, crop_size),
         epoch=epoch,
@@ -188,6 +188,15 @@ def trained(folders: pytest.TempPathFactory) -> Path:
     root = folders.getbasetemp() / "trained"
     if not root.exists():
         ws = write_root(root)
+        complete(ws, "train", lambda: learn(ws))
+    return root
+
+
+def trained_on_two(folders: pytest.TempPathFactory) -> Path:
+    """The same without the last species."""
+    root = folders.getbasetemp() / "trained-on-two"
+    if not root.exists():
+        ws = write_root(root, dict.fromkeys(KEYS[:2], SIDES))
         complete(ws, "train", lambda: learn(ws))
     return root
 
@@ -218,7 +227,8 @@ def learn(ws: Workspace) -> None:
     }
     states: list[tuple[float, dict[str, Any]]] = []
     torch.manual_seed(settings.seed)
-    classifier = build_classifier(ARCH, len(KEYS), CROP)
+    classes = read_classes(ws)[0]
+    classifier = build_classifier(ARCH, len(classes), CROP)
     with one_thread():
         run_epochs(
             config,
@@ -232,15 +242,24 @@ def learn(ws: Workspace) -> None:
         )
     _, best = max(states, key=lambda pair: pair[0])
     classifier.load_state_dict(best["model"])
-    train._write_model(ws, describe(classifier, ARCH, CROP, best["epoch"]), classifier)
+    train._write_model(ws, describe(classifier, ARCH, CROP, best["epoch"], classes), classifier)
     ws.storage.write_bytes("model/curves.png", draw_curves(states[-1][1]["history"]))
 
 
 class PredictedHere:
     """Stands for training.inference.predictions where Ray does not matter: predicts in this process, in one batch."""
 
-    def __init__(self, ws: Workspace, labels: Any, settings: Any, predictor: Any, decode: Any = None) -> None:
+    def __init__(
+        self,
+        ws: Workspace,
+        labels: Any,
+        settings: Any,
+        predictor: Any,
+        decode: Any = None,
+        source: Workspace | None = None,
+    ) -> None:
         self._ws, self._labels, self._predictor, self._decode = ws, labels, predictor, decode
+        self._source = source or ws
         self._num_rows: int | None = None
         self._work: list[Callable[[pa.Table], pa.Table]] = []
 
@@ -256,7 +275,7 @@ class PredictedHere:
     def iter_batches(self, **_: object) -> Iterator[pa.Table]:
         from aitax_ray.training.feed import decode_for_evaluation
 
-        rows = self._labels(self._ws.storage.read_table(workspace.IMAGES, ["image_id", "jpeg"]))
+        rows = self._labels(self._source.storage.read_table(workspace.IMAGES, ["image_id", "jpeg"]))
         with one_thread():
             predictor = self._predictor(self._ws.root)
             decode = self._decode or functools.partial(decode_for_evaluation, transform=predictor.info.transform)

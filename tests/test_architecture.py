@@ -47,7 +47,7 @@ MAY_USE: dict[str, set[str]] = {
     "images": set(),
     "dataset": set(),
     "training": set(),
-    "index": {"training", "images"},
+    "index": {"training", "images", "dataset"},  # photographs that look the same
     "evaluation": {"training", "images", "index"},  # the neighbours' vote
     # An engine holds an index and a temperature. What its authors withdraw is deleted from the files of all stages.
     "engine": {"training", "images", "dataset", "index", "evaluation"},

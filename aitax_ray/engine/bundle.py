@@ -71,6 +71,8 @@ class Taxon:
     family: str
     vernacular_names: tuple[tuple[str, str], ...] = ()
     """A name per language: (ISO 639-3, name)."""
+    is_added: bool = False
+    """Whether the species was added to the engine without training."""
 
 
 class Engine:
@@ -115,11 +117,11 @@ class Engine:
         import pyarrow.parquet as pq
 
         self._check([TAXA])
-        table = pq.read_table(self.folder / TAXA, columns=list(Taxon.__dataclass_fields__))
-        taxa = []
+        columns = [name for name in Taxon.__dataclass_fields__ if name != "is_added"]
+        table, added, taxa = pq.read_table(self.folder / TAXA, columns=columns), set(self.info.added), []
         for row in table.to_pylist():
             names = tuple((each["language"], each["name"]) for each in row.pop("vernacular_names") or ())
-            taxa.append(Taxon(**row, vernacular_names=names))
+            taxa.append(Taxon(**row, vernacular_names=names, is_added=row["species_key"] in added))
         if [taxon.species_key for taxon in taxa] != self.info.classes:
             raise EngineError(f"{self.folder / TAXA} does not hold the classes of {INFO}: {AGAIN}")
         return taxa

@@ -54,6 +54,8 @@ class EngineInfo(BaseModel):
     """The species keys in the order of the logits."""
     names: list[str]
     """The scientific names of the classes, without authors."""
+    added: list[str] = []
+    """The species keys, the last ones of `classes`, that were added without training."""
     embedding_size: int
     quantization: Literal["none", "static", "dynamic"] = "none"
     """How classifier.onnx was quantized to int8. The weights in classifier.safetensors are never quantized."""

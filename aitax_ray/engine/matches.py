@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from aitax_ray import schemas, takedowns, workspace
 from aitax_ray.criteria import Criteria
+from aitax_ray.index.added import TABLES
 from aitax_ray.index.shards import ROWS
 from aitax_ray.storage import Storage
 from aitax_ray.takedowns import Request
@@ -103,6 +104,7 @@ def tables_of_root(storage: Storage, *, with_ledger: bool) -> Tables:
     yield from _images(storage)
     if with_ledger:
         yield from _parquet(storage, LEDGER, workspace.LEDGER, ("image_id", "url", "final_url"), schemas.LEDGER)
+    yield from _parquet(storage, INDEX, TABLES[workspace.MEDIA], CREDITED, schemas.MEDIA)  # also of val and test
     yield from _shards(storage, INDEX, workspace.SHARDS)
     for engine in storage.entries(workspace.ENGINES):
         yield from tables_of_engine(storage, engine)

@@ -14,6 +14,7 @@ from aitax_ray.engine.settings import PublishSettings
 from aitax_ray.engine.written import Written, check_written
 from aitax_ray.errors import EngineError
 from aitax_ray.evaluation.decisions import Decisions
+from aitax_ray.index.added import read_added_classes, read_classifier, read_joined
 from aitax_ray.joins import look_up
 from aitax_ray.storage import Storage
 from aitax_ray.training.onnx_classifier import OnnxClassifier
@@ -23,6 +24,8 @@ from aitax_ray.workspace import Outcome, StageReport, Workspace, versions
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from aitax_ray.training.model import Classifier, ClassifierInfo
 
 
 TIME = "%Y%m%d-%H%M%S"  # of the name of a version
@@ -65,15 +68,16 @@ def _why_current_cannot_be_used(ws: Workspace) -> str:
 
 def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
     from aitax_ray.engine import parity
-    from aitax_ray.training.predict import read_classifier
+    from aitax_ray.training.model import serialize
     from aitax_ray.training.sample import draw_sample
 
     evaluation, decisions = _read_evaluation(ws)
     if not settings.allow_worse:
         _refuse_worse(ws)
     classifier_info, classifier = read_classifier(ws)
+    added = read_added_classes(ws)
     photographs = draw_sample(ws, classifier_info.transform, parity.NUM_IMAGES, "val", "test", "train")
-    model = _read_export(ws)
+    model = _read_export(ws) if not added else _export(classifier, classifier_info)
     figures = parity.check_parity(classifier, classifier_info.transform, OnnxClassifier(model), photographs)
     quantization = "none"
     if settings.quantize == "int8":
@@ -83,7 +87,7 @@ def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
     taxa = _taxa(ws, classifier_info.classes)
     files: dict[str, bytes | str] = {  # file of the engine -> its content, or the path to copy
         bundle.ONNX: model,
-        bundle.WEIGHTS: workspace.WEIGHTS,
+        bundle.WEIGHTS: serialize(classifier_info, classifier) if added else workspace.WEIGHTS,
         bundle.TAXA: _parquet(taxa),
         bundle.ANSWERS: workspace.ANSWERS,
     }
@@ -105,6 +109,7 @@ def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
             "transform": classifier_info.transform,
             "classes": classifier_info.classes,
             "names": taxa["name"].to_pylist(),
+            "added": added,
             "embedding_size": classifier_info.embedding_size,
             "quantization": quantization,
             "decisions": decisions,
@@ -151,6 +156,13 @@ def _read_export(ws: Workspace) -> bytes:
     if not ws.storage.exists(workspace.ONNX):
         raise EngineError(f"{ws.storage.address(workspace.ONNX)} does not exist: run `aitax train --force`")
     return ws.storage.read_bytes(workspace.ONNX)
+
+
+def _export(classifier: "Classifier", info: "ClassifierInfo") -> bytes:
+    """Export the classifier again: its head has rows for species that were added after the training."""
+    from aitax_ray.training.onnx import export_onnx
+
+    return export_onnx(classifier, info.transform)
 
 
 def _quantize(
@@ -231,7 +243,7 @@ def _new_version(ws: Workspace) -> tuple[datetime, str]:
 
 def _taxa(ws: Workspace, classes: list[str]) -> "pa.Table":
     """Read the taxa of the classes (schemas.TAXA), in their order."""
-    taxa = ws.storage.read_table(workspace.TAXA, schema=schemas.TAXA)
+    taxa = read_joined(ws, workspace.TAXA, schema=schemas.TAXA)
     rows = look_up(classes, taxa, "species_key", workspace.TAXA).select(schemas.TAXA.names)
     table: pa.Table = rows.to_arrow().cast(schemas.TAXA)
     return table

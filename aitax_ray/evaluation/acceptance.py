@@ -49,14 +49,15 @@ class Acceptances:
     """Why there is no threshold; "" if there is one."""
 
 
-def fit_acceptance(val: Answers, taxonomy: Taxonomy, precision: float = 0.95) -> Acceptances:
+def fit_acceptance(val: Answers, taxonomy: Taxonomy, precision: float = 0.95, num_added: int = 0) -> Acceptances:
     """Find the lowest score of each class from which on enough of its answers are right, from validation answers.
 
     The number of right answers from a score on is beta-binomial (Gelman et al. 2013, "Bayesian Data Analysis", chapter
     5). The answers of the other species of the genus with at least this score are its prior, and behind them those of
     all other species. The prior counts as at most MAX_BORROWED occurrences. The mean of the share that is right must
     reach `precision`. Thresholds are tried at the scores of the class's own answers. The photographs of an occurrence
-    count as one together, because they are not independent.
+    count as one together, because they are not independent. The last `num_added` classes get no threshold: they were
+    added after the training, so that the answers of trained species say little about them.
     """
     from scipy.stats import beta
 
@@ -86,6 +87,8 @@ def fit_acceptance(val: Answers, taxonomy: Taxonomy, precision: float = 0.95) ->
     has_enough[best[is_enough]] = True
     found = row >= 0
     found[found] = is_candidate[row[found]]
+    is_added = np.arange(num_classes) >= num_classes - num_added
+    found &= ~is_added
 
     def of_class(values: np.ndarray, where: np.ndarray, without: float) -> np.ndarray:
         result = np.full(num_classes, without)
@@ -101,13 +104,15 @@ def fit_acceptance(val: Answers, taxonomy: Taxonomy, precision: float = 0.95) ->
         of_class(expected, found, np.nan),
         of_class(beta.ppf(0.025, a, b), found, np.nan),
         of_class(beta.ppf(0.975, a, b), found, np.nan),
-        [_reason(*each) for each in zip(found.tolist(), has_enough.tolist(), strict=True)],
+        [_reason(*each) for each in zip(found.tolist(), has_enough.tolist(), is_added.tolist(), strict=True)],
     )
 
 
-def _reason(has_threshold: bool, has_enough: bool) -> str:
+def _reason(has_threshold: bool, has_enough: bool, is_added: bool) -> str:
     if has_threshold:
         return ""
+    if is_added:
+        return "added without training"
     return "no score is precise enough" if has_enough else "too few photographs"
 
 

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import DataError
 from aitax_ray.evaluation.answers import Taxonomy
 from aitax_ray.evaluation.compare import Comparison, compare
+from aitax_ray.evaluation.summary import percent
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import Workspace
 
@@ -69,11 +71,23 @@ def compare_answers(before: pa.Table, after: pa.Table) -> Comparison:
     )
 
 
+def compare_added(before: pa.Table, after: pa.Table) -> Comparison | None:
+    """Compare both on the species that the first one knew without training; None without common photographs."""
+    found = compare_answers(before.filter(pc.fill_null(before["is_added"], False)), after)
+    return found if found.num_photographs else None
+
+
 def describe_changes(other: OtherAnswers | None, answers: pa.Table, taxonomy: Taxonomy) -> dict[str, Any] | None:
     """Describe what has changed since the other engine, for metrics.json; None without one."""
     if other is None:
         return None
     found = compare_answers(other.rows, answers)
+    added = compare_added(other.rows, answers)
+    if added is not None:
+        log.info(
+            "species that %s knew without training: top-1 was %s, is %s, on %s photographs",
+            other.name, percent(added.top1.before), percent(added.top1.after), f"{added.num_photographs:,}",
+        )  # fmt: skip
     names = dict(zip(taxonomy.keys, taxonomy.names, strict=True))
     log.info("compared with %s on %s photographs", other.name, f"{found.num_photographs:,}")
     return {
@@ -82,6 +96,7 @@ def describe_changes(other: OtherAnswers | None, answers: pa.Table, taxonomy: Ta
         "num_occurrences": found.num_occurrences,
         "top1": dataclasses.asdict(found.top1),
         "macro_top1": dataclasses.asdict(found.macro_top1),
+        "added": None if added is None else dataclasses.asdict(added.top1) | {"num_photographs": added.num_photographs},
         "is_significantly_worse": found.is_significantly_worse,
         "is_significantly_better": found.is_significantly_better,
         "species": [row | {"name": names.get(str(row["species_key"]), "")} for row in found.species],

@@ -29,6 +29,8 @@ class Decided:
     taxonomy: Taxonomy
     num_train: np.ndarray
     """int64 (K,): training photographs per class."""
+    num_added: int = 0
+    """The last classes: species that `index --add` added to the trained ones."""
 
 
 def fit_scores(val: Side, taxonomy: Taxonomy) -> tuple[Vote, FittedFusion]:
@@ -42,18 +44,24 @@ def fit_scores(val: Side, taxonomy: Taxonomy) -> tuple[Vote, FittedFusion]:
 
 
 def decide(
-    val: Side, unknown: Side | None, species: np.ndarray, taxonomy: Taxonomy, settings: EvaluateSettings
+    val: Side,
+    unknown: Side | None,
+    species: np.ndarray,
+    taxonomy: Taxonomy,
+    settings: EvaluateSettings,
+    num_added: int = 0,
 ) -> Decided:
     """Make all decisions.
 
-    `unknown` are photographs of species held out, numbered by `species`; other species measure the result.
+    `unknown` are photographs of species held out, numbered by `species`; other species measure the result. The last
+    `num_added` classes were added after the training.
     """
     vote, fitted = fit_scores(val, taxonomy)
     answers = answer(val, ask_alone(val.photographs), fitted.fusion, vote, taxonomy)
     strange = None
     if unknown is not None:
         strange = answer(unknown, ask_alone(unknown.photographs), fitted.fusion, vote, taxonomy)
-    acceptances = fit_acceptance(answers, taxonomy, settings.target_precision)
+    acceptances = fit_acceptance(answers, taxonomy, settings.target_precision, num_added)
     target, score = answers.target, answers.target_score
     decisions = Decisions(
         fusion=fitted.fusion,
@@ -65,4 +73,4 @@ def decide(
         acceptance=acceptances.acceptance,
         groups=tuple(find_groups(find_pairs(answers, len(taxonomy.keys)), taxonomy)),
     )
-    return Decided(decisions, fitted, acceptances, answers, taxonomy, val.num_train)
+    return Decided(decisions, fitted, acceptances, answers, taxonomy, val.num_train, num_added)

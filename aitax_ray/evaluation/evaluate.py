@@ -60,11 +60,11 @@ def _evaluate(ws: Workspace, settings: EvaluateSettings) -> Outcome:
         check_folder(settings.photos, name_classes(ws))
     sides = read_sides(ws, settings)
     first, second = sides.unknown or (None, None)
-    decided = decide(sides.val, first, sides.unknown_species, sides.taxonomy, settings)
+    decided = decide(sides.val, first, sides.unknown_species, sides.taxonomy, settings, sides.num_added)
     log.info("measuring %s test photographs, with intervals", f"{len(sides.test.photographs):,}")
     columns = {name: sides.rows[name].to_pylist() for name in COLUMNS}
     measured = measure(sides.test, second, decided, columns, settings.min_group)
-    answers = _answers(measured.test, sides.taxonomy.keys, sides.rows)
+    answers = _answers(measured.test, sides.taxonomy.keys, sides.rows, sides.num_added)
     suspects = list_suspects(ws, len(sides.taxonomy.keys))
     metrics = _assemble(measured, decided, sides.held_out, sides.num_measured)
     metrics["changes"] = describe_changes(other, answers, sides.taxonomy)
@@ -124,6 +124,7 @@ def _assemble(
         "species": len(decided.taxonomy.keys),
         "species_without_test": sum(not row["num_images"] for row in measured.species),
         "species_held_out": len(unknown_species),
+        "species_added": decided.num_added,
     }
     metrics = {
         **{name: measured.metrics[name] for name in FIGURES},
@@ -137,11 +138,13 @@ def _assemble(
     return metrics
 
 
-def _answers(test: "Answers", keys: list[str], rows: "pa.Table") -> "pa.Table":
-    """The answers to the test photographs as schemas.ANSWERS."""
+def _answers(test: "Answers", keys: list[str], rows: "pa.Table", num_added: int) -> "pa.Table":
+    """The answers to the test photographs as schemas.ANSWERS. The last `num_added` classes were added."""
     import pyarrow as pa
 
     named = [keys[best] if best >= 0 else "" for best in test.top[:, 0].tolist()]
     columns = [rows[name] for name in ("image_id", "gbif_id", "species_key")]
     scores = pa.array(test.scores[:, 0], pa.float32())
-    return pa.table([*columns, pa.array(named, pa.string()), scores], schemas.ANSWERS.names).cast(schemas.ANSWERS)
+    is_added = pa.array(test.target >= len(keys) - num_added)
+    columns += [pa.array(named, pa.string()), scores, is_added]
+    return pa.table(columns, schemas.ANSWERS.names).cast(schemas.ANSWERS)

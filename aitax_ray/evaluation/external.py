@@ -21,6 +21,7 @@ from aitax_ray.evaluation.questions import Photographs
 from aitax_ray.images.answers import TOO_LARGE
 from aitax_ray.images.decode import Photo, Refusal
 from aitax_ray.images.decoders import DecoderPool
+from aitax_ray.index.added import read_head, read_info
 from aitax_ray.progress import progress
 from aitax_ray.text import decode_file_name
 from aitax_ray.training.embeddings import views_of
@@ -63,7 +64,7 @@ def read_folder(ws: Workspace, folder: Path, names: dict[str, int]) -> ExternalP
     `names` maps names of species to class_index, see `normalize_name`. Each file counts as an occurrence: what belongs
     together is not known. Raises DataError when no photograph of a known species can be read.
     """
-    from aitax_ray.training.predict import ViewEmbedder, read_head
+    from aitax_ray.training.predict import ViewEmbedder
 
     files = list(_walk(folder))
     embedder = ViewEmbedder(ws.root)
@@ -105,7 +106,7 @@ def read_folder(ws: Workspace, folder: Path, names: dict[str, int]) -> ExternalP
         unit=np.concatenate(units),
         length=np.concatenate(lengths),
         head=read_head(ws),
-        num_classes=len(embedder.info.classes),
+        num_classes=len(read_info(ws).classes),
     )
     return ExternalPhotographs(photographs, dict(refused), sorted(unknown))
 

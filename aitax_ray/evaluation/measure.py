@@ -8,6 +8,7 @@ import numpy as np
 
 from aitax_ray.evaluation import figures, reliability
 from aitax_ray.evaluation.acceptance import measure_acceptance
+from aitax_ray.evaluation.additions import measure_added
 from aitax_ray.evaluation.answering import Side, answer
 from aitax_ray.evaluation.answers import Answers, Taxonomy
 from aitax_ray.evaluation.bootstrap import intervals, mean_of
@@ -99,11 +100,13 @@ def measure(
         "worst": list_worst(species, pairs),
         "groups": {name: figures.measure_groups(alone, values, min_group) for name, values in columns.items()},
         "knn": _measure_vote(test, alone, decided),
+        "added": measure_added(test, alone, decided),
     }
     for row, threshold, reason in zip(
         species, decisions.acceptance.thresholds, decided.acceptances.reason, strict=True
     ):
-        row |= {"acceptance_threshold": threshold, "acceptance_reason": reason}
+        is_added = row["class_index"] >= num_classes - decided.num_added
+        row |= {"acceptance_threshold": threshold, "acceptance_reason": reason, "is_added": is_added}
     return Measured(as_json(metrics), species, alone)
 
 

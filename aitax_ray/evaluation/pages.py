@@ -5,6 +5,7 @@ from typing import Any
 
 from aitax_ray import __version__, schemas, workspace
 from aitax_ray.evaluation.page import list_shown, render_model_card, render_page
+from aitax_ray.index.added import read_joined
 from aitax_ray.plots import to_data_url
 from aitax_ray.thumbnails import thumbnails
 from aitax_ray.workspace import Workspace
@@ -40,9 +41,9 @@ def _describe(ws: Workspace, species: list[dict[str, Any]]) -> dict[str, Any]:
     from aitax_ray.training.predict import read_info
 
     info, query = read_info(ws), ws.storage.read_json(workspace.QUERY)
-    split = ws.storage.read_table(workspace.SPLIT, ["image_id", "gbif_id", "species_key", "split"])
+    split = read_joined(ws, workspace.SPLIT, ["image_id", "gbif_id", "species_key", "split"])
     train = split.filter(pc.equal(split["split"], "train"))
-    media = ws.storage.read_table(workspace.MEDIA, ["image_id", "license_id"], schemas.MEDIA)
+    media = read_joined(ws, workspace.MEDIA, ["image_id", "license_id"], schemas.MEDIA)
     used = media.filter(pc.is_in(media["image_id"], split["image_id"].combine_chunks()))
     card = ws.storage.read_json(workspace.DATA_CARD_JSON) if ws.storage.exists(workspace.DATA_CARD_JSON) else {}
     return {
@@ -68,7 +69,7 @@ def _credit(ws: Workspace, image_ids: set[str]) -> dict[str, dict[str, str]]:
     import pyarrow.compute as pc
 
     columns = ["image_id", "creator", "rights_holder", "license_id", "references"]
-    media = ws.storage.read_table(workspace.MEDIA, columns, schemas.MEDIA)
+    media = read_joined(ws, workspace.MEDIA, columns, schemas.MEDIA)
     rows = media.filter(pc.is_in(media["image_id"], pa.array(sorted(image_ids), pa.string()))).to_pylist()
     return {
         row["image_id"]: {

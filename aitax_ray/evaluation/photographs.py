@@ -2,9 +2,13 @@
 
 split/split.parquet      val and test
 split/excluded.parquet   photographs of species that were held out
-model/embeddings/        embeddings that training stored; the others are computed on Ray Data
+model/embeddings/        embeddings that training stored
+index/added/             photographs that `index --add` took from other roots, with their embeddings
+
+Other embeddings are computed on Ray Data.
 """
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +17,7 @@ import pyarrow.compute as pc
 
 from aitax_ray import schemas, workspace
 from aitax_ray.evaluation.questions import Photographs
+from aitax_ray.index.added import read_added_classes, read_head, read_info, read_joined, read_views
 from aitax_ray.progress import progress
 from aitax_ray.training.embeddings import open_embeddings, views_of
 from aitax_ray.training.inference import predictions
@@ -29,12 +34,13 @@ HELD_OUT_REASON = "held_out_species"  # in split/excluded.parquet
 def read_rows(ws: Workspace) -> pa.Table:
     """Read the rows of schemas.SPLIT that are evaluated, sorted by image_id; those of species held out are added.
 
-    Their split is HELD_OUT, and their class_index -1.
+    Their split is HELD_OUT, and their class_index -1. A species that `index --add` knows is not held out any more.
     """
-    split = ws.storage.read_table(workspace.SPLIT, schema=schemas.SPLIT)
+    split = read_joined(ws, workspace.SPLIT, schema=schemas.SPLIT)
     split = split.filter(pc.is_in(split["split"], pa.array(["val", "test"])))
     excluded = ws.storage.read_table(workspace.EXCLUDED, schema=schemas.EXCLUDED)
-    held_out = excluded.filter(pc.equal(excluded["reason"], HELD_OUT_REASON))
+    is_known = pc.is_in(excluded["species_key"], pa.array(read_added_classes(ws), pa.string()))
+    held_out = excluded.filter(pc.and_not(pc.equal(excluded["reason"], HELD_OUT_REASON), is_known))
     num = held_out.num_rows
     constant = {"class_index": -1, "split": HELD_OUT, "group": "", "trust": "", "weight": 1.0}
     columns = {
@@ -47,7 +53,6 @@ def read_rows(ws: Workspace) -> pa.Table:
 def read_photographs(ws: Workspace, settings: "EvaluateSettings", rows: pa.Table) -> Photographs:
     """Read the embeddings of the photographs in `rows` (see `read_rows`), and compute those that are missing."""
     from aitax_ray.training.feed import Labels
-    from aitax_ray.training.predict import read_head, read_info
 
     labels = Labels(rows, ("val", "test", HELD_OUT))
     info = read_info(ws)
@@ -65,7 +70,7 @@ def read_photographs(ws: Workspace, settings: "EvaluateSettings", rows: pa.Table
 
     with progress("evaluating", len(labels), "photographs") as advance:
         stored = open_embeddings(ws)  # of training with a frozen backbone
-        for batch in stored.batches() if stored else ():
+        for batch in chain(stored.batches() if stored else (), read_views(ws)):
             advance(keep(batch))
         missing = labels.where(~is_found)
         for batch in _embed(ws, settings, missing) if len(missing) else ():

@@ -15,6 +15,7 @@ from aitax_ray.evaluation.neighbors import NUM_NEIGHBORS, Neighbors
 from aitax_ray.evaluation.photographs import HELD_OUT, read_photographs, read_rows
 from aitax_ray.evaluation.questions import Photographs
 from aitax_ray.evaluation.settings import EvaluateSettings
+from aitax_ray.index.added import read_added_classes, read_info, read_joined
 from aitax_ray.index.shards import open_index
 from aitax_ray.joins import join_rows, look_up
 from aitax_ray.workspace import Workspace
@@ -40,13 +41,12 @@ class Sides:
     """Names of the species that were held out."""
     num_measured: int
     """How many of these have photographs to measure with."""
+    num_added: int
+    """The last classes: species that `index --add` added to the trained ones."""
 
 
 def read_sides(ws: Workspace, settings: EvaluateSettings) -> Sides:
     """Read the photographs of all sides. Raises DataError when no photograph is in the test split."""
-    from aitax_ray.training.feed import read_classes
-    from aitax_ray.training.predict import read_info
-
     rows = read_rows(ws)
     side_of = np.array(rows["split"].to_pylist())
     if not (side_of == "test").any():
@@ -55,7 +55,10 @@ def read_sides(ws: Workspace, settings: EvaluateSettings) -> Sides:
         )
     photographs = read_photographs(ws, settings, rows)
     neighbors = search(ws, photographs)
-    num_train = np.array(read_classes(ws)[1], np.int64)
+    classes, taxa = read_info(ws).classes, read_joined(ws, workspace.TAXA, schema=schemas.TAXA)
+    split = read_joined(ws, workspace.SPLIT, ["class_index", "split"])
+    trained = split.filter(pc.equal(split["split"], "train"))["class_index"].to_numpy()
+    num_train = np.bincount(trained, minlength=len(classes))
 
     def side(which: np.ndarray) -> Side:
         return Side(photographs.select(which), neighbors.select(which), num_train)
@@ -67,15 +70,15 @@ def read_sides(ws: Workspace, settings: EvaluateSettings) -> Sides:
         halves = species if len(keys) > 1 else photographs.occurrence[held_out]  # of one species alone its occurrences
         is_first = halves % 2 == 0
         unknown = side(held_out[is_first]), side(held_out[~is_first])
-    taxa = ws.storage.read_table(workspace.TAXA, schema=schemas.TAXA)
     return Sides(
         val=side(side_of == "val"),
         test=side(side_of == "test"),
         unknown=unknown,
         unknown_species=species[is_first],
-        taxonomy=read_taxonomy(read_info(ws).classes, taxa),
+        taxonomy=read_taxonomy(classes, taxa),
         rows=_describe(ws, rows.filter(pa.array(side_of == "test"))),
         num_measured=len(np.unique(species[~is_first])),
+        num_added=len(read_added_classes(ws)),
         held_out=look_up(keys.tolist(), taxa, "species_key", workspace.TAXA)["name"].to_list(),
     )
 
@@ -90,9 +93,8 @@ def read_taxonomy(classes: list[str], taxa: pa.Table) -> Taxonomy:
 def name_classes(ws: Workspace) -> dict[str, int]:
     """The class_index of each species key, name and scientific name, see external.normalize_name."""
     from aitax_ray.evaluation.external import normalize_name
-    from aitax_ray.training.predict import read_info
 
-    taxa = ws.storage.read_table(workspace.TAXA, schema=schemas.TAXA)
+    taxa = read_joined(ws, workspace.TAXA, schema=schemas.TAXA)
     rows = look_up(read_info(ws).classes, taxa, "species_key", workspace.TAXA)
     columns = [rows[name].to_list() for name in ("scientific_name", "name", "species_key")]  # the last one wins
     return {normalize_name(name): place for column in columns for place, name in enumerate(column) if name}
@@ -124,9 +126,9 @@ def _describe(ws: Workspace, rows: pa.Table) -> pa.Table:
     import polars as pl
 
     credits = ["url", "license_id", "license", "creator", "rights_holder", "publisher", "references"]
-    media: Any = pl.from_arrow(ws.storage.read_table(workspace.MEDIA, ["image_id", *credits], schemas.MEDIA))
+    media: Any = pl.from_arrow(read_joined(ws, workspace.MEDIA, ["image_id", *credits], schemas.MEDIA))
     wanted = ["gbif_id", "species_key", "country_code", "event_date", "basis_of_record"]
-    seen: Any = pl.from_arrow(ws.storage.read_table(workspace.OCCURRENCES, wanted, schemas.OCCURRENCES))
+    seen: Any = pl.from_arrow(read_joined(ws, workspace.OCCURRENCES, wanted, schemas.OCCURRENCES))
     found: Any = pl.from_arrow(rows)
     found = join_rows(found, media, "image_id", workspace.MEDIA, how="left")
     seen = seen.unique(["gbif_id", "species_key"], keep="first", maintain_order=True)

@@ -84,7 +84,10 @@ def with_interval(figure: Any) -> str:
 def summarize(metrics: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     """Answer in sentences what a manager asks: questions, each with its answers."""
     answers = [
-        ("Is it good?", _say_accuracy(metrics) + _say_rare(metrics) + _say_changes(part(metrics, "changes"))),
+        (
+            "Is it good?",
+            _say_accuracy(metrics) + _say_rare(metrics) + _say_added(metrics) + _say_changes(part(metrics, "changes")),
+        ),
         ("When can it be believed?", _say_scores(metrics) + _say_accepted(metrics) + _say_candidates(metrics)),
         ("What does it not know?", _say_unknown(metrics) + _say_weak(metrics)),
         ("What to do next?", advise(metrics)),
@@ -136,6 +139,24 @@ def _say_rare(metrics: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _say_added(metrics: Mapping[str, Any]) -> list[str]:
+    found = part(metrics, "added")
+    number = len(part(found, "species") or [])
+    if not number:
+        return []
+    what = f"{number:,} species were" if number > 1 else "1 species was"
+    said = f"{what} added without training"
+    if is_number(part(found, "top1", "value")):
+        said += f": there the first name is right for {with_interval(found['top1'])}"
+        number = part(found, "num_photographs")
+        said += f" of {count(number, 'test photograph')}" if is_number(number) else ""
+    sentences = [f"{said}."]
+    before, after = (part(found, "trained", "top1", name) for name in ("before", "after"))
+    if is_number(before) and is_number(after):
+        sentences.append(f"For the trained species it is {percent(after)}, without the added ones {percent(before)}.")
+    return sentences
+
+
 def _say_changes(changes: Any) -> list[str]:
     found, number = part(changes, "top1"), part(changes, "num_photographs")
     value, low, high = (part(found, name) for name in ("value", "low", "high"))
@@ -150,7 +171,16 @@ def _say_changes(changes: Any) -> list[str]:
     if is_number(low) and is_number(high):
         points += f", {100 * low:+.1f} to {100 * high:+.1f}"
     where = f" on {count(number, 'photograph')} that both were tested with" if number else ""
-    return [f"It {verdict} the engine {changes.get('against') or 'before it'}{where} ({points})."]
+    said = [f"It {verdict} the engine {changes.get('against') or 'before it'}{where} ({points})."]
+    added = part(changes, "added")
+    if is_number(part(added, "after")):
+        number = part(added, "num_photographs")
+        said.append(
+            "For the species that the other engine knew without training, the first name was right for "
+            f"{percent(part(added, 'before'))} and is right for {percent(added['after'])}"
+            + (f", of {count(number, 'photograph')}." if is_number(number) else ".")
+        )
+    return said
 
 
 def _say_scores(metrics: Mapping[str, Any]) -> list[str]:

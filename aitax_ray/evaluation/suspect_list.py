@@ -8,7 +8,8 @@ import numpy as np
 
 from aitax_ray import schemas, workspace
 from aitax_ray.evaluation.suspects import find_suspects
-from aitax_ray.index.shards import read_rows
+from aitax_ray.index.added import read_joined
+from aitax_ray.index.shards import open_index, read_rows
 from aitax_ray.joins import join_rows
 from aitax_ray.text import DISARMED, FORMULA
 from aitax_ray.workspace import Workspace
@@ -20,7 +21,6 @@ COLUMNS = (
     "image_id", "labelled", "looks_like", "confidence", "label_score", "occurrence", "url", "creator", "license",
 )  # fmt: skip
 MAX_JUDGED = 300_000  # training photographs whose labels are judged; their embeddings are held in memory
-ROWS_PER_BATCH = 16_384
 
 NUMBERS = ("confidence", "label_score")
 
@@ -44,15 +44,16 @@ def list_suspects(ws: Workspace, num_classes: int) -> "pl.DataFrame":
     import polars as pl
 
     rows: Any = pl.from_arrow(read_rows(ws.storage))
-    rows = rows.sort("image_id").head(MAX_JUDGED)
-    if ws.require("index").counts["images"] > len(rows):
+    trained = rows.filter(split="train")
+    rows = trained.sort("image_id").head(MAX_JUDGED)
+    if len(trained) > len(rows):
         log.warning("the labels of %s training photographs are judged, not those of the others", f"{len(rows):,}")
-    split: Any = pl.from_arrow(ws.storage.read_table(workspace.SPLIT, ["image_id", "group"]))
+    split: Any = pl.from_arrow(read_joined(ws, workspace.SPLIT, ["image_id", "group"]))
     rows = join_rows(rows, split, "image_id", workspace.SPLIT)
-    unit = _read_embeddings(ws, np.array(rows["image_id"].to_list()))
+    unit = _read_vectors(ws, np.array(rows["image_id"].to_list()))
     group = rows["group"].rank("dense").to_numpy().astype(np.int64) - 1
     found = find_suspects(unit, rows["class_index"].to_numpy().astype(np.int64), group, num_classes)
-    taxa: Any = pl.from_arrow(ws.storage.read_table(workspace.TAXA, ["species_key", "name"], schemas.TAXA))
+    taxa: Any = pl.from_arrow(read_joined(ws, workspace.TAXA, ["species_key", "name"], schemas.TAXA))
     names = dict(taxa.iter_rows())
     key_of = dict(rows.select("class_index", "species_key").iter_rows())
     listed = [
@@ -69,16 +70,12 @@ def list_suspects(ws: Workspace, num_classes: int) -> "pl.DataFrame":
     return pl.DataFrame(listed, {name: pl.Float64 if name in NUMBERS else pl.String for name in COLUMNS})
 
 
-def _read_embeddings(ws: Workspace, image_ids: np.ndarray) -> np.ndarray:
-    """The indexed embeddings of some photographs, which are sorted: float16 (N, D)."""
-    unit: np.ndarray | None = None
-    for file in ws.storage.files(workspace.EMBEDDINGS, ".parquet"):
-        for batch in ws.storage.read_batches(file.path, schemas.EMBEDDINGS.names, ROWS_PER_BATCH):
-            keys = np.array(batch["image_id"].to_pylist())
-            place = np.minimum(np.searchsorted(image_ids, keys), len(image_ids) - 1)
-            wanted = image_ids[place] == keys
-            vectors = np.stack(batch["embedding"].to_numpy(zero_copy_only=False))
-            if unit is None:
-                unit = np.zeros((len(image_ids), vectors.shape[1]), np.float16)
-            unit[place[wanted]] = vectors[wanted]
-    return np.zeros((0, 1), np.float16) if unit is None else unit
+def _read_vectors(ws: Workspace, image_ids: np.ndarray) -> np.ndarray:
+    """The indexed embeddings of some photographs, in this order: float16 (N, D)."""
+    with open_index(ws.storage) as index:
+        unit = np.zeros((len(image_ids), index.shards[0].vectors.shape[1]), np.float16)
+        for shard in index.shards:
+            place = {key: number for number, key in enumerate(shard.rows["image_id"].to_pylist())}
+            found = np.array([place.get(key, -1) for key in image_ids])
+            unit[found >= 0] = shard.vectors[found[found >= 0]]
+    return unit

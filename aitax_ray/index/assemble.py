@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import DataError
+from aitax_ray.index.added import read_joined
 from aitax_ray.index.settings import IndexSettings
 from aitax_ray.index.shards import THUMBNAILS, write_shard
 from aitax_ray.index.thumbnails import pack_thumbnails
@@ -99,7 +100,7 @@ def find_hidden(ws: Workspace, show: Policy) -> set[str]:
 
     if show == "any":
         return set()
-    media: Any = pl.from_arrow(ws.storage.read_table(workspace.MEDIA, ["image_id", "license_id"], schemas.MEDIA))
+    media: Any = pl.from_arrow(read_joined(ws, workspace.MEDIA, ["image_id", "license_id"], schemas.MEDIA))
     return set(media.filter(~pl.col("license_id").is_in(_admitted(media, show)))["image_id"])
 
 
@@ -108,8 +109,8 @@ def make_rows(ws: Workspace, share: Share, show: Policy = "any") -> pa.Table:
     import polars as pl
 
     keys = [key.decode() for key in share.image_ids]
-    split = ws.storage.read_table(workspace.SPLIT, ["image_id", "split"])
-    media = ws.storage.read_table(workspace.MEDIA, schema=schemas.MEDIA)
+    split = read_joined(ws, workspace.SPLIT, ["image_id", "split"])
+    media = read_joined(ws, workspace.MEDIA, schema=schemas.MEDIA)
     rows: Any = look_up(keys, media, "image_id", workspace.MEDIA)
     rows = _add_event_dates(ws, rows).with_columns(
         pl.col("url", "references").map_elements(web_address, pl.String),
@@ -128,7 +129,7 @@ def _add_event_dates(ws: Workspace, rows: Any) -> Any:
     import polars as pl
 
     columns = ["gbif_id", "species_key", "event_date"]
-    seen: Any = pl.from_arrow(ws.storage.read_table(workspace.OCCURRENCES, columns, schemas.OCCURRENCES))
+    seen: Any = pl.from_arrow(read_joined(ws, workspace.OCCURRENCES, columns, schemas.OCCURRENCES))
     seen = seen.join(rows, on="gbif_id", how="semi").unique(columns[:2], keep="first", maintain_order=True)
     found = rows.join(seen, on=columns[:2], how="left", validate="m:1", maintain_order="left")
     return found.with_columns(pl.col("event_date").fill_null(""))

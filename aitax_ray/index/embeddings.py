@@ -4,6 +4,7 @@ index/embeddings/<digest>/*.parquet    schemas.EMBEDDINGS, one row per photograp
 index/thumbnails/webp-<size>/*.parquet schemas.THUMBNAILS, likewise
 """
 
+import hashlib
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import pyarrow as pa
 
 from aitax_ray import schemas, workspace
 from aitax_ray.storage import Storage
+from aitax_ray.workspace import Workspace
 
 READERS = 16  # files of photographs whose keys are read at the same time
 
@@ -97,6 +99,11 @@ class Embeddings(PhotographRows):
     """The embeddings of one model in a workspace."""
 
     schema: pa.Schema = schemas.EMBEDDINGS
+
+
+def source_suffix(source: Workspace) -> str:
+    """Name another root in the name of a folder: a dash and 8 hex digits."""
+    return f"-{hashlib.sha256(source.storage.address().encode()).hexdigest()[:8]}"
 
 
 def keys_of(rows: pa.Table) -> np.ndarray:

@@ -5,15 +5,26 @@ index/embeddings/<digest>/*.parquet OUTPUT row: schemas.EMBEDDINGS, see aitax_ra
 index/shards/                       a folder per share of the photographs, see aitax_ray.index.shards
 """
 
-from aitax_ray import workspace
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from aitax_ray import schemas, workspace
 from aitax_ray.errors import DataError
+from aitax_ray.index.add import add_roots, delete_unused
+from aitax_ray.index.added import read_embeddings, read_joined
 from aitax_ray.index.assemble import divide, find_hidden
 from aitax_ray.index.embed import embed
-from aitax_ray.index.settings import IndexSettings
+from aitax_ray.index.other_roots import check_roots
+from aitax_ray.index.settings import SIDES, IndexSettings
 from aitax_ray.index.thumbnails import make_thumbnails
 from aitax_ray.workspace import Outcome, StageReport, Workspace
 
-SIDES = {"train": ("train",), "all": ("train", "val", "test")}
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from aitax_ray.index.embeddings import Embeddings
 
 
 def index(settings: IndexSettings) -> StageReport:
@@ -23,13 +34,16 @@ def index(settings: IndexSettings) -> StageReport:
     """
     ws = Workspace(settings.root)
     reads = ("manifest", "download", "split", "train")
-    kept = (workspace.EMBEDDINGS, workspace.THUMBNAILS)
+    for stage in reads:
+        ws.require(stage)
+    check_roots(ws, settings.add)
+    kept = (workspace.EMBEDDINGS, workspace.THUMBNAILS, workspace.ADDED_VIEWS)
     return ws.run("index", settings, reads, lambda: _index(ws, settings), kept_folders=kept)
 
 
 def _index(ws: Workspace, settings: IndexSettings) -> Outcome:
     from aitax_ray.index.distributed import write_shares
-    from aitax_ray.training.feed import read_labels
+    from aitax_ray.training.feed import Labels, read_labels
 
     labels = read_labels(ws, *SIDES[settings.sides])
     if not len(labels):
@@ -37,7 +51,16 @@ def _index(ws: Workspace, settings: IndexSettings) -> Outcome:
     embeddings = embed(ws, settings, labels)
     if settings.thumbnails:
         make_thumbnails(ws, labels.without(find_hidden(ws, settings.shown_license)), settings.thumbnail_size)
+    added = Outcome()
+    delete_unused(ws, settings.add)
+    if settings.add:
+        added = add_roots(ws, settings, embeddings.batches())
+        labels = Labels(read_joined(ws, workspace.SPLIT, schema=schemas.SPLIT), SIDES[settings.sides])
     ws.storage.delete(workspace.SHARDS)
     shares = divide(labels, settings.photographs_per_shard)
-    write_shares(ws, settings, embeddings.batches, shares)
-    return Outcome(counts={"images": len(labels), "shards": len(shares)})
+    write_shares(ws, settings, partial(_read_embeddings, ws, embeddings), shares)
+    return added.model_copy(update={"counts": {"images": len(labels), "shards": len(shares), **added.counts}})
+
+
+def _read_embeddings(ws: Workspace, own: "Embeddings") -> Iterator["pa.Table"]:
+    return chain(own.batches(), read_embeddings(ws))

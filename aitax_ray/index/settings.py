@@ -1,11 +1,15 @@
 """Settings of the `index` stage."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from aitax_ray.licenses import Policy
+from aitax_ray.takedowns import read_active_requests
 from aitax_ray.training.settings import InferenceSettings
+from aitax_ray.workspace import Workspace
+
+SIDES = {"train": ("train",), "all": ("train", "val", "test")}
 
 
 class IndexSettings(InferenceSettings):
@@ -28,3 +32,14 @@ class IndexSettings(InferenceSettings):
     """Longer side of these copies, in pixels."""
     photographs_per_shard: Annotated[int, Field(ge=1)] = 1_000_000
     """Maximum number of photographs in a shard. Shards are built and searched in parallel."""
+    add: tuple[str, ...] = ()
+    """Other roots, complete until `split`: add their photographs and species without training (see docs/index.md)."""
+
+    def result_fields(self) -> dict[str, Any]:
+        """The settings that decide what comes out, and digests of what is added."""
+        return super().result_fields() | {"added": [_digest(Workspace(root)) for root in self.add]}
+
+
+def _digest(ws: Workspace) -> list[str]:
+    requests = [request.name for request in read_active_requests(ws.storage)]
+    return [*(ws.digest(stage) for stage in ("manifest", "download", "split")), *requests]

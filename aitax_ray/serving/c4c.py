@@ -61,6 +61,8 @@ class C4cResult(_Wire):
     genus: str
     family: str
     images: list[C4cImage]
+    is_added: bool = False
+    """Whether the engine knows the species without training. The component does not read this."""
 
 
 class C4cGroup(_Wire):
@@ -174,6 +176,7 @@ def to_answer(
                 genus=taxon.genus if with_info else "",
                 family=taxon.family if with_info else "",
                 images=images,
+                is_added=taxon.is_added,
             )
         )
     return C4cAnswer(

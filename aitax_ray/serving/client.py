@@ -154,6 +154,8 @@ def show(photos: Sequence[Path], answer: C4cAnswer, as_json: bool) -> None:
         table.add_column(heading, justify="right" if heading == "score" else "left", overflow="fold")
     for result in answer.results:
         name = _text(result.name, "italic") + _text(f" {result.authorship}".rstrip())
+        if result.is_added:
+            name += _text("\nadded without training: take care")
         if result.vernacularName:
             name += _text(f"\n{result.vernacularName}")
         images = [_credit(image) for image in result.images]

@@ -22,9 +22,10 @@ def predictions(
     settings: InferenceSettings,
     predictor: type["Predictor"],
     decode: "Callable[[pa.Table], pa.Table] | None" = None,
+    source: Workspace | None = None,
     **arguments: Any,
 ) -> "Dataset":
-    """Predict the labelled photographs: the rows that `predictor` returns.
+    """Predict the labelled photographs, which are stored in `ws` or in `source`: the rows that `predictor` returns.
 
     `predictor` reduces logits and embeddings to what the stage needs, so that little is sent between processes.
     `arguments` are passed to its constructor. `decode` makes its input from photographs; the default is
@@ -41,7 +42,7 @@ def predictions(
     check_room("the classifier", num, num if use_gpu else 0, "lower --num-classifiers, or take --no-use-gpu")
     decode = decode or partial(decode_for_evaluation, transform=read_info(ws).transform)
     return (
-        photographs(ws, labels)
+        photographs(source or ws, labels)
         .map_batches(decode, batch_format="pyarrow")
         .map_batches(
             predictor,

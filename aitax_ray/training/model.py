@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Literal
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from aitax_ray.training.backbones import build_backbone, main_output
@@ -51,7 +53,16 @@ class PrototypeHead(nn.Module):
         return self.scale * (unit @ nn.functional.normalize(self.weight).T) + self.bias
 
 
-HEADS: Mapping[HeadKind, type[nn.Linear | PrototypeHead]] = {"linear": nn.Linear, "prototype": PrototypeHead}
+Head = nn.Linear | PrototypeHead
+HEADS: Mapping[HeadKind, type[Head]] = {"linear": nn.Linear, "prototype": PrototypeHead}
+
+
+def add_rows(head: Head, weight: np.ndarray, bias: np.ndarray) -> None:
+    """Add rows for further classes to a head: weight (M, D), of unit length for prototypes, and bias (M,)."""
+    head.weight = nn.Parameter(torch.cat([head.weight.detach(), torch.from_numpy(weight)]))
+    head.bias = nn.Parameter(torch.cat([head.bias.detach(), torch.from_numpy(bias)]))
+    if isinstance(head, nn.Linear):
+        head.out_features = len(head.weight)
 
 
 class Classifier(nn.Module):
@@ -76,6 +87,12 @@ def build_classifier(arch: str, num_classes: int, crop_size: int, head: HeadKind
     """
     backbone, embedding_size = build_backbone(arch, crop_size)
     return Classifier(backbone, embedding_size, num_classes, head)
+
+
+def serialize(info: ClassifierInfo, classifier: Classifier) -> bytes:
+    """Write the weights as safetensors, with their description as metadata."""
+    weights = {name: tensor.cpu().contiguous() for name, tensor in classifier.state_dict().items()}
+    return save(weights, metadata={"classifier": info.model_dump_json()})
 
 
 def load_classifier(info: ClassifierInfo, state: Mapping[str, Tensor]) -> Classifier:

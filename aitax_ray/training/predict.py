@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from aitax_ray import schemas, workspace
 from aitax_ray.training.feed import stack
-from aitax_ray.training.model import HEADS, Classifier, ClassifierInfo, load_classifier
+from aitax_ray.training.model import HEADS, Classifier, ClassifierInfo, Head, load_classifier
 from aitax_ray.training.onnx_classifier import OnnxClassifier
 from aitax_ray.training.transforms import EvalTransform
 from aitax_ray.workspace import Workspace
@@ -44,15 +44,20 @@ def digest_backbone(ws: Workspace) -> str:
     return digest.hexdigest()
 
 
-def read_head(ws: Workspace) -> Callable[[np.ndarray], np.ndarray]:
-    """Read the head of the trained classifier: it maps embeddings float32 (N, D) to logits float32 (N, K)."""
-    import torch
+def read_head(ws: Workspace) -> Head:
+    """Read the head of the trained classifier."""
     from safetensors.torch import load
 
     info = read_info(ws)
     state = load(ws.storage.read_bytes(workspace.WEIGHTS))
     head = HEADS[info.head](info.embedding_size, len(info.classes))
     head.load_state_dict({name.removeprefix("head."): state[name] for name in state if name.startswith("head.")})
+    return head
+
+
+def applying(head: Head) -> Callable[[np.ndarray], np.ndarray]:
+    """Make a function of a head: it maps embeddings float32 (N, D) to logits float32 (N, K)."""
+    import torch
 
     @torch.inference_mode()
     def apply_head(embedding: np.ndarray) -> np.ndarray:
@@ -129,7 +134,7 @@ class ViewEmbedder(Predictor):
 
     def __init__(self, root: str, on_gpu: bool = False) -> None:
         super().__init__(root, on_gpu)
-        self._head = read_head(Workspace(root))
+        self._head = applying(read_head(Workspace(root)))
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Embed a batch."""

@@ -1,6 +1,5 @@
 """The `train` stage: reads images/ and split/, writes model/. distributed.py spreads the work over workers."""
 
-import json
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -283,12 +282,10 @@ def _strength_of_trained(ws: Workspace, settings: TrainSettings, val_labels: "La
 
 
 def _write_model(ws: Workspace, info: "ClassifierInfo", classifier: "Classifier") -> None:
-    from safetensors.torch import save
+    from aitax_ray.training.model import serialize
 
-    weights = {name: tensor.cpu().contiguous() for name, tensor in classifier.state_dict().items()}
-    described = info.model_dump(mode="json")
-    ws.storage.write_bytes(workspace.WEIGHTS, save(weights, metadata={"classifier": json.dumps(described)}))
-    ws.storage.write_json(workspace.CLASSIFIER, described)
+    ws.storage.write_bytes(workspace.WEIGHTS, serialize(info, classifier))
+    ws.storage.write_json(workspace.CLASSIFIER, info.model_dump(mode="json"))
 
 
 def _write_onnx(

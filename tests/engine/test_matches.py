@@ -9,6 +9,7 @@ import pytest
 from aitax_ray import schemas, takedowns, workspace
 from aitax_ray.criteria import Criteria
 from aitax_ray.engine.matches import find_photographs, match, record_matches
+from aitax_ray.index.added import TABLES
 from aitax_ray.schemas import image_id
 from aitax_ray.storage import Storage
 from aitax_ray.takedowns import Kind, Request
@@ -103,3 +104,10 @@ def test_an_engine_that_is_damaged_does_not_keep_others_from_being_found(
 
 def test_an_empty_root_has_none(tmp_path: Path) -> None:
     assert found(Storage(str(tmp_path / "new")), "creator", "anna") == set()
+
+
+def test_photographs_of_other_roots_that_were_added_are_found(storage: Storage) -> None:
+    # Those of val and test are in no shard of the index.
+    row = {"url": url(8), "gbif_id": "g8", "creator": "Anna"}
+    write(storage, TABLES[workspace.MEDIA], schemas.MEDIA, row)
+    assert found(storage, "creator", "anna") == {"1", "2", "4", "6", "8"}

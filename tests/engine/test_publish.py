@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load
 
 from aitax_ray import schemas, workspace
 from aitax_ray.engine.bundle import ONNX, open_engine
@@ -24,8 +25,10 @@ from aitax_ray.engine.publish import publish
 from aitax_ray.engine.settings import PublishSettings
 from aitax_ray.errors import DataError, EngineError, MissingArtifactError, StorageError
 from aitax_ray.evaluation.decisions import Decisions
+from aitax_ray.evaluation.evaluate import evaluate
 from aitax_ray.evaluation.fusion import Fusion
-from aitax_ray.index import embed
+from aitax_ray.evaluation.settings import EvaluateSettings
+from aitax_ray.index import added, embed
 from aitax_ray.index import index as index_stage
 from aitax_ray.index.settings import IndexSettings
 from aitax_ray.index.shards import write_shard
@@ -34,6 +37,7 @@ from aitax_ray.serving.c4c import to_answer
 from aitax_ray.serving.client import identify_files
 from aitax_ray.serving.identifier import Identifier
 from aitax_ray.settings import StageSettings
+from aitax_ray.training.model import load_classifier
 from aitax_ray.training.onnx import export_onnx
 from aitax_ray.training.predict import apply_classifier, read_classifier, read_info
 from aitax_ray.workspace import Outcome, Workspace
@@ -49,6 +53,8 @@ from tests.small import (
     one_thread,
     photo,
     trained,
+    trained_on_two,
+    write_index,
     write_model,
     write_root,
 )
@@ -610,3 +616,50 @@ def test_no_path_of_this_machine_leaves_with_the_engine_or_in_an_answer(
     for shown_text in texts_shown:
         assert "file:" not in shown_text
         assert secret not in shown_text
+
+
+def test_species_that_were_added_are_published_and_answers_mark_them(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    for module in ("index.add", "evaluation.photographs"):
+        monkeypatch.setattr(f"aitax_ray.{module}.predictions", PredictedHere)
+    ws = Workspace(str(shutil.copytree(trained_on_two(tmp_path_factory), tmp_path / "root")))
+    info, classifier = read_classifier(ws)
+    ws.storage.write_bytes(workspace.ONNX, export_onnx(classifier, info.transform))
+    other = write_root(tmp_path / "other", {KEYS[2]: SIDES}, first=100)
+    with one_thread():
+        write_index(ws, monkeypatch, add=(other.root,))
+        shutil.rmtree(other.root)
+        evaluate(EvaluateSettings(root=ws.root))
+        report = publish(PublishSettings(root=ws.root))
+    assert report.counts["species"] == 3
+    assert report.metrics["parity_same_top1"] == 1
+
+    engine = open_engine(ws.root)
+    assert (engine.info.classes, engine.info.added) == (KEYS, [KEYS[2]])
+    assert [(taxon.species_key, taxon.is_added) for taxon in engine.taxa] == [(key, key == KEYS[2]) for key in KEYS]
+    pixels = np.stack([info.transform.pixels(photo(KEYS[2], number)) for number in range(4)])
+    embedding, logits = engine.classifier().predict(pixels)
+    extended_info, extended = added.read_classifier(ws)
+    np.testing.assert_allclose(logits, apply_classifier(extended, info.transform, pixels)[1], atol=1e-3)
+    # The embeddings are those of the trained classifier, so that they fit to the index.
+    np.testing.assert_allclose(embedding, apply_classifier(classifier, info.transform, pixels)[0], atol=1e-3)
+    loaded = load_classifier(extended_info, load(engine.folder.joinpath("classifier.safetensors").read_bytes()))
+    np.testing.assert_allclose(apply_classifier(loaded, info.transform, pixels)[1], logits, atol=1e-3)
+
+    answer = to_answer(Identifier(engine).identify([photo(KEYS[2], 300)]))
+    assert {result.gbif_id: result.is_added for result in answer.results}[KEYS[2]] is True
+    assert answer.results[0].gbif_id == KEYS[2]
+    assert answer.results[0].images[0].url.startswith(f"https://photos.example/{KEYS[2]}/")
+    known = to_answer(Identifier(engine).identify([photo(KEYS[0], 300)]))
+    assert (known.results[0].gbif_id, known.results[0].is_added) == (KEYS[0], False)
+    path = tmp_path / "new.png"
+    photo(KEYS[2], 301).save(path)
+    identify_files([path], engine=ws.root, url=None, together=False, max_results=3, as_json=False)
+    assert "added without training" in capsys.readouterr().out
+
+    # After a training that includes the species, the report compares with these answers.
+    marked = ws.storage.read_table(workspace.ANSWERS, schema=schemas.ANSWERS)
+    published = pq.read_table(engine.folder / "answers.parquet")
+    assert published["is_added"].to_pylist() == marked["is_added"].to_pylist()
+    assert set(published.filter(published["is_added"])["species_key"].to_pylist()) == {KEYS[2]}

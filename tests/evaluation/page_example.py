@@ -15,13 +15,13 @@ Page = tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]], dict[st
 
 def make_page(num_classes: int = 8, num: int = 240, strength: float = 2.0) -> Page:
     """Make what `render_page` takes."""
-    world = make_world(num_classes, num, num, strength, num_unknown=60)
+    world = make_world(num_classes, num, num, strength, num_unknown=60, num_added=1)
     names = [row["name"] for row in world[1].species]
     difference = {"before": 0.9, "after": 0.8, "value": -0.1, "low": -0.2, "high": -0.02, "p_worse": 0.01}
     changed = {"species_key": "K1", "name": names[1], "before": 1.0, "after": 0.25, "num": 8}
     changes = {
         "against": "v1", "num_photographs": 50, "num_occurrences": 40, "top1": difference, "macro_top1": difference,
-        "is_significantly_worse": True, "species": [changed],
+        "is_significantly_worse": True, "species": [changed], "added": difference | {"num_photographs": 12},
     }  # fmt: skip
     group = {"species": names[:2], "name": " / ".join(names[:2]), "genus": "Genus0"}
     metrics: dict[str, Any] = make_metrics(world, changes=changes, num_suspects=37, untested=["Nova tria"])

@@ -6,6 +6,7 @@ import pytest
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import DataError
 from aitax_ray.evaluation.changes import compare_answers, describe_changes, read_answers
+from aitax_ray.evaluation.summary import summarize
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import Workspace
 from tests.evaluation.rows import make_taxonomy
@@ -47,6 +48,27 @@ def test_what_changed_is_described_with_names(tmp_path: Path) -> None:
     assert found["is_significantly_worse"]
     assert found["top1"]["value"] == -0.75
     assert found["species"] == [{"species_key": "k0", "before": 1.0, "after": 0.25, "num": 40, "name": "s0"}]
+
+
+def test_species_that_the_other_engine_knew_without_training_are_compared_apart(tmp_path: Path) -> None:
+    ws = Workspace(str(tmp_path))
+    before = answers("y" * 10 + "n" * 10)
+    is_added = pa.array([n >= 8 for n in range(20)])
+    place = before.schema.get_field_index("is_added")
+    ws.storage.write_table("engines/v1/answers.parquet", before.set_column(place, "is_added", is_added))
+    ws.storage.write_bytes(workspace.CURRENT, b"v1")
+    found = describe_changes(read_answers(ws, None), answers("y" * 17 + "n" * 3), make_taxonomy([0, 0]))
+    assert found is not None
+    added = found["added"]
+    assert (added["before"], added["after"], added["num_photographs"]) == (2 / 12, 9 / 12, 12)
+    said = " ".join(sentence for _, sentences in summarize({"changes": found}) for sentence in sentences)
+    assert (
+        "knew without training, the first name was right for 16.7 % and is right for 75.0 %, of 12 photographs" in said
+    )
+    ws.storage.write_table("engines/v1/answers.parquet", before.drop_columns(["is_added"]))  # of an earlier version
+    unmarked = describe_changes(read_answers(ws, None), answers("y" * 20), make_taxonomy([0, 0]))
+    assert unmarked is not None
+    assert unmarked["added"] is None
 
 
 def test_the_other_engine_is_found_by_any_of_its_addresses(tmp_path: Path) -> None:

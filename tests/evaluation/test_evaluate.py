@@ -17,7 +17,18 @@ from aitax_ray.evaluation.settings import EvaluateSettings
 from aitax_ray.index.index import index
 from aitax_ray.index.settings import IndexSettings
 from aitax_ray.workspace import Workspace
-from tests.small import KEYS, SIDES, SPECIES, PredictedHere, photo, trained, write_index, write_model, write_root
+from tests.small import (
+    KEYS,
+    SIDES,
+    SPECIES,
+    PredictedHere,
+    photo,
+    trained,
+    trained_on_two,
+    write_index,
+    write_model,
+    write_root,
+)
 
 
 @pytest.fixture
@@ -46,6 +57,7 @@ def test_the_figures_are_those_of_the_test_split(root: Path) -> None:
         "species": 3,
         "species_without_test": 0,
         "species_held_out": 0,
+        "species_added": 0,
     }
     metrics = ws.storage.read_json(workspace.EVALUATION)
     assert metrics["counts"] == report.counts
@@ -113,6 +125,35 @@ def test_species_that_were_held_out_and_an_outside_folder_are_measured(
     assert report.metrics["external_top1"] == outside["top1"]
     assert outside["rejection"]["unknown_species"] == ["Nova"]
     assert (root / "evaluation/photos/report.html").exists()
+
+
+def test_species_that_another_root_added_are_measured(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, here: pytest.MonkeyPatch
+) -> None:
+    ws = Workspace(str(shutil.copytree(trained_on_two(tmp_path_factory), tmp_path / "root")))
+    other = write_root(tmp_path / "other", {KEYS[1]: ("test",) * 2, KEYS[2]: SIDES}, first=100)
+    here.setattr("aitax_ray.index.add.predictions", PredictedHere)
+    write_index(ws, here, add=(other.root,))
+    shutil.rmtree(other.root)
+    report = evaluate(EvaluateSettings(root=ws.root))
+    assert (report.counts["species"], report.counts["species_added"]) == (3, 1)
+    assert (report.counts["test"], report.counts["val"]) == (2 * 4 + 2 + 4, 2 * 4 + 4)
+    added = ws.storage.read_json(workspace.EVALUATION)["added"]
+    assert added["species"] == [SPECIES[KEYS[2]][0]]
+    assert added["num_photographs"] == 4
+    assert added["top1"]["value"] >= 0.75
+    assert added["trained"]["num_photographs"] == 2 * 4 + 2
+    assert added["trained"]["top1"]["after"] >= added["trained"]["top1"]["before"] - 0.1
+    rows = ws.storage.read_table(workspace.PER_SPECIES).to_pylist()
+    assert [(row["species_key"], row["num_train_images"], row["is_added"]) for row in rows] == [
+        (key, 8, key == KEYS[2]) for key in KEYS
+    ]
+    answers = ws.storage.read_table(workspace.ANSWERS).to_pylist()
+    assert {row["species_key"] for row in answers if row["is_added"]} == {KEYS[2]}
+    assert {row["species_key"] for row in answers if not row["is_added"]} == set(KEYS[:2])
+    page = (tmp_path / "root/evaluation/report.html").read_text(encoding="utf-8")
+    assert "Species added without training" in page
+    assert "1 species was added without training" in page
 
 
 def test_without_validation_photographs_scores_stay_as_they_are(tmp_path: Path, here: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from aitax_ray import schemas, workspace
 from aitax_ray.evaluation import photographs as module
 from aitax_ray.evaluation.photographs import HELD_OUT, read_photographs, read_rows
 from aitax_ray.evaluation.settings import EvaluateSettings
-from aitax_ray.training.predict import read_head
+from aitax_ray.index.added import read_head
 from tests.blank import blank_row
 from tests.small import KEYS, PredictedHere, one_thread, write_model, write_root
 

@@ -9,7 +9,7 @@ import pytest
 from aitax_ray import schemas, workspace
 from aitax_ray.evaluation import suspect_list as module
 from aitax_ray.evaluation.suspect_list import as_csv, list_suspects
-from aitax_ray.index.shards import write_shard
+from aitax_ray.index.shards import open_index, read_rows, write_shard
 from aitax_ray.settings import StageSettings
 from aitax_ray.workspace import Outcome, Workspace
 from tests.blank import blank_row
@@ -33,16 +33,12 @@ def make_indexed(root: Path, num: int = 60) -> Workspace:
             "url": "" if n == 7 else "https://x.org/1.jpg",
             "creator": "=1+1",
             "group": f"g{n}",
+            "split": "train",
         }
         for n in range(num)
     ]
-    order = np.random.default_rng(1).permutation(num)
-    embeddings = [{"image_id": rows[n]["image_id"], "embedding": unit[n].tolist()} for n in order]
 
     def index() -> Outcome:
-        ws.storage.write_table(
-            f"{workspace.EMBEDDINGS}/a.parquet", pa.Table.from_pylist(embeddings, schemas.EMBEDDINGS)
-        )
         kept = [{name: row[name] for name in schemas.INDEX_ROWS.names if name in row} for row in rows]
         table = pa.Table.from_pylist([blank_row(schemas.INDEX_ROWS, **row) for row in kept], schemas.INDEX_ROWS)
         write_shard(root / "shard", table, unit)
@@ -80,3 +76,30 @@ def test_of_very_many_photographs_only_some_are_judged(
     monkeypatch.setattr(module, "MAX_JUDGED", 5)
     assert len(list_suspects(make_indexed(tmp_path), 2)) == 0
     assert "the labels of 5 training photographs are judged" in caplog.text
+
+
+def test_photographs_of_several_shards_get_their_own_embeddings(tmp_path: Path) -> None:
+    ws = make_indexed(tmp_path)
+    rows = read_rows(ws.storage)
+    (before,) = list_suspects(ws, 2).to_dicts()
+    with open_index(ws.storage) as index:
+        vectors = np.array(index.shards[0].vectors)
+    ws.storage.delete(workspace.SHARDS)
+    for number, part in enumerate((slice(20, 60), slice(0, 20))):
+        folder = tmp_path / f"shard{number}"
+        write_shard(folder, rows.take(list(range(60))[part]), vectors[part])
+        ws.storage.upload(folder, f"{workspace.SHARDS}/0000{number}")
+    assert list_suspects(ws, 2).to_dicts() == [before]
+
+
+def test_only_training_photographs_are_judged(tmp_path: Path) -> None:
+    ws = make_indexed(tmp_path)
+    rows = read_rows(ws.storage)
+    split = pa.array(["test" if n == 7 else "train" for n in range(60)])
+    rows = rows.set_column(rows.schema.get_field_index("split"), "split", split)
+    with open_index(ws.storage) as index:
+        vectors = np.array(index.shards[0].vectors)
+    ws.storage.delete(workspace.SHARDS)
+    write_shard(tmp_path / "again", rows, vectors)
+    ws.storage.upload(tmp_path / "again", f"{workspace.SHARDS}/00000")
+    assert len(list_suspects(ws, 2)) == 0

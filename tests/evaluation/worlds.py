@@ -61,14 +61,19 @@ def make_side(target: np.ndarray, num_classes: int, strength: float, seed: int =
 
 
 def make_world(
-    num_classes: int = 6, num_val: int = 240, num_test: int = 240, strength: float = 4.0, num_unknown: int = 0
+    num_classes: int = 6,
+    num_val: int = 240,
+    num_test: int = 240,
+    strength: float = 4.0,
+    num_unknown: int = 0,
+    num_added: int = 0,
 ) -> tuple[Decided, Measured, Side]:
     """Decide on validation photographs and measure on test photographs."""
     classes = np.arange(10_000) // 2 % num_classes
     val, test = (make_side(classes[:num], num_classes, strength, seed) for seed, num in ((0, num_val), (1, num_test)))
     unknown = [make_side(np.full(num_unknown, -1), num_classes, 0, seed) for seed in (2, 3)]
     first, second = unknown if num_unknown else (None, None)
-    decided = decide(val, first, np.arange(num_unknown) % 7, make_taxonomy_of(num_classes), SETTINGS)
+    decided = decide(val, first, np.arange(num_unknown) % 7, make_taxonomy_of(num_classes), SETTINGS, num_added)
     columns = {"country": ["FR" if n % 3 else "DE" for n in range(num_test)], "year": [""] * num_test}
     return decided, measure(test, second, decided, columns, 30), test
 

@@ -40,6 +40,7 @@ def test_answer_has_the_fields_of_the_component() -> None:
         "vernacularName": "common frog",
         "genus": "Rana",
         "family": "Ranidae",
+        "is_added": False,
         "images": [
             {
                 "url": IMAGE.url,

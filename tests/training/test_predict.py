@@ -18,6 +18,7 @@ from aitax_ray.training.predict import (
     Predictor,
     ViewEmbedder,
     apply_classifier,
+    applying,
     as_lists,
     as_matrix,
     digest_backbone,
@@ -168,7 +169,7 @@ def test_views_keep_what_the_head_needs(head: str, tmp_path: Path) -> None:
         predicted, views = Predictor(ws.root)(batch_of(5, embedder)), embedder(batch_of(5, embedder))
         assert views.schema.equals(VIEWS)
         embedding = views_of(views)[:, 0].astype(np.float32) * np.stack(views["length"].to_numpy())
-        logits = read_head(ws)(embedding)
+        logits = applying(read_head(ws))(embedding)
     expected = as_matrix(predicted["logits"])
     assert expected.std() > 0.01
     np.testing.assert_allclose(logits, expected, atol=0.01 * expected.std())
