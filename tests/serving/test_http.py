@@ -1,14 +1,19 @@
 """serving.http: the routes, over a backend in this process."""
 
+import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
 
+from aitax_ray.engine.info import FORMAT_VERSION
 from aitax_ray.errors import ClusterError
 from aitax_ray.schemas import image_id
+from aitax_ray.serving import examples
 from aitax_ray.serving.decoding import MAX_BYTES, PhotoDecoder
 from aitax_ray.serving.identifier import Identification
 from tests.engines import COLOURS, photo, thumbnail, write_small_engine
@@ -161,3 +166,35 @@ def test_answers_name_the_original_and_the_thumbnail_at_the_address_that_the_cli
     behind_a_proxy = {"Host": "frogs.example", "X-Forwarded-Proto": "https"}
     first = post(client, RED, headers=behind_a_proxy).json()["results"][0]["images"][0]
     assert first["thumbnail"] == f"https://frogs.example/images/{RED_ID}"
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "api.md"
+
+
+def test_the_guide_names_every_route_and_parameter_and_no_other(client: httpx.Client) -> None:
+    guide = DOCS.read_text(encoding="utf-8")
+    paths = client.get("/openapi.json").json()["paths"]
+    known = {(method.upper(), path) for path, operations in paths.items() for method in operations}
+    known |= {("GET", "/docs"), ("GET", "/openapi.json")}
+    rows = [line.split("|")[1] for line in guide.splitlines() if line.startswith("| `")]
+    named = {
+        (method, path)
+        for row in rows
+        for methods, path in re.findall(r"((?:`?[A-Z]+`?, `)*[A-Z]+) (/[^`]*)`", row)
+        for method in re.findall(r"[A-Z]+", methods)
+    }
+    assert named == known
+    parameters = {
+        each["name"] for path in paths.values() for one in path.values() for each in one.get("parameters", ())
+    }
+    assert {name for name in parameters if f"`{name}" not in guide and f"{{{name}}}" not in guide} == set()
+
+
+def test_the_examples_of_the_guide_are_those_of_the_openapi() -> None:
+    guide = DOCS.read_text(encoding="utf-8")
+    guide = guide.replace("(4.0)", f"({FORMAT_VERSION}.0)").replace("aitax-ray:4", f"aitax-ray:{FORMAT_VERSION}")
+    shown = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", guide, re.DOTALL)]
+    expected = [examples.C4C_ANSWER, examples.PN_ANSWER, examples.NIA_ANSWER]
+    for ours, theirs in zip(shown, expected, strict=True):
+        assert ours.pop("assessment") in (theirs["assessment"], {})
+        assert ours == {name: value for name, value in theirs.items() if name != "assessment"}
