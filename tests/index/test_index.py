@@ -5,10 +5,12 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from aitax_ray import workspace
-from aitax_ray.errors import DataError, MissingArtifactError
+from aitax_ray.errors import DataError, MissingArtifactError, StorageError
+from aitax_ray.index.embeddings import PhotographRows
 from aitax_ray.index.index import index
 from aitax_ray.index.settings import IndexSettings
 from aitax_ray.index.shards import open_index, read_rows
@@ -68,6 +70,30 @@ def test_every_training_photograph_is_indexed_once_with_what_is_known_of_it(
     assert index(IndexSettings(root=str(root), reorder=50)).counts == report.counts
     assert ws.storage.files(workspace.EMBEDDINGS) == files
     assert len(read_rows(ws.storage)) == num
+
+
+def test_a_run_that_stopped_keeps_its_embeddings_even_if_the_next_one_searches_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aitax_ray.index.embed.predictions", PredictedHere)
+    monkeypatch.setattr("aitax_ray.index.embed.MIN_ROWS", 10)
+    write_model(write_root(tmp_path))
+    add = PhotographRows.add
+
+    def fail(self: PhotographRows, rows: pa.Table) -> None:
+        add(self, rows)
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(PhotographRows, "add", fail)
+    with pytest.raises(StorageError):
+        index(IndexSettings(root=str(tmp_path), thumbnails=False))
+    written: list[int] = []
+    monkeypatch.setattr(PhotographRows, "add", lambda self, rows: (written.append(len(rows)), add(self, rows)))
+    other = IndexSettings(root=str(tmp_path), thumbnails=False, reorder=50)
+    assert index(other).counts == {"images": 24, "shards": 1}
+    assert written == [10, 4]
+    assert index(other.model_copy(update={"force": True})).counts == {"images": 24, "shards": 1}
+    assert written[2:] == [10, 10, 4]
 
 
 def test_a_single_photograph_is_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
