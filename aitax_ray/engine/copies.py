@@ -4,6 +4,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 
 from aitax_ray.engine.bundle import SHARDS
+from aitax_ray.engine.engines import VERSION
 from aitax_ray.engine.info import (
     INFO,
     NUM_FILES_AT_A_TIME,
@@ -14,6 +15,7 @@ from aitax_ray.engine.info import (
     refuse,
     write_current,
 )
+from aitax_ray.engine.purge import purge_engine
 from aitax_ray.errors import EngineError
 from aitax_ray.progress import progress
 from aitax_ray.storage import Storage
@@ -26,8 +28,10 @@ def copy_engine(storage: Storage, place: str, destination: str) -> str:
     """Copy the engine in `place` to <destination>/<version>/, and name it in <destination>/current.
 
     Each file is read back and compared with its sha256. Files that are there already are not copied again, so the same
-    call continues after an interruption. engine.json comes last: without it there is no engine. Returns the address of
-    the copy. Raises EngineError when the engine is damaged, or when the copy is not equal to it.
+    call continues after an interruption. engine.json comes last: without it there is no engine. Photographs that were
+    withdrawn are deleted from the versions that were copied before. Returns the address of the copy.
+
+    Raises EngineError when the engine is damaged, or when the copy is not equal to it.
     """
     target, info = Storage(destination.rstrip("/")), read_info(storage, place)
     refuse(storage, place, find_faults(storage, place, info))
@@ -42,8 +46,9 @@ def copy_engine(storage: Storage, place: str, destination: str) -> str:
         target.write_bytes(path, description)
     read_info(target, info.version)
     _delete_replaced(target, info)
-    _copy_withdrawn(storage, place, target)
+    withdrawn = _copy_withdrawn(storage, place, target)
     write_current(target, "", info.version)
+    _delete_withdrawn(target, withdrawn, info.version)
     address = target.address(info.version)
     log.info("%s is the current engine there; copied %d of %d files", address, num_copied, len(info.files))
     return address
@@ -56,12 +61,20 @@ def _delete_replaced(target: Storage, info: EngineInfo) -> None:
             target.delete(file.path)
 
 
-def _copy_withdrawn(storage: Storage, place: str, target: Storage) -> None:
-    """Add the photographs that were withdrawn after the engine was published to those withdrawn at the destination."""
-    folder = place.rpartition("/")[0]
-    withdrawn = read_withdrawn(storage, join(folder, WITHDRAWN_FILE))
-    if withdrawn:
-        write_withdrawn(target, WITHDRAWN_FILE, withdrawn | read_withdrawn(target, WITHDRAWN_FILE))
+def _copy_withdrawn(storage: Storage, place: str, target: Storage) -> frozenset[str]:
+    """Add the photographs that were withdrawn here to those withdrawn at the destination, and return all of these."""
+    here = read_withdrawn(storage, join(place.rpartition("/")[0], WITHDRAWN_FILE))
+    there = read_withdrawn(target, WITHDRAWN_FILE)
+    if not here <= there:
+        write_withdrawn(target, WITHDRAWN_FILE, here | there)
+    return here | there
+
+
+def _delete_withdrawn(target: Storage, image_ids: frozenset[str], version: str) -> None:
+    """Take photographs out of the versions that were copied before this one, see `purge_engine`."""
+    for name in target.entries("") if image_ids else ():
+        if VERSION.fullmatch(name) and name != version and target.exists(f"{name}/{INFO}"):
+            purge_engine(target, name, image_ids)
 
 
 def _copy(storage: Storage, place: str, target: Storage, info: EngineInfo, name: str) -> bool:

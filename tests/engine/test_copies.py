@@ -138,6 +138,21 @@ def test_photographs_that_were_withdrawn_are_withdrawn_at_the_destination_too(
     assert there.read_json("withdrawn.json") == {"image_ids": ["a", "b", "c"]}
 
 
+def test_photographs_that_were_withdrawn_are_deleted_from_earlier_copies(storage: Storage, tmp_path: Path) -> None:
+    destination = str(tmp_path / "there")
+    old, new = "20260101-000000-00000001", "20260102-000000-00000002"
+    for version in (old, new):
+        write_small_engine(tmp_path / "root" / "engines" / version, version=version)
+    copy_engine(storage, f"engines/{old}", destination)
+    withdrawn, *others = open_engine(destination).image_ids().to_pylist()
+    storage.write_json("engines/withdrawn.json", {"image_ids": [withdrawn]})
+    copy_engine(storage, f"engines/{new}", destination)  # `publish` has taken the photograph out of it before
+    earlier = open_engine(f"{destination}/{old}")
+    assert earlier.image_ids().to_pylist() == others
+    assert earlier.find_problems() == []
+    assert open_engine(destination).info.version == new
+
+
 def test_a_copy_into_its_own_folder_changes_nothing(storage: Storage, copied: list[str]) -> None:
     copy_engine(storage, PLACE, f"{storage.root}/engines")
     assert copied == ["current"]
