@@ -12,7 +12,7 @@ import numpy as np
 
 from aitax_ray import schemas, workspace
 from aitax_ray.evaluation.settings import EvaluateSettings
-from aitax_ray.evaluation.summary import with_interval
+from aitax_ray.evaluation.summary import say_added, with_interval
 from aitax_ray.workspace import Outcome, StageReport, Workspace
 
 if TYPE_CHECKING:
@@ -76,6 +76,10 @@ def _evaluate(ws: Workspace, settings: EvaluateSettings) -> Outcome:
     ws.storage.write_json(workspace.EVALUATION, metrics)
     write_pages(ws, FOLDER, metrics, measured.species, suspects.to_dicts(), settings.min_group)
     outcome = Outcome(counts=metrics["counts"], metrics={name: metrics[name] for name in FIGURES})
+    for sentence in say_added(metrics):
+        log.info(sentence)
+    if metrics["added"]:
+        outcome.metrics["added_top1"] = metrics["added"]["top1"]["value"]
     if settings.photos is not None:
         _evaluate_external(ws, settings, settings.photos, decided, outcome)
     return outcome

@@ -86,7 +86,7 @@ def summarize(metrics: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     answers = [
         (
             "Is it good?",
-            _say_accuracy(metrics) + _say_rare(metrics) + _say_added(metrics) + _say_changes(part(metrics, "changes")),
+            _say_accuracy(metrics) + _say_rare(metrics) + say_added(metrics) + _say_changes(part(metrics, "changes")),
         ),
         ("When can it be believed?", _say_scores(metrics) + _say_accepted(metrics) + _say_candidates(metrics)),
         ("What does it not know?", _say_unknown(metrics) + _say_weak(metrics)),
@@ -139,7 +139,8 @@ def _say_rare(metrics: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _say_added(metrics: Mapping[str, Any]) -> list[str]:
+def say_added(metrics: Mapping[str, Any]) -> list[str]:
+    """Say how well species are recognised that were added without training, and what they cost the others."""
     found = part(metrics, "added")
     number = len(part(found, "species") or [])
     if not number:

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from aitax_ray.training.feed import Labels
     from aitax_ray.training.model import PrototypeHead
 
-# Photographs that rows are fitted on: of all trained species together, of each new one, of val. They are in memory.
-MAX_TRAINED, MAX_PER_SPECIES, MAX_HELD_OUT = 20_000, 100, 20_000
+# Photographs that rows are fitted on, in memory: of all trained species together, of all new ones, of val. Of each new
+# species MAX_PER_SPECIES at most, and MIN_PER_SPECIES also where there are very many species.
+MAX_TRAINED, MAX_NEW, MAX_HELD_OUT = 20_000, 20_000, 20_000
+MIN_PER_SPECIES, MAX_PER_SPECIES = 10, 100
 CHUNK = 4096
 SEED = 0
 
@@ -41,7 +43,8 @@ def extend_head(ws: Workspace, own: Iterable[pa.Table]) -> dict[str, float | Non
     split = added.read_joined(ws, workspace.SPLIT, schema=schemas.SPLIT)
     train, val = Labels(split, ("train",)), Labels(split, ("val",))
     counts = np.bincount(train.class_index, minlength=num_trained + num_new)
-    sample, val = _draw(train, num_trained), _draw(val, num_trained, MAX_HELD_OUT, MAX_HELD_OUT)
+    most = max(MIN_PER_SPECIES, min(MAX_PER_SPECIES, MAX_NEW // num_new))
+    sample, val = _draw(train, num_trained, MAX_TRAINED, most), _draw(val, num_trained, MAX_HELD_OUT, MAX_HELD_OUT)
     unit = collect(chain(own, added.read_embeddings(ws)), sample.image_ids).astype(np.float32)
     val_unit, val_length = _read_views(ws, val)
     head = read_head(ws)
@@ -72,9 +75,7 @@ def extend_head(ws: Workspace, own: Iterable[pa.Table]) -> dict[str, float | Non
     return {"scale": rows.scale, "shift": rows.shift}
 
 
-def _draw(
-    labels: "Labels", num_trained: int, most_trained: int = MAX_TRAINED, most_per_species: int = MAX_PER_SPECIES
-) -> "Labels":
+def _draw(labels: "Labels", num_trained: int, most_trained: int, most_per_species: int) -> "Labels":
     """Draw photographs of trained species, `most_trained` in all, and of new ones, `most_per_species` of each."""
     order = np.random.default_rng(SEED).permutation(len(labels))
     target = labels.class_index[order]

@@ -34,8 +34,6 @@ def index(settings: IndexSettings) -> StageReport:
     """
     ws = Workspace(settings.root)
     reads = ("manifest", "download", "split", "train")
-    for stage in reads:
-        ws.require(stage)
     check_roots(ws, settings.add)
     kept = (workspace.EMBEDDINGS, workspace.THUMBNAILS, workspace.ADDED_VIEWS)
     return ws.run("index", settings, reads, lambda: _index(ws, settings), kept_folders=kept)

@@ -15,6 +15,8 @@ def check_roots(ws: Workspace, roots: Sequence[str]) -> None:
     Raises MissingArtifactError or StaleArtifactError unless STAGES of each are complete and up to date, DataError when
     a root is given twice, or when its species keys come from another checklist.
     """
+    for stage in STAGES if roots else ():
+        ws.require(stage)
     addresses = [ws.storage.address(), *(Workspace(root).storage.address() for root in roots)]
     for place, address in enumerate(addresses):
         if address in addresses[:place]:

@@ -1,6 +1,7 @@
 """The stage as a whole, on the tiny root."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -128,8 +129,12 @@ def test_species_that_were_held_out_and_an_outside_folder_are_measured(
 
 
 def test_species_that_another_root_added_are_measured(
-    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, here: pytest.MonkeyPatch
+    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
+    here: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO, "aitax_ray")
     ws = Workspace(str(shutil.copytree(trained_on_two(tmp_path_factory), tmp_path / "root")))
     other = write_root(tmp_path / "other", {KEYS[1]: ("test",) * 2, KEYS[2]: SIDES}, first=100)
     here.setattr("aitax_ray.index.add.predictions", PredictedHere)
@@ -139,6 +144,8 @@ def test_species_that_another_root_added_are_measured(
     assert (report.counts["species"], report.counts["species_added"]) == (3, 1)
     assert (report.counts["test"], report.counts["val"]) == (2 * 4 + 2 + 4, 2 * 4 + 4)
     added = ws.storage.read_json(workspace.EVALUATION)["added"]
+    assert report.metrics["added_top1"] == added["top1"]["value"]
+    assert any(message.startswith("1 species was added without training: there") for message in caplog.messages)
     assert added["species"] == [SPECIES[KEYS[2]][0]]
     assert added["num_photographs"] == 4
     assert added["top1"]["value"] >= 0.75

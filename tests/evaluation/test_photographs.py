@@ -8,7 +8,7 @@ from aitax_ray import schemas, workspace
 from aitax_ray.evaluation import photographs as module
 from aitax_ray.evaluation.photographs import HELD_OUT, read_photographs, read_rows
 from aitax_ray.evaluation.settings import EvaluateSettings
-from aitax_ray.index.added import read_head
+from aitax_ray.index.added import TABLES, read_head
 from tests.blank import blank_row
 from tests.small import KEYS, PredictedHere, one_thread, write_model, write_root
 
@@ -73,3 +73,17 @@ def test_one_number_in_the_folders_of_two_species_means_two_occurrences(
     assert len(set(found.occurrence.tolist())) == len(KEYS)
     for number in set(found.occurrence.tolist()):
         assert len(set(found.target[found.occurrence == number].tolist())) == 1
+
+
+def test_a_species_that_was_added_is_not_held_out_any_more(tmp_path: Path) -> None:
+    ws = write_root(tmp_path, ["train", "val", "test"])
+    held_out = [
+        blank_row(schemas.EXCLUDED, image_id=str(n) * 40, gbif_id="g", species_key=key, reason="held_out_species")
+        for n, key in enumerate(("N1", "N2"))
+    ]
+    ws.storage.write_table(workspace.EXCLUDED, pa.Table.from_pylist(held_out, schemas.EXCLUDED))
+    assert read_rows(ws)["split"].to_pylist().count(HELD_OUT) == 2
+    taxon = blank_row(schemas.TAXA, species_key="N1")
+    ws.storage.write_table(TABLES[workspace.TAXA], pa.Table.from_pylist([taxon], schemas.TAXA))
+    (row,) = (row for row in read_rows(ws).to_pylist() if row["split"] == HELD_OUT)
+    assert row["species_key"] == "N2"
