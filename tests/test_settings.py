@@ -28,8 +28,8 @@ FLAGS = {
     "long_tail select_by stop_after max_minutes seed precision compile track num_workers min_workers use_gpu "
     "cpus_per_worker max_failures",
     "evaluate": f"{INFERENCE} target_precision coverage false_reject_rate min_group compare photos",
-    "index": f"{INFERENCE} sides views leaves_to_search reorder shown_license thumbnails thumbnail_size "
-    "photographs_per_shard add",
+    "index": f"{INFERENCE} sides views recall memory compression leaves leaves_to_search reorder shown_license "
+    "thumbnails thumbnail_size photographs_per_shard add",
     "publish": f"{STAGE} min_score max_total_score quantize quantization max_quantization_loss allow_worse to",
     "serve": "engine project illustrate num_illustrations allow_private_hosts max_batch_size batch_wait_timeout_s "
     "classifier_cpus host port request_timeout_s",

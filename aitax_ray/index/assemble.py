@@ -12,8 +12,10 @@ import pyarrow as pa
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import DataError
 from aitax_ray.index.added import read_joined
+from aitax_ray.index.build import SearchOptions
+from aitax_ray.index.search_info import SEARCH
 from aitax_ray.index.settings import IndexSettings
-from aitax_ray.index.shards import THUMBNAILS, write_shard
+from aitax_ray.index.shards import THUMBNAILS, local_copy, write_shard
 from aitax_ray.index.thumbnails import pack_thumbnails
 from aitax_ray.joins import look_up
 from aitax_ray.licenses import Policy, is_admitted
@@ -36,13 +38,15 @@ class Share:
     """S40 (N,)."""
     class_index: np.ndarray
     """int32 (N,)."""
+    num_of_all: int = 0
+    """Number of photographs of all shards. 0: this is the only one."""
 
 
 def divide(labels: "Labels", photographs_per_shard: int) -> list[Share]:
     """Divide the photographs among shards of about one size, none larger than `photographs_per_shard`."""
     order = np.lexsort((labels.image_ids, labels.class_index))
     parts = np.array_split(order, max(1, -(-len(order) // photographs_per_shard)))
-    return [Share(n, labels.image_ids[part], labels.class_index[part]) for n, part in enumerate(parts)]
+    return [Share(n, labels.image_ids[part], labels.class_index[part], len(order)) for n, part in enumerate(parts)]
 
 
 def write_share(
@@ -53,8 +57,20 @@ def write_share(
     with tempfile.TemporaryDirectory(prefix="aitax-shard-") as folder:
         if settings.thumbnails:
             rows = add_thumbnails(ws, settings.thumbnail_size, rows, Path(folder) / THUMBNAILS)
-        write_shard(Path(folder), rows, vectors, leaves_to_search=settings.leaves_to_search, reorder=settings.reorder)
-        ws.storage.upload(Path(folder), f"{workspace.SHARDS}/{share.number:05}")
+        place = f"{workspace.SHARDS}/{share.number:05}"
+        with tempfile.TemporaryDirectory(prefix="aitax-earlier-") as copy:
+            previous = None
+            if not settings.force and ws.storage.exists(f"{place}/{SEARCH}"):
+                previous = local_copy(ws.storage, place, Path(copy))
+            write_shard(Path(folder), rows, vectors, search_options(settings, share.num_of_all), previous)
+        ws.storage.delete(place)
+        ws.storage.upload(Path(folder), place)
+
+
+def search_options(settings: IndexSettings, num_vectors: int) -> SearchOptions:
+    """Give the settings of the search, for `num_vectors` photographs in all shards."""
+    names = ("leaves", "leaves_to_search", "reorder", "compression", "recall", "memory")
+    return SearchOptions(**{name: getattr(settings, name) for name in names}, num_vectors=num_vectors)
 
 
 def collect(batches: Iterable[pa.Table], image_ids: np.ndarray) -> np.ndarray:

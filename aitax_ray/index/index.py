@@ -35,12 +35,15 @@ def index(settings: IndexSettings) -> StageReport:
     ws = Workspace(settings.root)
     reads = ("manifest", "download", "split", "train")
     check_roots(ws, settings.add)
-    kept = (workspace.EMBEDDINGS, workspace.THUMBNAILS, workspace.ADDED_VIEWS)
+    # Of an earlier index, what is still right is used again.
+    kept = (workspace.EMBEDDINGS, workspace.THUMBNAILS, workspace.ADDED_VIEWS, workspace.SHARDS)
     return ws.run("index", settings, reads, lambda: _index(ws, settings), kept_folders=kept)
 
 
 def _index(ws: Workspace, settings: IndexSettings) -> Outcome:
     from aitax_ray.index.distributed import write_shares
+    from aitax_ray.index.search_info import SEARCH, SearchInfo, summarise
+    from aitax_ray.index.shards import shard_folders
     from aitax_ray.training.feed import Labels, read_labels
 
     labels = read_labels(ws, *SIDES[settings.sides])
@@ -54,10 +57,14 @@ def _index(ws: Workspace, settings: IndexSettings) -> Outcome:
     if settings.add:
         added = add_roots(ws, settings, embeddings.batches())
         labels = Labels(read_joined(ws, workspace.SPLIT, schema=schemas.SPLIT), SIDES[settings.sides])
-    ws.storage.delete(workspace.SHARDS)
     shares = divide(labels, settings.photographs_per_shard)
     write_shares(ws, settings, partial(_read_embeddings, ws, embeddings), shares)
-    return added.model_copy(update={"counts": {"images": len(labels), "shards": len(shares), **added.counts}})
+    folders = shard_folders(ws.storage, workspace.SHARDS)
+    for path in folders[len(shares) :]:
+        ws.storage.delete(path)
+    infos = [SearchInfo.parse(ws.storage.read_bytes(f"{path}/{SEARCH}"), path) for path in folders[: len(shares)]]
+    counts = {"images": len(labels), "shards": len(shares), **added.counts}
+    return added.model_copy(update={"counts": counts, "metrics": {**added.metrics, **summarise(infos)}})
 
 
 def _read_embeddings(ws: Workspace, own: "Embeddings") -> Iterator["pa.Table"]:

@@ -1,73 +1,99 @@
-"""Nearest neighbours with ScaNN: an index of unit vectors, built into a folder that may be copied, and its search.
+"""The search of a shard: by ScaNN, without it through the same leaves, or exactly. Each gives the same answers.
 
-ScaNN: Guo et al. 2020, "Accelerating Large-Scale Inference with Anisotropic Vector Quantization", arXiv 1908.10396.
+Few vectors are compared one by one. Where ScaNN cannot be had, such as on a Mac, aitax_ray.index.leaves searches.
 """
 
-import math
+import logging
 from pathlib import Path
 
 import numpy as np
 
 from aitax_ray.errors import EngineError
+from aitax_ray.index import scann_tree
+from aitax_ray.index.compression import read_projection
+from aitax_ray.index.exact import best_of, best_within, dot_products
+from aitax_ray.index.leaves import Leaves
+from aitax_ray.index.scann_tree import ScannTree
+from aitax_ray.index.search_info import AGAIN, SearchInfo
 
-# With fewer vectors, comparing with each of them is exact and takes well under a millisecond: no tree is faster.
-MIN_FOR_TREE = 10_000
-# ScaNN's own advice for a tree: about the square root of the number of vectors as leaves.
-# (github.com/google-research/google-research/blob/master/scann/docs/algorithms.md)
-TRAINING_SAMPLE = 250_000
-ANISOTROPIC_THRESHOLD = 0.2  # the value of ScaNN's examples for unit vectors
+log = logging.getLogger(__name__)
 
-
-VECTORS, SCANN = "vectors.npy", "scann"  # the files of a shard that a search reads
-
-
-def build_index(folder: Path, *, leaves_to_search: float = 0.1, reorder: int = 200) -> None:
-    """Build the search of the unit vectors in folder/vectors.npy, float16 (N, D), N >= 1, into the same folder.
-
-    With fewer than MIN_FOR_TREE vectors the search is exact. Otherwise it goes through a tree: it reads a share of
-    `leaves_to_search` of the leaves, and computes the exact similarity of the best `reorder` candidates.
-    """
-    import scann
-
-    vectors = np.load(folder / VECTORS).astype(np.float32)
-    num = len(vectors)
-    builder = scann.scann_ops_pybind.builder(vectors, min(10, num), "dot_product")
-    if num < MIN_FOR_TREE:
-        builder = builder.score_brute_force()
-    else:
-        leaves = round(math.sqrt(num))
-        builder = (
-            builder.tree(
-                leaves, max(1, round(leaves * leaves_to_search)), training_sample_size=min(num, TRAINING_SAMPLE)
-            )
-            .score_ah(2, anisotropic_quantization_threshold=ANISOTROPIC_THRESHOLD)
-            .reorder(reorder)
-        )
-    (folder / SCANN).mkdir(exist_ok=True)
-    builder.build().serialize(str(folder / SCANN), relative_path=True)
+VECTORS = "vectors.npy"
+SCANN_ROWS = "scann_rows.npy"  # int32 (N,): the row of each vector of ScaNN, where vectors were added or deleted
 
 
 class Searcher:
-    """Finds the indexed vectors that are nearest to a query."""
+    """Finds the vectors of a shard that are nearest to a query."""
 
     def __init__(self, folder: Path, num_rows: int) -> None:
         """Load the search of `num_rows` vectors that was built into a folder. Raises EngineError when it has none."""
-        import scann
-
-        self.num_rows = num_rows
+        self.info = SearchInfo.read(folder)
         try:
-            self._scann = scann.scann_ops_pybind.load_searcher(str(folder / SCANN))
-        except (ValueError, RuntimeError, OSError) as error:
-            raise EngineError(f"the index in {folder} cannot be loaded ({error}): publish the engine again") from error
+            self._vectors: np.ndarray = np.load(folder / VECTORS, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise EngineError(f"the index in {folder} cannot be loaded ({error}): {AGAIN}") from error
+        shape = (self.info.num_rows, self.info.dimensions)
+        if self._vectors.shape != shape or num_rows != shape[0]:
+            raise EngineError(
+                f"search.json in {folder} is of {shape[0]:,} vectors of {shape[1]} numbers, not of these "
+                f"{num_rows:,} rows: {AGAIN}"
+            )
+        self.method = self.info.method
+        if self.method == "scann" and not scann_tree.is_available():
+            log.info("ScaNN is not installed here: the search reads the leaves of its tree itself")
+            self.method = "leaves" if self.info.tree else "exact"
+        if self.method == "scann":
+            self._open_scann(folder)
+        elif self.method == "leaves":
+            self._leaves = Leaves.read(folder, num_rows)
+
+    def _open_scann(self, folder: Path) -> None:
+        assert self.info.scann is not None
+        self._tree = ScannTree.load(folder, self.info.scann.in_memory)
+        self._projection = None
+        if self.info.compression:
+            self._projection = read_projection(folder, (self.info.dimensions, self.info.compression.dimensions))
+        self._rows = np.load(folder / SCANN_ROWS) if (folder / SCANN_ROWS).exists() else None
+        if len(self._tree) != len(self._vectors) or (self._rows is not None and len(self._rows) != len(self._vectors)):
+            raise EngineError(f"ScaNN's files in {folder} are not those of its {len(self._vectors):,} vectors: {AGAIN}")
 
     def search(self, embeddings: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Find the k nearest rows of each of N unit vectors (N, D).
 
         Returns neighbors int64 (N, k') and similarities (cosines) float32 (N, k'), best first. k' is the smaller one of
-        k and the number of rows. With few leaves or candidates fewer may be found: the rest are neighbor -1 and
-        similarity NaN.
+        k and the number of rows. With few leaves fewer may be found: the rest are neighbor -1 and similarity NaN.
         """
-        k = min(k, self.num_rows)
-        neighbors, similarities = self._scann.search_batched(np.ascontiguousarray(embeddings, np.float32), k)
-        # ScaNN marks missing neighbours with row 0, which is a photograph.
-        return np.where(np.isnan(similarities), -1, neighbors.astype(np.int64)), similarities
+        queries = np.ascontiguousarray(embeddings, np.float32)
+        k = min(k, self.info.num_rows)
+        if self.method == "exact":
+            return best_within(self._vectors, queries, k)
+        if self.method == "leaves":
+            assert self.info.tree is not None
+            return self._leaves.search(self._vectors, queries, k, self.info.tree.leaves_to_search)
+        assert self.info.scann is not None
+        # The leaves that are searched must hold the neighbours.
+        least = -(-4 * k * self.info.scann.leaves // self.info.num_rows)
+        leaves = min(self.info.scann.leaves, max(self.info.scann.leaves_to_search, least))
+        return self.search_scann(queries, k, leaves, max(self.info.scann.reorder, 2 * k))
+
+    def search_scann(self, queries: np.ndarray, k: int, leaves: int, candidates: int) -> tuple[np.ndarray, np.ndarray]:
+        """Search as `search` does, by ScaNN, with these numbers of leaves and of exactly compared candidates."""
+        assert self.info.scann is not None
+        candidates = min(max(k, candidates), self.info.num_rows)
+        projected = queries if self._projection is None else queries @ self._projection
+        found = k if self.info.scann.in_memory else candidates
+        numbers, similarities = self._tree.search(projected, found, leaves, candidates)
+        rows = numbers if self._rows is None else np.where(numbers >= 0, self._rows[numbers], -1)
+        if self.info.scann.in_memory:
+            return rows, similarities
+        return compare(self._vectors, queries, rows, k)
+
+
+def compare(vectors: np.ndarray, queries: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Choose the k nearest of some rows (Q, C) for each query by their vectors; -1 is no row, and comes last."""
+    similarities = np.full(rows.shape, -np.inf, np.float32)
+    for number, near in enumerate(rows):
+        is_row = near >= 0
+        similarities[number, is_row] = dot_products(vectors[near[is_row]], queries[number : number + 1])[0]
+    rows, similarities = best_of(rows, similarities, k)
+    return rows, np.where(rows < 0, np.nan, similarities).astype(np.float32)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ByteSize, Field
 
 from aitax_ray.licenses import Policy
 from aitax_ray.takedowns import read_active_requests
@@ -19,11 +19,18 @@ class IndexSettings(InferenceSettings):
     """Index the photographs of the train side of the split, or of all sides."""
     views: Annotated[int, Field(ge=1)] = 1
     """Average the embeddings of this many views: the centre, its mirror image, then random crops."""
-
-    leaves_to_search: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """Share of the leaves of ScaNN's tree that a search reads: a larger share is slower and finds more."""
-    reorder: Annotated[int, Field(ge=1)] = 200
-    """Number of candidates whose similarity a search computes exactly."""
+    recall: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Fail unless a search finds this share of the 10 nearest photographs. The default aims at 0.95 and never fails."""
+    memory: Annotated[ByteSize, Field(gt=0)] | None = None
+    """Memory that the search may take, such as 8GB. With less, it reads the vectors of its candidates from disk."""
+    compression: Annotated[float, Field(gt=0)] | None = None
+    """Make ScaNN's codes from this number of main components, or from those that keep this share of variance."""
+    leaves: Annotated[int, Field(ge=1)] | None = None
+    """Number of leaves of ScaNN's tree. By default the square root of the number of photographs."""
+    leaves_to_search: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the leaves that a search reads: a larger share is slower and finds more. By default --recall decides."""
+    reorder: Annotated[int, Field(ge=1)] | None = None
+    """Number of candidates whose similarity a search computes exactly. By default --recall decides."""
     shown_license: Policy = "any"
     """Show photographs under these licences: open (CC0, BY, BY-SA), non-commercial (any Creative Commons), or any."""
     thumbnails: bool = True

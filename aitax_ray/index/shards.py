@@ -3,7 +3,8 @@
     shards/00000/
         rows.arrow    Arrow IPC, not compressed: schemas.INDEX_ROWS in the order of (class_index, image_id)
         vectors.npy   float16 (N, D): the embeddings in the same order
-        scann/        ScaNN's files
+        search.json   how they are searched, see aitax_ray.index.search_info
+        scann/        ScaNN's files, and leaf_*.npy for platforms without ScaNN; few vectors need neither
 
 Rows and vectors are mapped into memory, not read: an index of millions of photographs is open at once, and the system
 keeps in memory what is used. The photographs of a species lie together, in one shard or in consecutive ones.
@@ -22,21 +23,56 @@ from pyarrow.fs import LocalFileSystem
 
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import EngineError
-from aitax_ray.index.searcher import VECTORS, Searcher, build_index
+from aitax_ray.index.build import SearchOptions, build_index
+from aitax_ray.index.searcher import VECTORS, Searcher
+from aitax_ray.index.update import update_index
 from aitax_ray.storage import Storage
 
 ROWS, THUMBNAILS = "rows.arrow", "thumbnails.bin"
+BLOCK = 8192  # vectors that are compared at once
 
 
 def write_shard(
-    folder: Path, rows: pa.Table, vectors: np.ndarray, *, leaves_to_search: float = 0.1, reorder: int = 200
+    folder: Path,
+    rows: pa.Table,
+    vectors: np.ndarray,
+    options: SearchOptions | None = None,
+    previous: Path | None = None,
 ) -> None:
-    """Write a shard into a local folder: its rows (schemas.INDEX_ROWS), its unit vectors (N, D), and its search."""
+    """Write a shard into a local folder: its rows (schemas.INDEX_ROWS), its unit vectors (N, D), and its search.
+
+    The search is made from that of the earlier shard in the local folder `previous`, where that saves time.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with pa.OSFile(str(folder / ROWS), "wb") as sink, pa.ipc.new_file(sink, schemas.INDEX_ROWS) as writer:
         writer.write_table(rows.combine_chunks())
     np.save(folder / VECTORS, vectors.astype(np.float16, copy=False))
-    build_index(folder, leaves_to_search=leaves_to_search, reorder=reorder)
+    origin = find_origin(previous, rows, np.load(folder / VECTORS, mmap_mode="r")) if previous else None
+    if previous is None or origin is None:
+        build_index(folder, options)
+    else:
+        update_index(previous, folder, origin, options)
+
+
+def find_origin(previous: Path, rows: pa.Table, vectors: np.ndarray) -> np.ndarray | None:
+    """Find the row of each photograph in an earlier shard, -1 where it is new or has another vector: int64 (N,).
+
+    None when the earlier shard cannot be read, or has vectors of another length.
+    """
+    try:
+        earlier = Shard(previous)
+    except EngineError:
+        return None
+    if earlier.vectors.shape[1] != vectors.shape[1]:
+        return None
+    keys, before = (np.array(table["image_id"].to_pylist(), "S40") for table in (rows, earlier.rows))
+    order = np.argsort(before)
+    place = order[np.minimum(np.searchsorted(before[order], keys), len(before) - 1)]
+    is_same = before[place] == keys
+    for start in range(0, len(keys), BLOCK):
+        block = slice(start, start + BLOCK)
+        is_same[block] &= (earlier.vectors[place[block]] == vectors[block]).all(axis=1)
+    return np.where(is_same, place, -1)
 
 
 class Shard:
@@ -150,17 +186,17 @@ def shard_folders(storage: Storage, place: str) -> list[str]:
     return found
 
 
+def local_copy(storage: Storage, path: str, folder: Path) -> Path:
+    """Give the local folder of a shard. A remote one is copied into `folder` first."""
+    return Path(storage.full(path)) if isinstance(storage.fs, LocalFileSystem) else storage.fetch(path, folder)
+
+
 @contextlib.contextmanager
 def open_index(storage: Storage, place: str = workspace.SHARDS) -> Iterator[Index]:
     """Open the index below `place`. A remote one is copied to a temporary folder first."""
     with tempfile.TemporaryDirectory(prefix="aitax-index-") as copies:
-        folders = []
-        for path in shard_folders(storage, place):
-            if isinstance(storage.fs, LocalFileSystem):
-                folders.append(Path(storage.full(path)))
-            else:
-                folders.append(storage.fetch(path, Path(copies) / path.rsplit("/", 1)[-1]))
-        yield Index(folders)
+        paths = shard_folders(storage, place)
+        yield Index([local_copy(storage, path, Path(copies) / path.rsplit("/", 1)[-1]) for path in paths])
 
 
 def read_rows(storage: Storage, columns: Sequence[str] = (), place: str = workspace.SHARDS) -> pa.Table:

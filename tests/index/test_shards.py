@@ -6,9 +6,11 @@ import pytest
 
 from aitax_ray import schemas
 from aitax_ray.errors import EngineError
-from aitax_ray.index.shards import Index, open_index, read_rows, write_shard
+from aitax_ray.index.build import MIN_FOR_TREE, SearchOptions
+from aitax_ray.index.shards import Index, find_origin, open_index, read_rows, write_shard
 from aitax_ray.storage import Storage
 from tests.blank import blank_row
+from tests.index.vectors import clustered_vectors, near, recall
 
 CLASSES = np.array([0, 0, 0, 2, 2, 2, 2, 3])
 
@@ -76,3 +78,37 @@ def test_files_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     (folder / "rows.arrow").write_bytes(b"rubbish")
     with pytest.raises(EngineError, match="cannot be loaded"):
         Index([folder])
+
+
+def test_a_photograph_with_the_same_vector_is_found_in_an_earlier_shard(tmp_path: Path) -> None:
+    (earlier,) = write(tmp_path / "earlier", 8)
+    now = rows(CLASSES[2:], 2)
+    changed = vectors()[2:].astype(np.float16)
+    assert find_origin(earlier, now, changed).tolist() == [2, 3, 4, 5, 6, 7]  # type: ignore[union-attr]
+    changed[1] = -changed[1]
+    assert find_origin(earlier, rows(CLASSES[2:], 3), changed).tolist() == [-1] * 6  # type: ignore[union-attr]
+    assert find_origin(earlier, now, changed).tolist() == [2, -1, 4, 5, 6, 7]  # type: ignore[union-attr]
+    assert find_origin(earlier, now, changed[:, :8]) is None
+    assert find_origin(tmp_path / "nowhere", now, changed) is None
+
+
+def test_a_shard_updates_the_search_of_an_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = clustered_vectors(MIN_FOR_TREE + 200)
+    classes = np.zeros(len(drawn), np.int64)
+    write_shard(tmp_path / "earlier", rows(classes[:-100]), drawn[:-100], SearchOptions(recall=0.96))
+    monkeypatch.setattr("aitax_ray.index.update.build_index", None)
+    updated = tmp_path / "updated"
+    write_shard(updated, rows(classes[50:], 50), drawn[50:], SearchOptions(recall=0.9), tmp_path / "earlier")
+    found, _ = Index([updated]).search(drawn[50:].astype(np.float16).astype(np.float32), 1)
+    assert (found[:, 0] == np.arange(len(drawn) - 50)).mean() > 0.98
+
+
+def test_shards_of_many_photographs_answer_as_one_within_the_recall(tmp_path: Path) -> None:
+    drawn = clustered_vectors(2 * MIN_FOR_TREE)
+    classes = np.zeros(len(drawn), np.int64)
+    for number, part in enumerate((slice(MIN_FOR_TREE), slice(MIN_FOR_TREE, None))):
+        write_shard(tmp_path / f"{number}", rows(classes[part], number * MIN_FOR_TREE), drawn[part])
+    queries = near(drawn)
+    neighbors, similarities = Index([tmp_path / "0", tmp_path / "1"]).search(queries, 10)
+    assert recall(neighbors, drawn, queries) >= 0.93
+    np.testing.assert_allclose(similarities, np.einsum("nd,nkd->nk", queries, drawn[neighbors]), atol=5e-3)
