@@ -15,7 +15,7 @@ GATEWAY = "/v2/ai-taxonomist/"  # the routes below speak c4c
 def error_response(path: str, status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """Make the answer for an error. `path` is the route that was asked, `message` is for people."""
     body: BaseModel
-    if path.startswith("/v2/") and not path.startswith(GATEWAY):
+    if "/v2/" in path and GATEWAY not in path:  # what stands before is the prefix of the application
         body = PnError(status_code=status, error=HTTPStatus(status).phrase, message=message)
     else:
         body = C4cError(code=status, message=message)

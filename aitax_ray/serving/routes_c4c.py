@@ -78,7 +78,7 @@ async def status(backend: BackendOf) -> C4cStatus:
 
 
 @router.get("/taxa", responses=answers(C4C_TAXA))
-async def taxa(
+def taxa(
     backend: BackendOf, lang: Annotated[str, Query(description="Language of common names.")] = "en"
 ) -> list[C4cTaxon]:
     """List the species that the engine knows."""

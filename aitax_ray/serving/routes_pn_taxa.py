@@ -1,6 +1,5 @@
-"""The routes of the format `pn` about the engine: its flora, its species, its languages, and what a client may ask."""
+"""The routes of the format `pn` about the engine: its flora, its species, its languages."""
 
-import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -16,6 +15,7 @@ from aitax_ray.serving.pn import NOT_FOUND, PnModel
 from aitax_ray.serving.pn_taxa import PnAligned, PnProject, PnSpeciesRow, align, to_project, to_species
 from aitax_ray.serving.routes_pn import ERRORS
 
+# Functions that look at all species are no coroutines: FastAPI runs them in threads, while others are answered.
 router = APIRouter(tags=["pn"], responses=ERRORS)
 
 
@@ -43,13 +43,13 @@ async def projects(backend: BackendOf, parameters: Annotated[Parameters, Query()
 
 
 @router.get("/v2/species", responses=answers(PN_SPECIES))
-async def species(backend: BackendOf, parameters: Annotated[PnSpeciesParameters, Query()]) -> list[PnSpeciesRow]:
+def species(backend: BackendOf, parameters: Annotated[PnSpeciesParameters, Query()]) -> list[PnSpeciesRow]:
     """List the species that the engine knows, by name."""
     return _rows(backend, parameters)
 
 
 @router.get("/v2/projects/{project}/species", responses=answers(PN_SPECIES))
-async def species_of_project(
+def species_of_project(
     backend: BackendOf, project: Project, parameters: Annotated[PnSpeciesParameters, Query()]
 ) -> list[PnSpeciesRow]:
     """List the species of a flora, by name."""
@@ -57,7 +57,7 @@ async def species_of_project(
 
 
 @router.get("/v2/projects/{project}/species/align", responses=answers(PN_ALIGNED))
-async def species_align(
+def species_align(
     backend: BackendOf,
     project: Project,
     name: Annotated[str, Query(min_length=1, max_length=200, description="A scientific name.")],
@@ -66,14 +66,14 @@ async def species_align(
     fuzzy: Annotated[bool, Query(description="Accept a name that differs by a letter or two.")] = False,
 ) -> PnAligned:
     """Find the species of a flora that a name means."""
-    found = await asyncio.to_thread(align, backend.taxa, backend.info, project, name, authorship, fuzzy)
+    found = align(backend.taxa, backend.info, project, name, authorship, fuzzy)
     if found is None:
         raise RequestError(NOT_FOUND, 404)
     return found
 
 
 @router.get("/v2/languages", responses=answers(["en", "fr"]))
-async def languages(backend: BackendOf) -> list[str]:
+def languages(backend: BackendOf) -> list[str]:
     """List the languages of common names that the engine has (ISO 639-1), and English, the default."""
     return list_languages(backend.taxa)
 

@@ -12,6 +12,8 @@ from aitax_ray.serving.error_bodies import error_response
         ("/nothing", b'{"status":"error","code":429,"message":"Wait."}'),
         ("/v2/ai-taxonomist/anura/identify", b'{"status":"error","code":429,"message":"Wait."}'),
         ("/v2/identify/all", b'{"statusCode":429,"error":"Too Many Requests","message":"Wait."}'),
+        ("/frogs/v2/ai-taxonomist/anura/identify", b'{"status":"error","code":429,"message":"Wait."}'),
+        ("/frogs/v2/identify/all", b'{"statusCode":429,"error":"Too Many Requests","message":"Wait."}'),
         ("/v2/nothing", b'{"statusCode":429,"error":"Too Many Requests","message":"Wait."}'),
         ("/v2/observation/identify", b'{"statusCode":429,"error":"Too Many Requests","message":"Wait."}'),
     ],
