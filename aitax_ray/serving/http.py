@@ -38,6 +38,7 @@ def make_app(get_backend: Callable[[], Backend]) -> FastAPI:
     app.add_exception_handler(ClusterError, _cluster_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of each bad form
     for routes in ROUTES:
         app.include_router(routes.router)
     return app
@@ -63,7 +64,10 @@ def _http_error(request: Request, error: Exception) -> Response:
 
 def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    problems = (f"{'.'.join(str(p) for p in e['loc'][1:]) or 'the request'}: {e['msg']}" for e in error.errors())
+    problems = []
+    for each in error.errors():
+        name = ".".join(map(str, each["loc"][1:])) or "the request"
+        problems.append(f"{name}: {each['msg'].removeprefix('Value error, ')}")
     return error_response(request.url.path, 400, "; ".join(problems) + "; see /help")
 
 

@@ -122,6 +122,8 @@ class PnResult(PnModel):
     """Only if the request asks for related images."""
     gbif: PnId | None = left_out_if_none()
     """Left out where the key is none of GBIF's."""
+    is_added: bool
+    """Whether the engine knows the species without training. Other clients ignore it."""
 
 
 class PnGenus(PnModel):
@@ -291,6 +293,7 @@ def _to_result(candidate: Candidate, request: PnRequest, info: EngineInfo) -> Pn
         ),
         images=images,
         gbif=PnId(id=key) if key else None,
+        is_added=taxon.is_added,
     )
 
 

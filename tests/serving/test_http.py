@@ -168,6 +168,21 @@ def test_answers_name_the_original_and_the_thumbnail_at_the_address_that_the_cli
     assert first["thumbnail"] == f"https://frogs.example/images/{RED_ID}"
 
 
+def test_a_bad_form_leaves_no_line_in_the_log(client: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    part = b'--b\r\nContent-Disposition: form-data; name="image"\r\nContent-Transfer-Encoding: x\r\n\r\n1\r\n--b--'
+    for body in (b"--c\r\n", part):
+        assert client.post("/identify", content=body, headers=headers).status_code in (400, 415)
+    assert caplog.text == ""
+
+
+def test_a_refused_value_is_named_with_the_reason_and_no_more(client: httpx.Client) -> None:
+    answer = client.get("/v2/identify/all", params={"images": "https://p.example/", "lat": "1", "date": "x"})
+    assert answer.json()["message"] == "date: write a date as ISO 8601 does, such as 2026-05-01; see /help"
+    answer = post(client, RED, params={"lat": "1"})
+    assert answer.json()["message"] == "the request: give both lat and lon, or neither; see /help"
+
+
 DOCS = Path(__file__).parents[2] / "docs" / "api.md"
 
 

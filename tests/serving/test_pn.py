@@ -59,6 +59,7 @@ def test_answer_has_every_key_that_a_strict_client_reads() -> None:
                     "scientificName": "Rana temporaria Linnaeus, 1758",
                 },
                 "gbif": {"id": "2426661"},
+                "isAdded": False,
             }
         ],
         "version": f"2026-11-01 ({ENGINE.format_version}.0)",
