@@ -27,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 
 from aitax_ray import schemas
+from aitax_ray.index.search_info import SearchInfo, summarise
 from aitax_ray.index.shards import Index, write_shard
 from aitax_ray.serving import gallery as serving
 from aitax_ray.serving.gallery import Gallery
@@ -104,7 +105,9 @@ def measure(folder: Path, sizes: np.ndarray) -> dict[str, float]:
                 hashlib.file_digest(file, "sha256")
     checked_s, before = time.perf_counter() - begin, memory()
     begin = time.perf_counter()
-    index = Index(sorted(folder.iterdir()))
+    folders = sorted(folder.iterdir())
+    report = summarise([SearchInfo.read(path) for path in folders])
+    index = Index(folders)
     index.search(np.zeros((1, SIZE), np.float32), 1)  # its search is loaded when it is first used
     searched_s, searched = time.perf_counter() - begin, memory()
     gallery = Gallery(index, len(sizes))
@@ -115,6 +118,7 @@ def measure(folder: Path, sizes: np.ndarray) -> dict[str, float]:
         "of it the search's s": searched_s,
         "own MB": after["own"] - before["own"],
         "of it the search's MB": searched["own"] - before["own"],
+        "reported MB": len(index) * float(report["bytes_per_photograph"] or 0) / 1e6,
         "pss MB": after["pss"] - before["pss"],
     }
     means = np.concatenate([draw(number, 8, 2).mean(axis=0, keepdims=True) for number in range(len(sizes))])

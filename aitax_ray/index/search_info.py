@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from aitax_ray.errors import EngineError
 
 SEARCH = "search.json"
+BYTES_PER_ROW = 13  # in the memory of a service: 12 to find a row by its image_id, 1 for whether it is shown
 AGAIN = "publish the engine again"
 
 
@@ -102,12 +103,17 @@ class SearchInfo(_Part):
 
 
 def summarise(infos: Sequence[SearchInfo]) -> dict[str, float | None]:
-    """Give the figures of all shards: means per vector, the sum of the build times, and the speed with one thread."""
+    """Give the figures of all shards: means per vector, the sum of the build times, and the speed with one thread.
+
+    A service keeps `bytes_per_photograph` in memory: what the search needs and what it knows of the rows.
+    """
     num = sum(info.num_rows for info in infos)
     names = ("recall_at_1", "recall_at_10", "recall_at_100", "bytes_per_vector")
     figures: dict[str, float | None] = {
         name: sum(getattr(info.measured, name) * info.num_rows for info in infos) / num for name in names
     }
+    per_vector = sum(info.measured.bytes_per_vector * info.num_rows for info in infos) / num
+    figures["bytes_per_photograph"] = per_vector + BYTES_PER_ROW
     figures["queries_per_second"] = 1 / sum(1 / info.measured.queries_per_second for info in infos)
     figures["build_s"] = sum(info.measured.build_s for info in infos)
     if all(info.compression for info in infos):

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from aitax_ray.errors import EngineError
-from aitax_ray.index.search_info import Compression, Measured, Scann, SearchInfo, Tree, summarise
+from aitax_ray.index.search_info import BYTES_PER_ROW, Compression, Measured, Scann, SearchInfo, Tree, summarise
 
 MEASURED = Measured(
     queries=9,
@@ -43,6 +43,7 @@ def test_the_figures_of_shards_are_those_of_their_vectors() -> None:
     figures = summarise(infos)
     assert figures["recall_at_10"] == pytest.approx(0.6)
     assert figures["bytes_per_vector"] == pytest.approx(20)
+    assert figures["bytes_per_photograph"] == pytest.approx(20 + BYTES_PER_ROW)
     assert figures["queries_per_second"] == pytest.approx(75)
     assert figures["build_s"] == 6
     assert "variance_kept" not in figures
