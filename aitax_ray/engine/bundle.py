@@ -73,6 +73,8 @@ class Taxon:
     """A name per language: (ISO 639-3, name)."""
     is_added: bool = False
     """Whether the species was added to the engine without training."""
+    num_images: int = 0
+    """Photographs in the archive."""
 
 
 class Engine:

@@ -12,7 +12,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from aitax_ray import __version__
 from aitax_ray.errors import ClusterError, RequestError
-from aitax_ray.serving import routes_c4c, routes_nia, routes_pn, routes_pn_account, routes_pn_taxa, routes_service
+from aitax_ray.serving import (
+    routes_c4c,
+    routes_nia,
+    routes_page,
+    routes_pn,
+    routes_pn_account,
+    routes_pn_taxa,
+    routes_service,
+)
 from aitax_ray.serving.backend import Backend
 from aitax_ray.serving.decoding import MAX_BYTES
 from aitax_ray.serving.error_bodies import error_response
@@ -20,7 +28,7 @@ from aitax_ray.serving.guard import Guard, allowed_methods
 
 log = logging.getLogger(__name__)
 
-ROUTES = (routes_c4c, routes_pn, routes_pn_taxa, routes_pn_account, routes_nia, routes_service)
+ROUTES = (routes_c4c, routes_pn, routes_pn_taxa, routes_pn_account, routes_nia, routes_page, routes_service)
 
 
 def make_app(get_backend: Callable[[], Backend]) -> FastAPI:

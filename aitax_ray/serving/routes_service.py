@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 
 from aitax_ray.errors import RequestError
 from aitax_ray.serving.backend import BackendOf
@@ -49,12 +49,6 @@ async def help_(request: Request) -> Response:
 async def healthz() -> dict[str, str]:
     """Answer as long as the process lives."""
     return {"status": "ok"}
-
-
-@router.get("/", include_in_schema=False)
-async def root() -> RedirectResponse:
-    """Lead people to the documentation."""
-    return RedirectResponse("docs")
 
 
 def _show(request: Request, picture: "Picture") -> Response:

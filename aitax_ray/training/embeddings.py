@@ -44,7 +44,7 @@ class StoredEmbeddings:
     def batches(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """Yield the rows, file by file."""
         for file in self.ws.storage.files(self.folder, ".parquet"):
-            yield self.ws.storage.read_table(file.path, columns)
+            yield self.ws.storage.read_table(file.path, columns, schemas.STORED_VIEWS)
 
     def image_ids(self) -> set[str]:
         """The photographs that have embeddings."""

@@ -39,7 +39,6 @@ def test_what_is_no_photograph_of_the_engine_is_not_found(service: httpx.Client,
 
 def test_healthz_and_docs_answer(service: httpx.Client) -> None:
     assert service.get("/healthz").json() == {"status": "ok"}
-    assert service.get("/").url.path == "/docs"
     assert "/identify" in service.get("/openapi.json").json()["paths"]
 
 

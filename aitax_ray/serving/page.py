@@ -1,0 +1,235 @@
+"""The page for people: answers and the list of species as HTML, in the visitor's language. No Ray, no HTTP.
+
+The files are in serving/web_page/: templates, one style sheet, one script, and the texts, one file per language. The
+page works without the script. With it, the form is sent in the background. The answer, which is the same HTML, is put
+into the page.
+"""
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from aitax_ray.licenses import UNKNOWN, deed, normalise
+from aitax_ray.serving.identifier import MAX_IMAGES, Candidate, Identification
+from aitax_ray.serving.languages import common_names
+from aitax_ray.web import web_address
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from aitax_ray.engine.bundle import Taxon
+    from aitax_ray.engine.info import EngineInfo
+    from aitax_ray.serving.gallery import Illustration
+
+FOLDER = Path(__file__).parent / "web_page"
+BASE = "./"  # all pages lie beside each other, whatever the address of the service is
+DEFAULT_LANGUAGE = "en"
+ROWS = 100  # species on a page of the list
+SHOWN = 480  # px, longer side of the visitor's photographs in an answer
+GBIF_SPECIES = "https://www.gbif.org/species/"
+# A word for each range of scores, from its lower end on.
+WORDS = ((0.95, "almost_certain"), (0.8, "very_likely"), (0.5, "likely"), (0.2, "possible"), (0.0, "unlikely"))
+# The texts that the script needs.
+SCRIPT_TEXTS = ("no_picture", "too_many", "remove", "choose_first", "working", "no_connection", "your_photograph")
+
+
+@lru_cache
+def read_texts() -> dict[str, dict[str, str]]:
+    """Read the texts: language (ISO 639-1) -> name of a text -> text."""
+    files = sorted((FOLDER / "texts").glob("*.json"))
+    return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+
+
+def negotiate(header: str) -> str:
+    """Choose a language by the header Accept-Language (RFC 9110, 12.5.4); English if none is known.
+
+    >>> negotiate("fr-CH, de;q=0.9, *;q=0.1"), negotiate("pt, de;q=0.5, es;q=0.8"), negotiate("")
+    ('fr', 'es', 'en')
+    """
+    wanted = []
+    for place, part in enumerate(header.split(",")):
+        tag, _, weight = part.partition(";q=")
+        try:
+            wanted.append((-float(weight or 1), place, tag.strip().lower().split("-")[0]))
+        except ValueError:
+            continue
+    return next((code for weight, _, code in sorted(wanted) if code in read_texts() and weight < 0), DEFAULT_LANGUAGE)
+
+
+class Page:
+    """Renders the pages of an engine in one language."""
+
+    def __init__(self, info: "EngineInfo", taxa: "Sequence[Taxon]", language: str) -> None:
+        self._info, self._taxa = info, taxa
+        self._language = language if language in read_texts() else DEFAULT_LANGUAGE
+        self._texts = read_texts()[self._language]
+
+    def ask(self, **content: Any) -> str:
+        """Render the page with the form, and with an `answer` (see `answer`) or an `error` below it."""
+        texts = json.dumps({name: self._texts[name] for name in SCRIPT_TEXTS}, ensure_ascii=False)
+        return self._render("ask.html", path="", texts=texts, max_images=MAX_IMAGES, **content)
+
+    def answer_part(self, answer: Mapping[str, Any]) -> str:
+        """Render an answer alone, for the script."""
+        return self._render("answer.html", answer=answer)
+
+    def error_part(self, error: str) -> str:
+        """Render an error alone, for the script."""
+        return self._render("error.html", error=error)
+
+    def say_failed(self, reason: str) -> str:
+        """Say why photographs cannot be used. The reason itself is in English."""
+        return self._say("failed", reason=reason)
+
+    def answer(self, identification: Identification, photos: "Sequence[Image.Image]") -> dict[str, Any]:
+        """Turn an identification into what the template shows of it."""
+        judgement = identification.judgement
+        is_group = judgement.rank in ("genus", "family")
+        return {
+            "photographs": [_data_url(photo) for photo in photos],
+            "is_known": judgement.is_known,
+            "is_accepted": judgement.is_accepted,
+            "precision": judgement.precision,
+            "group_rank": judgement.rank if is_group else "",
+            "group_name": judgement.name if is_group else "",
+            "group_score": judgement.score,
+            "num_candidates": len(judgement.candidates),
+            "promise": judgement.promise,
+            "lookalikes": judgement.lookalikes,
+            "results": [self._result(candidate) for candidate in identification.candidates],
+        }
+
+    def species(self, query: str, page: int) -> str:
+        """Render the list of species whose name has `query` in it; pages are counted from 1."""
+        wanted = query.strip().casefold()
+        rows = [row for row in self._rows if wanted in row["text"]]
+        last = max(1, -(-len(rows) // ROWS))
+        page = min(max(1, page), last)
+
+        def address(number: int) -> str:
+            return f"{BASE}species?{urlencode({'lang': self._language, 'q': query, 'page': number})}"
+
+        return self._render(
+            "species.html",
+            path="species",
+            query=query,
+            found=len(rows),
+            rows=rows[(page - 1) * ROWS : page * ROWS],
+            previous=address(page - 1) if page > 1 else "",
+            next=address(page + 1) if page < last else "",
+        )
+
+    @cached_property
+    def _rows(self) -> list[dict[str, Any]]:
+        return sorted(map(self._row, self._taxa), key=lambda row: str(row["name"]))
+
+    def _row(self, taxon: "Taxon") -> dict[str, Any]:
+        names = common_names(taxon, self._language)
+        return {
+            "name": taxon.name,
+            "authorship": taxon.authorship,
+            "common_name": ", ".join(names),
+            "family": taxon.family,
+            "num_images": taxon.num_images,
+            "link": _species_link(taxon),
+            "text": " ".join((taxon.name, taxon.family, *names)).casefold(),
+        }
+
+    def _result(self, candidate: Candidate) -> dict[str, Any]:
+        taxon = candidate.taxon
+        return {
+            "key": taxon.species_key,
+            "name": taxon.name,
+            "authorship": taxon.authorship,
+            "common_name": ", ".join(common_names(taxon, self._language)),
+            "family": taxon.family,
+            "is_added": taxon.is_added,
+            "score": candidate.score,
+            "word": next(word for limit, word in WORDS if candidate.score >= limit),
+            "images": [self._image(image) for image in candidate.illustrations if image.has_thumbnail],
+            "link": _species_link(taxon),
+        }
+
+    def _image(self, image: "Illustration") -> dict[str, str]:
+        license_id = normalise(image.license)
+        return {
+            # Only thumbnails of this service: a page that shows pictures of others tells them who looks at it.
+            "source": f"{BASE}images/{image.image_id}",
+            "link": image.occurrence or web_address(image.references) or web_address(image.url),
+            "creator": image.rights_holder or image.creator or "?",
+            "license": _short(license_id) if license_id != UNKNOWN else image.license or self._say("license_unknown"),
+            "license_link": deed(license_id) or web_address(image.license),
+            "publisher": image.publisher,
+        }
+
+    def _render(self, template: str, **content: Any) -> str:
+        info = self._info
+        return (
+            _environment()
+            .get_template(template)
+            .render(
+                say=self._say,
+                number=self._number,
+                percent=self._percent,
+                language=self._language,
+                languages={code: texts["name"] for code, texts in read_texts().items()},
+                base=BASE,
+                num_species=len(info.classes),
+                num_photographs=info.num_indexed,
+                top1=info.metrics.get("top1"),
+                doi=info.doi,
+                citation=info.citation,
+                version=info.version,
+                **content,
+            )
+        )
+
+    def _say(self, name: str, /, **values: object) -> str:
+        return self._texts[name].format(**values)
+
+    def _number(self, value: int) -> str:
+        return f"{value:,}".replace(",", {"en": ",", "de": ".", "es": "."}.get(self._language, "\u202f"))
+
+    def _percent(self, share: float) -> str:
+        # 99.96 % is not certainty, and a small share is not nothing.
+        shown = "> 99" if 0.995 <= share < 1 else "< 1" if 0 < share < 0.005 else f"{100 * share:.0f}"
+        return f"{shown}%" if self._language == "en" else f"{shown}\u00a0%"
+
+
+@lru_cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _short(license_id: str) -> str:
+    """Write the name of a licence as people do: CC BY-NC 4.0, all rights reserved."""
+    if license_id.startswith("CC-BY"):
+        name, _, version = license_id[3:].rpartition("-") if license_id[-1].isdigit() else (license_id[3:], "", "")
+        return f"CC {name} {version}".strip()
+    return license_id if license_id[:1].isupper() else license_id.replace("-", " ")
+
+
+def _species_link(taxon: "Taxon") -> str:
+    return GBIF_SPECIES + taxon.species_key if taxon.species_key.isdecimal() else ""
+
+
+def _data_url(photo: "Image.Image") -> str:
+    """A small JPEG of a photograph as an address that needs no request."""
+    small = photo.copy()
+    small.thumbnail((SHOWN, SHOWN))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

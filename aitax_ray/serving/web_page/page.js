@@ -1,0 +1,147 @@
+// Works on the form of ask.html: chooses, pastes, drops and shrinks photographs, sends them without leaving the page, and
+// keeps a history in this browser. Without this script the form is sent as it is.
+"use strict";
+document.documentElement.classList.add("scripted");
+const language = document.getElementById("lang");
+language.addEventListener("change", () => language.form.submit());
+
+const form = document.getElementById("ask");
+if (form) start(form);
+
+function start(form) {
+  const texts = JSON.parse(form.dataset.texts), most = Number(form.dataset.max), LONGEST = 1280;
+  const [input, camera, drop, previews, send, status, answer] = ["image", "camera", "drop", "previews", "send", "status",
+    "answer"].map(id => document.getElementById(id));
+  let photographs = [], request = null;  // photographs: {file, url}
+  input.required = false;
+
+  function add(files) {
+    const pictures = [...files].filter(file => file.type.startsWith("image/") || /\.(heic|heif)$/i.test(file.name));
+    if (!pictures.length) return say(texts.no_picture);
+    const free = most - photographs.length;
+    for (const file of pictures.slice(0, free)) photographs.push({file, url: URL.createObjectURL(file)});
+    say(pictures.length > free ? texts.too_many : "");
+    show();
+  }
+
+  function remove(place) {
+    URL.revokeObjectURL(photographs[place].url);
+    photographs.splice(place, 1);
+    show();
+    (previews.querySelectorAll("button")[Math.min(place, photographs.length - 1)] || input).focus();
+  }
+
+  function show() {
+    previews.hidden = !photographs.length;
+    send.disabled = !photographs.length;
+    previews.replaceChildren(...photographs.map(({file, url}, place) => {
+      const item = document.createElement("li"), image = new Image(), button = document.createElement("button");
+      image.src = url;
+      image.alt = file.name || texts.your_photograph;
+      button.type = "button";
+      button.textContent = "×";
+      button.setAttribute("aria-label", texts.remove.replace("{name}", image.alt));
+      button.addEventListener("click", () => remove(place));
+      item.append(image, button);
+      return item;
+    }));
+  }
+
+  function say(text, isBusy = false) {
+    status.textContent = text;
+    status.classList.toggle("busy", isBusy);
+  }
+
+  // The engine sees a few hundred pixels: what is larger costs the sender time and money.
+  async function shrink(file) {
+    try {
+      const bitmap = await createImageBitmap(file, {imageOrientation: "from-image"});
+      const scale = Math.min(1, LONGEST / Math.max(bitmap.width, bitmap.height));
+      if (scale === 1 && file.type === "image/jpeg") return file;
+      const canvas = document.createElement("canvas");
+      canvas.width = Math.round(bitmap.width * scale);
+      canvas.height = Math.round(bitmap.height * scale);
+      const context = canvas.getContext("2d");
+      context.fillStyle = "#fff";
+      context.fillRect(0, 0, canvas.width, canvas.height);
+      context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+      return await new Promise(done => canvas.toBlob(blob => done(blob || file), "image/jpeg", 0.9));
+    } catch {
+      return file;  // this browser cannot read it, but the service may: HEIC
+    }
+  }
+
+  async function ask() {
+    if (!photographs.length) return say(texts.choose_first);
+    request?.abort();
+    const mine = request = new AbortController();
+    say(texts.working, true);
+    send.disabled = true;
+    try {
+      const body = new FormData();
+      for (const {file} of photographs) body.append("image", await shrink(file), file.name || "photograph.jpg");
+      const got = await fetch(form.action, {method: "POST", body, headers: {"X-Part": "answer"}, signal: mine.signal});
+      const html = await got.text();
+      answer.innerHTML = html;
+      say("");
+      answer.focus();
+      answer.scrollIntoView({behavior: "auto", block: "start"});
+      if (got.ok) remember(answer);
+    } catch (error) {
+      if (error.name !== "AbortError") say(texts.no_connection);
+    } finally {
+      if (request === mine) send.disabled = false;
+    }
+  }
+
+  input.addEventListener("change", () => { add(input.files); input.value = ""; });
+  camera.addEventListener("change", () => { add(camera.files); camera.value = ""; });
+  form.addEventListener("submit", event => { event.preventDefault(); ask(); });
+  document.addEventListener("paste", event => {
+    if (event.clipboardData?.files.length) { event.preventDefault(); add(event.clipboardData.files); }
+  });
+  for (const name of ["dragover", "dragleave", "drop"]) {
+    document.addEventListener(name, event => {
+      event.preventDefault();
+      drop.classList.toggle("over", name === "dragover");
+      if (name === "drop") add(event.dataTransfer.files);
+    });
+  }
+
+  const KEY = "aitax-history", KEPT = 30, section = document.getElementById("history");
+  function history() {
+    try { return JSON.parse(localStorage.getItem(KEY)) || []; } catch { return []; }
+  }
+  function store(entries) {
+    try { localStorage.setItem(KEY, JSON.stringify(entries)); } catch { /* it is full, or not allowed */ }
+    showHistory();
+  }
+  async function remember(answer) {
+    const best = answer.querySelector(".result"), image = answer.querySelector(".asked img");
+    if (!best || !image) return;
+    await image.decode().catch(() => {});
+    const canvas = document.createElement("canvas"), scale = 160 / Math.max(image.naturalWidth, image.naturalHeight, 160);
+    canvas.width = Math.max(1, image.naturalWidth * scale);
+    canvas.height = Math.max(1, image.naturalHeight * scale);
+    canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+    const entry = {name: best.dataset.name, score: Number(best.dataset.score), time: Date.now(),
+      picture: canvas.toDataURL("image/jpeg", 0.8)};
+    store([entry, ...history()].slice(0, KEPT));
+  }
+  function showHistory() {
+    const here = document.documentElement.lang, percent = new Intl.NumberFormat(here, {style: "percent"});
+    const entries = history();
+    section.hidden = !entries.length;
+    section.querySelector("ol").replaceChildren(...entries.map(({name, score, time, picture}) => {
+      const item = document.createElement("li"), image = new Image(), text = document.createElement("p");
+      image.src = String(picture).startsWith("data:image/jpeg") ? picture : "";
+      image.alt = "";
+      text.textContent = `${name}, ${percent.format(score)}, ${new Date(time).toLocaleDateString(here)}`;
+      item.append(image, text);
+      return item;
+    }));
+  }
+  document.getElementById("forget").addEventListener("click", () => store([]));
+  show();
+  showHistory();
+}

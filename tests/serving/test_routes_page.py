@@ -1,0 +1,64 @@
+"""serving.routes_page: the page over HTTP."""
+
+import httpx
+import pytest
+
+from aitax_ray.serving.page import FOLDER
+from aitax_ray.serving.routes_page import FILES
+from tests.engines import COLOURS, photo
+
+UPLOAD = {"image": ("red.png", photo(COLOURS["11"]), "image/png")}
+
+
+def test_the_form_comes_in_the_language_of_the_visitor_and_loads_nothing_from_elsewhere(service: httpx.Client) -> None:
+    answer = service.get("/", headers={"Accept-Language": "fr"})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert '<html lang="fr">' in answer.text
+    policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert policy["frame-ancestors"] == "'none'"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["vary"].lower().count("accept-language") == 1
+    assert '<html lang="de">' in service.get("/?lang=de", headers={"Accept-Language": "fr"}).text
+    assert '<html lang="fr">' in service.get("/?lang=xx", headers={"Accept-Language": "fr"}).text
+
+
+def test_an_upload_is_answered_with_the_page_or_with_the_answer_alone(service: httpx.Client) -> None:
+    whole = service.post("/", files=UPLOAD)
+    part = service.post("/", files=UPLOAD, headers={"X-Part": "answer"})
+    assert (whole.status_code, part.status_code) == (200, 200)
+    assert "<html" in whole.text
+    assert "<html" not in part.text
+    for answer in (whole, part):
+        assert "<i>Ruber primus</i>" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("upload", "status"),
+    [({"image": ("a.jpg", b"no photograph")}, 415), ({"image": ("", b"")}, 400), ({"other": ("a", b"b")}, 400)],
+)
+def test_what_cannot_be_used_gets_a_page_with_the_reason(
+    service: httpx.Client, upload: dict[str, tuple[str, bytes]], status: int
+) -> None:
+    whole = service.post("/?lang=es", files=upload)
+    assert whole.status_code == status
+    assert "Las fotos no se pudieron usar" in whole.text
+    part = service.post("/?lang=es", files=upload, headers={"X-Part": "answer"})
+    assert part.status_code == status
+    assert part.text.startswith('<p class="banner error"')
+
+
+def test_the_species_are_listed_and_found(service: httpx.Client) -> None:
+    assert service.get("/species").text.count("<tr><th") == 3
+    assert service.get("/species", params={"q": "viridis", "lang": "en"}).text.count("<tr><th") == 1
+    assert service.get("/species", params={"page": "0"}).status_code == 400
+
+
+def test_the_files_of_the_page_are_served_and_no_others(service: httpx.Client) -> None:
+    for name, kind in FILES.items():
+        answer = service.get(f"/page/{name}")
+        assert answer.headers["content-type"].split(";")[0] == kind
+        assert answer.content == (FOLDER / name).read_bytes()
+    for name in ("page.html", "texts/en.json", "..%2fpage.py", "%2e%2e%2fpage.py"):
+        assert service.get(f"/page/{name}").status_code == 404
