@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from aitax_ray.serving.c4c import C4cError
-from aitax_ray.serving.pn import PnError
+from aitax_ray.serving.pn_models import PnError
 
 GATEWAY = "/v2/ai-taxonomist/"  # the routes below speak c4c
 

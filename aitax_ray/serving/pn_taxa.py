@@ -7,7 +7,8 @@ from aitax_ray.engine.bundle import Taxon
 from aitax_ray.engine.info import EngineInfo
 from aitax_ray.serving.assessment import left_out_if_none
 from aitax_ray.serving.languages import common_names
-from aitax_ray.serving.pn import PnId, PnModel, full_name, gbif_key
+from aitax_ray.serving.pn import full_name, gbif_key
+from aitax_ray.serving.pn_models import PnId, PnModel
 
 MIN_LIKENESS = 0.9  # of two names that differ by a letter or two (difflib's ratio)
 

@@ -13,7 +13,8 @@ from aitax_ray.serving.languages import choose_language
 from aitax_ray.serving.openapi import answers, photographs_by_url, uploads
 from aitax_ray.serving.parameters import Parameters
 from aitax_ray.serving.photographs import Sent, fetched, uploaded
-from aitax_ray.serving.pn import AUTO, NOT_FOUND, ORGANS, PnAnswer, PnError, PnModel, PnRequest, to_answer, version_of
+from aitax_ray.serving.pn import AUTO, NOT_FOUND, ORGANS, PnRequest, to_answer, version_of
+from aitax_ray.serving.pn_models import PnAnswer, PnError, PnModel
 
 ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": PnError}, "5XX": {"model": PnError}}
 router = APIRouter(tags=["pn"], responses=ERRORS)

@@ -9,7 +9,7 @@ from aitax_ray.errors import RequestError
 from aitax_ray.serving.backend import num_remaining
 from aitax_ray.serving.examples import PN_DAY, PN_SUBSCRIPTION
 from aitax_ray.serving.openapi import answers
-from aitax_ray.serving.pn import PnModel
+from aitax_ray.serving.pn_models import PnModel
 from aitax_ray.serving.routes_pn import ERRORS
 
 router = APIRouter(tags=["pn"], responses=ERRORS)

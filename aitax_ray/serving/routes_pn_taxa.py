@@ -11,7 +11,8 @@ from aitax_ray.serving.examples import PN_ALIGNED, PN_PROJECTS, PN_SPECIES
 from aitax_ray.serving.languages import choose_language, list_languages
 from aitax_ray.serving.openapi import answers
 from aitax_ray.serving.parameters import Parameters
-from aitax_ray.serving.pn import NOT_FOUND, PnModel
+from aitax_ray.serving.pn import NOT_FOUND
+from aitax_ray.serving.pn_models import PnModel
 from aitax_ray.serving.pn_taxa import PnAligned, PnProject, PnSpeciesRow, align, to_project, to_species
 from aitax_ray.serving.routes_pn import ERRORS
 
