@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from aitax_ray.training.augment import Augmentation
 
 ROWS_PER_BLOCK = 128  # about 20 MB of decoded photographs; small blocks use all CPUs and little memory
+LABEL_COLUMNS = ["image_id", "class_index", "split", "weight"]
 READERS = 16  # files whose keys are read at the same time
 
 
@@ -37,9 +38,8 @@ class Labels:
     def __init__(self, split: pa.Table, sides: Collection[str]) -> None:
         """Take the rows of `split` on these sides. Raises DataError when a photograph has several rows."""
         check_unique(split, "image_id", workspace.SPLIT)
-        self._rows = rows = split.filter(pc.is_in(split["split"], pa.array(list(sides), pa.string()))).sort_by(
-            "image_id"
-        )
+        is_chosen = pc.is_in(split["split"], pa.array(list(sides), pa.string()))
+        self._rows = rows = split.select(LABEL_COLUMNS).filter(is_chosen).sort_by("image_id")
         self.image_ids = np.array(rows["image_id"].to_pylist(), dtype="S40")
         self.class_index = rows["class_index"].to_numpy()
         self.weight = pc.fill_null(rows["weight"], 1.0).to_numpy()  # an earlier version of `split` wrote none
@@ -97,7 +97,7 @@ class Labels:
 
 def read_labels(ws: Workspace, *sides: str) -> Labels:
     """Read which photographs are on the given sides of the split."""
-    return Labels(ws.storage.read_table(workspace.SPLIT, schema=schemas.SPLIT), sides)
+    return Labels(ws.storage.read_table(workspace.SPLIT, LABEL_COLUMNS, schemas.SPLIT), sides)
 
 
 def read_classes(ws: Workspace) -> tuple[list[str], list[int]]:
