@@ -9,15 +9,15 @@ import pyarrow.compute as pc
 
 from aitax_ray.engine.bundle import Engine
 from aitax_ray.errors import EngineError
+from aitax_ray.index.search_info import SearchInfo
 from aitax_ray.index.shards import Index
 from aitax_ray.training.onnx_classifier import OnnxClassifier
 
 log = logging.getLogger(__name__)
 
 NUM_QUERIES, NUM_NEIGHBORS = 256, 10
-# Lowest recall@10 against exact search that an intact index has. `index` measures the recall of its search and refuses
-# a lower one than asked for; a search that belongs to other vectors finds next to nothing.
-MIN_RECALL = 0.5
+# The recall may be so much lower than `index` measured, with other queries. The standard error of both is about 0.01.
+MAX_LOSS = 0.1
 TOLERANCE = 1e-4  # of logits and embeddings: the same file on the same machine, in another session of onnxruntime
 SAME_COSINE = 1e-4  # that two ways to compute a cosine of float16 vectors differ by
 BLOCK = 50_000  # vectors that are compared at a time
@@ -42,11 +42,11 @@ def check_written(engine: Engine, model: bytes, photographs: Iterable[tuple[np.n
     engine.verify()
     _check_predictions(engine.classifier(), OnnxClassifier(model), photographs)
     index = engine.index()
-    recall = measure_recall(index)
-    if recall < MIN_RECALL:
+    recall, expected = measure_recall(index), _expected_recall(index)
+    if recall < expected - MAX_LOSS:
         raise EngineError(
-            f"the search of the index finds {recall:.0%} of the {NUM_NEIGHBORS} nearest photographs: run `aitax index "
-            "--force` again, with a higher --recall"
+            f"the search finds {recall:.0%} of the {NUM_NEIGHBORS} nearest photographs, and it found {expected:.0%} "
+            "when it was built: run `aitax index --force`"
         )
     without = find_species_without_illustration(index, engine.info.classes)
     if without:
@@ -73,6 +73,13 @@ def measure_recall(index: Index, num_queries: int = NUM_QUERIES, k: int = NUM_NE
             block = queries @ shard.vectors[start : start + BLOCK].astype(np.float32).T
             nearest = -np.partition(-np.concatenate([nearest, block], axis=1), k - 1, axis=1)[:, :k]
     return float((cosines >= nearest.min(axis=1, keepdims=True) - SAME_COSINE).mean())
+
+
+def _expected_recall(index: Index) -> float:
+    """Give the recall@10 that `index` measured, the lower one of the search with ScaNN and without it."""
+    measured = [SearchInfo.read(shard.folder).measured for shard in index.shards]
+    recalls = [min(one.recall_at_10, one.leaves_recall_at_10) for one in measured]
+    return float(np.average(recalls, weights=[len(shard) for shard in index.shards]))
 
 
 def find_species_without_illustration(index: Index, classes: Sequence[str]) -> list[str]:

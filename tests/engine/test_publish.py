@@ -478,7 +478,7 @@ def test_an_engine_that_fails_a_check_is_not_published(quick: Workspace, monkeyp
     publish(PublishSettings(root=quick.root))
     before = versions(quick)
     monkeypatch.setattr("aitax_ray.engine.written.measure_recall", lambda index: 0.3)
-    with pytest.raises(EngineError, match="finds 30% of the 10 nearest photographs"):
+    with pytest.raises(EngineError, match="finds 30% of the 10 nearest photographs, and it found 100%"):
         publish(PublishSettings(root=quick.root, min_score=0.1))
     assert versions(quick) == before == [open_engine(quick.root).info.version]
 
