@@ -57,15 +57,14 @@ def as_means(train_part: head_rows.Examples, num_new: int) -> tuple[np.ndarray, 
     return rows / np.linalg.norm(rows, axis=1, keepdims=True), np.zeros(num_new)
 
 
-def measure(ws: Workspace, species: list[str]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Evaluate, and count the right answers and all: of the added species, and of the others."""
+def measure(ws: Workspace, species: list[str]) -> tuple[str, str]:
+    """Evaluate. Returns top-1 of the new species, and of the others."""
     evaluate(EvaluateSettings(root=ws.root, force=True))
     answers: Any = pl.from_arrow(ws.storage.read_table(workspace.ANSWERS, schema=schemas.ANSWERS))
-    is_added, hit = answers["species_key"].is_in(species), answers["species_key"] == answers["answer"]
-    return (int(hit.filter(is_added).sum()), int(is_added.sum())), (
-        int(hit.filter(~is_added).sum()),
-        int((~is_added).sum()),
-    )
+    is_new, hit = answers["species_key"].is_in(species), answers["species_key"] == answers["answer"]
+    right = [hit.filter(side) for side in (is_new, ~is_new)]
+    first, second = (f"{part.mean() or 0:.3f} ({part.sum()} of {len(part)})" for part in right)
+    return first, second
 
 
 def main() -> None:
@@ -73,7 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, nargs="?")
     parser.add_argument("--species", nargs="+", help="species that are added; default: every third")
-    parser.add_argument("--few", type=int, nargs="*", default=[], help="training photographs of each added species")
+    parser.add_argument("--few", type=int, nargs="*", default=[], help="training photographs of each new species")
     given = parser.parse_args()
     if given.root is None:
         sys.exit(print("bench_add.py needs a root with photographs: it is left out"))  # noqa: T201
@@ -81,32 +80,30 @@ def main() -> None:
     keys = sorted(set(source.storage.read_table(workspace.SPLIT, ["species_key"])["species_key"].to_pylist()))
     new = given.species or keys[2::3]
     known = [key for key in keys if key not in new]
-    found: list[tuple[str, Any]] = []
+    show(f"{len(new)} new species, {len(known)} others", ("new species", "others"))
     with tempfile.TemporaryDirectory(prefix="aitax-bench-") as folder:
         top = Path(folder)
         first = copy_root(given.root, top / "first", known, None, [])
         train(TrainSettings(root=first.root))
         index(IndexSettings(root=first.root, thumbnails=False))
-        found.append(("without the new species", measure(first, new)))
+        show("without the new species", measure(first, new))
         for few in (None, *given.few):
             other = copy_root(given.root, top / f"other{few}", new, few, new)
             name = "all" if few is None else str(few)
-            for method in ("fit", "mean"):
-                fit = head_rows._regress
-                if method == "mean":
-                    head_rows._regress = as_means
+            for method, rows in (("fit", head_rows._regress), ("mean", as_means)):
+                regress, head_rows._regress = head_rows._regress, rows
                 index(IndexSettings(root=first.root, add=(other.root,), thumbnails=False, force=True))
-                head_rows._regress = fit
-                found.append((f"added, {name} photographs, {method}", measure(first, new)))
+                head_rows._regress = regress
+                show(f"added, {name} photographs, {method}", measure(first, new))
             both = copy_root(given.root, top / f"both{few}", keys, few, new)
             train(TrainSettings(root=both.root))
             index(IndexSettings(root=both.root, thumbnails=False))
-            found.append((f"trained, {name} photographs", measure(both, new)))
-    lines = [f"{'top-1':40} {'new species':>20} {'others':>20}"]
-    for name, pairs in found:
-        shown = [f"{right / max(num, 1):.3f} ({right} of {num})" for right, num in pairs]
-        lines.append(f"{name:40} {shown[0]:>20} {shown[1]:>20}")
-    print("\n".join([f"{len(new)} new species, {len(known)} others", *lines]))  # noqa: T201
+            show(f"trained, {name} photographs", measure(both, new))
+
+
+def show(name: str, pair: tuple[str, str]) -> None:
+    """Print a line of the table."""
+    print(f"{name:40} {pair[0]:>20} {pair[1]:>20}", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
