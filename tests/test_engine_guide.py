@@ -18,6 +18,8 @@ from aitax_ray import schemas
 from aitax_ray.engine.engines import Engines
 from aitax_ray.engine.info import FORMAT_VERSION, EngineInfo
 from aitax_ray.engine.settings import PublishSettings
+from aitax_ray.index.compression import PROJECTION
+from aitax_ray.index.searcher import SCANN_ROWS
 from aitax_ray.serving.client import identify_files
 from tests.engines import TRANSFORM, describe_again, write_small_engine
 
@@ -54,6 +56,11 @@ def test_every_file_of_an_engine_is_explained(tmp_path: Path) -> None:
         folder = f"{'/'.join(parts[:3])}/"  # shards/NNNNN/scann/
         if path.is_file():
             assert f"| `{name}` |" in GUIDE or f"| `{folder}` |" in GUIDE, name
+
+
+@pytest.mark.parametrize("name", [PROJECTION, SCANN_ROWS])
+def test_files_that_only_some_large_shards_have_are_explained(name: str) -> None:
+    assert f"| `shards/NNNNN/{name}` |" in GUIDE
 
 
 def test_every_command_exists() -> None:
