@@ -138,7 +138,8 @@ class Gallery:
             if size > limit:
                 if near is None:
                     near = self._near(is_shown, queries)
-                own = np.setdiff1d(near[0][near[1] == class_index], rows)
+                own = near[0][near[1] == class_index]
+                own = own[own > rows.max(initial=-1)]  # the others are compared already
                 rows = np.concatenate([rows, own])
                 similarities = np.concatenate([similarities, self._similarities(own, queries)])
             chosen.append(self._choose(rows, similarities, per_class))
