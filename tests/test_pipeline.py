@@ -1,6 +1,8 @@
 """The whole way, through the command line: an archive goes in, an identified photograph comes out."""
 
 import json
+import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ from aitax_ray.workspace import FOLDERS, Workspace
 from tests.commands import TIMEOUT_S, Ran, run, running
 from tests.private import assert_nothing_private
 
+STAGE_OF = {stage.name: stage for stage in pipeline.STAGES}
 FLOOR = 0.9  # top-1 on the test split of the demo's world
 
 pytestmark = pytest.mark.ray
@@ -173,6 +176,50 @@ def test_service_answers_over_http_and_stops_on_ctrl_c(built: Built, tmp_path: P
         assert (taken.status, taken.err.count("\n")) == (1, 2)
         assert "choose another --port" in taken.err
         assert service.interrupt() == 0
+
+
+def test_a_withdrawn_photograph_is_gone_from_a_running_service_at_once_and_never_comes_back(
+    built: Built, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(built.root, tmp_path / "root"))
+    storage = Storage(str(root))
+    row = read_rows(storage).to_pylist()[0]
+    with running("serve", "--engine", root, "--port", "0", cwd=tmp_path) as service:
+        address = service.wait_for(r"serving (http://\S+) ")[1]
+        with httpx.Client(base_url=address, timeout=60) as client:
+            thumbnail = client.get(f"/images/{row['image_id']}")
+            assert thumbnail.status_code == 200
+            taken = run("takedown", "--root", root, "--url", row["url"], "--requested-by", "the author", cwd=tmp_path)
+            assert taken.status == 0, taken.err
+            assert "1 photograph by --url" in taken.out
+            until = time.monotonic() + 60
+            while client.get(f"/images/{row['image_id']}").status_code != 404:
+                assert time.monotonic() < until
+            answer = client.post("/identify", files={"image": unseen_photo(SPECIES[0], seed=11)})
+            assert answer.json()["results"][0]["images"]
+            published = run("publish", "--root", root, cwd=tmp_path)
+            assert published.status == 0, published.err
+            assert client.post("/identify", files={"image": unseen_photo(SPECIES[0], seed=11)}).json() == answer.json()
+    for path in root.rglob("*"):
+        is_kept = path.is_relative_to(root / "takedowns") or path.is_relative_to(root / "world")
+        if path.is_file() and not is_kept:
+            content = path.read_bytes()
+            if path.suffix == ".parquet":  # compressed
+                content += str(pq.read_table(path).to_pylist()).encode()
+            assert row["url"].encode() not in content, path
+            assert thumbnail.content not in content, path
+    # Nothing is trained again, and nothing brings it back.
+    command = next(line.split() for line in built.first.err.splitlines() if line.startswith("    aitax build "))
+    flags = ["--root", str(root), *command[4:]]
+    again = run("build", *flags, cwd=tmp_path)
+    assert again.err.count("is complete already") == len(pipeline.STAGES), again.err
+    for stage in ("manifest", "download"):
+        known = {flag for name in STAGE_OF[stage].settings.model_fields for flag in [f"--{name.replace('_', '-')}"]}
+        own = [word for n, word in enumerate(flags) if (word if word.startswith("--") else flags[n - 1]) in known]
+        assert run(stage, *own, "--force", cwd=tmp_path).status == 0
+    assert Workspace(str(root)).require("manifest").reasons["withdrawn"] == 1
+    for table in (workspace.MEDIA, workspace.IMAGES, workspace.LEDGER):
+        assert row["image_id"] not in storage.read_table(table, ["image_id"])["image_id"].to_pylist()
 
 
 def test_settings_of_every_stage_are_checked_before_the_first_one_runs(tmp_path: Path) -> None:
