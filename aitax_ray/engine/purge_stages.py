@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from aitax_ray import schemas, workspace
 from aitax_ray.images import inventory
+from aitax_ray.index.added import TABLES
 from aitax_ray.index.shards import read_rows
 from aitax_ray.index.withdraw import drop_photographs
 from aitax_ray.storage import Storage
@@ -96,16 +97,11 @@ def _purge_manifest(ws: Workspace, withdrawn: Withdrawn) -> None:
     storage = ws.storage
     drop_rows(storage, workspace.MEDIA, withdrawn.image_ids, keep_empty=True)
     if storage.exists(workspace.TAXA) and storage.exists(workspace.OCCURRENCES):
-        occurrences = _frame(storage.read_table(workspace.OCCURRENCES))
-        concerned = occurrences.filter(pl.col("gbif_id").is_in(sorted(withdrawn.gbif_ids)))
-        media = _media_of(storage, set(concerned["species_key"]))
+        occurrences = storage.read_table(workspace.OCCURRENCES, ["gbif_id", "species_key"])
+        concerned = _frame(occurrences).filter(pl.col("gbif_id").is_in(sorted(withdrawn.gbif_ids)))
         # In this order: the species follow from the occurrences.
-        _recount_taxa(storage, set(concerned["species_key"]), media)
-        pairs = ["gbif_id", "species_key"]
-        gone = concerned.select(pairs).unique().join(media, on=pairs, how="anti")
-        if gone.height:
-            rest = occurrences.join(gone, on=pairs, how="anti")
-            storage.write_table(workspace.OCCURRENCES, rest.to_arrow().cast(schemas.OCCURRENCES))
+        _recount_taxa(storage, set(concerned["species_key"]))
+        _purge_occurrences(storage, workspace.OCCURRENCES, workspace.MEDIA, withdrawn)
     if storage.exists(workspace.DROPPED):
         urls = pa.array(sorted(withdrawn.urls), pa.string())
         addresses = storage.read_table(workspace.DROPPED, ["url"])
@@ -131,8 +127,24 @@ def _count_values(column: pa.ChunkedArray) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
-def _media_of(storage: Storage, species: set[str]) -> "pl.DataFrame":
-    """Read gbif_id and species_key of the photographs of some species that the manifest lists."""
+def _purge_occurrences(storage: Storage, path: str, media: str, withdrawn: Withdrawn) -> None:
+    """Delete the occurrences that have no photograph any more. `media` is the file, or folder, that lists them."""
+    import polars as pl
+
+    if not storage.exists(path):
+        return
+    concerned, pairs = pl.col("gbif_id").is_in(sorted(withdrawn.gbif_ids)), ["gbif_id", "species_key"]
+    names = [media] if media.endswith(".parquet") else [file.path for file in storage.files(media, ".parquet")]
+    parts = [_frame(storage.read_table(name, pairs)).filter(concerned) for name in names]
+    occurrences = _frame(storage.read_table(path))
+    gone = occurrences.filter(concerned).select(pairs).unique()
+    gone = gone.join(pl.concat([gone.clear(), *parts]), on=pairs, how="anti")
+    if gone.height:
+        rest = occurrences.join(gone, on=pairs, how="anti")
+        storage.write_table(path, rest.to_arrow().cast(schemas.OCCURRENCES))
+
+
+def _recount_taxa(storage: Storage, species: set[str]) -> None:
     import polars as pl
 
     columns = ["gbif_id", "species_key"]
@@ -140,13 +152,7 @@ def _media_of(storage: Storage, species: set[str]) -> "pl.DataFrame":
     for file in storage.files(workspace.MEDIA, ".parquet"):
         rows = _frame(storage.read_table(file.path, columns))
         parts.append(rows.filter(pl.col("species_key").is_in(sorted(species))))
-    return pl.concat(parts)
-
-
-def _recount_taxa(storage: Storage, species: set[str], media: "pl.DataFrame") -> None:
-    import polars as pl
-
-    counts = media.group_by("species_key").agg(occurrences=pl.col("gbif_id").n_unique(), images=pl.len())
+    counts = pl.concat(parts).group_by("species_key").agg(occurrences=pl.col("gbif_id").n_unique(), images=pl.len())
     taxa = _frame(storage.read_table(workspace.TAXA))
     counted = taxa.join(counts, on="species_key", how="left", validate="m:1", maintain_order="left")
     is_concerned = pl.col("species_key").is_in(sorted(species))
@@ -202,7 +208,9 @@ def _purge_split(ws: Workspace, withdrawn: Withdrawn) -> None:
 
 
 def _purge_index(ws: Workspace, withdrawn: Withdrawn) -> None:
-    drop_rows(ws.storage, "index", withdrawn.image_ids)
+    for folder in ws.storage.entries(FOLDERS["index"][0]):
+        drop_rows(ws.storage, folder, withdrawn.image_ids, keep_empty=folder == workspace.ADDED)
+    _purge_occurrences(ws.storage, TABLES[workspace.OCCURRENCES], TABLES[workspace.MEDIA], withdrawn)
     drop_photographs(ws.storage, workspace.SHARDS, withdrawn.image_ids)
     if ws.report("index") is not None:
         _correct_report(ws, "index", {"images": read_rows(ws.storage, ["image_id"]).num_rows})

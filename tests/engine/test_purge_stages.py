@@ -7,10 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from aitax_ray import schemas, workspace
 from aitax_ray.engine.purge_stages import Withdrawn, drop_rows, purge_stages
+from aitax_ray.index.added import TABLES
 from aitax_ray.storage import Storage
 from aitax_ray.takedowns import Request, now
 from aitax_ray.workspace import Workspace
+from tests.blank import blank_row
 
 
 @pytest.fixture
@@ -74,3 +77,24 @@ def test_a_root_where_no_stage_has_run_is_no_error(tmp_path: Path) -> None:
     withdrawn = Withdrawn(frozenset({"1"}), frozenset({"u"}), frozenset({"g"}))
     purge_stages(Workspace(str(tmp_path)), withdrawn)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_came_from_other_roots_is_deleted_too(storage: Storage, tmp_path: Path) -> None:
+    def table(schema: pa.Schema, *keys: str) -> pa.Table:
+        rows = [
+            blank_row(schema, **{n: f"{n[0]}{key}" for n in ("image_id", "gbif_id") if n in schema.names})
+            for key in keys
+        ]
+        return pa.Table.from_pylist(rows, schema)
+
+    storage.write_table(TABLES[workspace.SPLIT], table(schemas.SPLIT, "1", "2"))
+    storage.write_table(TABLES[workspace.MEDIA], table(schemas.MEDIA, "1", "2"))
+    storage.write_table(TABLES[workspace.OCCURRENCES], table(schemas.OCCURRENCES, "1", "2"))
+    for keys in (["i1"], ["i1", "i2"]):
+        purge_stages(
+            Workspace(str(tmp_path)), Withdrawn(frozenset(keys), frozenset(), frozenset(f"g{k[1]}" for k in keys))
+        )
+        left = ["2"] if len(keys) == 1 else []
+        assert storage.read_table(TABLES[workspace.SPLIT])["image_id"].to_pylist() == [f"i{key}" for key in left]
+        assert storage.read_table(TABLES[workspace.MEDIA])["image_id"].to_pylist() == [f"i{key}" for key in left]
+        assert storage.read_table(TABLES[workspace.OCCURRENCES])["gbif_id"].to_pylist() == [f"g{key}" for key in left]
