@@ -20,13 +20,14 @@ from aitax_ray.engine.info import FORMAT_VERSION, INFO, read_current
 from aitax_ray.engine.matches import find_photographs, record_matches, search, tables_of_engine
 from aitax_ray.engine.purge_stages import Withdrawn, purge_stages
 from aitax_ray.errors import AitaxError
-from aitax_ray.index.withdraw import delete_shard, next_name, write_without
+from aitax_ray.index.withdraw import delete_shard, write_without
 from aitax_ray.storage import Storage
 from aitax_ray.takedowns import Request
 from aitax_ray.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
+NEXT = "01"  # behind the name of a shard that is replaced, so that the order stays
 DONE = f"{takedowns.FOLDER}/purged.json"
 
 
@@ -88,7 +89,7 @@ def _replace_shards(storage: Storage, place: str, info: dict[str, Any], image_id
             storage.delete(path)
     replaced, num_dropped = [], 0
     for name in names:
-        old, new = (f"{SHARDS}/{part}" for part in (name, next_name(name)))
+        old, new = f"{SHARDS}/{name}", f"{SHARDS}/{name}{NEXT}"
         num = write_without(storage, f"{place}/{old}", f"{place}/{new}", image_ids)
         if not num:
             continue

@@ -1,7 +1,7 @@
 """Takes photographs out of the shards of an index that exists: of their rows, vectors and thumbnails, and the search.
 
-A shard without some photographs is a new folder, whose name is that of the old one and SUFFIX. So the shards keep their
-order. `rows.arrow` is written last and deleted first: a folder without it is none of a shard.
+A shard without some photographs is first a new folder. `rows.arrow` is written last and deleted first: a folder without
+it is none of a shard.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from aitax_ray.storage import Storage
 
 log = logging.getLogger(__name__)
 
-SUFFIX = "01"
+NEW = "-new"  # behind the name of the folder that takes the place of a shard
 
 
 def drop_photographs(storage: Storage, place: str, image_ids: Collection[str]) -> int:
@@ -28,15 +28,30 @@ def drop_photographs(storage: Storage, place: str, image_ids: Collection[str]) -
 
     After a kill the same call goes on. A shard of which no photograph is left is deleted.
     """
+    for path in storage.entries(place):  # what a kill left
+        if not storage.exists(f"{path}/{ROWS}") and not storage.exists(f"{path}{NEW}/{ROWS}"):
+            storage.delete(path)
+        elif path.endswith(NEW):
+            _replace(storage, path.removesuffix(NEW))
     dropped = 0
-    for path in _complete_shards(storage, place):
-        target = next_name(path)
-        if storage.exists(f"{target}/{ROWS}"):
+    for path in storage.entries(place):
+        num = write_without(storage, path, f"{path}{NEW}", image_ids)
+        if storage.exists(f"{path}{NEW}/{ROWS}"):
+            _replace(storage, path)
+        elif num:
             delete_shard(storage, path)
-        elif num := write_without(storage, path, target, image_ids):
-            delete_shard(storage, path)
-            dropped += num
+        dropped += num
     return dropped
+
+
+def _replace(storage: Storage, path: str) -> None:
+    """Let the new folder take the place of a shard."""
+    new = f"{path}{NEW}"
+    delete_shard(storage, path)
+    files = [file.path for file in storage.files(new)]
+    for file in sorted(files, key=lambda name: name == f"{new}/{ROWS}"):
+        storage.copy(file, f"{path}{file.removeprefix(new)}")
+    delete_shard(storage, new)
 
 
 def write_without(storage: Storage, source: str, target: str, image_ids: Collection[str]) -> int:
@@ -66,24 +81,10 @@ def write_without(storage: Storage, source: str, target: str, image_ids: Collect
     return num
 
 
-def next_name(shard: str) -> str:
-    """Name the folder that takes the place of a shard. It is sorted where the old one was."""
-    return f"{shard}{SUFFIX}"
-
-
 def delete_shard(storage: Storage, path: str) -> None:
     """Delete a shard. After a kill in the middle it is none any more."""
     storage.delete(f"{path}/{ROWS}")
     storage.delete(path)
-
-
-def _complete_shards(storage: Storage, place: str) -> list[str]:
-    """List the shards below `place`, and delete what a kill left of others."""
-    found = [path for path in storage.entries(place) if path.rsplit("/", 1)[-1].isdecimal()]
-    for path in found:
-        if not storage.exists(f"{path}/{ROWS}"):
-            storage.delete(path)
-    return [path for path in found if storage.exists(f"{path}/{ROWS}")]
 
 
 def _image_ids(folder: Path) -> pa.ChunkedArray:

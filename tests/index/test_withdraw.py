@@ -7,7 +7,7 @@ import pytest
 
 from aitax_ray import schemas
 from aitax_ray.index.shards import Index, open_index, write_shard
-from aitax_ray.index.withdraw import drop_photographs
+from aitax_ray.index.withdraw import drop_photographs, write_without
 from aitax_ray.storage import Storage
 from tests.blank import blank_row
 from tests.kills import killed_at_each_write
@@ -112,9 +112,17 @@ def test_after_a_kill_at_any_write_the_same_call_goes_on(
     assert len(numbers) >= 6
 
 
-def test_after_a_kill_in_the_middle_of_an_upload_the_same_call_goes_on(root: Path) -> None:
-    half = root / PLACE / "0000001"
-    shutil.copytree(root / PLACE / "00000", half)
-    (half / "rows.arrow").unlink()
-    drop_photographs(Storage(str(root)), PLACE, [KEYS[1]])
+@pytest.mark.parametrize("state", ["half of the new one", "half of the old one", "both", "only the new one"])
+def test_after_a_kill_while_shards_are_exchanged_the_same_call_goes_on(root: Path, state: str) -> None:
+    storage, old = Storage(str(root)), root / PLACE / "00000"
+    new = old.with_name("00000-new")
+    write_without(storage, f"{PLACE}/00000", f"{PLACE}/00000-new", [KEYS[1]])
+    if state == "half of the new one":
+        (new / "rows.arrow").unlink()
+    elif state == "half of the old one":
+        (old / "rows.arrow").unlink()
+    elif state == "only the new one":
+        shutil.rmtree(old)
+    drop_photographs(storage, PLACE, [KEYS[1]])
     assert_holds(root, 0, 2, 3, 4, 5, 6, 7, 8)
+    assert [path.name for path in sorted((root / PLACE).iterdir())] == ["00000", "00001", "00002"]
