@@ -65,7 +65,12 @@ def build_index(folder: Path, options: SearchOptions | None = None) -> SearchInf
 
 def fits_in_memory(num: int, size: int, options: SearchOptions) -> bool:
     """Say whether ScaNN may keep `num` vectors in memory: 2 bytes for each of `size` numbers, codes and leaves."""
-    return not options.compression and 2.4 * size + 8 <= options.bytes_per_vector(num)
+    return not options.compression and bytes_in_memory(size) <= options.bytes_per_vector(num)
+
+
+def bytes_in_memory(size: int) -> float:
+    """Give the memory that ScaNN takes per vector of `size` numbers when it keeps the vectors."""
+    return 2.4 * size + 8
 
 
 def _build_scann(

@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.fs import LocalFileSystem
 
+from aitax_ray.index.build import SearchOptions, bytes_in_memory
+from aitax_ray.index.search_info import SearchInfo
 from aitax_ray.index.shards import ROWS, THUMBNAILS, Shard, write_shard
 from aitax_ray.storage import Storage
 
@@ -73,12 +75,22 @@ def write_without(storage: Storage, source: str, target: str, image_ids: Collect
         rows = shard.rows.filter(pa.array(kept))
         if (folder / THUMBNAILS).exists():
             rows = _copy_thumbnails(folder / THUMBNAILS, new / THUMBNAILS, rows)
-        write_shard(new, rows, np.asarray(shard.vectors[kept]))
+        vectors = np.asarray(shard.vectors[kept])
+        write_shard(new, rows, vectors, _same_options(SearchInfo.read(folder), len(vectors)), folder)
         (new / ROWS).rename(only_rows / ROWS)
         storage.delete(target)
         storage.upload(new, target)
         storage.upload(only_rows, target)
     return num
+
+
+def _same_options(info: SearchInfo, num: int) -> SearchOptions:
+    """Give options with which the search of `num` vectors takes memory as before. None asks for a recall."""
+    compression = float(info.compression.dimensions) if info.compression else None
+    memory = None
+    if info.scann and not info.scann.in_memory:  # less than what ScaNN would need to keep the vectors
+        memory = int(num * (bytes_in_memory(info.dimensions) - 1))
+    return SearchOptions(compression=compression, memory=memory)
 
 
 def delete_shard(storage: Storage, path: str) -> None:

@@ -6,10 +6,13 @@ import pyarrow as pa
 import pytest
 
 from aitax_ray import schemas
+from aitax_ray.index.build import SearchOptions
+from aitax_ray.index.search_info import SearchInfo
 from aitax_ray.index.shards import Index, open_index, write_shard
 from aitax_ray.index.withdraw import drop_photographs, write_without
 from aitax_ray.storage import Storage
 from tests.blank import blank_row
+from tests.index.vectors import clustered_vectors, near, recall
 from tests.kills import killed_at_each_write
 
 PLACE = "index/shards"
@@ -126,3 +129,31 @@ def test_after_a_kill_while_shards_are_exchanged_the_same_call_goes_on(root: Pat
     drop_photographs(storage, PLACE, [KEYS[1]])
     assert_holds(root, 0, 2, 3, 4, 5, 6, 7, 8)
     assert [path.name for path in sorted((root / PLACE).iterdir())] == ["00000", "00001", "00002"]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"compression": 8.0}, {"memory": 60 * 6000}], ids=["plain", "compressed", "small"]
+)
+def test_a_tree_is_searched_without_them_in_as_much_memory_and_finds_as_much(
+    tmp_path: Path, options: dict[str, float]
+) -> None:
+    vectors = clustered_vectors(6000).astype(np.float16)
+    rows = [
+        blank_row(schemas.INDEX_ROWS, image_id=f"{n:040x}", class_index=n // 60, thumbnail_length=0)
+        for n in range(6000)
+    ]
+    folder = tmp_path / PLACE / "00000"
+    write_shard(folder, pa.Table.from_pylist(rows, schemas.INDEX_ROWS), vectors, SearchOptions(**options))  # type: ignore[arg-type]
+    before, gone = SearchInfo.read(folder), np.arange(7, 6000, 31)
+    drop_photographs(Storage(str(tmp_path)), PLACE, [f"{n:040x}" for n in gone])
+    after, kept = SearchInfo.read(folder), np.setdiff1d(np.arange(6000), gone)
+    assert before.scann is not None
+    assert after.scann is not None
+    assert after.scann.in_memory == before.scann.in_memory
+    assert (after.compression is None) == (before.compression is None)
+    assert after.num_rows == len(kept)
+    with open_index(Storage(str(tmp_path))) as index:
+        queries = near(vectors[kept].astype(np.float32))
+        found, _ = index.search(queries, 10)
+        assert recall(found, vectors[kept], queries) > 0.9
+        assert [row["image_id"] for row in index.shards[0].rows.to_pylist()] == [f"{n:040x}" for n in kept]
