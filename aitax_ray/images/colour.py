@@ -4,12 +4,14 @@ There are two steps, `plain` before the image is shrunk and `to_srgb` after it, 
 """
 
 import io
+from collections.abc import Iterator
 from functools import lru_cache
 
 from PIL import Image, ImageChops, ImageCms
 
 MAX_PROFILE_BYTES = 4 << 20  # the largest, of printers, have 3 MB
 CACHED_TRANSFORMS = 32  # cameras and programs use few profiles; a large one takes some megabytes
+BAND = 256  # rows
 SAME = 2  # of 255; different profiles for sRGB differ by at most that
 PHOTOMETRIC_INTERPRETATION = 262  # TIFF tag
 MODES = {"RGB": "RGB", "CMYK": "CMYK", "GRAY": "L"}  # colour space of a profile -> mode of its pixels
@@ -85,8 +87,16 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     # The range in use may be smaller than the depth: 8 bits, or 12 of a sensor. It is the smallest usual range that
     # includes the brightest pixel.
     ranges = (255.0, 4095.0, 65535.0) if image.mode.startswith("I;16") else (1.0, 255.0, 65535.0)
-    image = image.convert("I") if image.mode.startswith("I;16") else image
-    brightest = float(image.getextrema()[1])  # type: ignore[arg-type]  # two numbers, as there is one channel
+    brightest = max(float(band.getextrema()[1]) for _, band in _bands(image))  # type: ignore[arg-type]
     full = next((top for top in ranges if brightest <= top), brightest)
-    grey = image.point(lambda value: value * (255.0 / full)).convert("L")
+    grey = Image.new("L", image.size)
+    for top, band in _bands(image):
+        grey.paste(band.point(lambda value: value * (255.0 / full)).convert("L"), (0, top))
     return ImageChops.invert(grey) if zero_is_white else grey
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Cut an image of one channel into bands in mode I or F, each with its first row: they take little memory."""
+    for top in range(0, image.height, BAND):
+        band = image.crop((0, top, image.width, min(top + BAND, image.height)))
+        yield top, band if image.mode in ("I", "F") else band.convert("I")

@@ -171,8 +171,12 @@ class DecoderPool:
         if not need:
             return _read_reply(out, end)
         with self._budget.room(need, lambda: job.is_stopped() or self._is_closed):
-            os.write(into, _GO)
-            return _read_reply(out, time.monotonic() + self.timeout_s)
+            try:
+                os.write(into, _GO)
+                return _read_reply(out, time.monotonic() + self.timeout_s)
+            except (OSError, EOFError):  # TimeoutError is an OSError
+                self._stop(process)  # it has memory until it has ended
+                raise
 
     def _get_process(self) -> subprocess.Popen[bytes]:
         """Return this thread's process; start one if there is none or if it ended while it was idle."""

@@ -7,8 +7,8 @@ from PIL import Image
 # Bytes per pixel at the peak: the decoder's own, and all copies that colour.py makes. Measured with Pillow 13; the test
 # measures again.
 _BY_FORMAT = {"WEBP": 18, "AVIF": 18, "HEIF": 18}
-_BY_MODE = {"1": 3, "L": 3, "RGB": 6, "YCbCr": 6, "CMYK": 6, "LAB": 6}
-_OTHER = 12  # transparency, palettes, 16 and 32 bits
+_BY_MODE = {"1": 3, "L": 3, "RGB": 6, "YCbCr": 6, "CMYK": 6, "LAB": 6, "I;16": 5, "I": 7, "F": 7}
+_OTHER = 12  # transparency, palettes
 _COEFFICIENT = 2  # bytes: a JPEG of several scans keeps one per pixel and component until its end
 _CONSTANT = 4 << 20
 

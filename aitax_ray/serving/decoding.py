@@ -15,12 +15,12 @@ from aitax_ray.images.reasons import REASONS
 NUM_DECODERS = 2  # photographs at a time: each takes a core
 MAX_PIXELS = 60_000_000  # more than telephones take
 MAX_BYTES = 52_428_800  # Pl@ntNet's limit for all photographs of a request
-TIMEOUT_S = 3.0  # for one photograph; most take less than 0.1 s
+TIMEOUT_S = 5.0  # for one photograph; most take less than 0.1 s
 # A photograph that takes longer is decoded again, beside the others: so slow ones never stop the quick ones.
-SLOW_TIMEOUT_S = 15.0
-MAX_SLOW = 4  # slow photographs that wait; more are refused
+SLOW_TIMEOUT_S = 20.0
+MAX_SLOW = 8  # slow photographs that wait; more are refused
 # Memory that all photographs take together while they are decoded. One that takes more is decoded alone: 60 megapixels
-# take 0.3 GB, with transparency or 16 bits 0.7 GB, in WebP 1 GB.
+# take 0.3 GB, with transparency 0.7 GB, in WebP 1 GB.
 MAX_MEMORY = 500_000_000
 MAX_WAITING = 128  # photographs that wait or are being decoded; more are refused with 503
 MAX_WAITING_BYTES = 400_000_000

@@ -5,7 +5,7 @@ send neither, and only its bytes say what it is.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 
 from fastapi import Request
@@ -59,6 +59,7 @@ class Form:
         part.file_object.seek(0)
         if _text(part.field_name) in PHOTOGRAPHS:
             self._add_photograph(Upload(_text(part.file_name), part.file_object.read()))
+            part.close()
         else:
             self._count()
 
@@ -93,7 +94,9 @@ async def read_form(request: Request) -> Form:
         parser.finalize()
     except FormParserError as error:
         raise RequestError(f"the body is no valid form ({' '.join(str(error).split())[:200]})") from error
-    return form
+    # The parser is part of a reference cycle, which Python collects late. It must not hold photographs.
+    photographs, form.photographs = form.photographs, []
+    return replace(form, photographs=photographs)
 
 
 def _text(value: bytes | None) -> str:

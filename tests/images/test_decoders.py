@@ -27,6 +27,7 @@ from aitax_ray.images.decoders import MAX_ADDRESS_SPACE, REASONS, DecoderPool
 from tests.web import encoded, photo, picture
 
 SIZE = 64
+OTHERS = set[int]()
 PARENT = f"""
 import asyncio, psutil
 from aitax_ray.images.decoders import DecoderPool
@@ -52,6 +53,13 @@ async def decoding(num_decoders: int = 1, image_size: int = SIZE) -> AsyncIterat
         pool.close()
 
 
+@pytest.fixture(autouse=True)
+def _others() -> None:
+    """Remember the decoders of others in this session of tests, such as a service that goes on."""
+    OTHERS.clear()
+    OTHERS.update(children())
+
+
 def children() -> set[int]:
     """The process ids of the decoders. Ray's processes, too, are children of a session of tests."""
     found = set()
@@ -59,7 +67,7 @@ def children() -> set[int]:
         with contextlib.suppress(psutil.Error):
             if any("aitax_ray.images.decoders" in word for word in process.cmdline()):
                 found.add(process.pid)
-    return found
+    return found - OTHERS
 
 
 def child() -> int:
@@ -396,3 +404,24 @@ async def test_decoders_that_cannot_be_started_are_an_error(tmp_path: Path, monk
 
 def test_reasons_have_meanings() -> None:
     assert set(REASONS) == {"decoder_crashed", "decoder_timeout"}
+
+
+async def test_a_decoder_gives_its_memory_back_when_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    pids = list[int]()
+
+    class Budget(ThreadBudget):
+        @contextlib.contextmanager
+        def room(self, num_bytes: int, has_given_up: Callable[[], bool]) -> Iterator[None]:
+            with super().room(num_bytes, has_given_up):
+                pids.append(child())
+                os.kill(pids[0], signal.SIGSTOP)
+                try:
+                    yield
+                finally:
+                    ended.append(is_gone(pids[0]))
+
+    ended = list[bool]()
+    pool = DecoderPool(1, SIZE, timeout_s=2.0, budget=Budget(1 << 30))
+    assert (await pool.decode(photo("jpeg"))).photo == Refusal("decoder_timeout")
+    assert ended == [True]
+    pool.close()

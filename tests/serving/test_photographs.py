@@ -1,8 +1,12 @@
 """serving.photographs: uploads and photographs by URL reach the engine in their order."""
 
+import gc
+
 import httpx
 import pytest
+from python_multipart.multipart import File
 
+from aitax_ray.serving.form import Upload
 from tests.engines import COLOURS, photo
 from tests.serving.service import RED_URL
 
@@ -32,3 +36,16 @@ def test_no_photograph_and_too_many_are_refused(service: httpx.Client, path: str
     ):
         assert answer.status_code == 400
         assert "1 to 5 photographs" in answer.json()["message"]
+
+
+def test_nothing_holds_an_upload_once_it_is_answered(service: httpx.Client) -> None:
+    gc.collect()
+    gc.disable()  # a service that is busy collects cycles late, and each photograph may have 50 MB
+    try:
+        for body in (photo(COLOURS["11"]), b"no photograph", b""):
+            service.post("/identify", files={"image": ("a.jpg", body)})
+        service.get("/healthz")  # the last request is over
+        kept = [each for each in gc.get_objects() if isinstance(each, Upload | File)]
+        assert not [each for each in kept if isinstance(each, Upload) or not each.file_object.closed]
+    finally:
+        gc.enable()
