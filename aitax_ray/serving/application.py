@@ -23,16 +23,17 @@ from aitax_ray.images.limits import HostLimit, Limits
 from aitax_ray.images.memory import give_back_memory
 from aitax_ray.images.turns import Turns, sync_alone
 from aitax_ray.serving.backend import Backend
-from aitax_ray.serving.decoding import MAX_BYTES, PhotoDecoder
+from aitax_ray.serving.decoding import PhotoDecoder
 from aitax_ray.serving.gallery import Comparison, Gallery, Picture
 from aitax_ray.serving.http import make_app
 from aitax_ray.serving.identifier import Identification, Reasoning
 from aitax_ray.serving.pn_taxa import project_of
 from aitax_ray.serving.settings import ApplicationArgs
 
-FETCHES = 16  # photographs that are fetched at a time, for requests that name URLs
+FETCHES = 64  # photographs that are fetched at a time, for requests that name URLs: slow hosts occupy some
 FETCH_TIMEOUT_S = 20.0  # per photograph
-FETCH_MEMORY = 200_000_000  # bytes of all photographs that are being fetched
+FETCH_BYTES = 25_000_000  # of one photograph: its length is reserved, also if a host sends it slowly
+FETCH_MEMORY = 400_000_000  # bytes of all photographs that are being fetched
 HOST_MEMORY_S = 3.0  # strangers name hosts: one's bad URLs must not close a host for the others
 HOST_LIMIT = HostLimit(8, 50.0)  # higher than for downloads: a person waits for the answer
 
@@ -118,7 +119,7 @@ class Ingress:
                 read_timeout_s=FETCH_TIMEOUT_S / 4,
                 attempts=2,
                 max_pause_s=2,
-                max_bytes=MAX_BYTES,
+                max_bytes=FETCH_BYTES,
                 max_memory=FETCH_MEMORY,
                 by_port=True,
                 respect_robots=False,  # robots.txt is for crawlers; here a person asks about one photograph
