@@ -101,7 +101,7 @@ def check_value(request: Request) -> Request:
             )
     if request.kind == "occurrence" and (found := _OCCURRENCE.match(value)):
         value = found[1]
-    if request.kind == "url" and not re.match(r"(?i)[a-z][a-z0-9+.-]*://.*[a-z0-9]", value):
+    if request.kind == "url" and not re.match(r"(?i)[a-z][a-z0-9+.-]*://.*\w", value):
         raise SettingsError(f"{flag} {value}: an address begins with https:// or http://")
     return request.model_copy(update={"value": value})
 
@@ -127,11 +127,6 @@ class Criteria:
         self.urls = {normalise_url(url) for url in of["url"]}
         self.recorded_urls = {url for request in requests for url in request.urls}
         self.pixels = {digest for request in requests for digest in request.jpeg_sha256} | set(pixels)
-        # The longest one with a digit, if there is one: the names of hosts and of sizes are common.
-        self._words = [
-            max(re.findall(r"[a-z0-9]+", url.lower()), key=lambda word: (not word.isalpha(), len(word)))
-            for url in sorted(self.urls)
-        ]
         self._is_named = cache(lambda text: bool(names_in(text) & self.names))
 
     def __bool__(self) -> bool:
@@ -171,6 +166,27 @@ class Criteria:
         return (some if column is None else column).is_in(texts).fill_null(False)
 
     def _find_urls(self, column: "pl.Series") -> "pl.Series":
-        # Python is slow, so only addresses that contain the rarest word of a criterion are normalised.
-        near = column.filter(column.str.contains_any(self._words, ascii_case_insensitive=True).fill_null(False))
-        return self._find_texts(near, lambda url: normalise_url(url) in self.urls, column)
+        import polars as pl
+
+        # Python is slow, so it normalises only what is near to one of the criteria, or is not plain ASCII.
+        near = {url.lower().removeprefix("//") for url in self.urls}
+        is_plain = ~column.str.contains(r"[^\x00-\x7f]|%").fill_null(False)
+        words = [max(found, key=_rarity) for url in sorted(near) if (found := re.findall(r"[a-z0-9]+", url))]
+        plain = column.filter(
+            is_plain & column.str.contains_any(words or ["\0"], ascii_case_insensitive=True).fill_null(False)
+        ).unique()
+        spelled = (
+            plain.str.strip_chars()
+            .str.to_lowercase()
+            .str.replace(r"^https?://(?:[^/?#]*@)?(?:www\.)?", "")
+            .str.replace(r"#.*", "")
+            .str.replace(r"^([^/?]*):(?:80|443)?(/|\?|$)", "${1}${2}")
+            .str.replace(r"/+(\?|$)", "${1}")
+        )
+        some = pl.concat([plain.filter(spelled.is_in(sorted(near))), column.filter(~is_plain)])
+        return self._find_texts(some, lambda url: normalise_url(url) in self.urls, column)
+
+
+def _rarity(word: str) -> tuple[bool, int]:
+    """Long words with digits are rare in addresses. The names of hosts and of sizes are common."""
+    return not word.isalpha(), len(word)

@@ -26,6 +26,9 @@ def found(requests: list[Request], **columns: list[str]) -> list[bool]:
         "https://www.photos.org/A b/1.jpg?v=2",
         "HTTPS://ann:secret@Photos.ORG:443/A%20b/1.jpg?v=2#top",
         " https://photos.org/A b/1.jpg?v=2 ",
+        "https://photos.org:443/A b/1.jpg?v=2",
+        "https://photos.org/A b/1.jpg/?v=2",
+        "https://photos.org/A%20b/1%2Ejpg?v=2",
     ],
 )
 def test_spellings_of_an_address_are_one(other: str) -> None:
@@ -40,6 +43,11 @@ def test_spellings_of_an_address_are_one(other: str) -> None:
 )
 def test_addresses_of_other_photographs_are_not(other: str) -> None:
     assert found([request("url", "https://photos.org/A.jpg?v=2")], url=[other]) == [False]
+
+
+def test_an_address_without_a_latin_letter_is_found() -> None:
+    wanted = check_value(request("url", "https://фото.рф/жаба"))
+    assert found([wanted], url=["http://фото.рф/%D0%B6%D0%B0%D0%B1%D0%B0", "http://x.org/1"]) == [True, False]
 
 
 def test_an_address_that_cannot_be_read_is_no_error() -> None:

@@ -19,6 +19,7 @@ from aitax_ray.criteria import (
     normalise_name,
     normalise_url,
 )
+from aitax_ray.engine.info import read_info
 from aitax_ray.engine.matches import (
     PLACES,
     find_photographs,
@@ -126,9 +127,11 @@ def _find_other(active: Sequence[Request], request: Request) -> Request | None:
 def take_down_from_engine(location: str, requests: Sequence[Request], *, dry_run: bool = False) -> str:
     """Withdraw photographs from one engine that was copied elsewhere, and say what was found.
 
-    Its services do not show them any more. Raises DataError when a request is about no photograph of the engine.
+    Its services do not show them any more. Raises DataError when a request is about no photograph of the engine, and
+    EngineError when there is none.
     """
-    storage = Storage(location)
+    storage = Storage(location.rstrip("/"))
+    read_info(storage, "")  # raises EngineError
     found = search(tables_of_engine(storage, ""), Criteria(requests))
     for request in requests:
         if not match(request, found).image_ids:

@@ -9,7 +9,7 @@ from aitax_ray import takedowns, workspace
 from aitax_ray.engine import takedown as module
 from aitax_ray.engine.publish import publish
 from aitax_ray.engine.settings import PublishSettings
-from aitax_ray.errors import DataError, SettingsError
+from aitax_ray.errors import DataError, EngineError, SettingsError
 from aitax_ray.workspace import Workspace
 from tests.kills import killed_at_each_write
 from tests.small import KEYS, SPECIES
@@ -165,6 +165,8 @@ def test_an_engine_that_was_copied_elsewhere_has_a_list_of_its_own(published: Wo
     }
     with pytest.raises(DataError, match=r'no photograph of .*copied matches --creator "Nobody"'):
         module.run(None, str(engine), {"creator": ["Nobody"]})
+    with pytest.raises(EngineError, match="no complete engine in"):
+        module.run(None, published.root, {"creator": ["Nobody"]})
 
 
 @pytest.mark.parametrize(
