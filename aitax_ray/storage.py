@@ -153,7 +153,7 @@ class Storage:
                 with pq.ParquetWriter(target, schema, filesystem=self.fs, compression=compression) as new:
                     for group in range(old.num_row_groups):
                         new.write_table(change(old.read_row_group(group)).cast(schema))
-        except pa.ArrowInvalid as error:
+        except (OSError, pa.ArrowInvalid) as error:
             raise StorageError(f"{self.address(path)} cannot be read: {self._reason(error)}") from error
 
     def copy(self, source: str, path: str, storage: "Storage | None" = None) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -329,3 +330,32 @@ def test_an_address_is_the_root_as_people_know_it(tmp_path: Path) -> None:
     assert Storage(str(tmp_path)).address("a/b") == f"{tmp_path}/a/b"
     assert Storage("memory://KEY:SECRET@bucket/root/").address("a") == "memory://***@bucket/root/a"
     assert Storage("memory://bucket").address() == "memory://bucket"
+
+
+def test_rows_of_a_table_are_changed_group_by_group_and_all_else_stays(storage: Storage) -> None:
+    table = pa.table({"key": list("abcdef"), "jpeg": [b"x" * 99] * 6}).replace_schema_metadata({b"size": b"64"})
+    storage.fs.create_dir(storage.full("t"), recursive=True)
+    pq.write_table(table, storage.full("t/a.parquet"), filesystem=storage.fs, row_group_size=2)
+    seen: list[int] = []
+
+    def without_b(rows: pa.Table) -> pa.Table:
+        seen.append(rows.num_rows)
+        return rows.filter(pc.not_equal(rows["key"], "b"))
+
+    storage.rewrite_table("t/a.parquet", without_b, plain=["jpeg"])
+    found = storage.read_table("t/a.parquet")
+    assert (found["key"].to_pylist(), found.schema.metadata[b"size"], seen) == (list("acdef"), b"64", [2, 2, 2])
+    metadata = pq.read_metadata(storage.full("t/a.parquet"), filesystem=storage.fs)
+    assert [metadata.row_group(0).column(n).compression for n in (0, 1)] == ["ZSTD", "UNCOMPRESSED"]
+
+
+def test_a_table_whose_change_fails_stays_as_it_was(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    storage.write_table("t/a.parquet", pa.table({"key": ["a"]}))
+    with pytest.raises(ZeroDivisionError):
+        storage.rewrite_table("t/a.parquet", lambda rows: rows.slice(0, 1 // 0))
+    assert storage.read_table("t/a.parquet")["key"].to_pylist() == ["a"]
+    assert [path.name for path in (tmp_path / "t").iterdir()] == ["a.parquet"]
+    storage.write_bytes("t/b.parquet", b"rubbish")
+    with pytest.raises(StorageError, match=r"b\.parquet cannot be read"):
+        storage.rewrite_table("t/b.parquet", lambda rows: rows)

@@ -148,3 +148,23 @@ def test_where_storage_tells_no_times_sizes_are_compared(tmp_path: Path) -> None
     assert find_changes(storage).changed == ["images/a.parquet"]
     assert move_damaged_away(storage, find_changes(storage)) == []
     assert storage.read_bytes("images/.damaged/a.parquet") == b"half"
+
+
+def test_changes_made_on_purpose_are_recorded_and_all_others_are_still_found(storage: Storage) -> None:
+    write_over(storage, "images/r1-w-0.parquet", b"changed on purpose")
+    storage.delete("images/r1-w-1.parquet")
+    write_over(storage, "images/r1-w-2.parquet", b"damaged")
+    storage.delete("ledger/r1-w-2.parquet")
+    inventory.record_changes(storage, ["images/r1-w-0.parquet", "images/r1-w-1.parquet"])
+    changes = find_changes(storage)
+    assert (changes.missing, changes.changed, changes.new) == (
+        ["ledger/r1-w-2.parquet"],
+        ["images/r1-w-2.parquet"],
+        [],
+    )
+
+
+def test_without_a_record_none_is_made_of_some_changes(storage: Storage) -> None:
+    storage.delete(inventory.RECORD)
+    inventory.record_changes(storage, ["images/r1-w-0.parquet"])
+    assert find_changes(storage).no_record
