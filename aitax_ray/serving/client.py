@@ -169,7 +169,7 @@ def show(photos: Sequence[Path], answer: C4cAnswer, as_json: bool) -> None:
 def _verdict(assessment: Assessment) -> list[str]:
     """Say in words how far the answer can be believed."""
     lines = []
-    if assessment.is_known and assessment.is_accepted:
+    if assessment.is_known and (assessment.is_accepted or assessment.rank == "species"):
         lines.append(f"Of answers like this one, {100 * assessment.precision:.0f} % should be right.")
     elif assessment.is_known and assessment.rank in ("genus", "family"):
         chance = f"{100 * assessment.score:.0f} %"

@@ -47,6 +47,11 @@ class Judgement:
     similarity: float
     """Cosine with the most similar indexed photograph, of any species."""
 
+    @property
+    def is_sure(self) -> bool:
+        """Whether answers like this one are right as often as `precision` says."""
+        return self.is_known and (self.is_accepted or self.rank == "species")
+
 
 def judge(decisions: Decisions, taxonomy: Taxonomy, scores: np.ndarray, energy: float, similarity: float) -> Judgement:
     """Judge the scores (K,) of an individual, with the energy of its logits and its largest similarity."""

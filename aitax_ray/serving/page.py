@@ -31,11 +31,12 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent / "web_page"
 BASE = "./"  # all pages lie beside each other, whatever the address of the service is
 DEFAULT_LANGUAGE = "en"
+LIKELY = 0.5
 ROWS = 100  # species on a page of the list
 SHOWN = 480  # px, longer side of the visitor's photographs in an answer
 GBIF_SPECIES = "https://www.gbif.org/species/"
 # A word for each range of scores, from its lower end on.
-WORDS = ((0.95, "almost_certain"), (0.8, "very_likely"), (0.5, "likely"), (0.2, "possible"), (0.0, "unlikely"))
+WORDS = ((0.95, "almost_certain"), (0.8, "very_likely"), (LIKELY, "likely"), (0.2, "possible"), (0.0, "unlikely"))
 # The texts that the script needs.
 SCRIPT_TEXTS = ("no_picture", "too_many", "remove", "choose_first", "working", "no_connection", "your_photograph")
 
@@ -95,7 +96,9 @@ class Page:
         return {
             "photographs": [_data_url(photo) for photo in photos],
             "is_known": judgement.is_known,
-            "is_accepted": judgement.is_accepted,
+            "is_sure": judgement.is_sure,
+            # Of a small engine nobody knows how often such answers are right.
+            "is_unmeasured": not judgement.rank and identification.candidates[0].score >= LIKELY,
             "precision": judgement.precision,
             "group_rank": judgement.rank if is_group else "",
             "group_name": judgement.name if is_group else "",

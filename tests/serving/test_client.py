@@ -107,6 +107,7 @@ def test_text_in_the_table_is_text_and_neither_markup_nor_a_command_to_the_termi
         ),
         ({"lookalikes": ("Rana dalmatina", "R. x")}, "The engine cannot separate it from Rana dalmatina, R. x."),
         ({"is_known": False, "lookalikes": ("Rana dalmatina",)}, REJECTED),
+        ({"is_accepted": False, "rank": "species"}, "Of answers like this one, 95 % should be right."),
         ({"is_accepted": False, "rank": ""}, ""),
     ],
 )

@@ -94,7 +94,8 @@ def test_an_answer_shows_each_species_with_its_score_names_and_credited_photogra
             "is 91%.",
         ),
         ({"is_known": True, "is_accepted": False, "rank": "family", "name": "Ranidae"}, "of the family Ranidae."),
-        ({"is_known": True, "is_accepted": False, "rank": ""}, "This is not certain."),
+        ({"is_known": True, "is_accepted": False, "rank": "species"}, "This is quite certain."),
+        ({"is_known": True, "is_accepted": False, "rank": ""}, '<p class="banner">Compare with the photographs below.'),
         ({"is_known": False}, "No species was recognised."),
         ({"is_known": True, "candidates": ("11", "22", "33"), "promise": 0.9}, "among the first 3 with"),
         ({"is_known": True, "lookalikes": ("Rana x", "Rana y")}, "<i>Rana x, Rana y</i>"),
@@ -106,6 +107,12 @@ def test_it_says_in_words_how_far_it_can_be_believed(
     html = shown(page, identifier.identify([RED]), **judgement)
     assert words in html
     assert ("<details" in html) == (not judgement["is_known"])  # then the species are shown on demand
+
+
+def test_an_answer_with_low_scores_is_not_certain(identifier: Identifier, page: Page) -> None:
+    found = identifier.identify([RED])
+    weak = replace(found, candidates=(replace(found.candidates[0], score=0.3),))
+    assert "This is not certain." in shown(page, weak, is_known=True, is_accepted=False, rank="")
 
 
 def test_text_of_the_data_is_no_html(identifier: Identifier, page: Page) -> None:
