@@ -18,6 +18,7 @@ PENALTY = 0.01  # L2, on the weights for standardized embeddings; 0.001 to 0.1 g
 START_BIAS = -3.0
 MAX_ITERATIONS = 60  # of L-BFGS
 MAX_LOST = 0.01  # share of the held-out photographs of trained species that the new species may take away
+ROUNDING = 1e-3  # of logits: smaller differences may have another sign in another program
 MIN_HELD_OUT = 5  # held-out photographs of new species from which on scale and shift are fitted on these alone
 SCALES = (0.5, 1.0, 2.0)  # starts of the search for the scale
 CHUNK = 8192
@@ -127,20 +128,22 @@ def fit_shift(prototype_logits: np.ndarray, held_out: Examples) -> float:
 
 
 def _regress(train: Examples, num_new: int) -> tuple[np.ndarray, np.ndarray]:
-    """Fit weight (M, D) and bias (M,) of the new species, float64. A species with more photographs counts more."""
-    size = train.embedding.shape[1]
+    """Fit weight (M, D) and bias (M,) of the new species, in the precision of the embeddings."""
+    size, precision = train.embedding.shape[1], train.embedding.dtype
     is_known = train.new < 0
     reference = train.embedding[is_known] if is_known.any() else train.embedding
     mean, std = reference.mean(axis=0, dtype=np.float64), reference.std(axis=0, dtype=np.float64)
-    std = np.maximum(std, max(1e-3 * float(std.max()), 1e-12))
+    std = np.maximum(std, max(1e-3 * float(std.max()), 1e-12)).astype(precision)
+    mean = mean.astype(precision)
     total = train.weight.sum()
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         rows = flat.reshape(num_new, size + 1)
         value, slope = 0.0, np.zeros_like(rows)
+        weight, bias = rows[:, :-1].astype(precision), rows[:, -1]
         for part in _chunks(train):
             standardized = (part.embedding - mean) / std
-            logits = standardized @ rows[:, :-1].T + rows[:, -1]
+            logits = standardized @ weight.T + bias
             largest = np.logaddexp(part.known.total, logsumexp(logits, axis=1))
             residual = np.exp(logits - largest[:, None])
             of_new = np.flatnonzero(part.new >= 0)
@@ -149,7 +152,7 @@ def _regress(train: Examples, num_new: int) -> tuple[np.ndarray, np.ndarray]:
             residual[of_new, part.new[of_new]] -= 1
             residual *= (part.weight / total)[:, None]
             value += float((part.weight / total) @ (largest - own))
-            slope[:, :-1] += residual.T @ standardized
+            slope[:, :-1] += residual.T.astype(precision) @ standardized
             slope[:, -1] += residual.sum(axis=0)
         slope[:, :-1] += PENALTY * rows[:, :-1]
         return value + PENALTY / 2 * float(np.square(rows[:, :-1]).sum()), slope.ravel()
@@ -159,8 +162,8 @@ def _regress(train: Examples, num_new: int) -> tuple[np.ndarray, np.ndarray]:
     options = {"maxiter": MAX_ITERATIONS}
     found = optimize.minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options=options).x
     rows = found.reshape(num_new, size + 1)
-    weight = rows[:, :-1] / std
-    return weight, rows[:, -1] - weight @ mean
+    scaled = rows[:, :-1] / std
+    return scaled.astype(precision), (rows[:, -1] - scaled @ mean).astype(precision)
 
 
 def _chunks(examples: Examples) -> Iterator[Examples]:
@@ -215,5 +218,5 @@ def _limit(shift: float, held_out: Examples, logits: np.ndarray) -> float:
     margin = np.sort((known.largest - logits.max(axis=1, initial=-np.inf))[is_right])
     allowed = max(1, int(MAX_LOST * (held_out.new < 0).sum()))
     if len(margin) > allowed:
-        return min(shift, float(margin[allowed]))
+        return min(shift, float(margin[allowed]) - ROUNDING)
     return 0.0 if np.isinf(shift) else shift
