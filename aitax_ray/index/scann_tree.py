@@ -105,8 +105,11 @@ class ScannTree:
         numbers, similarities = self._searcher.search_batched(
             np.ascontiguousarray(queries, np.float32), k, before, leaves
         )
-        # ScaNN marks missing neighbours with number 0, which is a vector.
-        return np.where(np.isnan(similarities), -1, numbers.astype(np.int64)), similarities
+        rows: np.ndarray = numbers.astype(np.int64)
+        # ScaNN marks missing neighbours, which come last, with number 0, which is a vector.
+        if np.isnan(similarities[:, -1]).any():
+            rows[np.isnan(similarities)] = -1
+        return rows, similarities
 
 
 def memory_of(folder: Path) -> int:

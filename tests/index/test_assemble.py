@@ -7,6 +7,7 @@ import pytest
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import DataError
 from aitax_ray.index.assemble import Share, collect, divide, find_hidden, make_rows, write_share
+from aitax_ray.index.build import SearchOptions, build_index
 from aitax_ray.index.settings import IndexSettings
 from aitax_ray.index.shards import open_index
 from aitax_ray.index.thumbnails import open_thumbnails, write_thumbnails
@@ -132,3 +133,31 @@ def test_a_shard_has_the_thumbnails_of_its_photographs_unless_none_are_wanted(tm
                     shrink(i["jpeg"], 32, "WebP") for i in images.to_pylist() if i["image_id"] == row["image_id"]
                 ]
                 assert [content] == (expected if thumbnails else [b""])
+
+
+def test_a_later_index_updates_the_search_of_the_same_shard_but_not_with_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ws = write_root(tmp_path, ["train"] * 4)
+    labels = read_labels(ws, "train")
+    columns = {"image_id": [key.decode() for key in labels.image_ids], "embedding": list(np.eye(len(labels)))}
+    columns["jpeg_sha256"] = [""] * len(labels)
+    batch = pa.table(columns, schemas.EMBEDDINGS)
+    updated: list[list[int]] = []
+
+    def update(previous: Path, folder: Path, origin: np.ndarray, options: SearchOptions) -> None:
+        assert previous == tmp_path / "index" / "shards" / "00000"
+        assert (options.recall, options.memory, options.num_vectors) == (0.9, 8_000_000_000, len(labels))
+        updated.append(origin.tolist())
+        build_index(folder, options)
+
+    monkeypatch.setattr("aitax_ray.index.shards.update_index", update)
+    settings = IndexSettings(root=ws.root, thumbnails=False, recall=0.9, memory="8GB")
+    (share,) = divide(labels, 1000)
+    first = Share(0, share.image_ids[1:], share.class_index[1:], len(labels))
+    (tmp_path / "index" / "shards" / "00000").mkdir(parents=True)
+    (tmp_path / "index" / "shards" / "00000" / "old.bin").write_bytes(b"")
+    for force, each in ((False, first), (False, share), (True, share)):
+        write_share(ws, settings.model_copy(update={"force": force}), lambda: [batch], each)
+        assert not (tmp_path / "index" / "shards" / "00000" / "old.bin").exists()
+    assert updated == [[-1, *range(len(labels) - 1)]]
