@@ -1,8 +1,8 @@
 """Compares the search with exact search and with other libraries, at the same recall, on vectors drawn like species.
 
 The claim: at a recall@10 of 0.95 and of 0.99 the search answers at least 20 times as many queries per second as exact
-search, and more than any other index. The aim is 1.5 times as many as the best index of faiss; docs/benchmarks.md says
-where it is missed.
+search. The aim is 1.5 times as many as the best index of faiss, and more than any other. docs/benchmarks.md says where
+it is missed.
 
 Vectors: 512 numbers, of unit length. The number of photographs per species has a long tail (lognormal, 10 at least, 170
 in the mean). Species of a genus, and genera of a family, have similar centres. Within a species the vectors are a cloud
