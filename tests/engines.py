@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import numpy as np
 import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
 from aitax_ray import schemas
 from aitax_ray.engine import bundle
-from aitax_ray.engine.info import FORMAT_VERSION, INFO
+from aitax_ray.engine.info import ENGINES, FORMAT_VERSION, INFO, write_current
 from aitax_ray.evaluation.decisions import Decisions
 from aitax_ray.index.search_info import SearchInfo
 from aitax_ray.index.shards import ROWS, write_shard
@@ -178,3 +180,18 @@ def rewrite_rows(folder: Path, **columns: list[Any]) -> None:
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
         writer.write_table(rows)
     describe_again(folder)
+
+
+def write_root(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write a root with two engines, 1 and 2, that have no species and no score in common. The first is current."""
+    write_small_engine(root / "made" / "engine", version="1").rename(root / "made" / "1")
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{__name__}.COLOURS", {f"4{key}": colour for key, colour in COLOURS.items()})
+        patch.setattr(f"{__name__}.NAMES", {f"4{key}": f"{name} alter" for key, name in NAMES.items()})
+        classifier = colour_classifier(2.0)
+        patch.setattr(f"{__name__}.colour_classifier", lambda: classifier)
+        write_small_engine(root / "made" / "2", version="2")
+    for version in ("1", "2"):
+        shutil.copytree(root / "made" / version, root / ENGINES / version)
+    write_current(Storage(str(root)), ENGINES, "1")
+    return root

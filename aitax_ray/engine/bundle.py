@@ -227,14 +227,15 @@ def _write_file(storage: Storage, path: str, content: bytes | str) -> FileDigest
     return FileDigest(size=size or 0, sha256=sha256)
 
 
-def open_engine(location: str) -> Engine:
+def open_engine(location: str, place: str | None = None) -> Engine:
     """Open an engine. `location` is a path or a URL: its folder, `engines/current`, `engines`, or the root.
 
-    Each part of a remote engine is copied to a temporary folder when it is first used. Raises EngineError when there is
-    no engine, when its format is not FORMAT_VERSION, or when a file is missing or has another size.
+    `place` is that of another engine which was opened at this location. Each part of a remote engine is copied to a
+    temporary folder when it is first used. Raises EngineError when there is no engine, when its format is not
+    FORMAT_VERSION, or when a file is missing or has another size.
     """
     storage = Storage(location.removesuffix("/").removesuffix(f"/{CURRENT}"))
-    place = _find_place(storage)
+    place = _find_place(storage) if place is None else place
     if place is None:
         raise EngineError(
             f"no engine in {storage.address()}: give the folder that holds {INFO}, or a root where `aitax publish` has "

@@ -5,6 +5,9 @@ only the parts that it uses. `serve_config.yaml` names `build`.
 """
 
 import asyncio
+import contextlib
+import logging
+import time
 import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -15,7 +18,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
-from aitax_ray.engine.bundle import open_engine
+from aitax_ray.engine.bundle import Engine, Taxon, open_engine
 from aitax_ray.engine.withdrawn import follow
 from aitax_ray.errors import RequestError
 from aitax_ray.images.fetch import Fetcher, FetchSettings
@@ -29,6 +32,9 @@ from aitax_ray.serving.http import make_app
 from aitax_ray.serving.identifier import Identification, Reasoning
 from aitax_ray.serving.pn_taxa import project_of
 from aitax_ray.serving.settings import ApplicationArgs
+from aitax_ray.serving.versions import INTERVAL_S, Current, Versions
+
+log = logging.getLogger(__name__)
 
 FETCHES = 64  # photographs that are fetched at a time, for requests that name URLs: slow hosts occupy some
 FETCH_TIMEOUT_S = 20.0  # per photograph
@@ -36,6 +42,7 @@ FETCH_BYTES = 25_000_000  # of one photograph: its length is reserved, also if a
 FETCH_MEMORY = 400_000_000  # bytes of all photographs that are being fetched
 HOST_MEMORY_S = 3.0  # strangers name hosts: one's bad URLs must not close a host for the others
 HOST_LIMIT = HostLimit(8, 50.0)  # higher than for downloads: a person waits for the answer
+RETRY_S = 30.0  # until an engine that could not be used is tried again
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -45,74 +52,105 @@ class Classifier:
     """Runs the network on batches of requests, which Ray Serve gathers."""
 
     def __init__(self, args: ApplicationArgs) -> None:
-        self._classifier = open_engine(args.engine).classifier(num_threads=max(1, int(args.classifier_cpus)))
+        num_threads = max(1, int(args.classifier_cpus))
+        self._versions = Versions(args.engine, lambda engine: engine.classifier(num_threads))
         batch: Any = self._gathered
         batch.set_max_batch_size(args.max_batch_size)
         batch.set_batch_wait_timeout_s(args.batch_wait_timeout_s)
 
-    async def predict(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Compute embeddings (N, D) and logits (N, K) of the N photographs of one request."""
-        result: tuple[np.ndarray, np.ndarray] = await self._gathered(pixels)
+    async def prepare(self, place: str) -> None:
+        """Open an engine. Raises EngineError."""
+        await self._versions.prepare(place)
+
+    async def predict(self, place: str, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Compute embeddings (N, D) and logits (N, K) of the N photographs of one request, with the engine there."""
+        classifier = await self._versions.get(place)
+        result: tuple[np.ndarray, np.ndarray] = await self._gathered((classifier, pixels))
         return result
 
     @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.01)
-    async def _gathered(self, requests: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-        return await asyncio.to_thread(self.predict_batch, requests)
+    async def _gathered(self, requests: list[tuple[Any, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
+        return await asyncio.to_thread(predict_batch, requests)
 
-    def predict_batch(self, requests: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Answer several requests with one run of the network."""
-        embeddings, logits = self._classifier.predict(np.concatenate(requests))
-        ends = np.cumsum([len(pixels) for pixels in requests])[:-1]
-        return list(zip(np.split(embeddings, ends), np.split(logits, ends), strict=True))
+
+def predict_batch(requests: Sequence[tuple[Any, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Answer several requests with one run of each classifier: one, or two while the engine changes."""
+    answers: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for classifier in dict.fromkeys(classifier for classifier, _ in requests):
+        pixels = {number: each for number, (own, each) in enumerate(requests) if own is classifier}
+        embeddings, logits = classifier.predict(np.concatenate(list(pixels.values())))
+        ends = np.cumsum([len(each) for each in pixels.values()])[:-1]
+        answers |= zip(pixels, zip(np.split(embeddings, ends), np.split(logits, ends), strict=True), strict=True)
+    return [answers[number] for number in range(len(requests))]
+
+
+class _Search:
+    """The index of an engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.gallery = Gallery(engine.index(), len(engine.info.classes))
+        self.vote = engine.info.decisions.vote
+        weakref.finalize(self, follow(engine, self.gallery.withdraw))
 
 
 class Retrieval:
     """Holds the index and finds similar photographs."""
 
     def __init__(self, args: ApplicationArgs) -> None:
-        engine = open_engine(args.engine)
-        self._gallery = Gallery(engine.index(), len(engine.info.classes))
-        self._vote = engine.info.decisions.vote
-        weakref.finalize(self, follow(engine, self._gallery.withdraw))
+        self._versions = Versions(args.engine, _Search)
 
-    async def compare(self, embeddings: np.ndarray) -> Comparison:
-        """Search the nearest photographs."""
-        return await asyncio.to_thread(self._gallery.compare, embeddings, self._vote)
+    async def prepare(self, place: str) -> None:
+        """Open an engine. Raises EngineError."""
+        await self._versions.prepare(place)
 
-    async def illustrate(self, embeddings: np.ndarray, classes: Sequence[int], per_class: int) -> list[list[Any]]:
+    async def compare(self, place: str, embeddings: np.ndarray) -> Comparison:
+        """Search the nearest photographs in the engine there."""
+        search = await self._versions.get(place)
+        return await asyncio.to_thread(search.gallery.compare, embeddings, search.vote)
+
+    async def illustrate(
+        self, place: str, embeddings: np.ndarray, classes: Sequence[int], per_class: int
+    ) -> list[list[Any]]:
         """Find the most similar photographs of each class: lists of serving.identifier.Illustration."""
-        return await asyncio.to_thread(self._gallery.illustrate, embeddings, classes, per_class)
+        gallery = (await self._versions.get(place)).gallery
+        return await asyncio.to_thread(gallery.illustrate, embeddings, classes, per_class)
 
-    async def picture(self, image_id: str) -> Picture | None:
-        """Read the thumbnail of a photograph; None when there is none that may be shown."""
-        return await asyncio.to_thread(self._gallery.picture, image_id)
+    async def picture(self, place: str, image_id: str) -> Picture | None:
+        """Read the thumbnail of a photograph; None when there is none that may be shown.
+
+        The answer that names it may have come from another engine that is still open.
+        """
+        first = await self._versions.get(place)
+        for search in dict.fromkeys([first, *self._versions.opened()]):
+            picture = await asyncio.to_thread(search.gallery.picture, image_id)
+            if picture is not None:
+                return picture
+        return None
 
 
 def _make_ingress_app() -> FastAPI:
-    """Make the HTTP application. Ray Serve calls this in the replica, where `_this_ingress` works."""
-    return make_app(_this_ingress)
+    """Make the HTTP application. Ray Serve calls this in the replica, where `_this_backend` works."""
+    return make_app(_this_backend)
 
 
-def _this_ingress() -> Backend:
+def _this_backend() -> Backend:
     ingress: Any = serve.get_replica_context().servable_object
-    return cast(Backend, ingress)
+    return cast(Ingress, ingress).backend
 
 
 class Ingress:
-    """The `Backend` of the routes: answers HTTP requests with the help of the other deployments."""
+    """Answers HTTP requests with the help of the other deployments, and decides which engine does.
+
+    A request keeps its `backend` to its end. When another engine becomes current, and all deployments have opened it,
+    later requests get another backend.
+    """
 
     def __init__(
         self, args: ApplicationArgs, classifier: DeploymentHandle[Any], retrieval: DeploymentHandle[Any]
     ) -> None:
         give_back_memory()  # threads hold photographs of any size here
-        engine = open_engine(args.engine)
-        self.info, self.taxa, self.num_queries = engine.info, engine.taxa, 0
-        self._reasoning = Reasoning(engine.info, engine.taxa)
-        self.project = project_of(engine.info, args.project)
-        self.decoder = PhotoDecoder(engine.info)
-        self._classifier, self._retrieval = classifier, retrieval
-        self._num_illustrations = args.num_illustrations if args.illustrate else 0
-        self._fetcher = Fetcher(
+        self.args, self.classifier, self.retrieval, self.num_queries = args, classifier, retrieval, 0
+        self.fetcher = Fetcher(
             FetchSettings(
                 timeout_s=FETCH_TIMEOUT_S / 2,
                 connect_timeout_s=FETCH_TIMEOUT_S / 4,
@@ -127,18 +165,71 @@ class Ingress:
             ),
             Turns(sync_alone(Limits(HOST_LIMIT, memory_s=HOST_MEMORY_S)), FETCHES, HOST_MEMORY_S),
         )
+        engine = open_engine(args.engine)
+        self.backend = EngineBackend(self, engine)
+        self._current, self._refused, self._retry_at = Current(engine), "", 0.0
+        with contextlib.suppress(RuntimeError):  # without a loop there is no service
+            self._following = asyncio.get_running_loop().create_task(self._follow())
+
+    async def _follow(self) -> None:
+        while self._current.can_change:
+            await asyncio.sleep(INTERVAL_S)
+            await self.look()
+
+    async def look(self) -> None:
+        """Answer with the current engine from now on, if it can be used. Otherwise say why, and try again later."""
+        place = self.backend.place
+        try:
+            place = await asyncio.to_thread(self._current.read)
+            if place != self.backend.place and (place != self._refused or time.monotonic() >= self._retry_at):
+                await self._switch(place)
+        except Exception as error:  # of storage, of the engine, or of a deployment: the engine in use stays
+            self._retry_at = time.monotonic() + RETRY_S
+            if place != self._refused:
+                self._refused, reason = place, getattr(error, "cause", error)
+                log.error("%s cannot be used, %s stays in use: %s", place, self.backend.place, reason)
+        else:
+            if place == self.backend.place:
+                self._refused = ""
+
+    async def _switch(self, place: str) -> None:
+        engine = await asyncio.to_thread(open_engine, self.args.engine, place)
+        backend = await asyncio.to_thread(EngineBackend, self, engine)
+        await asyncio.gather(self.classifier.prepare.remote(place), self.retrieval.prepare.remote(place))
+        self.backend = backend
+        log.warning("%s is in use", place)
+
+
+class EngineBackend:
+    """The `Backend` of the routes: answers from one engine."""
+
+    def __init__(self, ingress: Ingress, engine: Engine) -> None:
+        self._ingress, self.place = ingress, engine.place
+        self.info = engine.info
+        self.taxa: Sequence[Taxon] = engine.taxa
+        self._reasoning = Reasoning(engine.info, engine.taxa)
+        self.project = project_of(engine.info, ingress.args.project)
+        self.decoder = PhotoDecoder(engine.info)
+        self._num_illustrations = ingress.args.num_illustrations if ingress.args.illustrate else 0
+
+    @property
+    def num_queries(self) -> int:
+        """Number of identifications since the start, with whatever engine."""
+        return self._ingress.num_queries
 
     async def identify(
         self, photos: "Sequence[Image.Image]", max_results: int | None, illustrate: bool = True
     ) -> Identification:
         """Identify one individual; without `illustrate`, no similar photographs are looked for."""
-        self.num_queries += 1
+        self._ingress.num_queries += 1
+        retrieval = self._ingress.retrieval
         embeddings, logits = await self._predict(photos)
-        conclusion = self._reasoning.conclude(logits, await self._retrieval.compare.remote(embeddings), max_results)
+        comparison = await retrieval.compare.remote(self.place, embeddings)
+        conclusion = self._reasoning.conclude(logits, comparison, max_results)
         illustrations: list[list[Any]] = [[] for _ in conclusion.ranked]
         if illustrate and self._num_illustrations:
-            arguments = embeddings, conclusion.classes, self._num_illustrations
-            illustrations = await self._retrieval.illustrate.remote(*arguments)
+            arguments = self.place, embeddings, conclusion.classes, self._num_illustrations
+            illustrations = await retrieval.illustrate.remote(*arguments)
         return self._reasoning.assemble(conclusion, illustrations)
 
     async def embed(self, photo: "Image.Image") -> list[float]:
@@ -149,19 +240,19 @@ class Ingress:
 
     async def _predict(self, photos: "Sequence[Image.Image]") -> tuple[np.ndarray, np.ndarray]:
         pixels = await asyncio.to_thread(lambda: np.stack([self.info.transform.pixels(photo) for photo in photos]))
-        embeddings, logits = await self._classifier.predict.remote(pixels)
+        embeddings, logits = await self._ingress.classifier.predict.remote(self.place, pixels)
         return embeddings, logits
 
     async def picture(self, image_id: str) -> Picture | None:
         """Read the thumbnail of a photograph; None when there is none that may be shown."""
-        picture: Picture | None = await self._retrieval.picture.remote(image_id)
+        picture: Picture | None = await self._ingress.retrieval.picture.remote(self.place, image_id)
         return picture
 
     async def fetch(self, url: str) -> bytes:
         """Fetch a photograph by the URL in a request. Raises RequestError when it cannot be fetched."""
         try:
             async with asyncio.timeout(FETCH_TIMEOUT_S):
-                fetched = await self._fetcher.fetch(url)
+                fetched = await self._ingress.fetcher.fetch(url)
         except TimeoutError:
             raise RequestError(f"{url} cannot be fetched: timeout") from None
         if fetched.body is None:

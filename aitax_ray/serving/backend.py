@@ -21,14 +21,18 @@ UNLIMITED = 1_000_000  # requests that a client may still send, where there is n
 
 
 class Backend(Protocol):
-    """Answers questions: the Ray Serve ingress, or a stand-in."""
+    """Answers the questions of one request, from one engine: that of the Ray Serve ingress, or a stand-in."""
 
     info: "EngineInfo"
     taxa: "Sequence[Taxon]"
-    num_queries: int
     decoder: PhotoDecoder
     project: str
     """Name of the engine in the addresses of the format `pn`."""
+
+    @property
+    def num_queries(self) -> int:
+        """Number of identifications since the start."""
+        ...
 
     async def identify(
         self, photos: "Sequence[Image.Image]", max_results: int | None, illustrate: bool = True

@@ -4,6 +4,8 @@ The service of a process of its own is asked in test_pipeline.py.
 """
 
 import socket
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,14 @@ from ray import serve as ray_serve
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ServeStatus
 
+from aitax_ray.engine.engines import Engines
+from aitax_ray.engine.info import ENGINES, write_current
 from aitax_ray.errors import AitaxError, ClusterError, EngineError
 from aitax_ray.serving import serve
 from aitax_ray.serving.serve import serving
 from aitax_ray.serving.settings import ServeSettings
-from tests.engines import COLOURS, NAMES, photo, write_small_engine
+from aitax_ray.storage import Storage
+from tests.engines import COLOURS, NAMES, photo, write_root, write_small_engine
 
 
 @pytest.fixture
@@ -72,6 +77,53 @@ def test_on_a_joined_cluster_there_is_one_service_and_nothing_of_it_stays(tmp_pa
         assert version(address) == "colours-1"
     assert ray_serve.status().applications == {}
     assert ray_serve.status().proxies == {}
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_under_load_the_service_changes_to_the_current_engine_without_a_failed_or_a_mixed_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, ended = write_root(tmp_path, monkeypatch), threading.Event()
+    answers: list[tuple[int, str, float, str]] = []
+
+    def ask(address: str) -> None:
+        with httpx.Client(base_url=address, timeout=60) as client:
+            while not ended.is_set():
+                answer = client.post(
+                    "/v2/identify/all?include-related-images=true", files={"images": photo(COLOURS["11"])}
+                )
+                best = answer.json()["results"][0]
+                name, url = best["species"]["scientificNameWithoutAuthor"], best["images"][0]["url"]["o"]
+                answers.append((answer.status_code, name, round(best["score"], 3), url.split("/")[-2]))
+
+    def wait_for(number: int, name: str) -> None:
+        """Wait until so many answers of an engine have come."""
+        start, end = len(answers), time.monotonic() + 30
+        while sum(answer[1] == name for answer in answers[start:]) < number:
+            assert all(client.is_alive() for client in clients)
+            assert time.monotonic() < end, answers[-1]
+            time.sleep(0.05)
+
+    with serving(ServeSettings(engine=str(root), port=0)) as address:
+        clients = [threading.Thread(target=ask, args=[address]) for _ in range(4)]
+        for client in clients:
+            client.start()
+        try:
+            wait_for(8, NAMES["11"])
+            write_current(Storage(str(root)), ENGINES, "2")
+            wait_for(8, f"{NAMES['11']} alter")
+            Engines(str(root)).rollback("1")
+            wait_for(8, NAMES["11"])
+        finally:
+            ended.set()
+            for client in clients:
+                client.join()
+        version = httpx.get(f"{address}/status", timeout=30).json()["engine"]
+    assert version == "1"
+    one, other = sorted(set(answers))
+    assert one[:2] + one[3:] == (200, NAMES["11"], "11")
+    assert other[:2] + other[3:] == (200, f"{NAMES['11']} alter", "411")
+    assert one[2] > other[2]
 
 
 def test_a_start_that_is_interrupted_takes_the_service_from_the_cluster(
