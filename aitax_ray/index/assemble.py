@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from aitax_ray import schemas, workspace
-from aitax_ray.errors import DataError
+from aitax_ray.errors import DataError, EngineError
 from aitax_ray.index.added import read_joined
 from aitax_ray.index.build import SearchOptions
-from aitax_ray.index.search_info import SEARCH
+from aitax_ray.index.search_info import SEARCH, SearchInfo
 from aitax_ray.index.settings import IndexSettings
 from aitax_ray.index.shards import THUMBNAILS, local_copy, write_shard
 from aitax_ray.index.thumbnails import pack_thumbnails
@@ -58,13 +58,23 @@ def write_share(
         if settings.thumbnails:
             rows = add_thumbnails(ws, settings.thumbnail_size, rows, Path(folder) / THUMBNAILS)
         place = f"{workspace.SHARDS}/{share.number:05}"
+        options = search_options(settings, share.num_of_all)
         with tempfile.TemporaryDirectory(prefix="aitax-earlier-") as copy:
             previous = None
-            if not settings.force and ws.storage.exists(f"{place}/{SEARCH}"):
+            if not settings.force and _is_alike(ws, place, options):
                 previous = local_copy(ws.storage, place, Path(copy))
-            write_shard(Path(folder), rows, vectors, search_options(settings, share.num_of_all), previous)
+            write_shard(Path(folder), rows, vectors, options, previous)
         ws.storage.delete(place)
         ws.storage.upload(Path(folder), place)
+
+
+def _is_alike(ws: Workspace, place: str, options: SearchOptions) -> bool:
+    """Say whether there is an earlier shard, and whether its search was chosen for the same settings."""
+    path = f"{place}/{SEARCH}"
+    try:
+        return ws.storage.exists(path) and SearchInfo.parse(ws.storage.read_bytes(path), place).asked == options.asked
+    except EngineError:  # an earlier version wrote it
+        return False
 
 
 def search_options(settings: IndexSettings, num_vectors: int) -> SearchOptions:

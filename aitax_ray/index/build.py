@@ -17,7 +17,7 @@ from aitax_ray.errors import SettingsError
 from aitax_ray.index import compression, leaves, scann_tree
 from aitax_ray.index.leaves import Leaves
 from aitax_ray.index.scann_tree import ScannTree
-from aitax_ray.index.search_info import SEARCH, Measured, Scann, SearchInfo, Tree
+from aitax_ray.index.search_info import SEARCH, Asked, Measured, Scann, SearchInfo, Tree
 from aitax_ray.index.searcher import SCANN_ROWS, VECTORS, Searcher
 from aitax_ray.index.tune import CANDIDATES, MEASURED_FOR, TUNED_FOR, Choice, HeldOut, choose, ladder
 
@@ -42,6 +42,11 @@ class SearchOptions:
     num_vectors: int = 0
     """Number of vectors of all shards, which share the memory. 0: those of this one."""
 
+    @property
+    def asked(self) -> Asked:
+        """What search.json keeps of the options."""
+        return Asked(recall=self.recall, leaves_to_search=self.leaves_to_search, reorder=self.reorder)
+
     def bytes_per_vector(self, num: int) -> float:
         """Give the memory for each vector of a shard of `num`."""
         return np.inf if self.memory is None else self.memory / (self.num_vectors or num)
@@ -56,7 +61,15 @@ def build_index(folder: Path, options: SearchOptions | None = None) -> SearchInf
     clear(folder)
     vectors = np.load(folder / VECTORS, mmap_mode="r")
     num, size = vectors.shape
-    info = SearchInfo(num_rows=num, dimensions=size, scann=None, tree=None, compression=None, measured=NOTHING)
+    info = SearchInfo(
+        num_rows=num,
+        dimensions=size,
+        scann=None,
+        tree=None,
+        compression=None,
+        measured=NOTHING,
+        asked=options.asked,
+    )
     if num >= MIN_FOR_TREE:
         number = min(options.leaves or scann_tree.default_leaves(num), num)
         info = (_build_scann if scann_tree.is_available() else _build_leaves)(folder, info, vectors, number, options)

@@ -35,6 +35,14 @@ class Scann(Tree):
     """Number of vectors from which the leaves were made. Others were added to them later."""
 
 
+class Asked(_Part):
+    """The settings of `index` that decide what a tree searches. None: chosen from the vectors."""
+
+    recall: float | None = None
+    leaves_to_search: float | None = None
+    reorder: int | None = None
+
+
 class Compression(_Part):
     """The main components of the vectors, from which ScaNN makes its codes: projection.npy."""
 
@@ -73,6 +81,7 @@ class SearchInfo(_Part):
     """The search without ScaNN. None: every vector is compared with the query."""
     compression: Compression | None
     measured: Measured
+    asked: Asked = Asked()
 
     @property
     def method(self) -> Literal["scann", "leaves", "exact"]:

@@ -90,7 +90,12 @@ def _same_options(info: SearchInfo, num: int) -> SearchOptions:
     memory = None
     if info.scann and not info.scann.in_memory:  # less than what ScaNN would need to keep the vectors
         memory = int(num * (bytes_in_memory(info.dimensions) - 1))
-    return SearchOptions(compression=compression, memory=memory)
+    return SearchOptions(
+        leaves_to_search=info.asked.leaves_to_search,
+        reorder=info.asked.reorder,
+        compression=compression,
+        memory=memory,
+    )
 
 
 def delete_shard(storage: Storage, path: str) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import DataError
+from aitax_ray.index import assemble
 from aitax_ray.index.assemble import Share, collect, divide, find_hidden, make_rows, write_share
 from aitax_ray.index.build import SearchOptions, build_index
 from aitax_ray.index.settings import IndexSettings
@@ -161,3 +162,27 @@ def test_a_later_index_updates_the_search_of_the_same_shard_but_not_with_force(
         write_share(ws, settings.model_copy(update={"force": force}), lambda: [batch], each)
         assert not (tmp_path / "index" / "shards" / "00000" / "old.bin").exists()
     assert updated == [[-1, *range(len(labels) - 1)]]
+
+
+def test_an_earlier_search_goes_on_only_with_the_settings_that_it_was_chosen_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ws, goes_on, write_shard = write_root(tmp_path), [], assemble.write_shard
+
+    def record(folder: Path, rows: pa.Table, vectors: np.ndarray, options: SearchOptions, earlier: Path | None) -> None:
+        goes_on.append(earlier is not None)
+        write_shard(folder, rows, vectors, options, earlier)
+
+    monkeypatch.setattr(assemble, "write_shard", record)
+    labels = read_labels(ws, "train")
+    columns = {"image_id": [key.decode() for key in labels.image_ids], "embedding": list(np.eye(len(labels)))}
+    rows = pa.table({**columns, "jpeg_sha256": [""] * len(labels)}, schemas.EMBEDDINGS)
+    half = {"leaves_to_search": 0.5}
+    changes: list[dict[str, float]] = [{}, {}, half, half, {"recall": 0.9}, {}]
+    for change in changes:
+        settings = IndexSettings.model_validate({"root": ws.root, "thumbnails": False, **change})
+        write_share(ws, settings, lambda: [rows], divide(labels, 100)[0])
+    assert goes_on == [False, True, False, True, False, False]
+    ws.storage.write_bytes(f"{workspace.SHARDS}/00000/search.json", b"{}")
+    write_share(ws, settings, lambda: [rows], divide(labels, 100)[0])
+    assert not goes_on[-1]
