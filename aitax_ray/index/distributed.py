@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from aitax_ray.cluster import connect
+from aitax_ray.errors import AitaxError
 from aitax_ray.index.assemble import Share, write_share
 from aitax_ray.index.settings import IndexSettings
 from aitax_ray.progress import progress
@@ -29,5 +30,8 @@ def write_shares(
         waiting = [write.remote(ws, settings, batches, share) for share in shares]
         while waiting:
             done, waiting = ray.wait(waiting)
-            ray.get(done)
+            try:
+                ray.get(done)
+            except ray.exceptions.RayTaskError as error:  # its text is a traceback
+                raise (error.cause if isinstance(error.cause, AitaxError) else error) from error
             advance(len(done))
