@@ -213,7 +213,9 @@ def _purge_index(ws: Workspace, withdrawn: Withdrawn) -> None:
     _purge_occurrences(ws.storage, TABLES[workspace.OCCURRENCES], TABLES[workspace.MEDIA], withdrawn)
     drop_photographs(ws.storage, workspace.SHARDS, withdrawn.image_ids)
     if ws.report("index") is not None:
-        _correct_report(ws, "index", {"images": read_rows(ws.storage, ["image_id"]).num_rows})
+        has_shards = bool(ws.storage.entries(workspace.SHARDS))
+        num_images = read_rows(ws.storage, ["image_id"]).num_rows if has_shards else 0
+        _correct_report(ws, "index", {"images": num_images})
 
 
 def _purge_evaluation(ws: Workspace, withdrawn: Withdrawn) -> None:

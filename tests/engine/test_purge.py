@@ -16,7 +16,10 @@ from aitax_ray.engine.matches import find_photographs, record_matches
 from aitax_ray.engine.publish import publish
 from aitax_ray.engine.purge import purge
 from aitax_ray.engine.settings import PublishSettings
+from aitax_ray.errors import DataError
 from aitax_ray.images import inventory
+from aitax_ray.index.index import index
+from aitax_ray.index.settings import IndexSettings
 from aitax_ray.manifest.settings import ManifestSettings
 from aitax_ray.serving.identifier import Identifier
 from aitax_ray.storage import Storage
@@ -299,6 +302,25 @@ def test_all_photographs_of_an_author_of_a_species_may_go(published: Workspace) 
     answer = Identifier(open_engine(published.root)).identify([photo(KEYS[1], 0)])
     shown = {candidate.taxon.species_key: len(candidate.illustrations) for candidate in answer.candidates}
     assert shown[KEYS[1]] == 0
+
+
+def test_when_all_photographs_are_withdrawn_the_stages_say_so_and_none_waits(published: Workspace) -> None:
+    rows = published.storage.read_table(workspace.MEDIA).to_pylist()
+    found = [trace for row in rows for trace in traces(published, row)[:1]]
+    requests = [
+        Request(kind="occurrence", value=gbif_id, requested=takedowns.now()) for gbif_id in {r["gbif_id"] for r in rows}
+    ]
+    record_matches(published.storage, requests, find_photographs(published.storage, Criteria(requests)))
+    purge(published)
+    report = published.report("index")
+    assert report is not None
+    assert report.counts["images"] == 0
+    assert not any(
+        names for trace in found if (names := [n for n in places(published.root, trace) if "engines" not in n])
+    )
+    purge(published)
+    with pytest.raises(DataError, match="there is nothing to index"):
+        index(IndexSettings(root=published.root, force=True))
 
 
 def test_after_a_kill_at_any_write_the_next_publish_finishes(
