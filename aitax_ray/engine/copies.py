@@ -19,7 +19,7 @@ from aitax_ray.engine.purge import purge_engine
 from aitax_ray.errors import EngineError
 from aitax_ray.progress import progress
 from aitax_ray.storage import Storage
-from aitax_ray.takedowns import WITHDRAWN_FILE, read_withdrawn, write_withdrawn
+from aitax_ray.takedowns import WITHDRAWN_FILE, read_requests, read_withdrawn, withdrawn_ids, write_withdrawn
 
 log = logging.getLogger(__name__)
 
@@ -62,12 +62,17 @@ def _delete_replaced(target: Storage, info: EngineInfo) -> None:
 
 
 def _copy_withdrawn(storage: Storage, place: str, target: Storage) -> frozenset[str]:
-    """Add the photographs that were withdrawn here to those withdrawn at the destination, and return all of these."""
+    """Add the photographs that were withdrawn here to those withdrawn at the destination, and return all of these.
+
+    Photographs of requests that were mistakes are no longer withdrawn there.
+    """
     here = read_withdrawn(storage, join(place.rpartition("/")[0], WITHDRAWN_FILE))
     there = read_withdrawn(target, WITHDRAWN_FILE)
-    if not here <= there:
-        write_withdrawn(target, WITHDRAWN_FILE, here | there)
-    return here | there
+    restored = withdrawn_ids(request for request in read_requests(storage) if request.restored is not None)
+    withdrawn = here | there.difference(restored)
+    if withdrawn != there:
+        write_withdrawn(target, WITHDRAWN_FILE, withdrawn)
+    return withdrawn
 
 
 def _delete_withdrawn(target: Storage, image_ids: frozenset[str], version: str) -> None:

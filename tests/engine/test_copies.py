@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aitax_ray import takedowns
 from aitax_ray.engine.bundle import open_engine
 from aitax_ray.engine.copies import copy_engine
 from aitax_ray.engine.info import INFO
 from aitax_ray.errors import EngineError
 from aitax_ray.storage import Storage
+from aitax_ray.takedowns import Request
 from tests.engines import write_small_engine
 from tests.kills import Killed, killed_after
 
@@ -136,6 +138,18 @@ def test_photographs_that_were_withdrawn_are_withdrawn_at_the_destination_too(
     storage.write_json("engines/withdrawn.json", {"image_ids": ["c", "a"]})
     copy_engine(storage, PLACE, destination)
     assert there.read_json("withdrawn.json") == {"image_ids": ["a", "b", "c"]}
+
+
+def test_photographs_of_a_request_that_was_a_mistake_are_no_longer_withdrawn_at_the_destination(
+    storage: Storage, destination: str
+) -> None:
+    there, now = Storage(destination), takedowns.now()
+    mistake = Request(kind="image", value="a", requested=now, restored=now, image_ids=["a", "b"])
+    takedowns.write_request(storage, mistake)
+    there.write_json("withdrawn.json", {"image_ids": ["a", "b", "c"]})
+    storage.write_json("engines/withdrawn.json", {"image_ids": ["b"]})
+    copy_engine(storage, PLACE, destination)
+    assert there.read_json("withdrawn.json") == {"image_ids": ["b", "c"]}
 
 
 def test_photographs_that_were_withdrawn_are_deleted_from_earlier_copies(storage: Storage, tmp_path: Path) -> None:
