@@ -53,8 +53,10 @@ def _evaluate(ws: Workspace, settings: EvaluateSettings) -> Outcome:
     from aitax_ray.evaluation.pages import write_pages
     from aitax_ray.evaluation.sides import COLUMNS, name_classes, read_sides
     from aitax_ray.evaluation.suspect_list import as_csv, list_suspects
+    from aitax_ray.index.shards import shard_folders
 
-    # First: a wrong --compare or --photos is an error before the work, not after it.
+    # First: an index of an earlier version, a wrong --compare or --photos is an error before the work, not after it.
+    shard_folders(ws.storage, workspace.SHARDS)
     other = read_answers(ws, settings.compare)
     if settings.photos is not None:
         check_folder(settings.photos, name_classes(ws))

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save
 
 from aitax_ray import schemas, workspace
-from aitax_ray.errors import DataError, MissingArtifactError
+from aitax_ray.errors import DataError, EngineError, MissingArtifactError
 from aitax_ray.evaluation import photographs
 from aitax_ray.evaluation.decisions import Decisions
 from aitax_ray.evaluation.evaluate import evaluate
@@ -197,6 +197,16 @@ def test_without_test_photographs_there_is_nothing_to_measure(tmp_path: Path, he
     with pytest.raises(DataError, match=r"no photograph is in the test split.*aitax split.*--test"):
         evaluate(EvaluateSettings(root=str(tmp_path)))
     assert ws.report("evaluate") is None
+
+
+def test_an_index_of_an_earlier_version_is_noticed_before_the_work(tmp_path: Path, here: pytest.MonkeyPatch) -> None:
+    ws = write_root(tmp_path)
+    write_model(ws)
+    write_index(ws, here)
+    ws.storage.delete(workspace.SHARDS)
+    here.setattr(photographs, "predictions", lambda *_: pytest.fail("the work began"))
+    with pytest.raises(EngineError, match=r"no index in .*: run `aitax index`"):
+        evaluate(EvaluateSettings(root=str(tmp_path)))
 
 
 def test_a_missing_model_names_the_command_that_makes_it(tmp_path: Path) -> None:
