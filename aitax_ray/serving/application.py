@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
@@ -42,6 +41,8 @@ FETCH_BYTES = 25_000_000  # of one photograph: its length is reserved, also if a
 FETCH_MEMORY = 400_000_000  # bytes of all photographs that are being fetched
 HOST_MEMORY_S = 3.0  # strangers name hosts: one's bad URLs must not close a host for the others
 HOST_LIMIT = HostLimit(8, 50.0)  # higher than for downloads: a person waits for the answer
+READY_TIMEOUT_S = 3.0
+REFUSABLE = 20  # x max_waiting requests may be at an ingress
 RETRY_S = 30.0  # until an engine that could not be used is tried again
 
 if TYPE_CHECKING:
@@ -128,11 +129,6 @@ class Retrieval:
         return None
 
 
-def _make_ingress_app() -> FastAPI:
-    """Make the HTTP application. Ray Serve calls this in the replica, where `_this_backend` works."""
-    return make_app(_this_backend)
-
-
 def _this_backend() -> Backend:
     ingress: Any = serve.get_replica_context().servable_object
     return cast(Ingress, ingress).backend
@@ -192,10 +188,14 @@ class Ingress:
             if place == self.backend.place:
                 self._refused = ""
 
+    async def prepare(self, place: str) -> None:
+        """Open an engine in the other deployments."""
+        await asyncio.gather(self.classifier.prepare.remote(place), self.retrieval.prepare.remote(place))
+
     async def _switch(self, place: str) -> None:
         engine = await asyncio.to_thread(open_engine, self.args.engine, place)
         backend = await asyncio.to_thread(EngineBackend, self, engine)
-        await asyncio.gather(self.classifier.prepare.remote(place), self.retrieval.prepare.remote(place))
+        await self.prepare(place)
         self.backend = backend
         log.warning("%s is in use", place)
 
@@ -248,6 +248,16 @@ class EngineBackend:
         picture: Picture | None = await self._ingress.retrieval.picture.remote(self.place, image_id)
         return picture
 
+    async def is_ready(self) -> bool:
+        """Tell whether all parts of the engine are loaded."""
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                await self._ingress.prepare(self.place)
+        except Exception as error:  # of a deployment: no replica, or none with this engine
+            log.warning("not ready: %s", getattr(error, "cause", error))
+            return False
+        return True
+
     async def fetch(self, url: str) -> bytes:
         """Fetch a photograph by the URL in a request. Raises RequestError when it cannot be fetched."""
         try:
@@ -268,6 +278,8 @@ def build(args: ApplicationArgs) -> Application:
     heavy = {"num_cpus": args.classifier_cpus}
     classifier = serve.deployment(ray_actor_options=heavy, max_ongoing_requests=max_ongoing)(Classifier).bind(args)
     retrieval = serve.deployment(ray_actor_options=light, max_ongoing_requests=max_ongoing)(Retrieval).bind(args)
-    http = serve.ingress(_make_ingress_app)(Ingress)
-    ingress = serve.deployment(ray_actor_options=light, max_ongoing_requests=2 * max_ongoing)(http)
+    max_waiting = args.max_waiting  # Ray Serve makes the application in the replica, where `_this_backend` works
+    http = serve.ingress(lambda: make_app(_this_backend, max_waiting))(Ingress)
+    # The ingress itself refuses those that are too many, with JSON: they must reach it.
+    ingress = serve.deployment(ray_actor_options=light, max_ongoing_requests=REFUSABLE * max_waiting)(http)
     return ingress.bind(args, classifier, retrieval)

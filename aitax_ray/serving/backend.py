@@ -48,6 +48,10 @@ class Backend(Protocol):
         """Read the thumbnail of a photograph; None when there is none that may be shown."""
         ...
 
+    async def is_ready(self) -> bool:
+        """Tell whether all parts of the engine are loaded."""
+        ...
+
     async def fetch(self, url: str) -> bytes:
         """Fetch a photograph by its URL. Raises RequestError when that is not possible or not allowed."""
         ...

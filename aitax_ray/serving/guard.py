@@ -30,14 +30,17 @@ MAX_ALL_BYTES = 400_000_000  # of the bodies of all requests together, in one pr
 RETRY_AFTER_S = 5
 BUSY = "the service has too many photographs to identify now; try again in some seconds"
 
+UNCOUNTED = ("/healthz", "/readyz")  # they are asked most when many requests wait
+
 MakeError = Callable[[str, int, str], Response]
 
 
 class Guard:
     """Calls an application within limits. `make_error` makes the answer for a path, a status and a message."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int, make_error: MakeError) -> None:
-        self.app, self.max_bytes, self.make_error = app, max_bytes, make_error
+    def __init__(self, app: ASGIApp, max_bytes: int, max_waiting: int, make_error: MakeError) -> None:
+        self.app, self.max_bytes, self.max_waiting, self.make_error = app, max_bytes, max_waiting, make_error
+        self.num_waiting = 0  # requests that have arrived as a whole, and have no answer yet
         self.num_bytes = 0  # of all bodies that are being read or used
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,9 +74,13 @@ class _Request:
         self._wanted = asyncio.Event()
         self._task = asyncio.current_task()
         self._num_bytes = 0
+        self._is_waiting = False
 
     async def answer(self) -> None:
         """Call the application. Its work ends when the client leaves, or when it takes too long."""
+        if not self._has_body and not self._begin_to_wait():
+            await self.refuse(503, BUSY)
+            return
         reader = asyncio.create_task(self._read())
         try:
             async with asyncio.timeout(TIMEOUT_S) as limit:
@@ -92,6 +99,20 @@ class _Request:
         finally:
             reader.cancel()
             self._guard.num_bytes -= self._num_bytes
+            self._guard.num_waiting -= self._is_waiting
+
+    def _begin_to_wait(self) -> bool:
+        """Count the request, which has arrived as a whole. False: too many wait already.
+
+        Those that are still being sent do not count: slow clients could refuse all others.
+        """
+        if self._scope["path"].endswith(UNCOUNTED):
+            return True
+        if self._guard.num_waiting >= self._guard.max_waiting:
+            return False
+        self._guard.num_waiting += 1
+        self._is_waiting = True
+        return True
 
     async def drain(self) -> None:
         """Drop the body, unless the client waits for leave to send it."""
@@ -160,8 +181,12 @@ class _Request:
                 return message
             if message["type"] == "http.disconnect":
                 return message
+            is_last = not message.get("more_body", False)
+            if is_last and not self._begin_to_wait():
+                self._messages.put_nowait(HTTPException(503, BUSY))
+                return message
             self._messages.put_nowait(message)
-            if not message.get("more_body", False):
+            if is_last:
                 return message
 
 

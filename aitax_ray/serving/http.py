@@ -25,21 +25,23 @@ from aitax_ray.serving.backend import Backend
 from aitax_ray.serving.decoding import MAX_BYTES
 from aitax_ray.serving.error_bodies import error_response
 from aitax_ray.serving.guard import Guard, allowed_methods
+from aitax_ray.serving.settings import MAX_WAITING
 
 log = logging.getLogger(__name__)
 
 ROUTES = (routes_c4c, routes_pn, routes_pn_taxa, routes_pn_account, routes_nia, routes_page, routes_service)
 
 
-def make_app(get_backend: Callable[[], Backend]) -> FastAPI:
-    """Make the application. It calls `get_backend` for each request."""
+def make_app(get_backend: Callable[[], Backend], max_waiting: int = MAX_WAITING) -> FastAPI:
+    """Make the application. It calls `get_backend` for each request; at most `max_waiting` wait for their answers."""
     app = FastAPI(
         title="aitax_ray",
         version=__version__,
         description="Names the species on a photograph. Formats: c4c (ai-taxonomist), pn (Pl@ntNet), nia (Naturalis).",
     )
     app.state.get_backend = get_backend
-    app.add_middleware(Guard, max_bytes=MAX_BYTES, make_error=error_response)  # below CORS: pages can read its answers
+    # Below CORS: pages can read its answers.
+    app.add_middleware(Guard, max_bytes=MAX_BYTES, max_waiting=max_waiting, make_error=error_response)
     app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
     app.add_middleware(PlainPaths)
     app.add_exception_handler(RequestError, _request_error)

@@ -51,6 +51,14 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
+@router.get("/readyz", responses=answers({"status": "ok"}))
+async def readyz(backend: BackendOf) -> dict[str, str]:
+    """Answer when the service can identify photographs; before, 503."""
+    if not await backend.is_ready():
+        raise RequestError("the engine is not loaded yet", 503)
+    return {"status": "ok"}
+
+
 def _show(request: Request, picture: "Picture") -> Response:
     etag = f'"{hashlib.sha256(picture.content).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": CACHE_CONTROL, "X-Content-Type-Options": "nosniff"}

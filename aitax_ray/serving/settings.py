@@ -6,6 +6,8 @@ from pydantic import Field
 
 from aitax_ray.settings import Settings
 
+MAX_WAITING = 200  # as many as small photographs that two cores identify in some seconds
+
 
 class ApplicationArgs(Settings):
     """The shared settings: the `args` of serve_config.yaml."""
@@ -26,6 +28,8 @@ class ApplicationArgs(Settings):
     """Longest time in seconds that a request waits for others to share its batch."""
     classifier_cpus: Annotated[float, Field(gt=0)] = 1
     """CPUs that Ray reserves per replica of the classifier."""
+    max_waiting: Annotated[int, Field(ge=1)] = MAX_WAITING
+    """Largest number of requests that wait for answers, per replica of the ingress; the others get 503."""
 
 
 class ServeSettings(ApplicationArgs):

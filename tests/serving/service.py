@@ -28,6 +28,7 @@ class LocalBackend:
         self._identifier = Identifier(open_engine(str(folder)))
         self.info, self.taxa = self._identifier.engine.info, self._identifier.engine.taxa
         self.num_queries, self.decoder = 7, PhotoDecoder(self.info, timeout_s=3.0, slow_timeout_s=0.5)
+        self.is_loaded = True
         self.project = project_of(self.info)
 
     async def identify(
@@ -40,6 +41,9 @@ class LocalBackend:
 
     async def picture(self, image_id: str) -> Picture | None:
         return self._identifier.picture(image_id)
+
+    async def is_ready(self) -> bool:
+        return self.is_loaded
 
     async def fetch(self, url: str) -> bytes:
         if url != RED_URL:

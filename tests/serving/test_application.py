@@ -1,5 +1,6 @@
 """serving.application: the deployments as plain objects; on Ray Serve they run in test_pipeline.py."""
 
+import asyncio
 import shutil
 import threading
 from collections.abc import Collection
@@ -209,6 +210,17 @@ async def test_a_damaged_engine_is_refused_with_a_message_and_the_old_one_stays(
     monkeypatch.setattr(service, "_retry_at", 0.0)
     await service.look()
     assert service.backend.info.version == "2"
+
+
+async def test_the_service_is_ready_when_both_other_deployments_have_its_engine(
+    engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, classifier, retrieval = ingress(engine)
+    assert await service.backend.is_ready()
+    assert (classifier.calls, retrieval.calls) == (["prepare"], ["prepare"])
+    monkeypatch.setattr("aitax_ray.serving.application.READY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(Retrieval, "prepare", lambda *_: asyncio.sleep(60))
+    assert not await service.backend.is_ready()
 
 
 async def test_thumbnails_of_an_answer_are_shown_after_the_engine_has_changed(

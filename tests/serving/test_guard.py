@@ -66,7 +66,7 @@ class Client:
             self.body += message["body"]
 
 
-def guarded(use: Callable[[Request], Any]) -> Guard:
+def guarded(use: Callable[[Request], Any], max_waiting: int = 99) -> Guard:
     """An application whose every answer is made by `use`."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,7 +74,10 @@ def guarded(use: Callable[[Request], Any]) -> Guard:
         await answer(scope, receive, send)
 
     return Guard(
-        ExceptionMiddleware(app), LIMIT, lambda path, status, message: PlainTextResponse(f"{path} {message}", status)
+        ExceptionMiddleware(app),
+        LIMIT,
+        max_waiting,
+        lambda path, status, message: PlainTextResponse(f"{path} {message}", status),
     )
 
 
@@ -141,6 +144,29 @@ async def test_all_bodies_together_have_a_limit(monkeypatch: pytest.MonkeyPatch)
     assert await first.send().answer() == (200, b"900")
     assert app.num_bytes == 0
     assert await Client(app).send(b"x" * 900).answer() == (200, b"900")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_no_more_requests_wait_than_permitted_and_slow_senders_do_not_count(method: str) -> None:
+    work = Work()
+    app = guarded(work, 2)
+    slow = Client(app).send(b"x", more=True)
+    await slow.reads(2)
+    waiting = [Client(app, "POST").send(b"x"), Client(app, "GET").send()]
+    for client in waiting:
+        await client.reads(2)  # it has arrived
+    refused = Client(app, method).send(b"x")
+    assert (await refused.answer())[0] == 503
+    assert refused.headers["retry-after"] == "5"
+    probe = Client(app, "GET", "/prefix/healthz").send()
+    slow.send()
+    assert (await slow.answer())[0] == 503
+    assert app.num_waiting == 2
+    for client in [*waiting, probe]:
+        assert not client.task.done()
+        client.leave()
+        await client.answer()
+    assert (app.num_waiting, app.num_bytes) == (0, 0)
 
 
 @pytest.mark.parametrize("name", ["BODY_PAUSE_S", "BODY_TIMEOUT_S"])

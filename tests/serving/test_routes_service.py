@@ -5,6 +5,7 @@ import pytest
 
 from aitax_ray.schemas import image_id
 from tests.engines import COLOURS, thumbnail
+from tests.serving.service import LocalBackend
 
 RED_ID = image_id("https://photos.example/11/0.jpg")
 
@@ -40,6 +41,16 @@ def test_what_is_no_photograph_of_the_engine_is_not_found(service: httpx.Client,
 def test_healthz_and_docs_answer(service: httpx.Client) -> None:
     assert service.get("/healthz").json() == {"status": "ok"}
     assert "/identify" in service.get("/openapi.json").json()["paths"]
+
+
+def test_readyz_says_whether_the_engine_is_loaded(service: httpx.Client, backend: LocalBackend) -> None:
+    assert service.get("/readyz").json() == {"status": "ok"}
+    backend.is_loaded = False
+    try:
+        answer = service.get("/readyz")
+    finally:
+        backend.is_loaded = True
+    assert (answer.status_code, answer.headers["retry-after"], answer.json()["status"]) == (503, "5", "error")
 
 
 def test_help_is_json_or_for_people_text_and_names_every_route_with_its_parameters(service: httpx.Client) -> None:
