@@ -6,16 +6,24 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from aitax_ray import schemas, workspace
+from aitax_ray.criteria import Criteria
 from aitax_ray.dataset.reasons import HELD_OUT
+from aitax_ray.engine.matches import find_photographs, record_matches
+from aitax_ray.engine.purge import purge
 from aitax_ray.errors import MissingArtifactError
 from aitax_ray.index import add, added, overlap
+from aitax_ray.index.assemble import Share, write_share
+from aitax_ray.index.embeddings import source_suffix
 from aitax_ray.index.index import index
 from aitax_ray.index.settings import IndexSettings
 from aitax_ray.index.shards import open_index, read_rows
+from aitax_ray.index.thumbnails import open_thumbnails, write_thumbnails
 from aitax_ray.schemas import image_id
+from aitax_ray.takedowns import Request, now
 from aitax_ray.workspace import Workspace
 from tests.blank import blank_row
 from tests.small import KEYS, SIDES, PredictedHere, trained_on_two, write_root
@@ -135,6 +143,50 @@ def test_withdrawn_photographs_are_left_out(root: Workspace, other: Workspace) -
     report = run(root, other)
     assert report.reasons == {overlap.WITHDRAWN: 2}
     assert report.counts["added_train"] == 4 + 6
+
+
+def test_an_added_photograph_that_is_withdrawn_later_is_gone_and_stays_gone(
+    root: Workspace, other: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With several shards, of all sides, and thumbnails; also when all is made again from the other root."""
+    monkeypatch.setattr("aitax_ray.index.distributed.write_shares", write_here)
+    for module in ("index", "add"):
+        monkeypatch.setattr(f"aitax_ray.index.{module}.make_thumbnails", thumbnails_here)
+    settings = {"sides": "all", "views": 2, "photographs_per_shard": 15, "thumbnails": True, "thumbnail_size": 32}
+    before = run(root, other, **settings)
+    assert before.counts["images"] == 2 * len(SIDES) + len(MORE) + len(SIDES)
+    assert before.counts["shards"] == 4
+    gone = [image_id(f"https://photos.example/{NEW}/{number}.jpg") for number in (100, 115)]  # of train and of test
+    requests = [Request(kind="image", value=key, requested=now()) for key in gone]
+    record_matches(root.storage, requests, find_photographs(root.storage, Criteria(requests)))
+    purge(root)
+    report = run(root, other, **settings)
+    assert report.started == before.started  # nothing is made again
+    assert report.counts["images"] == before.counts["images"] - 2
+    for again in (report, run(root, other, force=True, **settings)):
+        assert again.counts["images"] == report.counts["images"]
+        for file in root.storage.files("index"):
+            content = root.storage.read_bytes(file.path)
+            if file.path.endswith(".parquet"):
+                content += str(root.storage.read_table(file.path).to_pylist()).encode()
+            assert not any(key.encode() in content for key in gone), file.path
+        with open_index(root.storage) as found:
+            vectors = np.concatenate([shard.vectors for shard in found.shards]).astype(np.float32)
+            neighbors, _ = found.search(vectors, 1)
+            assert neighbors[:, 0].tolist() == list(range(len(found)))
+
+
+def write_here(ws: Workspace, settings: IndexSettings, batches: Any, shares: list[Share]) -> None:
+    for share in shares:
+        write_share(ws, settings, batches, share)
+
+
+def thumbnails_here(ws: Workspace, labels: Any, size: int, source: Workspace | None = None) -> None:
+    thumbnails = open_thumbnails(ws.storage, size, source_suffix(source) if source else "")
+    images = (source or ws).storage.read_table(workspace.IMAGES, ["image_id", "jpeg"])
+    keys = pa.array([key.decode() for key in labels.image_ids.tolist()])
+    images = images.filter(pc.is_in(images["image_id"], keys))
+    write_thumbnails(images, thumbnails, size)
 
 
 def test_species_that_the_root_lists_without_using_them_are_no_obstacle(root: Workspace, other: Workspace) -> None:
