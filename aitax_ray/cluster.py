@@ -7,7 +7,9 @@ import atexit
 import contextlib
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +51,7 @@ def connect() -> None:
     global _started_here
     if ray.is_initialized():
         return
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         if os.environ.get("RAY_ADDRESS"):
             _check_address(os.environ["RAY_ADDRESS"])
@@ -71,6 +74,8 @@ def connect() -> None:
             else "stop other Ray processes (`ray stop`), make room in /tmp and /dev/shm, or set RAY_ADDRESS"
         )
         raise ClusterError(f"Ray cannot start ({' '.join(str(error).split())[:300]}): {remedy}") from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own ends the process without a word, and with another status
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.memory_usage_poll_interval_s = None  # one thread per task would watch memory that nobody looks at

@@ -1,4 +1,5 @@
 import os
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -120,3 +121,22 @@ def test_each_pass_may_read_the_files_in_another_order(tmp_path: Path) -> None:
     passes = [[row["name"] for row in dataset.iter_rows()] for _ in range(3)]
     assert [sorted(found) for found in passes] == [names] * 3
     assert len({tuple(found) for found in passes}) == 3
+
+
+def test_sigterm_stays_what_it_was_before_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: Any) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(1))  # as Ray does
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "cluster_resources", dict)
+    monkeypatch.setattr(cluster, "_started_here", False)
+    monkeypatch.setattr(cluster.atexit, "register", lambda _: None)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        connect()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
