@@ -325,6 +325,63 @@ def prune(*, root: Root, keep: int, json: Json = False) -> None:
     show(Engines(root).prune(keep), as_json=json)
 
 
+keys = App(
+    name="keys", help="Add, list and revoke the API keys of a service. A service takes changes up within seconds."
+)
+app.command(keys)
+Keys = Annotated[Path, Parameter(help="File of keys, that of `serve --keys`. It holds no key itself, only its sha256.")]
+
+
+@keys.command(name="add")
+def add_key(
+    name: str,
+    /,
+    *,
+    keys: Keys,
+    per_day: int | None = None,
+    per_minute: int | None = None,
+    origins: Annotated[list[str] | None, Parameter(consume_multiple=True, negative_iterable=())] = None,
+) -> None:
+    """Add a key and print it, once.
+
+    Parameters
+    ----------
+    name
+        Name of its holder. The key named `page` is for visitors of the page, who send no key.
+    per_day
+        Maximum number of identifications per day, in UTC.
+    per_minute
+        Maximum number of requests per minute.
+    origins
+        Web origins that may use it, such as https://frogs.example. By default all, and programs.
+    """
+    from aitax_ray.serving.keys import add_key as add
+
+    sys.stdout.write(f"{add(keys, name, per_day, per_minute, origins or [])}\n")
+
+
+@keys.command(name="list")
+def list_keys(*, keys: Keys, json: Json = False) -> None:
+    """List the keys that are valid."""
+    from aitax_ray.serving.keys import show_keys
+
+    show_keys(keys, as_json=json)
+
+
+@keys.command(name="revoke")
+def revoke_key(name: str, /, *, keys: Keys) -> None:
+    """End a key: services refuse it within seconds.
+
+    Parameters
+    ----------
+    name
+        Name of its holder.
+    """
+    from aitax_ray.serving.keys import revoke_key as revoke
+
+    revoke(keys, name)
+
+
 _Several = Annotated[list[str] | None, Parameter(consume_multiple=True, negative_iterable=())]
 
 

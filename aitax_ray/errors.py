@@ -68,11 +68,11 @@ class EngineError(AitaxError):
 
 
 class RequestError(AitaxError):
-    """A request that cannot be answered as it is; `status` is the HTTP status that says so."""
+    """A request that cannot be answered as it is; `status` is the HTTP status that says so, with its `headers`."""
 
-    def __init__(self, message: str, status: int = 400) -> None:
+    def __init__(self, message: str, status: int = 400, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.headers = status, headers or {}
 
 
 class SettingsError(AitaxError):

@@ -473,3 +473,20 @@ def test_engines_say_what_is_wrong_in_one_line(
         assert run("engines", *arguments) == 1
         assert re.fullmatch(r"aitax: no engines? .*\n", capsys.readouterr().err)
     assert run("engines", "prune", "--root", published) == 2  # --keep is a decision
+
+
+def test_keys_are_added_listed_and_revoked(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = ("--keys", tmp_path / "keys.jsonl")
+    limits = ("--per-day", 9, "--per-minute", 2, "--origins", "https://a.example", "https://b.example")
+    assert run("keys", "add", "ann", *file, *limits) == 0
+    key = capsys.readouterr().out.strip()
+    assert re.fullmatch(r"[0-9a-f]{48}", key)
+    assert run("keys", "list", *file, "--json") == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert (listed["name"], listed["per_day"], listed["per_minute"]) == ("ann", 9, 2)
+    assert listed["origins"] == ["https://a.example", "https://b.example"]
+    assert run("keys", "revoke", "ann", *file) == 0
+    assert run("keys", "list", *file) == 0
+    assert capsys.readouterr() == ("", "")
+    assert run("keys", "revoke", "ann", *file) == 2
+    assert capsys.readouterr().err.startswith("aitax: there is no key ann")

@@ -31,8 +31,8 @@ FLAGS = {
     "index": f"{INFERENCE} sides views recall memory compression leaves leaves_to_search reorder shown_license "
     "thumbnails thumbnail_size photographs_per_shard add",
     "publish": f"{STAGE} min_score max_total_score quantize quantization max_quantization_loss allow_worse to",
-    "serve": "engine project illustrate num_illustrations allow_private_hosts max_batch_size batch_wait_timeout_s "
-    "classifier_cpus max_waiting host port request_timeout_s",
+    "serve": "engine project illustrate num_illustrations allow_private_hosts keys cors_origins allowed_hosts "
+    "max_batch_size batch_wait_timeout_s classifier_cpus max_waiting host port request_timeout_s",
 }
 MODELS: dict[str, type[Settings]] = {stage.name: stage.settings for stage in STAGES} | {"serve": ServeSettings}
 

@@ -14,21 +14,25 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
 from aitax_ray.engine.bundle import Engine, Taxon, open_engine
 from aitax_ray.engine.withdrawn import follow
-from aitax_ray.errors import RequestError
+from aitax_ray.errors import ClusterError, RequestError
 from aitax_ray.images.fetch import Fetcher, FetchSettings
 from aitax_ray.images.limits import HostLimit, Limits
 from aitax_ray.images.memory import give_back_memory
 from aitax_ray.images.turns import Turns, sync_alone
+from aitax_ray.serving import accounts
+from aitax_ray.serving.accounts import Accounts, Verdict
 from aitax_ray.serving.backend import Backend
 from aitax_ray.serving.decoding import PhotoDecoder
 from aitax_ray.serving.gallery import Comparison, Gallery, Picture
 from aitax_ray.serving.http import make_app
 from aitax_ray.serving.identifier import Identification, Reasoning
+from aitax_ray.serving.keys import locate_keys
 from aitax_ray.serving.pn_taxa import project_of
 from aitax_ray.serving.settings import ApplicationArgs
 from aitax_ray.serving.versions import INTERVAL_S, Current, Versions
@@ -39,6 +43,7 @@ FETCHES = 64  # photographs that are fetched at a time, for requests that name U
 FETCH_TIMEOUT_S = 20.0  # per photograph
 FETCH_BYTES = 25_000_000  # of one photograph: its length is reserved, also if a host sends it slowly
 FETCH_MEMORY = 400_000_000  # bytes of all photographs that are being fetched
+LEDGER_TIMEOUT_S = 10.0
 HOST_MEMORY_S = 3.0  # strangers name hosts: one's bad URLs must not close a host for the others
 HOST_LIMIT = HostLimit(8, 50.0)  # higher than for downloads: a person waits for the answer
 READY_TIMEOUT_S = 3.0
@@ -134,6 +139,36 @@ def _this_backend() -> Backend:
     return cast(Ingress, ingress).backend
 
 
+class Ledger(Accounts):
+    """Counts for all replicas of the ingress, so there is one of it."""
+
+    def __init__(self, args: ApplicationArgs) -> None:
+        assert args.keys is not None
+        super().__init__(args.keys)
+
+
+class RemoteLedger:
+    """The `accounts.Ledger` of an ingress. Raises ClusterError when the deployment cannot be reached."""
+
+    def __init__(self, handle: DeploymentHandle[Any]) -> None:
+        self._handle = handle
+
+    async def ask(self, who: str, origin: str, cost: int | None) -> Verdict:
+        """See `accounts.Ledger`."""
+        return cast(Verdict, await self._call("ask", who, origin, cost))
+
+    async def history(self, who: str, year: int) -> dict[str, int]:
+        """See `accounts.Ledger`."""
+        return cast(dict[str, int], await self._call("history", who, year))
+
+    async def _call(self, method: str, *given: Any) -> Any:
+        try:
+            async with asyncio.timeout(LEDGER_TIMEOUT_S):
+                return await getattr(self._handle, method).remote(*given)
+        except (RayError, TimeoutError) as error:
+            raise ClusterError(f"the ledger of keys does not answer: {type(error).__name__}") from error
+
+
 class Ingress:
     """Answers HTTP requests with the help of the other deployments, and decides which engine does.
 
@@ -142,10 +177,15 @@ class Ingress:
     """
 
     def __init__(
-        self, args: ApplicationArgs, classifier: DeploymentHandle[Any], retrieval: DeploymentHandle[Any]
+        self,
+        args: ApplicationArgs,
+        classifier: DeploymentHandle[Any],
+        retrieval: DeploymentHandle[Any],
+        ledger: DeploymentHandle[Any] | None = None,
     ) -> None:
         give_back_memory()  # threads hold photographs of any size here
         self.args, self.classifier, self.retrieval, self.num_queries = args, classifier, retrieval, 0
+        self.ledger: accounts.Ledger | None = RemoteLedger(ledger) if ledger is not None else None
         self.fetcher = Fetcher(
             FetchSettings(
                 timeout_s=FETCH_TIMEOUT_S / 2,
@@ -207,6 +247,7 @@ class EngineBackend:
         self._ingress, self.place = ingress, engine.place
         self.info = engine.info
         self.taxa: Sequence[Taxon] = engine.taxa
+        self.ledger = ingress.ledger
         self._reasoning = Reasoning(engine.info, engine.taxa)
         self.project = project_of(engine.info, ingress.args.project)
         self.decoder = PhotoDecoder(engine.info)
@@ -274,12 +315,17 @@ def build(args: ApplicationArgs) -> Application:
     """Connect the deployments to an application; `serve deploy` calls this with the args of its configuration."""
     # Batches would stay small with Ray's default, which is 5 requests at a time.
     max_ongoing = max(64, 2 * args.max_batch_size)
+    args = args.model_copy(update={"keys": locate_keys(args.keys)})
     light = {"num_cpus": 0.1}
     heavy = {"num_cpus": args.classifier_cpus}
     classifier = serve.deployment(ray_actor_options=heavy, max_ongoing_requests=max_ongoing)(Classifier).bind(args)
     retrieval = serve.deployment(ray_actor_options=light, max_ongoing_requests=max_ongoing)(Retrieval).bind(args)
-    max_waiting = args.max_waiting  # Ray Serve makes the application in the replica, where `_this_backend` works
-    http = serve.ingress(lambda: make_app(_this_backend, max_waiting))(Ingress)
+    ledger = None
+    if args.keys is not None:
+        ledger = serve.deployment(num_replicas=1, ray_actor_options=light, max_ongoing_requests=1000)(Ledger).bind(args)
+    # Ray Serve makes the application in the replica, where `_this_backend` works.
+    limits = args.max_waiting, args.cors_origins, args.allowed_hosts
+    http = serve.ingress(lambda: make_app(_this_backend, *limits))(Ingress)
     # The ingress itself refuses those that are too many, with JSON: they must reach it.
-    ingress = serve.deployment(ray_actor_options=light, max_ongoing_requests=REFUSABLE * max_waiting)(http)
-    return ingress.bind(args, classifier, retrieval)
+    ingress = serve.deployment(ray_actor_options=light, max_ongoing_requests=REFUSABLE * args.max_waiting)(http)
+    return ingress.bind(args, classifier, retrieval, ledger)

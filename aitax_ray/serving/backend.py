@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 from fastapi import Depends, Path, Request
 
 from aitax_ray.errors import RequestError
+from aitax_ray.serving.accounts import Ledger
 from aitax_ray.serving.decoding import PhotoDecoder
 from aitax_ray.serving.identifier import Identification
 
@@ -28,6 +29,8 @@ class Backend(Protocol):
     decoder: PhotoDecoder
     project: str
     """Name of the engine in the addresses of the format `pn`."""
+    ledger: Ledger | None
+    """Knows the keys; None: nobody needs one."""
 
     @property
     def num_queries(self) -> int:

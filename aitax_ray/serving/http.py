@@ -1,7 +1,7 @@
 """The HTTP application: it joins the routes of all formats, and answers every error in the format of its route."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
@@ -25,15 +25,25 @@ from aitax_ray.serving.backend import Backend
 from aitax_ray.serving.decoding import MAX_BYTES
 from aitax_ray.serving.error_bodies import error_response
 from aitax_ray.serving.guard import Guard, allowed_methods
+from aitax_ray.serving.policy import Policy
 from aitax_ray.serving.settings import MAX_WAITING
 
 log = logging.getLogger(__name__)
 
 ROUTES = (routes_c4c, routes_pn, routes_pn_taxa, routes_pn_account, routes_nia, routes_page, routes_service)
+EXPOSED = ("Retry-After", "RateLimit", "RateLimit-Policy", "X-RateLimit-Remaining")  # that scripts of pages may read
 
 
-def make_app(get_backend: Callable[[], Backend], max_waiting: int = MAX_WAITING) -> FastAPI:
-    """Make the application. It calls `get_backend` for each request; at most `max_waiting` wait for their answers."""
+def make_app(
+    get_backend: Callable[[], Backend],
+    max_waiting: int = MAX_WAITING,
+    cors_origins: Sequence[str] = (),
+    allowed_hosts: Sequence[str] = (),
+) -> FastAPI:
+    """Make the application. It calls `get_backend` for each request; at most `max_waiting` wait for their answers.
+
+    Without origins, or hosts, all are allowed.
+    """
     app = FastAPI(
         title="aitax_ray",
         version=__version__,
@@ -42,7 +52,14 @@ def make_app(get_backend: Callable[[], Backend], max_waiting: int = MAX_WAITING)
     app.state.get_backend = get_backend
     # Below CORS: pages can read its answers.
     app.add_middleware(Guard, max_bytes=MAX_BYTES, max_waiting=max_waiting, make_error=error_response)
-    app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=list(cors_origins) or ["*"],
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=EXPOSED,
+    )
+    app.add_middleware(Policy, allowed_hosts=allowed_hosts)
     app.add_middleware(PlainPaths)
     app.add_exception_handler(RequestError, _request_error)
     app.add_exception_handler(ClusterError, _cluster_error)
@@ -56,7 +73,7 @@ def make_app(get_backend: Callable[[], Backend], max_waiting: int = MAX_WAITING)
 
 def _request_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
-    return error_response(request.url.path, error.status, str(error))
+    return error_response(request.url.path, error.status, str(error), error.headers)
 
 
 def _cluster_error(request: Request, error: Exception) -> Response:

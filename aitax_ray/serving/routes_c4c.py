@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from pydantic import Field
 
+from aitax_ray.serving.admission import IDENTIFIES
 from aitax_ray.serving.backend import Backend, BackendOf, Project, base_url
 from aitax_ray.serving.c4c import C4cAnswer, C4cError, C4cStatus, C4cTaxon, to_answer, to_status, to_taxa
 from aitax_ray.serving.examples import C4C_ANSWER, C4C_STATUS, C4C_TAXA
@@ -26,6 +27,7 @@ class C4cParameters(Parameters):
 
 @router.post(
     "/identify",
+    dependencies=[IDENTIFIES],
     responses=answers(C4C_ANSWER),
     openapi_extra=uploads("image", info="The same as in the address."),
 )
@@ -37,6 +39,7 @@ async def identify(request: Request, backend: BackendOf, parameters: Annotated[C
 
 @router.get(
     "/identify",
+    dependencies=[IDENTIFIES],
     responses=answers(C4C_ANSWER),
     openapi_extra=photographs_by_url("image"),
 )
@@ -49,6 +52,7 @@ async def identify_urls(
 
 @router.post(
     "/v2/ai-taxonomist/{project}/identify",
+    dependencies=[IDENTIFIES],
     responses=answers(C4C_ANSWER),
     openapi_extra=uploads("image"),
 )
@@ -61,6 +65,7 @@ async def identify_by_gateway(
 
 @router.get(
     "/v2/ai-taxonomist/{project}/identify",
+    dependencies=[IDENTIFIES],
     responses=answers(C4C_ANSWER),
     openapi_extra=photographs_by_url("image"),
 )

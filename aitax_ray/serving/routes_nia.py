@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field
 
 from aitax_ray.errors import RequestError
+from aitax_ray.serving.admission import IDENTIFIES
 from aitax_ray.serving.backend import Backend, BackendOf
 from aitax_ray.serving.examples import NIA_ANSWER, NIA_DOCUMENTATION
 from aitax_ray.serving.nia import NiaAnswer, NiaDocumentation, NiaMedium, to_answer, to_documentation
@@ -18,6 +19,7 @@ from aitax_ray.serving.routes_pn import ERRORS
 
 router = APIRouter(tags=["nia"], responses=ERRORS)
 PLACE = "location_coordinates"
+SECRETS = ("api-key", "username", "password")  # fields of the form that the answer does not repeat
 FORM = uploads(
     "image",
     **{PLACE: "Latitude and longitude of the individual in degrees, with a comma between them."},
@@ -32,7 +34,12 @@ class NiaParameters(Parameters):
     nb_results: Annotated[int | None, Field(ge=1, description="Largest number of species in the answer.")] = None
 
 
-@router.post("/v2/observation/identify", responses=answers(NIA_ANSWER), openapi_extra=FORM)
+@router.post(
+    "/v2/observation/identify",
+    dependencies=[IDENTIFIES],
+    responses=answers(NIA_ANSWER),
+    openapi_extra=FORM,
+)
 async def identify(request: Request, backend: BackendOf, parameters: Annotated[NiaParameters, Query()]) -> NiaAnswer:
     """Identify uploaded photographs of one individual (multipart/form-data)."""
     return await _answer(request, backend, parameters)
@@ -40,6 +47,7 @@ async def identify(request: Request, backend: BackendOf, parameters: Annotated[N
 
 @router.post(
     "/v2/observation/identify/token/{token}",
+    dependencies=[IDENTIFIES],
     responses=answers(NIA_ANSWER),
     openapi_extra=FORM,
 )
@@ -58,7 +66,7 @@ async def documentation(backend: BackendOf) -> NiaDocumentation:
 
 async def _answer(request: Request, backend: Backend, parameters: NiaParameters) -> NiaAnswer:
     sent, form = await uploaded(request, backend)
-    given = {name: values[-1] for name, values in form.fields.items()}
+    given = {name: values[-1] for name, values in form.fields.items() if name not in SECRETS}
     parameters = parameters.with_fields(form.fields | _read_place(given))
     found = await backend.identify(sent.photos, parameters.nb_results, False)
     media = [NiaMedium(filename=name, id=key) for name, key in zip(sent.filenames, sent.names, strict=True)]

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
 from aitax_ray.errors import RequestError
+from aitax_ray.serving.admission import admit_page
 from aitax_ray.serving.backend import Backend, BackendOf
 from aitax_ray.serving.page import FOLDER, Page, negotiate, read_texts
 from aitax_ray.serving.photographs import uploaded
@@ -40,12 +41,13 @@ async def answer(request: Request, backend: BackendOf, language: Language = "") 
     """Answer the form: with the whole page, or with the answer alone where the script asks for it."""
     page, is_part = _page(request, backend, language), request.headers.get("x-part") == "answer"
     try:
+        await admit_page(request, backend)
         sent, _ = await uploaded(request, backend)
         found = page.answer(await backend.identify(sent.photos, None), sent.photos)
     except RequestError as error:
         text = page.say_failed(str(error))
         html = page.error_part(text) if is_part else page.ask(error=text)
-        return HTMLResponse(html, error.status, headers=HEADERS)
+        return HTMLResponse(html, error.status, headers=HEADERS | error.headers)
     return HTMLResponse(page.answer_part(found) if is_part else page.ask(answer=found), headers=HEADERS)
 
 

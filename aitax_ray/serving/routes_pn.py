@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field
 
 from aitax_ray.errors import RequestError
+from aitax_ray.serving.admission import EMBEDS, IDENTIFIES
 from aitax_ray.serving.backend import Backend, BackendOf, Project, base_url, num_remaining
 from aitax_ray.serving.examples import PN_ANSWER, PN_EMBEDDING
 from aitax_ray.serving.languages import choose_language
@@ -41,6 +42,7 @@ class PnEmbedding(PnModel):
 
 @router.post(
     "/v2/identify/{project}",
+    dependencies=[IDENTIFIES],
     responses=answers(PN_ANSWER),
     openapi_extra=uploads("images", organs=ORGANS_FIELD),
 )
@@ -54,6 +56,7 @@ async def identify(
 
 @router.get(
     "/v2/identify/{project}",
+    dependencies=[IDENTIFIES],
     responses=answers(PN_ANSWER),
     openapi_extra=photographs_by_url("images"),
 )
@@ -64,7 +67,12 @@ async def identify_urls(
     return await _answer(request, backend, project, await fetched(request, backend), parameters)
 
 
-@router.post("/v2/embeddings", responses=answers(PN_EMBEDDING), openapi_extra=uploads("image", 1))
+@router.post(
+    "/v2/embeddings",
+    dependencies=[EMBEDS],
+    responses=answers(PN_EMBEDDING),
+    openapi_extra=uploads("image", 1),
+)
 async def embeddings(request: Request, backend: BackendOf) -> PnEmbedding:
     """Compute the embedding of an uploaded photograph (multipart/form-data)."""
     sent, _ = await uploaded(request, backend)

@@ -6,7 +6,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from aitax_ray.errors import RequestError
-from aitax_ray.serving.backend import num_remaining
+from aitax_ray.serving.accounts import Verdict
+from aitax_ray.serving.admission import Account, history, remaining
+from aitax_ray.serving.backend import UNLIMITED, BackendOf
 from aitax_ray.serving.examples import PN_DAY, PN_SUBSCRIPTION
 from aitax_ray.serving.openapi import answers
 from aitax_ray.serving.pn_models import PnModel
@@ -16,7 +18,7 @@ router = APIRouter(tags=["pn"], responses=ERRORS)
 
 
 class PnCount(PnModel):
-    """How many requests a client may send, and has sent."""
+    """How many identifications a client may ask for, and has asked for."""
 
     count: int
     total: int
@@ -30,7 +32,7 @@ class PnQuota(PnModel):
 
 
 class PnDay(PnModel):
-    """The quota of a day."""
+    """The quota of a day; of an earlier day the quota is the one that holds now."""
 
     day: str
     """ISO 8601."""
@@ -46,7 +48,7 @@ class PnSecurity(PnModel):
 
 
 class PnSubscription(PnModel):
-    """The account of a client: the service has none, so everything is free."""
+    """The account of a client: that of its key, if the service has keys."""
 
     account: str
     contract: str
@@ -62,32 +64,45 @@ async def status() -> dict[str, str]:
 
 
 @router.get("/v2/quota", responses=answers(PN_DAY))
-async def quota(request: Request) -> PnDay:
-    """Say how many requests this client may still send today."""
-    return _day(request, datetime.now(UTC).date())
+async def quota(account: Account) -> PnDay:
+    """Say how many identifications this client may still ask for today."""
+    return _today(account)
 
 
 @router.get("/v2/quota/daily", responses=answers(PN_DAY))
 async def quota_daily(
-    request: Request, day: Annotated[date | None, Query(description="ISO 8601; today.")] = None
+    request: Request,
+    backend: BackendOf,
+    account: Account,
+    day: Annotated[date | None, Query(description="ISO 8601; today.")] = None,
 ) -> PnDay:
-    """Say how many requests this client may send on a day, and has sent."""
-    return _day(request, day or datetime.now(UTC).date())
+    """Say how many identifications this client may ask for on a day, and has asked for."""
+    today = _today(account)
+    if day is None or day.isoformat() == today.day:
+        return today
+    counts, per_day = await history(request, backend, day.year), account.per_day if account is not None else None
+    return _day(day.isoformat(), counts.get(day.isoformat(), 0), per_day)
 
 
 @router.get("/v2/quota/history", responses=answers([PN_DAY]))
 async def quota_history(
-    request: Request, year: Annotated[int | None, Query(ge=1, le=9999, description="A year; this one.")] = None
+    request: Request,
+    backend: BackendOf,
+    account: Account,
+    year: Annotated[int | None, Query(ge=1, le=9999, description="A year; this one.")] = None,
 ) -> list[PnDay]:
-    """List the days on which this client has sent requests; the service keeps no history."""
-    return []
+    """List the days on which this client has asked for identifications."""
+    counts = await history(request, backend, year or datetime.now(UTC).year)
+    per_day = account.per_day if account is not None else None
+    return [_day(day, count, per_day) for day, count in counts.items()]
 
 
 @router.get("/v2/subscription", responses=answers(PN_SUBSCRIPTION))
-async def subscription() -> PnSubscription:
+async def subscription(account: Account) -> PnSubscription:
     """Describe the account of this client."""
-    security = PnSecurity(expose_key=False, ips=[], domains=[])
-    return PnSubscription(account="", contract="free", history=[], billing="none", security=security)
+    name, origins = (account.name, list(account.origins)) if account is not None else ("", [])
+    security = PnSecurity(expose_key=bool(origins), ips=[], domains=origins)
+    return PnSubscription(account=name, contract="free", history=[], billing="none", security=security)
 
 
 @router.post("/v2/survey/tiles/{project}")
@@ -112,6 +127,12 @@ async def varieties() -> None:
     raise RequestError("this engine knows species, not varieties", 501)
 
 
-def _day(request: Request, day: date) -> PnDay:
-    remaining = num_remaining(request)
-    return PnDay(day=day.isoformat(), quota=PnQuota(identify=PnCount(count=0, total=remaining, remaining=remaining)))
+def _today(account: Verdict | None) -> PnDay:
+    count, per_day = (account.count, account.per_day) if account is not None else (0, None)
+    return _day(datetime.now(UTC).date().isoformat(), count, per_day)
+
+
+def _day(day: str, count: int, per_day: int | None) -> PnDay:
+    total = UNLIMITED if per_day is None else per_day
+    identify = PnCount(count=count, total=total, remaining=remaining(count, per_day))
+    return PnDay(day=day, quota=PnQuota(identify=identify))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from aitax_ray.cluster import check_room, connect, stop
 from aitax_ray.engine.bundle import open_engine
 from aitax_ray.errors import AitaxError, ClusterError
+from aitax_ray.serving.keys import locate_keys, read_keys
 from aitax_ray.serving.settings import ApplicationArgs, ServeSettings
 
 log = logging.getLogger(__name__)
@@ -21,13 +22,17 @@ APPLICATION = "aitax"
 def serving(settings: ServeSettings) -> Iterator[str]:
     """Run the service while the context lasts. Yields its address when it answers.
 
-    Raises EngineError when there is no such engine, AitaxError when the port is taken, ClusterError when Ray Serve runs
-    on the cluster already: it keeps the address with which it was started.
+    Raises EngineError when there is no such engine, SettingsError when there are no such keys, AitaxError when the port
+    is taken, ClusterError when Ray Serve runs on the cluster already: it keeps the address with which it was started.
     """
     engine = os.path.abspath(settings.engine) if "://" not in settings.engine else settings.engine  # noqa: PTH100
     opened = open_engine(engine)
     if opened.is_local:  # report a bad engine here: a replica would fail again and again
         opened.verify(thumbnails=False)
+    keys = locate_keys(settings.keys)
+    if keys is not None:
+        read_keys(keys)
+    settings = settings.model_copy(update={"keys": keys})
     port = free_port(settings.host, settings.port)
     connect()
     check_room("the service", settings.classifier_cpus, 0, "lower --classifier-cpus")

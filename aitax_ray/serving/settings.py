@@ -22,6 +22,12 @@ class ApplicationArgs(Settings):
     """Largest number of similar photographs per species."""
     allow_private_hosts: bool = False
     """Fetch photographs by URL from private and loopback addresses too."""
+    keys: str | None = None
+    """File of API keys, which `aitax keys` writes. Default: the lines in AITAX_KEYS; without them no key is needed."""
+    cors_origins: tuple[str, ...] = ()
+    """Web origins whose pages may read answers, such as https://frogs.example. Default: all."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names by which clients may call the service, without port. Default: all."""
     max_batch_size: Annotated[int, Field(ge=1)] = 16
     """Largest number of requests in a batch of the classifier."""
     batch_wait_timeout_s: Annotated[float, Field(ge=0)] = 0.01

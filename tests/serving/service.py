@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import uvicorn
@@ -11,6 +12,7 @@ from PIL import Image
 
 from aitax_ray.engine.bundle import open_engine
 from aitax_ray.errors import RequestError
+from aitax_ray.serving.accounts import Ledger
 from aitax_ray.serving.decoding import PhotoDecoder
 from aitax_ray.serving.gallery import Picture
 from aitax_ray.serving.http import make_app
@@ -30,6 +32,7 @@ class LocalBackend:
         self.num_queries, self.decoder = 7, PhotoDecoder(self.info, timeout_s=3.0, slow_timeout_s=0.5)
         self.is_loaded = True
         self.project = project_of(self.info)
+        self.ledger: Ledger | None = None
 
     async def identify(
         self, photos: Sequence[Image.Image], max_results: int | None, illustrate: bool = True
@@ -51,9 +54,9 @@ class LocalBackend:
         return photo(COLOURS["11"])
 
 
-def serve(backend: LocalBackend) -> Iterator[httpx.Client]:
+def serve(backend: LocalBackend, **options: Any) -> Iterator[httpx.Client]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(make_app(lambda: backend), log_level="critical"))
+        server = uvicorn.Server(uvicorn.Config(make_app(lambda: backend, **options), log_level="critical"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()  # the listener is open already: early requests wait for the server
         with httpx.Client(

@@ -12,15 +12,17 @@ import pytest
 import yaml
 from fastapi.testclient import TestClient
 from PIL import Image
+from ray.exceptions import RayActorError
 from ray.serve.schema import ServeDeploySchema
 
 from aitax_ray.engine import takedown
 from aitax_ray.engine.bundle import Engine, open_engine
 from aitax_ray.engine.engines import Engines
 from aitax_ray.engine.info import ENGINES, write_current
-from aitax_ray.errors import RequestError
+from aitax_ray.errors import ClusterError, RequestError
 from aitax_ray.schemas import image_id
-from aitax_ray.serving.application import Classifier, Ingress, Retrieval, build, predict_batch
+from aitax_ray.serving import application
+from aitax_ray.serving.application import Classifier, Ingress, RemoteLedger, Retrieval, build, predict_batch
 from aitax_ray.serving.backend import Backend
 from aitax_ray.serving.gallery import Gallery
 from aitax_ray.serving.http import make_app
@@ -233,3 +235,21 @@ async def test_thumbnails_of_an_answer_are_shown_after_the_engine_has_changed(
     await service.look()
     assert await service.backend.picture(shown) is not None
     assert await ingress(root)[0].backend.picture(shown) is None
+
+
+async def test_a_ledger_that_does_not_answer_is_an_error_that_tells_clients_to_come_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Dead:
+        async def ask(self, *_: object) -> None:
+            raise RayActorError
+
+        async def history(self, *_: object) -> None:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(application, "LEDGER_TIMEOUT_S", 0.01)
+    ledger = RemoteLedger(Handle(Dead()))  # type: ignore[arg-type]
+    with pytest.raises(ClusterError, match="RayActorError"):
+        await ledger.ask("who", "", 1)
+    with pytest.raises(ClusterError, match="TimeoutError"):
+        await ledger.history("who", 2026)

@@ -3,24 +3,29 @@
 The service of a process of its own is asked in test_pipeline.py.
 """
 
+import json
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from ray import serve as ray_serve
+from ray.serve import Application
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ServeStatus
 
 from aitax_ray.engine.engines import Engines
 from aitax_ray.engine.info import ENGINES, write_current
-from aitax_ray.errors import AitaxError, ClusterError, EngineError
-from aitax_ray.serving import serve
+from aitax_ray.errors import AitaxError, ClusterError, EngineError, SettingsError
+from aitax_ray.serving import application, serve
+from aitax_ray.serving.application import build
+from aitax_ray.serving.keys import add_key, revoke_key
 from aitax_ray.serving.serve import serving
-from aitax_ray.serving.settings import ServeSettings
+from aitax_ray.serving.settings import ApplicationArgs, ServeSettings
 from aitax_ray.storage import Storage
 from tests.engines import COLOURS, NAMES, photo, write_root, write_small_engine
 
@@ -124,6 +129,48 @@ def test_under_load_the_service_changes_to_the_current_engine_without_a_failed_o
     assert one[:2] + one[3:] == (200, NAMES["11"], "11")
     assert other[:2] + other[3:] == (200, f"{NAMES['11']} alter", "411")
     assert one[2] > other[2]
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_replicas_on_ray_share_a_quota_and_a_revoked_key_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build_two(args: ApplicationArgs) -> Application:
+        made = build(args)
+        made._bound_deployment = made._bound_deployment.options(num_replicas=2)
+        return made
+
+    monkeypatch.setattr(application, "build", build_two)
+    path = tmp_path / "keys.jsonl"
+    params = {"api-key": add_key(path, "ann", per_day=10)}
+    engine = str(write_small_engine(tmp_path / "colours-1"))
+    with serving(ServeSettings(engine=engine, port=0, keys=str(path), cors_origins=("https://frogs.example",))) as url:
+
+        def ask(_: int = 0) -> httpx.Response:
+            return httpx.post(f"{url}/identify", files={"image": photo(COLOURS["22"])}, params=params, timeout=60)
+
+        with ThreadPoolExecutor(8) as pool:
+            found = [answer.status_code for answer in pool.map(ask, range(24))]
+        assert (found.count(200), found.count(429)) == (10, 14)
+        deployments = ray_serve.status().applications["aitax"].deployments
+        states = {name: sum(found.replica_states.values()) for name, found in deployments.items()}
+        assert (states["Ingress"], states["Ledger"]) == (2, 1)
+        assert httpx.get(f"{url}/v2/quota", params=params, timeout=60).json()["quota"]["identify"]["count"] == 10
+        headers = {"Origin": "https://other.example"}
+        assert "access-control-allow-origin" not in httpx.get(f"{url}/status", headers=headers, timeout=60).headers
+        revoke_key(path, "ann")
+        until = time.monotonic() + 10
+        while ask().status_code != 401:
+            assert time.monotonic() < until
+    assert json.loads(next(Path(f"{path}.counts").iterdir()).read_text()) == {"ann": 10}
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_keys_that_are_not_there_are_an_error_before_ray_starts(tmp_path: Path) -> None:
+    engine = str(write_small_engine(tmp_path / "colours-1"))
+    with (
+        pytest.raises(SettingsError, match=r"^--keys .*none: No such file"),
+        serving(ServeSettings(engine=engine, port=0, keys=str(tmp_path / "none"))),
+    ):
+        pass
 
 
 def test_a_start_that_is_interrupted_takes_the_service_from_the_cluster(
