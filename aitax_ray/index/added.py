@@ -33,6 +33,31 @@ TABLES = {
 }
 KEYS = {workspace.MEDIA: "image_id", workspace.TAXA: "species_key"}
 HEAD = f"{ADDED}/head.safetensors"
+ROWS_PER_BATCH = 1 << 18
+
+
+def read_joined_of(ws: Workspace, path: str, key: str, values: pa.Array, schema: pa.Schema) -> pa.Table:
+    """Read the rows of `read_joined` whose column `key` has one of the values. The others are never all in memory."""
+    own, more = (_read_of(ws, name, key, values, schema) for name in (path, TABLES[path]))
+    return pa.concat_tables([_without(own, more, path), more])
+
+
+def _read_of(ws: Workspace, path: str, key: str, values: pa.Array, schema: pa.Schema) -> pa.Table:
+    files = [file.path for file in ws.storage.files(path, ".parquet")]
+    if path.endswith(".parquet"):
+        files = [path] if ws.storage.exists(path) else []
+    found = [schema.empty_table()]
+    for file in files:
+        batches = ws.storage.read_batches(file, schema.names, ROWS_PER_BATCH, schema)
+        found += [rows.filter(pc.is_in(rows[key], values)).cast(schema) for rows in batches]
+    return pa.concat_tables(found)
+
+
+def _without(own: pa.Table, more: pa.Table, path: str) -> pa.Table:
+    """Leave out rows for what `more` has too: the root may list a species or a photograph that it does not use."""
+    if path not in KEYS:
+        return own
+    return own.filter(pc.invert(pc.is_in(own[KEYS[path]], more[KEYS[path]].combine_chunks())))
 
 
 def read_joined(
@@ -43,9 +68,7 @@ def read_joined(
     if not ws.storage.exists(TABLES[path]):
         return own
     more = ws.storage.read_table(TABLES[path], columns, schema)
-    if path in KEYS:  # the root may list a species or a photograph that it does not use
-        own = own.filter(pc.invert(pc.is_in(own[KEYS[path]], more[KEYS[path]].combine_chunks())))
-    return pa.concat_tables([own, more.cast(own.schema)])
+    return pa.concat_tables([_without(own, more, path), more.cast(own.schema)])
 
 
 def read_added_classes(ws: Workspace) -> list[str]:

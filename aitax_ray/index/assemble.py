@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import DataError, EngineError
-from aitax_ray.index.added import read_joined
+from aitax_ray.index.added import read_joined, read_joined_of
 from aitax_ray.index.build import SearchOptions
 from aitax_ray.index.search_info import SEARCH, SearchInfo
 from aitax_ray.index.settings import IndexSettings
@@ -135,8 +135,8 @@ def make_rows(ws: Workspace, share: Share, show: Policy = "any") -> pa.Table:
     import polars as pl
 
     keys = [key.decode() for key in share.image_ids]
-    split = read_joined(ws, workspace.SPLIT, ["image_id", "split"])
-    media = read_joined(ws, workspace.MEDIA, schema=schemas.MEDIA)
+    split = read_joined_of(ws, workspace.SPLIT, "image_id", pa.array(keys, pa.string()), schemas.SPLIT)
+    media = read_joined_of(ws, workspace.MEDIA, "image_id", pa.array(keys, pa.string()), schemas.MEDIA)
     rows: Any = look_up(keys, media, "image_id", workspace.MEDIA)
     rows = _add_event_dates(ws, rows).with_columns(
         pl.col("url", "references").map_elements(web_address, pl.String),
@@ -155,7 +155,10 @@ def _add_event_dates(ws: Workspace, rows: Any) -> Any:
     import polars as pl
 
     columns = ["gbif_id", "species_key", "event_date"]
-    seen: Any = pl.from_arrow(read_joined(ws, workspace.OCCURRENCES, columns, schemas.OCCURRENCES))
+    occurrences = rows["gbif_id"].unique().to_arrow().cast(pa.string())
+    seen: Any = pl.from_arrow(
+        read_joined_of(ws, workspace.OCCURRENCES, "gbif_id", occurrences, schemas.OCCURRENCES).select(columns)
+    )
     seen = seen.join(rows, on="gbif_id", how="semi").unique(columns[:2], keep="first", maintain_order=True)
     found = rows.join(seen, on=columns[:2], how="left", validate="m:1", maintain_order="left")
     return found.with_columns(pl.col("event_date").fill_null(""))

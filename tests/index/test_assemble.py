@@ -112,6 +112,16 @@ def test_only_records_of_gbifs_datasets_are_at_gbif(tmp_path: Path) -> None:
     assert make_rows(ws, share)["is_at_gbif"].to_pylist() == [True, False, False]
 
 
+def test_a_shard_reads_only_its_own_rows_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ws = write_root(tmp_path)
+    first, *_ = divide(read_labels(ws, "train"), 5)
+    monkeypatch.setattr("aitax_ray.storage.Storage.read_table", lambda *_: pytest.fail("a whole table is read"))
+    monkeypatch.setattr("aitax_ray.index.added.ROWS_PER_BATCH", 3)
+    rows = make_rows(ws, first)
+    assert rows["image_id"].to_pylist() == [key.decode() for key in first.image_ids]
+    assert set(rows["split"].to_pylist()) == {"train"}
+
+
 @pytest.mark.parametrize("thumbnails", [True, False])
 def test_a_shard_has_the_thumbnails_of_its_photographs_unless_none_are_wanted(tmp_path: Path, thumbnails: bool) -> None:
     ws = write_root(tmp_path)
