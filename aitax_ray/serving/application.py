@@ -47,6 +47,7 @@ LEDGER_TIMEOUT_S = 10.0
 HOST_MEMORY_S = 3.0  # strangers name hosts: one's bad URLs must not close a host for the others
 HOST_LIMIT = HostLimit(8, 50.0)  # higher than for downloads: a person waits for the answer
 READY_TIMEOUT_S = 3.0
+LIGHT = 0.1  # CPUs of deployments that mostly wait
 REFUSABLE = 20  # x max_waiting requests may be at an ingress
 RETRY_S = 30.0  # until an engine that could not be used is tried again
 
@@ -316,16 +317,27 @@ def build(args: ApplicationArgs) -> Application:
     # Batches would stay small with Ray's default, which is 5 requests at a time.
     max_ongoing = max(64, 2 * args.max_batch_size)
     args = args.model_copy(update={"keys": locate_keys(args.keys)})
-    light = {"num_cpus": 0.1}
-    heavy = {"num_cpus": args.classifier_cpus}
-    classifier = serve.deployment(ray_actor_options=heavy, max_ongoing_requests=max_ongoing)(Classifier).bind(args)
-    retrieval = serve.deployment(ray_actor_options=light, max_ongoing_requests=max_ongoing)(Retrieval).bind(args)
+
+    def deployment(name: str, num_cpus: float, max_ongoing_requests: int) -> Any:
+        smallest, largest = getattr(args, f"min_{name}_replicas"), getattr(args, f"max_{name}_replicas")
+        number: dict[str, Any] = {"num_replicas": smallest}
+        if largest > smallest:
+            limits = {"min_replicas": smallest, "max_replicas": largest}
+            number = {"autoscaling_config": limits | {"target_ongoing_requests": args.target_ongoing_requests}}
+        options = {"num_cpus": num_cpus}
+        return serve.deployment(ray_actor_options=options, max_ongoing_requests=max_ongoing_requests, **number)
+
+    classifier = deployment("classifier", args.classifier_cpus, max_ongoing)(Classifier).bind(args)
+    retrieval = deployment("retrieval", LIGHT, max_ongoing)(Retrieval).bind(args)
     ledger = None
     if args.keys is not None:
-        ledger = serve.deployment(num_replicas=1, ray_actor_options=light, max_ongoing_requests=1000)(Ledger).bind(args)
+        options = {"num_cpus": LIGHT}
+        one = serve.deployment(num_replicas=1, ray_actor_options=options, max_ongoing_requests=1000)
+        ledger = one(Ledger).bind(args)
     # Ray Serve makes the application in the replica, where `_this_backend` works.
     limits = args.max_waiting, args.cors_origins, args.allowed_hosts
     http = serve.ingress(lambda: make_app(_this_backend, *limits))(Ingress)
     # The ingress itself refuses those that are too many, with JSON: they must reach it.
-    ingress = serve.deployment(ray_actor_options=light, max_ongoing_requests=REFUSABLE * args.max_waiting)(http)
-    return ingress.bind(args, classifier, retrieval, ledger)
+    ingress = deployment("ingress", LIGHT, REFUSABLE * args.max_waiting)(http)
+    application: Application = ingress.bind(args, classifier, retrieval, ledger)
+    return application

@@ -35,7 +35,7 @@ def serving(settings: ServeSettings) -> Iterator[str]:
     settings = settings.model_copy(update={"keys": keys})
     port = free_port(settings.host, settings.port)
     connect()
-    check_room("the service", settings.classifier_cpus, 0, "lower --classifier-cpus")
+    check_room("the service", settings.classifier_cpus * settings.min_classifier_replicas, 0, "lower --classifier-cpus")
     from ray import serve
 
     if serve.status().proxies:

@@ -1,8 +1,8 @@
 """Settings of the service: those that `aitax serve` and `serve_config.yaml` share, and those of the command alone."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from aitax_ray.settings import Settings
 
@@ -36,6 +36,27 @@ class ApplicationArgs(Settings):
     """CPUs that Ray reserves per replica of the classifier."""
     max_waiting: Annotated[int, Field(ge=1)] = MAX_WAITING
     """Largest number of requests that wait for answers, per replica of the ingress; the others get 503."""
+    min_ingress_replicas: Annotated[int, Field(ge=1)] = 1
+    """Smallest number of replicas of the ingress, which speaks HTTP and decodes photographs."""
+    max_ingress_replicas: Annotated[int, Field(ge=1)] = 1
+    """Largest number of them: more than the smallest number lets it grow with the load."""
+    min_classifier_replicas: Annotated[int, Field(ge=1)] = 1
+    """Smallest number of replicas of the classifier."""
+    max_classifier_replicas: Annotated[int, Field(ge=1)] = 1
+    """Largest number of them."""
+    min_retrieval_replicas: Annotated[int, Field(ge=1)] = 1
+    """Smallest number of replicas of the retrieval, each with the whole index."""
+    max_retrieval_replicas: Annotated[int, Field(ge=1)] = 1
+    """Largest number of them."""
+    target_ongoing_requests: Annotated[float, Field(gt=0)] = 16
+    """Requests at a time per replica, for which replicas are added and removed."""
+
+    @model_validator(mode="after")
+    def _has_ordered_numbers(self) -> Self:
+        for name in ("ingress", "classifier", "retrieval"):
+            if getattr(self, f"max_{name}_replicas") < getattr(self, f"min_{name}_replicas"):
+                raise ValueError(f"--max-{name}-replicas must not be below --min-{name}-replicas")
+        return self
 
 
 class ServeSettings(ApplicationArgs):

@@ -24,6 +24,13 @@ def test_invalid_settings_are_refused(wrong: dict[str, object]) -> None:
         ApplicationArgs.model_validate({"engine": "e", **wrong})
 
 
+@pytest.mark.parametrize("name", ["ingress", "classifier", "retrieval"])
+def test_the_largest_number_of_replicas_is_not_below_the_smallest(name: str) -> None:
+    with pytest.raises(ValidationError, match=f"--max-{name}-replicas must not be below"):
+        ApplicationArgs.model_validate({"engine": "e", f"min_{name}_replicas": 2})
+    ApplicationArgs.model_validate({"engine": "e", f"min_{name}_replicas": 2, f"max_{name}_replicas": 2})
+
+
 def test_the_command_line_has_the_same_settings_and_the_address() -> None:
     shared, served = ApplicationArgs.model_fields, ServeSettings.model_fields
     assert served.keys() - shared.keys() == {"host", "port", "request_timeout_s"}
