@@ -193,7 +193,7 @@ def identify(
     engine
         An engine: its folder, or a root where one is published. It answers in this process.
     url
-        Address of a running service that answers instead.
+        Address of a running service that answers instead. The environment variable AITAX_KEY holds the key for it.
     together
         All photographs show one individual: give one answer.
     max_results

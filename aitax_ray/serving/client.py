@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 TIMEOUT_S = 120
+VARIABLE = "AITAX_KEY"  # the key for a service; a flag would stand in the history of the shell
 
 
 def identify_files(
@@ -105,7 +107,10 @@ class ServiceClient:
         parts = [("image", (photo.name, _read(photo))) for photo in photos]
         try:
             asked = {"nb-results": self._asked.max_results, "no-reject": self._asked.no_reject}
-            answer = httpx.post(f"{self._url}/identify", params=asked, files=parts, timeout=TIMEOUT_S)
+            key = os.environ.get(VARIABLE, "").strip()
+            headers = {"Authorization": f"Bearer {key}"} if key else {}
+            address = f"{self._url}/identify"
+            answer = httpx.post(address, params=asked, headers=headers, files=parts, timeout=TIMEOUT_S)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise AitaxError(
                 f"no answer from {self._url} ({error}): is the service running? `aitax serve` starts one"

@@ -1,5 +1,6 @@
 """serving.client: asking an engine or a service, and showing what it says."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,14 @@ from typing import Any
 import pytest
 
 from aitax_ray.errors import AitaxError, RequestError, SettingsError
+from aitax_ray.serving.accounts import Accounts
 from aitax_ray.serving.c4c import REJECTED, C4cImage, C4cResult, to_answer
 from aitax_ray.serving.client import identify_files, show
 from aitax_ray.serving.decoding import MAX_BYTES
+from aitax_ray.serving.keys import add_key
 from tests.engines import COLOURS, photo, write_small_engine
 from tests.serving.answers import make_identification
+from tests.serving.service import LocalBackend, serve
 from tests.serving.test_decoding import write_fragile_decoder
 from tests.web import Web
 
@@ -177,3 +181,18 @@ def test_engine_or_url_must_be_given_and_not_both(tmp_path: Path) -> None:
 def test_another_service_at_the_address_is_an_error(tmp_path: Path, web: Web) -> None:
     with pytest.raises(AitaxError, match="but not as `aitax serve` does: check --url"):
         ask(files(tmp_path, "11"), None, url=web.url(""))
+
+
+def test_a_service_with_keys_is_asked_with_the_key_of_the_environment(
+    engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, keys = LocalBackend(Path(engine)), tmp_path / "keys.jsonl"
+    key = add_key(keys, "ann")
+    backend.ledger = Accounts(str(keys))
+    with contextlib.contextmanager(serve)(backend) as service:
+        monkeypatch.delenv("AITAX_KEY", raising=False)
+        with pytest.raises(RequestError, match="this needs a key"):
+            ask(files(tmp_path, "11"), None, str(service.base_url))
+        monkeypatch.setenv("AITAX_KEY", key)
+        ask(files(tmp_path, "11"), None, str(service.base_url))
+    assert json.loads(capsys.readouterr().out)["results"][0]["gbif_id"] == "11"
