@@ -14,18 +14,16 @@ from typing import Any
 import httpx
 import pytest
 from ray import serve as ray_serve
-from ray.serve import Application
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ServeStatus
 
 from aitax_ray.engine.engines import Engines
 from aitax_ray.engine.info import ENGINES, write_current
 from aitax_ray.errors import AitaxError, ClusterError, EngineError, SettingsError
-from aitax_ray.serving import application, serve
-from aitax_ray.serving.application import build
+from aitax_ray.serving import serve
 from aitax_ray.serving.keys import add_key, revoke_key
 from aitax_ray.serving.serve import serving
-from aitax_ray.serving.settings import ApplicationArgs, ServeSettings
+from aitax_ray.serving.settings import ServeSettings
 from aitax_ray.storage import Storage
 from tests.engines import COLOURS, NAMES, photo, write_root, write_small_engine
 
@@ -132,17 +130,12 @@ def test_under_load_the_service_changes_to_the_current_engine_without_a_failed_o
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_replicas_on_ray_share_a_quota_and_a_revoked_key_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def build_two(args: ApplicationArgs) -> Application:
-        made = build(args)
-        made._bound_deployment = made._bound_deployment.options(num_replicas=2)
-        return made
-
-    monkeypatch.setattr(application, "build", build_two)
+def test_replicas_on_ray_share_a_quota_and_a_revoked_key_ends(tmp_path: Path) -> None:
     path = tmp_path / "keys.jsonl"
     params = {"api-key": add_key(path, "ann", per_day=10)}
     engine = str(write_small_engine(tmp_path / "colours-1"))
-    with serving(ServeSettings(engine=engine, port=0, keys=str(path), cors_origins=("https://frogs.example",))) as url:
+    two = {"min_ingress_replicas": 2, "max_ingress_replicas": 2, "cors_origins": ("https://frogs.example",)}
+    with serving(ServeSettings.model_validate({"engine": engine, "port": 0, "keys": str(path), **two})) as url:
 
         def ask(_: int = 0) -> httpx.Response:
             return httpx.post(f"{url}/identify", files={"image": photo(COLOURS["22"])}, params=params, timeout=60)
