@@ -23,6 +23,15 @@ def check_unique(table: "pa.Table | pl.DataFrame", key: str, path: str) -> None:
         )
 
 
+def as_frame(table: "pa.Table") -> "pl.DataFrame":
+    """Turn a table into a frame. Polars' own function may also give a series, as far as types tell."""
+    import polars as pl
+
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
 def look_up(keys: Sequence[str], table: "pa.Table", key: str, path: str) -> "pl.DataFrame":
     """Find the row of each key, in the order of the keys. Raises DataError unless each has exactly one row."""
     import polars as pl

@@ -13,6 +13,7 @@ from aitax_ray import schemas, takedowns, workspace
 from aitax_ray.criteria import Criteria
 from aitax_ray.index.added import TABLES
 from aitax_ray.index.shards import ROWS
+from aitax_ray.joins import as_frame
 from aitax_ray.storage import Storage
 from aitax_ray.takedowns import Request
 
@@ -129,7 +130,7 @@ def _parquet(storage: Storage, name: str, path: str, columns: Iterable[str], sch
         paths = [path]
     for file in paths:
         for batch in storage.read_batches(file, list(columns), ROWS_PER_BATCH, schema):
-            yield name, _frame(batch)
+            yield name, as_frame(batch)
 
 
 def _shards(storage: Storage, name: str, place: str) -> Tables:
@@ -141,15 +142,7 @@ def _shards(storage: Storage, name: str, place: str) -> Tables:
             except (OSError, KeyError, pa.ArrowException) as error:  # others can be searched all the same
                 log.warning("%s cannot be searched: %s", storage.address(shard), " ".join(str(error).split())[:200])
             else:
-                yield name, _frame(rows)
-
-
-def _frame(table: pa.Table) -> "pl.DataFrame":
-    import polars as pl
-
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame
+                yield name, as_frame(rows)
 
 
 def _join(folder: str, name: str) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,12 +18,10 @@ from aitax_ray.images import inventory
 from aitax_ray.index.added import TABLES
 from aitax_ray.index.shards import read_rows
 from aitax_ray.index.withdraw import drop_photographs
+from aitax_ray.joins import as_frame
 from aitax_ray.storage import Storage
 from aitax_ray.takedowns import WITHDRAWN, Request, withdrawn_ids
 from aitax_ray.workspace import FOLDERS, Workspace
-
-if TYPE_CHECKING:
-    import polars as pl
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +96,7 @@ def _purge_manifest(ws: Workspace, withdrawn: Withdrawn) -> None:
     drop_rows(storage, workspace.MEDIA, withdrawn.image_ids, keep_empty=True)
     if storage.exists(workspace.TAXA) and storage.exists(workspace.OCCURRENCES):
         occurrences = storage.read_table(workspace.OCCURRENCES, ["gbif_id", "species_key"])
-        concerned = _frame(occurrences).filter(pl.col("gbif_id").is_in(sorted(withdrawn.gbif_ids)))
+        concerned = as_frame(occurrences).filter(pl.col("gbif_id").is_in(sorted(withdrawn.gbif_ids)))
         # In this order: the species follow from the occurrences.
         _recount_taxa(storage, set(concerned["species_key"]))
         _purge_occurrences(storage, workspace.OCCURRENCES, workspace.MEDIA, withdrawn)
@@ -135,8 +133,8 @@ def _purge_occurrences(storage: Storage, path: str, media: str, withdrawn: Withd
         return
     concerned, pairs = pl.col("gbif_id").is_in(sorted(withdrawn.gbif_ids)), ["gbif_id", "species_key"]
     names = [media] if media.endswith(".parquet") else [file.path for file in storage.files(media, ".parquet")]
-    parts = [_frame(storage.read_table(name, pairs)).filter(concerned) for name in names]
-    occurrences = _frame(storage.read_table(path))
+    parts = [as_frame(storage.read_table(name, pairs)).filter(concerned) for name in names]
+    occurrences = as_frame(storage.read_table(path))
     gone = occurrences.filter(concerned).select(pairs).unique()
     gone = gone.join(pl.concat([gone.clear(), *parts]), on=pairs, how="anti")
     if gone.height:
@@ -150,10 +148,10 @@ def _recount_taxa(storage: Storage, species: set[str]) -> None:
     columns = ["gbif_id", "species_key"]
     parts = [pl.DataFrame(schema=dict.fromkeys(columns, pl.String))]
     for file in storage.files(workspace.MEDIA, ".parquet"):
-        rows = _frame(storage.read_table(file.path, columns))
+        rows = as_frame(storage.read_table(file.path, columns))
         parts.append(rows.filter(pl.col("species_key").is_in(sorted(species))))
     counts = pl.concat(parts).group_by("species_key").agg(occurrences=pl.col("gbif_id").n_unique(), images=pl.len())
-    taxa = _frame(storage.read_table(workspace.TAXA))
+    taxa = as_frame(storage.read_table(workspace.TAXA))
     counted = taxa.join(counts, on="species_key", how="left", validate="m:1", maintain_order="left")
     is_concerned = pl.col("species_key").is_in(sorted(species))
     for column, count in (("num_occurrences", "occurrences"), ("num_images", "images")):
@@ -275,11 +273,3 @@ def _correct_report(
     report = report.model_copy(update=changes)
     ws.storage.write_json(f"{FOLDERS[stage][0]}/report.json", report.model_dump(mode="json"))
     return report
-
-
-def _frame(table: pa.Table) -> "pl.DataFrame":
-    import polars as pl
-
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame

@@ -87,6 +87,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     # The range in use may be smaller than the depth: 8 bits, or 12 of a sensor. It is the smallest usual range that
     # includes the brightest pixel.
     ranges = (255.0, 4095.0, 65535.0) if image.mode.startswith("I;16") else (1.0, 255.0, 65535.0)
+    # A grey picture has one pair of extremes; Pillow's types allow a pair for each channel.
     brightest = max(float(band.getextrema()[1]) for _, band in _bands(image))  # type: ignore[arg-type]
     full = next((top for top in ranges if brightest <= top), brightest)
     grey = Image.new("L", image.size)

@@ -22,7 +22,7 @@ from aitax_ray.index.assemble import find_hidden
 from aitax_ray.index.embeddings import PhotographRows, StoredPhotographs, source_suffix
 from aitax_ray.index.settings import SIDES, IndexSettings
 from aitax_ray.index.thumbnails import make_thumbnails
-from aitax_ray.joins import join_rows
+from aitax_ray.joins import as_frame, join_rows
 from aitax_ray.progress import progress
 from aitax_ray.takedowns import read_active_requests
 from aitax_ray.training.inference import predictions
@@ -90,13 +90,13 @@ def _choose(
 
 def _read_photographs(ws: Workspace) -> "pl.DataFrame":
     """Read schemas.SPLIT of a root, with jpeg_sha256 and phash of each photograph."""
-    split = _as_frame(ws.storage.read_table(workspace.SPLIT, schema=schemas.SPLIT))
+    split = as_frame(ws.storage.read_table(workspace.SPLIT, schema=schemas.SPLIT))
     return join_rows(split, _read_hashes(ws), "image_id", workspace.IMAGES, how="left")
 
 
 def _read_hashes(ws: Workspace) -> "pl.DataFrame":
     columns = ["image_id", "jpeg_sha256", "phash"]
-    return _as_frame(ws.storage.read_table(workspace.IMAGES, columns, schemas.IMAGES))
+    return as_frame(ws.storage.read_table(workspace.IMAGES, columns, schemas.IMAGES))
 
 
 def _read_here(ws: Workspace, parts: "Sequence[pl.DataFrame]") -> "pl.DataFrame":
@@ -106,7 +106,7 @@ def _read_here(ws: Workspace, parts: "Sequence[pl.DataFrame]") -> "pl.DataFrame"
     """
     import polars as pl
 
-    excluded = _as_frame(ws.storage.read_table(workspace.EXCLUDED, schema=schemas.EXCLUDED))
+    excluded = as_frame(ws.storage.read_table(workspace.EXCLUDED, schema=schemas.EXCLUDED))
     held_out = excluded.filter(reason=HELD_OUT).with_columns(split=pl.lit(HELD_OUT), group=pl.lit(None))
     for part in parts:
         held_out = held_out.join(part, on="species_key", how="anti")
@@ -123,7 +123,7 @@ def _find_withdrawn(criteria: Criteria, other: Workspace, photographs: "pl.DataF
     if not criteria:
         return pl.repeat(False, photographs.height, eager=True)
     columns = ["image_id", "url", "creator", "rights_holder", "references"]
-    media = _as_frame(other.storage.read_table(workspace.MEDIA, columns, schemas.MEDIA))
+    media = as_frame(other.storage.read_table(workspace.MEDIA, columns, schemas.MEDIA))
     return criteria.find(join_rows(photographs, media, "image_id", workspace.MEDIA, how="left"))
 
 
@@ -139,11 +139,11 @@ def _write_tables(
         number = pl.col("species_key").replace_strict(numbers, return_dtype=pl.Int32)
         rows = rows.with_columns(class_index=number)
         found[workspace.SPLIT].append(rows)
-        media = _as_frame(other.storage.read_table(workspace.MEDIA, schema=schemas.MEDIA))
+        media = as_frame(other.storage.read_table(workspace.MEDIA, schema=schemas.MEDIA))
         found[workspace.MEDIA].append(media.join(rows, on="image_id", how="semi"))
-        seen = _as_frame(other.storage.read_table(workspace.OCCURRENCES, schema=schemas.OCCURRENCES))
+        seen = as_frame(other.storage.read_table(workspace.OCCURRENCES, schema=schemas.OCCURRENCES))
         found[workspace.OCCURRENCES].append(seen.join(rows, on=["gbif_id", "species_key"], how="semi"))
-        taxa = _as_frame(other.storage.read_table(workspace.TAXA, schema=schemas.TAXA))
+        taxa = as_frame(other.storage.read_table(workspace.TAXA, schema=schemas.TAXA))
         found[workspace.TAXA].append(taxa.filter(pl.col("species_key").is_in(new)))
     found[workspace.TAXA] = [pl.concat(found[workspace.TAXA]).unique("species_key", keep="first").sort("species_key")]
     names = {
@@ -194,14 +194,6 @@ def delete_unused(ws: Workspace, roots: Sequence[str]) -> None:
         _kind, _size, *suffix = path.rsplit("/", 1)[-1].split("-")
         if suffix and f"-{suffix[0]}" not in others:
             ws.storage.delete(path)
-
-
-def _as_frame(table: pa.Table) -> "pl.DataFrame":
-    import polars as pl
-
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame
 
 
 def _as_arrow(frame: "pl.DataFrame", schema: pa.Schema) -> pa.Table:

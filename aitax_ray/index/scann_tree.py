@@ -29,7 +29,7 @@ ANISOTROPIC_THRESHOLD = 0.1
 def is_available() -> bool:
     """Say whether ScaNN can be imported."""
     try:
-        import scann  # noqa: F401
+        import scann  # noqa: F401  only whether it is there
     except ImportError:
         return False
     return True
