@@ -1,4 +1,4 @@
-"""The README is checked like code: its tree is the tree, its commands and flags exist."""
+"""The README and the tree of files are checked like code: the tree is the tree, commands and flags exist."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from aitax_ray.settings import flag
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TREE = README.split("## Where things are")[1].split("```")[1]
+TREE = (ROOT / "docs" / "tree.md").read_text(encoding="utf-8").split("```")[1]
 
 
 def test_every_module_stands_in_the_tree_under_its_folder() -> None:
@@ -20,14 +20,14 @@ def test_every_module_stands_in_the_tree_under_its_folder() -> None:
     listed = dict(zip(parts[1::2], parts[2::2], strict=True)) | {"aitax_ray": ground}
     for path in sorted((ROOT / "aitax_ray").rglob("*.py")):
         if path.name != "__init__.py":
-            assert re.search(rf"\b{path.stem}\b", listed[path.parent.name]), f"{path} is not in the README's tree"
+            assert re.search(rf"\b{path.stem}\b", listed[path.parent.name]), f"{path} is not in docs/tree.md"
 
 
 def test_the_tree_names_nothing_that_is_not_there() -> None:
     there = {path.name for folder in ("aitax_ray", "tests", "jobs") for path in (ROOT / folder).rglob("*")}
     there |= {path.name for path in ROOT.iterdir()}
     for name in re.findall(r"[\w.]+(?:\.py|\.yaml|/)(?=\s)", TREE):
-        assert name.rstrip("/") in there, f"{name} stands in the README's tree only"
+        assert name.rstrip("/") in there, f"{name} stands in docs/tree.md only"
 
 
 def test_every_command_of_the_readme_exists() -> None:

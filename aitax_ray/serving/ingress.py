@@ -1,0 +1,182 @@
+"""The deployment that answers HTTP requests, with the help of the others."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ray.serve.handle import DeploymentHandle
+
+from aitax_ray.engine.bundle import Engine, Taxon, open_engine
+from aitax_ray.errors import RequestError
+from aitax_ray.images.fetch import Fetcher, FetchSettings
+from aitax_ray.images.limits import HostLimit, Limits
+from aitax_ray.images.memory import give_back_memory
+from aitax_ray.images.turns import Turns, sync_alone
+from aitax_ray.serving import accounts
+from aitax_ray.serving.decoding import PhotoDecoder
+from aitax_ray.serving.gallery import Picture
+from aitax_ray.serving.identifier import Identification, Reasoning
+from aitax_ray.serving.ledger import RemoteLedger
+from aitax_ray.serving.pn_taxa import project_of
+from aitax_ray.serving.settings import ApplicationArgs
+from aitax_ray.serving.versions import INTERVAL_S, Current
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+log = logging.getLogger(__name__)
+
+FETCHES = 64  # photographs that are fetched at a time, for requests that name URLs: slow hosts occupy some
+FETCH_TIMEOUT_S = 20.0  # per photograph
+FETCH_BYTES = 25_000_000  # of one photograph: its length is reserved, also if a host sends it slowly
+FETCH_MEMORY = 400_000_000  # bytes of all photographs that are being fetched
+HOST_MEMORY_S = 3.0  # strangers name hosts: one's bad URLs must not close a host for the others
+HOST_LIMIT = HostLimit(8, 50.0)  # higher than for downloads: a person waits for the answer
+READY_TIMEOUT_S = 3.0
+RETRY_S = 30.0  # until an engine that could not be used is tried again
+
+
+class Ingress:
+    """Answers HTTP requests with the help of the other deployments, and decides which engine does.
+
+    A request keeps its `backend` to its end. When another engine becomes current, and all deployments have opened it,
+    later requests get another backend.
+    """
+
+    def __init__(
+        self,
+        args: ApplicationArgs,
+        classifier: DeploymentHandle[Any],
+        retrieval: DeploymentHandle[Any],
+        ledger: DeploymentHandle[Any] | None = None,
+    ) -> None:
+        give_back_memory()  # threads hold photographs of any size here
+        self.args, self.classifier, self.retrieval, self.num_queries = args, classifier, retrieval, 0
+        self.ledger: accounts.Ledger | None = RemoteLedger(ledger) if ledger is not None else None
+        self.fetcher = Fetcher(
+            FetchSettings(
+                timeout_s=FETCH_TIMEOUT_S / 2,
+                connect_timeout_s=FETCH_TIMEOUT_S / 4,
+                read_timeout_s=FETCH_TIMEOUT_S / 4,
+                attempts=2,
+                max_pause_s=2,
+                max_bytes=FETCH_BYTES,
+                max_memory=FETCH_MEMORY,
+                by_port=True,
+                respect_robots=False,  # robots.txt is for crawlers; here a person asks about one photograph
+                allow_private=args.allow_private_hosts,
+            ),
+            Turns(sync_alone(Limits(HOST_LIMIT, memory_s=HOST_MEMORY_S)), FETCHES, HOST_MEMORY_S),
+        )
+        engine = open_engine(args.engine)
+        self.backend = EngineBackend(self, engine)
+        self._current, self._refused, self._retry_at = Current(engine), "", 0.0
+        with contextlib.suppress(RuntimeError):  # without a loop there is no service
+            self._following = asyncio.get_running_loop().create_task(self._follow())
+
+    async def _follow(self) -> None:
+        while self._current.can_change:
+            await asyncio.sleep(INTERVAL_S)
+            await self.look()
+
+    async def look(self) -> None:
+        """Answer with the current engine from now on, if it can be used. Otherwise say why, and try again later."""
+        place = self.backend.place
+        try:
+            place = await asyncio.to_thread(self._current.read)
+            if place != self.backend.place and (place != self._refused or time.monotonic() >= self._retry_at):
+                await self._switch(place)
+        except Exception as error:  # of storage, of the engine, or of a deployment: the engine in use stays
+            self._retry_at = time.monotonic() + RETRY_S
+            if place != self._refused:
+                self._refused, reason = place, getattr(error, "cause", error)
+                log.error("%s cannot be used, %s stays in use: %s", place, self.backend.place, reason)
+        else:
+            if place == self.backend.place:
+                self._refused = ""
+
+    async def prepare(self, place: str) -> None:
+        """Open an engine in the other deployments."""
+        await asyncio.gather(self.classifier.prepare.remote(place), self.retrieval.prepare.remote(place))
+
+    async def _switch(self, place: str) -> None:
+        engine = await asyncio.to_thread(open_engine, self.args.engine, place)
+        backend = await asyncio.to_thread(EngineBackend, self, engine)
+        await self.prepare(place)
+        self.backend = backend
+        log.warning("%s is in use", place)
+
+
+class EngineBackend:
+    """The `Backend` of the routes: answers from one engine."""
+
+    def __init__(self, ingress: Ingress, engine: Engine) -> None:
+        self._ingress, self.place = ingress, engine.place
+        self.info = engine.info
+        self.taxa: Sequence[Taxon] = engine.taxa
+        self.ledger = ingress.ledger
+        self._reasoning = Reasoning(engine.info, engine.taxa)
+        self.project = project_of(engine.info, ingress.args.project)
+        self.decoder = PhotoDecoder(engine.info)
+        self._num_illustrations = ingress.args.num_illustrations if ingress.args.illustrate else 0
+
+    @property
+    def num_queries(self) -> int:
+        """Number of identifications since the start, with whatever engine."""
+        return self._ingress.num_queries
+
+    async def identify(
+        self, photos: "Sequence[Image.Image]", max_results: int | None, illustrate: bool = True
+    ) -> Identification:
+        """Identify one individual; without `illustrate`, no similar photographs are looked for."""
+        self._ingress.num_queries += 1
+        retrieval = self._ingress.retrieval
+        embeddings, logits = await self._predict(photos)
+        comparison = await retrieval.compare.remote(self.place, embeddings)
+        conclusion = self._reasoning.conclude(logits, comparison, max_results)
+        illustrations: list[list[Any]] = [[] for _ in conclusion.ranked]
+        if illustrate and self._num_illustrations:
+            arguments = self.place, embeddings, conclusion.classes, self._num_illustrations
+            illustrations = await retrieval.illustrate.remote(*arguments)
+        return self._reasoning.assemble(conclusion, illustrations)
+
+    async def embed(self, photo: "Image.Image") -> list[float]:
+        """Compute the embedding of a photograph."""
+        embeddings, _ = await self._predict([photo])
+        numbers: list[float] = embeddings[0].tolist()
+        return numbers
+
+    async def _predict(self, photos: "Sequence[Image.Image]") -> tuple[np.ndarray, np.ndarray]:
+        pixels = await asyncio.to_thread(lambda: np.stack([self.info.transform.pixels(photo) for photo in photos]))
+        embeddings, logits = await self._ingress.classifier.predict.remote(self.place, pixels)
+        return embeddings, logits
+
+    async def picture(self, image_id: str) -> Picture | None:
+        """Read the thumbnail of a photograph; None when there is none that may be shown."""
+        picture: Picture | None = await self._ingress.retrieval.picture.remote(self.place, image_id)
+        return picture
+
+    async def is_ready(self) -> bool:
+        """Tell whether all parts of the engine are loaded."""
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                await self._ingress.prepare(self.place)
+        except Exception as error:  # of a deployment: no replica, or none with this engine
+            log.warning("not ready: %s", getattr(error, "cause", error))
+            return False
+        return True
+
+    async def fetch(self, url: str) -> bytes:
+        """Fetch a photograph by the URL in a request. Raises RequestError when it cannot be fetched."""
+        try:
+            async with asyncio.timeout(FETCH_TIMEOUT_S):
+                fetched = await self._ingress.fetcher.fetch(url)
+        except TimeoutError:
+            raise RequestError(f"{url} cannot be fetched: timeout") from None
+        if fetched.body is None:
+            raise RequestError(f"{url} cannot be fetched: {fetched.reason.replace('_', ' ')}")
+        return bytes(fetched.body)
