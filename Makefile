@@ -6,13 +6,15 @@ CONSTRAINTS ?= constraints.txt
 WORKERS ?= 2
 BIN := .venv/bin
 READY := .venv/.ready
+# The web component, which a few tests run. It needs Node.js 18 or later; without npm these tests are skipped.
+COMPONENT := tests/clients/node_modules/.package-lock.json
 
 .PHONY: demo test check fix bench constraints clean
 
 demo: $(READY)  ## build an engine from a small generated world, serve it, identify a photograph
 	$(BIN)/aitax demo $(ARGS)
 
-test: $(READY)  ## all the tests (ARGS="-k name" for some)
+test: $(READY) $(if $(shell command -v npm),$(COMPONENT))  ## all the tests (ARGS="-k name" for some)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 check: $(READY)  ## format, lint, types: what CI checks
@@ -35,10 +37,14 @@ constraints:  ## write constraints.txt: the newest versions, in a new .venv; run
 	touch $(READY)
 
 clean:  ## the virtual environment and what tools left behind
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache *.egg-info build
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache *.egg-info build tests/clients/node_modules
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "aitax_ray needs Python 3.11 to 3.13; call make PYTHON=python3.13")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --progress-bar off --upgrade-strategy only-if-needed -c $(CONSTRAINTS) -e '.[dev]'
 	touch $@
+
+# Without a network the tests run all the same.
+$(COMPONENT): tests/clients/package-lock.json
+	-npm ci --prefix tests/clients --ignore-scripts --no-audit --no-fund --prefer-offline && touch $@

@@ -2,11 +2,11 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import Field
 
 from aitax_ray.serving.admission import IDENTIFIES
-from aitax_ray.serving.backend import Backend, BackendOf, Project, base_url
+from aitax_ray.serving.backend import Backend, BackendOf, Project, base_url, check_project
 from aitax_ray.serving.c4c import C4cAnswer, C4cError, C4cStatus, C4cTaxon, to_answer, to_status, to_taxa
 from aitax_ray.serving.examples import C4C_ANSWER, C4C_STATUS, C4C_TAXA
 from aitax_ray.serving.languages import choose_language
@@ -15,6 +15,7 @@ from aitax_ray.serving.parameters import Parameters
 from aitax_ray.serving.photographs import Sent, fetched, uploaded
 
 ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": C4cError}, "5XX": {"model": C4cError}}
+OF_PROJECT = [Depends(check_project)]
 router = APIRouter(tags=["c4c"], responses=ERRORS)
 
 
@@ -77,12 +78,16 @@ async def identify_urls_by_gateway(
 
 
 @router.get("/status", responses=answers(C4C_STATUS))
+@router.get("/v2/ai-taxonomist/{project}/status", dependencies=OF_PROJECT, responses=answers(C4C_STATUS))
 async def status(backend: BackendOf) -> C4cStatus:
     """Describe the engine, and count the queries that this copy of the service has answered."""
     return to_status(backend.info, backend.num_queries)
 
 
 @router.get("/taxa", responses=answers(C4C_TAXA))
+@router.get("/v2/ai-taxonomist/{project}/taxa", dependencies=OF_PROJECT, responses=answers(C4C_TAXA))
+# The component asks for it if its `apiUrl` is that of Pl@ntNet's format, and a page has set its `doiUrl`.
+@router.get("/v2/identify/{project}/taxa", dependencies=OF_PROJECT, responses=answers(C4C_TAXA))
 def taxa(
     backend: BackendOf, lang: Annotated[str, Query(description="Language of common names.")] = "en"
 ) -> list[C4cTaxon]:

@@ -1,7 +1,7 @@
 // Runs the request and response code of the real web component against a running service, in both formats.
 //
-//     npm pack ai-taxonomist@0.7.0 && tar xzf ai-taxonomist-0.7.0.tgz
-//     node tests/clients/web_component.mjs package http://127.0.0.1:8000 photo.jpg [photo.jpg ...]
+//     npm ci --prefix tests/clients
+//     node tests/clients/web_component.mjs tests/clients/node_modules/ai-taxonomist http://127.0.0.1:8000 photo.jpg ...
 //
 // It prints what the component would show, and fails if that is an error or if the two formats differ.
 import { strict as assert } from 'node:assert';

@@ -1,10 +1,5 @@
-"""The page as people meet it: in Chromium, against the running application.
+"""The page as people meet it: in Chromium, against the running application."""
 
-Without Chromium these tests are skipped, except in CI. On Debian: apt-get install chromium.
-"""
-
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,21 +8,13 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect
 
 from tests.engines import COLOURS, photo, write_small_engine
+from tests.serving.browser import NEEDS_CHROMIUM, chromium
 from tests.serving.service import LocalBackend, serve
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="there is no Chromium")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-dev-shm-usage",
-]
+pytestmark = NEEDS_CHROMIUM
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +26,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    assert CHROMIUM is not None, "CI needs Chromium"
-    with sync_playwright() as playwright:
-        with_chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield with_chromium
-        with_chromium.close()
+    with chromium() as running:
+        yield running
 
 
 class Visit:

@@ -88,3 +88,11 @@ def test_status_has_the_doi_without_scheme_and_how_good_the_engine_is(service: h
 
 def test_taxa_are_a_bare_list(service: httpx.Client) -> None:
     assert [row["species_id"] for row in service.get("/taxa").json()] == ["11", "22", "33"]
+
+
+def test_status_and_taxa_answer_below_the_addresses_that_clients_have_for_identification(service: httpx.Client) -> None:
+    for path, prefixes in (("/status", ("ai-taxonomist",)), ("/taxa", ("ai-taxonomist", "identify"))):
+        for prefix in prefixes:
+            for project in ("all", "dl.colour"):
+                assert service.get(f"/v2/{prefix}/{project}{path}").json() == service.get(path).json()
+            assert service.get(f"/v2/{prefix}/other{path}").status_code == 404
