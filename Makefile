@@ -9,7 +9,7 @@ READY := .venv/.ready
 # The web component, which a few tests run. It needs Node.js 18 or later; without npm these tests are skipped.
 COMPONENT := tests/clients/node_modules/.package-lock.json
 
-.PHONY: demo test check fix bench constraints clean
+.PHONY: demo test check fix bench site constraints clean
 
 demo: $(READY)  ## build an engine from a small generated world, serve it, identify a photograph
 	$(BIN)/aitax demo $(ARGS)
@@ -28,6 +28,9 @@ fix: $(READY)  ## format and lint, mending what can be mended
 
 bench: $(READY)  ## every benchmark, each against its peer, one after the other
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+site: $(READY)  ## the guides as web pages, in build/site
+	$(BIN)/mkdocs build --strict
 
 constraints:  ## write constraints.txt: the newest versions, in a new .venv; run the tests before you commit it
 	rm -rf .venv

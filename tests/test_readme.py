@@ -30,6 +30,12 @@ def test_the_tree_names_nothing_that_is_not_there() -> None:
         assert name.rstrip("/") in there, f"{name} stands in docs/tree.md only"
 
 
+def test_every_page_of_the_docs_stands_in_the_site() -> None:
+    named = set(re.findall(r"\b[\w/-]+\.md\b", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
+    there = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    assert named == there, "each page of docs/ needs its line in `nav` of mkdocs.yml"
+
+
 def test_every_command_of_the_readme_exists() -> None:
     commands = set(re.findall(r"\baitax ([a-z]+)\b", README))
     assert commands

@@ -4,7 +4,7 @@ The rows are fitted like the others, by multinomial logistic regression, but wit
 fixed. So the trained species keep their logits. Two numbers for all new rows, a scale and a shift, are then fitted on
 photographs that the fit has not seen: new species have few photographs, so their rows fit these too well. In
 comparison, the mean embedding of a species as its row ("imprinted weights", Qi et al. 2018, arXiv 1712.07136) loses far
-more photographs, see docs/index.md.
+more photographs, see docs/add.md.
 """
 
 from collections.abc import Iterator, Sequence

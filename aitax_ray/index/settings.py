@@ -40,7 +40,7 @@ class IndexSettings(InferenceSettings):
     photographs_per_shard: Annotated[int, Field(ge=1)] = 1_000_000
     """Maximum number of photographs in a shard. Shards are built and searched in parallel."""
     add: tuple[str, ...] = ()
-    """Other roots, complete until `split`: add their photographs and species without training (see docs/index.md)."""
+    """Other roots, complete until `split`: add their photographs and species without training (see docs/add.md)."""
 
     def result_fields(self) -> dict[str, Any]:
         """The settings that decide what comes out, and digests of what is added."""
