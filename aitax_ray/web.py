@@ -50,7 +50,9 @@ def hide_secrets(text: str) -> str:
     >>> hide_secrets("s3://KEY:SECRET@bucket/frogs"), hide_secrets("https://x.org/a.zip?r=frogs&sig=abc")
     ('s3://***@bucket/frogs', 'https://x.org/a.zip?r=frogs&sig=***')
     """
-    return _PARAMETER.sub(_hide_parameter, _USER.sub(_hide_user, text))
+    if "@" in text:  # a service asks for each photograph that it shows, and hardly any address has either
+        text = _USER.sub(_hide_user, text)
+    return _PARAMETER.sub(_hide_parameter, text) if "=" in text else text
 
 
 def hide_secrets_in(value: Any) -> Any:

@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import AvifImagePlugin, Image
 
@@ -95,30 +96,33 @@ def open_photo(
     max_pixels: int = MAX_PIXELS,
     image_size: int | None = None,
     reserve: Reserve = lambda _: None,
+    least_size: int | None = None,
 ) -> Image.Image | Refusal:
-    """Decode a photograph to an upright RGB image, shrunk as in `normalize` if `image_size` is given."""
+    """Decode a photograph to an upright RGB image, shrunk as in `normalize` if `image_size` is given.
+
+    With `least_size` a JPEG may become smaller than `image_size`: it is decoded at half, a quarter or an eighth of its
+    size while its shorter side keeps at least so many px. That takes half of the time or less.
+    """
     name = photo_format(body)
     if name not in _formats():
         return Refusal(recognise(body))
     _silence_pillow()
-    image = _try_open(body, name, max_pixels, image_size, reserve)
+    image = _try_open(body, name, max_pixels, image_size, reserve, least_size)
     if image != Refusal(TRUNCATED):
         return image
     # Every pixel may be there although Pillow refuses the file: see repair.py.
     first: Image.Image | Refusal | None = None
     for variant in repair.repair_variants(body, name):
-        image = _try_open(variant, name, max_pixels, image_size, reserve)
+        image = _try_open(variant, name, max_pixels, image_size, reserve, least_size)
         if isinstance(image, Refusal) or (isinstance(first, Image.Image) and image.tobytes() != first.tobytes()):
             return Refusal(TRUNCATED)
         first = image
     return first or Refusal(TRUNCATED)
 
 
-def _try_open(
-    body: bytes | bytearray, name: str, max_pixels: int, image_size: int | None, reserve: Reserve
-) -> Image.Image | Refusal:
+def _try_open(body: bytes | bytearray, name: str, *limits: Any) -> Image.Image | Refusal:
     try:
-        return _open(body, name, max_pixels, image_size, reserve)
+        return _open(body, name, *limits)
     except Image.DecompressionBombError:
         return Refusal(DECOMPRESSION_BOMB)
     except MemoryError:
@@ -128,7 +132,12 @@ def _try_open(
 
 
 def _open(
-    body: bytes | bytearray, name: str, max_pixels: int, image_size: int | None, reserve: Reserve
+    body: bytes | bytearray,
+    name: str,
+    max_pixels: int,
+    image_size: int | None,
+    reserve: Reserve,
+    least_size: int | None,
 ) -> Image.Image | Refusal:
     passes = count_passes(body, name)
     if passes == math.inf:
@@ -145,11 +154,11 @@ def _open(
     if min(image.size) < MIN_SIDE or min(target) < MIN_SIDE:
         return Refusal(TOO_SMALL)
     # JPEGs are decoded at an eighth, a quarter or half of their size if that is enough, which is much faster.
-    image.draft(None, target)
+    image.draft(None, _fit(image.size, least_size) if least_size else target)
     reserve(peak_bytes(image, num_pixels, passes))
     image.load()
     # Pillow turns TIFF and HEIF images upright while it loads them, and drops their orientation.
-    if name in ("TIFF", "HEIF"):
+    if name in ("TIFF", "HEIF") or least_size:
         target = _fit(image.size, image_size)
     orientation, profile = _orientation(image), image.info.get("icc_profile")
     image = colour.plain(image).resize(target, Image.Resampling.HAMMING, reducing_gap=3.0)

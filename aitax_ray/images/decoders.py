@@ -26,9 +26,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from PIL import Image
+
 from aitax_ray.errors import ClusterError
 from aitax_ray.images.budget import ThreadBudget
-from aitax_ray.images.decode import MAX_PIXELS, Photo, Refusal, normalize
+from aitax_ray.images.decode import MAX_PIXELS, Photo, Refusal, normalize, open_photo
 from aitax_ray.images.fingerprint import PHASH_BYTES
 from aitax_ray.images.memory import give_back_memory
 
@@ -45,10 +47,12 @@ START_TIMEOUT_S = 120.0  # a decoder starts within a second, unless the machine 
 GRACE_S = 5.0  # a decoder that nobody stopped stops itself so long after `timeout_s`
 STOP_AFTER_S = 1.0  # a photograph that nobody waits for any more may take so long; the next ones wait for it
 _READY, _GO = b"ready", b"g"
-_REQUEST = struct.Struct("<Q")  # bytes of the body
+# Bytes of the body; then 0 for a JPEG, else the px that the shorter side of its pixels keeps at least, see open_photo.
+_REQUEST = struct.Struct("<QI")
 # Bytes of memory that decoding takes at the peak. Unless it is 0, the decoder waits for _GO before it takes them.
 _NEED = struct.Struct("<Q")
-# sha256 of the body; width (0 for a refusal), height, perceptual hash, contrast; bytes of what follows: JPEG or reason
+# sha256 of the body, width (0 for a refusal), height, perceptual hash, contrast; bytes of what follows: JPEG, pixels or
+# the reason. For pixels neither hash nor contrast is computed.
 _REPLY = struct.Struct(f"<32sII{PHASH_BYTES}sdQ")
 
 
@@ -58,6 +62,22 @@ class Decoded:
 
     photo: Photo | Refusal
     sha256: str  # of the body, in hex
+
+
+@dataclass(frozen=True)
+class _Reply:
+    """The answer of a decoder's process."""
+
+    digest: bytes
+    width: int
+    height: int
+    phash: bytes
+    contrast: float
+    rest: bytes
+
+    @classmethod
+    def refuse(cls, reason: str) -> "_Reply":
+        return cls(b"", 0, 0, b"", 0.0, reason.encode())
 
 
 class _Job:
@@ -91,7 +111,7 @@ class _Job:
 
 
 class DecoderPool:
-    """Calls `normalize` in separate processes, which are replaced when they crash or hang, and now and then."""
+    """Decodes in separate processes, which are replaced when they crash or hang, and now and then."""
 
     def __init__(
         self,
@@ -118,9 +138,23 @@ class DecoderPool:
 
         If the caller is cancelled, a photograph that waits is dropped, and one that is being decoded ends soon.
         """
+        reply = await self._ask(body, 0)
+        digest = reply.digest or hashlib.sha256(body).digest()
+        if not reply.width:
+            return Decoded(Refusal(reply.rest.decode()), digest.hex())
+        return Decoded(Photo(reply.rest, reply.width, reply.height, reply.phash, reply.contrast), digest.hex())
+
+    async def open(self, body: bytes, least_size: int) -> Image.Image | Refusal:
+        """Decode a photograph to an upright RGB image, see `open_photo`; otherwise as `decode`."""
+        reply = await self._ask(body, least_size)
+        if not reply.width:
+            return Refusal(reply.rest.decode())
+        return Image.frombuffer("RGB", (reply.width, reply.height), reply.rest, "raw", "RGB", 0, 1)
+
+    async def _ask(self, body: bytes | bytearray, least_size: int) -> _Reply:
         loop, job = asyncio.get_running_loop(), _Job()
         try:
-            return await loop.run_in_executor(self._threads, self._decode, body, job)
+            return await loop.run_in_executor(self._threads, self._decode, body, least_size, job)
         except asyncio.CancelledError:
             loop.call_later(STOP_AFTER_S, job.stop)
             raise
@@ -137,32 +171,34 @@ class DecoderPool:
     def __del__(self) -> None:
         self._stop_all()  # nothing is being decoded now: a thread that decodes refers to the pool
 
-    def _decode(self, body: bytes | bytearray, job: _Job) -> Decoded:
+    def _decode(self, body: bytes | bytearray, least_size: int, job: _Job) -> _Reply:
         process = self._get_process()
         try:
             with job.using(process):
-                decoded = self._exchange(process, body, job)
+                reply = self._exchange(process, body, least_size, job)
             self._local.num_photos += 1
             if self._local.num_photos < MAX_PHOTOS:
-                return decoded
+                return reply
         except TimeoutError:
-            decoded = Decoded(Refusal(DECODER_TIMEOUT), hashlib.sha256(body).hexdigest())
+            reply = _Reply.refuse(DECODER_TIMEOUT)
         except (OSError, EOFError):
-            decoded = Decoded(Refusal(DECODER_CRASHED), hashlib.sha256(body).hexdigest())
+            reply = _Reply.refuse(DECODER_CRASHED)
         self._local.process = None
         self._stop(process)
         if not self._is_closed:
             with contextlib.suppress(ClusterError):  # the next photograph tries again, and reports it
                 self._start()
-        return decoded
+        return reply
 
-    def _exchange(self, process: subprocess.Popen[bytes], body: bytes | bytearray, job: _Job) -> Decoded:
+    def _exchange(
+        self, process: subprocess.Popen[bytes], body: bytes | bytearray, least_size: int, job: _Job
+    ) -> _Reply:
         """Send a file and read the answer. Raises TimeoutError, and OSError or EOFError if the process has ended."""
         assert process.stdin is not None
         assert process.stdout is not None
         into, out = process.stdin.fileno(), process.stdout.fileno()
         end = time.monotonic() + self.timeout_s
-        for part in (_REQUEST.pack(len(body)), body):
+        for part in (_REQUEST.pack(len(body), least_size), body):
             unsent = memoryview(part)
             while unsent:
                 _wait(into, select.POLLOUT, end)  # a process that hangs reads nothing
@@ -260,41 +296,44 @@ def serve() -> None:
         signal.setitimer(signal.ITIMER_REAL, limit_s)
 
     while len(header := source.read(_REQUEST.size)) == _REQUEST.size:
-        (length,) = _REQUEST.unpack(header)
+        length, least_size = _REQUEST.unpack(header)
         body = source.read(length)
         # The program that started this one stops what takes too long. The alarm is for when that program is gone.
         signal.setitimer(signal.ITIMER_REAL, limit_s)
         is_reserved = False
-        photo = normalize(body, image_size, max_pixels, reserve)
+        digest = b""
+        photo: Photo | Image.Image | Refusal
+        if least_size:
+            photo = open_photo(body, max_pixels, image_size, reserve, least_size)
+        else:
+            photo, digest = normalize(body, image_size, max_pixels, reserve), hashlib.sha256(body).digest()
         signal.setitimer(signal.ITIMER_REAL, 0)
         if isinstance(photo, Photo):
             fields, rest = (photo.width, photo.height, photo.phash, photo.contrast), photo.jpeg
-        else:
+        elif isinstance(photo, Refusal):
             fields, rest = (0, 0, b"", 0.0), photo.reason.encode()
-        target.write(
-            (b"" if is_reserved else _NEED.pack(0))
-            + _REPLY.pack(hashlib.sha256(body).digest(), *fields, len(rest))
-            + rest
-        )
+        else:
+            fields, rest = (photo.width, photo.height, b"", 0.0), photo.tobytes()
+        target.write((b"" if is_reserved else _NEED.pack(0)) + _REPLY.pack(digest, *fields, len(rest)))
+        target.write(rest)
         target.flush()
 
 
-def _read_reply(pipe: int, end: float) -> Decoded:
+def _read_reply(pipe: int, end: float) -> _Reply:
     digest, width, height, phash, contrast, length = _REPLY.unpack(_read(pipe, _REPLY.size, end))
-    rest = _read(pipe, length, end)
-    photo = Photo(rest, width, height, phash, contrast) if width else Refusal(rest.decode())
-    return Decoded(photo, digest.hex())
+    return _Reply(digest, width, height, phash, contrast, _read(pipe, length, end))
 
 
 def _read(pipe: int, length: int, end: float) -> bytes:
-    parts = bytearray()
-    while len(parts) < length:
+    content = bytearray(length)
+    missing = memoryview(content)
+    while missing:
         _wait(pipe, select.POLLIN, end)
-        part = os.read(pipe, length - len(parts))
-        if not part:
+        num = os.readv(pipe, [missing])
+        if not num:
             raise EOFError
-        parts += part
-    return bytes(parts)
+        missing = missing[num:]
+    return bytes(content)
 
 
 def _wait(pipe: int, event: int, end: float) -> None:

@@ -236,3 +236,18 @@ def test_no_bytes_whatever_raise_or_warn_or_change_pillow() -> None:
     assert {"", "truncated", "not_an_image"} <= reasons
     assert not seen
     assert before == (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("least_size", "expected"), [(None, 300), (301, 600), (300, 300), (76, 150), (75, 75), (9, 75)]
+)
+def test_a_jpeg_is_decoded_at_a_fraction_of_its_size_that_has_the_least_size(
+    least_size: int | None, expected: int
+) -> None:
+    body = encoded(Image.new("RGB", (800, 600), (90, 120, 30)), "JPEG")
+    opened = open_photo(body, image_size=300 if least_size is None else 600, least_size=least_size)
+    assert isinstance(opened, Image.Image)
+    assert min(opened.size) == expected
+    png = open_photo(encoded(Image.new("RGB", (800, 600)), "PNG"), image_size=500, least_size=least_size)
+    assert isinstance(png, Image.Image)
+    assert min(png.size) == 500

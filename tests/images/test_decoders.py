@@ -22,7 +22,7 @@ from PIL import Image
 from aitax_ray.errors import ClusterError
 from aitax_ray.images import decoders
 from aitax_ray.images.budget import ThreadBudget
-from aitax_ray.images.decode import Photo, Refusal, normalize
+from aitax_ray.images.decode import Photo, Refusal, normalize, open_photo
 from aitax_ray.images.decoders import MAX_ADDRESS_SPACE, REASONS, DecoderPool
 from tests.web import encoded, photo, picture
 
@@ -123,6 +123,20 @@ async def test_a_decoder_does_as_normalize_does() -> None:
             assert decoded.photo == normalize(body, SIZE)
             assert decoded.sha256 == hashlib.sha256(body).hexdigest()
             assert await pool.decode(bytearray(body)) == decoded
+
+
+async def test_a_decoder_gives_pixels_as_open_photo_does() -> None:
+    bodies = [photo(kind, "a") for kind in ("jpeg", "png", "webp", "gif", "tiff", "cmyk", "gray16", "exif6")]
+    bodies += [b"", b"<html>", photo("jpeg")[:300]]
+    async with decoding() as pool:
+        for body in bodies:
+            found, expected = await pool.open(body, SIZE // 2), open_photo(body, 10**8, SIZE, least_size=SIZE // 2)
+            if isinstance(expected, Refusal):
+                assert found == expected
+            else:
+                assert isinstance(found, Image.Image)
+                assert (found.mode, found.size, found.tobytes()) == ("RGB", expected.size, expected.tobytes())
+        assert await pool.decode(bodies[0]) == await pool.decode(bodies[0])  # the same process does both
 
 
 async def test_the_limit_on_pixels_is_passed_on() -> None:

@@ -43,7 +43,9 @@ async def refusal(decoder: PhotoDecoder, body: bytes) -> tuple[int, str]:
 async def test_a_photograph_is_decoded_no_larger_than_the_network_needs(decoder: PhotoDecoder) -> None:
     decoded = await decoder.decode(RED)
     assert (decoded.mode, min(decoded.size)) == ("RGB", SIZE)
-    assert np.abs(np.asarray(decoded, int) - COLOURS["11"]).max() < 12  # it went through JPEG
+    assert np.abs(np.asarray(decoded, int) - COLOURS["11"]).max() == 0  # it went through no JPEG
+    jpeg = await decoder.decode(photo(COLOURS["11"], (150, 100), "JPEG"))
+    assert jpeg.size == (19, 13)  # an eighth, rounded up
 
 
 @pytest.mark.parametrize(
@@ -137,14 +139,14 @@ async def test_more_photographs_than_may_wait_are_refused_at_once(
 def write_fragile_decoder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let decoders die of the body KILL and hang at the body HANG: Python runs this file as it starts."""
     (folder / "sitecustomize.py").write_text(
-        "import hashlib, os, time\n"
-        "sha256 = hashlib.sha256\n"
-        "def fragile(body=b'', **options):\n"
+        "import os, time\n"
+        "from aitax_ray.images import content, decode\n"
+        "def fragile(body):\n"
         "    if body == b'KILL':\n"
         "        os.kill(os.getpid(), 9)\n"
         "    if body == b'HANG':\n"
         "        time.sleep(1000)\n"
-        "    return sha256(body, **options)\n"
-        "hashlib.sha256 = fragile\n"
+        "    return content.photo_format(body)\n"
+        "decode.photo_format = fragile\n"
     )
     monkeypatch.syspath_prepend(folder)
