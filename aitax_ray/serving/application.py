@@ -12,33 +12,32 @@ from ray.serve import Application
 from aitax_ray.serving.backend import Backend
 from aitax_ray.serving.classifier import Classifier
 from aitax_ray.serving.http import make_app
-from aitax_ray.serving.ingress import Ingress
+from aitax_ray.serving.ingress import CALLS, Ingress
 from aitax_ray.serving.keys import locate_keys
 from aitax_ray.serving.ledger import Ledger
 from aitax_ray.serving.retrieval import Retrieval
 from aitax_ray.serving.settings import ApplicationArgs
 
 LIGHT = 0.1  # CPUs of deployments that mostly wait
+MAX_CALLS = 64  # at a replica of the classifier or the retrieval, from all replicas of the ingress
 REFUSABLE = 20  # x max_waiting requests may be at an ingress
 
 
 def build(args: ApplicationArgs) -> Application:
     """Connect the deployments to an application; `serve deploy` calls this with the args of its configuration."""
-    # Batches would stay small with Ray's default, which is 5 requests at a time.
-    max_ongoing = max(64, 2 * args.max_batch_size)
     args = args.model_copy(update={"keys": locate_keys(args.keys)})
 
-    def deployment(name: str, num_cpus: float, max_ongoing_requests: int) -> Any:
+    def deployment(name: str, num_cpus: float, max_ongoing_requests: int, target: float) -> Any:
         smallest, largest = getattr(args, f"min_{name}_replicas"), getattr(args, f"max_{name}_replicas")
         number: dict[str, Any] = {"num_replicas": smallest}
         if largest > smallest:
             limits = {"min_replicas": smallest, "max_replicas": largest}
-            number = {"autoscaling_config": limits | {"target_ongoing_requests": args.target_ongoing_requests}}
+            number = {"autoscaling_config": limits | {"target_ongoing_requests": target}}
         options = {"num_cpus": num_cpus}
         return serve.deployment(ray_actor_options=options, max_ongoing_requests=max_ongoing_requests, **number)
 
-    classifier = deployment("classifier", args.classifier_cpus, max_ongoing)(Classifier).bind(args)
-    retrieval = deployment("retrieval", LIGHT, max_ongoing)(Retrieval).bind(args)
+    classifier = deployment("classifier", args.classifier_cpus, MAX_CALLS, CALLS)(Classifier).bind(args)
+    retrieval = deployment("retrieval", LIGHT, MAX_CALLS, CALLS)(Retrieval).bind(args)
     ledger = None
     if args.keys is not None:
         options = {"num_cpus": LIGHT}
@@ -48,7 +47,7 @@ def build(args: ApplicationArgs) -> Application:
     limits = args.max_waiting, args.cors_origins, args.allowed_hosts
     http = serve.ingress(lambda: make_app(_this_backend, *limits))(Ingress)
     # The ingress itself refuses those that are too many, with JSON: they must reach it.
-    ingress = deployment("ingress", LIGHT, REFUSABLE * args.max_waiting)(http)
+    ingress = deployment("ingress", LIGHT, REFUSABLE * args.max_waiting, args.target_ongoing_requests)(http)
     application: Application = ingress.bind(args, classifier, retrieval, ledger)
     return application
 

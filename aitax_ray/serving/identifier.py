@@ -82,6 +82,11 @@ class Reasoning:
         columns = ([getattr(taxon, name) for taxon in taxa] for name in ("species_key", "name", "genus", "family"))
         self._taxonomy = make_taxonomy(*columns)
 
+    def expect(self, logits: np.ndarray, max_results: int | None = None) -> list[int]:
+        """Give the class_index of each candidate as it is without the vote of similar photographs."""
+        scores = self._info.decisions.fusion.probabilities(logits)[0]
+        return [class_index for class_index, _ in rank(scores, self._info.thresholds, max_results)]
+
     def conclude(self, logits: np.ndarray, comparison: Comparison, max_results: int | None = None) -> Conclusion:
         """Conclude from the logits (N, K) of the photographs of one individual, and from its neighbours."""
         decisions = self._info.decisions

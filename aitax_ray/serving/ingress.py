@@ -19,9 +19,11 @@ from aitax_ray.images.turns import Turns, sync_alone
 from aitax_ray.serving import accounts
 from aitax_ray.serving.decoding import PhotoDecoder
 from aitax_ray.serving.gallery import Picture
+from aitax_ray.serving.gathering import Gatherer
 from aitax_ray.serving.identifier import Identification, Reasoning
 from aitax_ray.serving.ledger import RemoteLedger
 from aitax_ray.serving.pn_taxa import project_of
+from aitax_ray.serving.retrieval import Found, Question
 from aitax_ray.serving.settings import ApplicationArgs
 from aitax_ray.serving.versions import INTERVAL_S, Current
 
@@ -37,6 +39,8 @@ FETCH_MEMORY = 400_000_000  # bytes of all photographs that are being fetched
 HOST_MEMORY_S = 3.0  # strangers name hosts: one's bad URLs must not close a host for the others
 HOST_LIMIT = HostLimit(8, 50.0)  # higher than for downloads: a person waits for the answer
 READY_TIMEOUT_S = 3.0
+# Calls at a time per replica: one is answered, and the next one is on its way.
+CALLS = 2
 RETRY_S = 30.0  # until an engine that could not be used is tried again
 
 
@@ -122,7 +126,11 @@ class EngineBackend:
         self._reasoning = Reasoning(engine.info, engine.taxa)
         self.project = project_of(engine.info, ingress.args.project)
         self.decoder = PhotoDecoder(engine.info)
-        self._num_illustrations = ingress.args.num_illustrations if ingress.args.illustrate else 0
+        args = ingress.args
+        self._num_illustrations = args.num_illustrations if args.illustrate else 0
+        limits = args.max_batch_size, args.batch_budget_s
+        self._network = Gatherer(self._call_classifier, CALLS * args.max_classifier_replicas, *limits)
+        self._index = Gatherer(self._call_retrieval, CALLS * args.max_retrieval_replicas, *limits)
 
     @property
     def num_queries(self) -> int:
@@ -134,15 +142,21 @@ class EngineBackend:
     ) -> Identification:
         """Identify one individual; without `illustrate`, no similar photographs are looked for."""
         self._ingress.num_queries += 1
-        retrieval = self._ingress.retrieval
         embeddings, logits = await self._predict(photos)
-        comparison = await retrieval.compare.remote(self.place, embeddings)
+        has_photographs = illustrate and self._num_illustrations > 0
+        # The vote of similar photographs may change which species the answer has. It seldom does, and so the similar
+        # photographs of the likely ones are asked for together with the vote.
+        likely = self._reasoning.expect(logits, max_results) if has_photographs else []
+        comparison, found = await self._index.ask(Question(embeddings, likely), len(photos))
         conclusion = self._reasoning.conclude(logits, comparison, max_results)
-        illustrations: list[list[Any]] = [[] for _ in conclusion.ranked]
-        if illustrate and self._num_illustrations:
-            arguments = self.place, embeddings, conclusion.classes, self._num_illustrations
-            illustrations = await retrieval.illustrate.remote(*arguments)
-        return self._reasoning.assemble(conclusion, illustrations)
+        if not has_photographs:
+            return self._reasoning.assemble(conclusion, [[] for _ in conclusion.ranked])
+        illustrations = dict(zip(likely, found, strict=True))
+        missing = [each for each in conclusion.classes if each not in illustrations]
+        if missing:
+            _, found = await self._index.ask(Question(embeddings, missing), len(photos))
+            illustrations |= zip(missing, found, strict=True)
+        return self._reasoning.assemble(conclusion, [illustrations[each] for each in conclusion.classes])
 
     async def embed(self, photo: "Image.Image") -> list[float]:
         """Compute the embedding of a photograph."""
@@ -152,8 +166,19 @@ class EngineBackend:
 
     async def _predict(self, photos: "Sequence[Image.Image]") -> tuple[np.ndarray, np.ndarray]:
         pixels = await asyncio.to_thread(lambda: np.stack([self.info.transform.pixels(photo) for photo in photos]))
-        embeddings, logits = await self._ingress.classifier.predict.remote(self.place, pixels)
-        return embeddings, logits
+        return await self._network.ask(pixels, len(pixels))
+
+    async def _call_classifier(self, parts: Sequence[np.ndarray]) -> tuple[list[tuple[np.ndarray, np.ndarray]], float]:
+        pixels = np.concatenate(parts) if len(parts) > 1 else parts[0]
+        embeddings, logits, seconds = await self._ingress.classifier.predict.remote(self.place, pixels)
+        ends = np.cumsum([len(part) for part in parts])[:-1]
+        return list(zip(np.split(embeddings, ends), np.split(logits, ends), strict=True)), seconds
+
+    async def _call_retrieval(self, questions: Sequence[Question]) -> tuple[list[Found], float]:
+        found: tuple[list[Found], float] = await self._ingress.retrieval.search.remote(
+            self.place, list(questions), self._num_illustrations
+        )
+        return found
 
     async def picture(self, image_id: str) -> Picture | None:
         """Read the thumbnail of a photograph; None when there is none that may be shown."""

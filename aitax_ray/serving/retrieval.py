@@ -1,17 +1,35 @@
 """The deployment that holds the index and finds similar photographs."""
 
 import asyncio
+import time
 import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from aitax_ray.engine.bundle import Engine
 from aitax_ray.engine.withdrawn import follow
-from aitax_ray.serving.gallery import Comparison, Gallery, Picture
+from aitax_ray.serving.gallery import Comparison, Gallery, Illustration, Picture
 from aitax_ray.serving.settings import ApplicationArgs
 from aitax_ray.serving.versions import Versions
+
+
+class Question(NamedTuple):
+    """What a request asks the index."""
+
+    embeddings: np.ndarray
+    """float32 (N, D): the photographs of one individual."""
+    classes: Sequence[int]
+    """The species that similar photographs are asked of."""
+
+
+class Found(NamedTuple):
+    """The answer to it."""
+
+    comparison: Comparison
+    illustrations: list[list[Illustration]]
+    """The most similar photographs of each class."""
 
 
 class _Search:
@@ -21,6 +39,13 @@ class _Search:
         self.gallery = Gallery(engine.index(), len(engine.info.classes))
         self.vote = engine.info.decisions.vote
         weakref.finalize(self, follow(engine, self.gallery.withdraw))
+
+    def answer(self, questions: Sequence[Question], per_class: int) -> tuple[list[Found], float]:
+        begin, found = time.perf_counter(), []
+        for embeddings, classes in questions:
+            comparison = self.gallery.compare(embeddings, self.vote)
+            found.append(Found(comparison, self.gallery.illustrate(embeddings, classes, per_class)))
+        return found, time.perf_counter() - begin
 
 
 class Retrieval:
@@ -33,17 +58,10 @@ class Retrieval:
         """Open an engine. Raises EngineError."""
         await self._versions.prepare(place)
 
-    async def compare(self, place: str, embeddings: np.ndarray) -> Comparison:
-        """Search the nearest photographs in the engine there."""
+    async def search(self, place: str, questions: Sequence[Question], per_class: int) -> tuple[list[Found], float]:
+        """Answer the questions of several requests with the engine there, and give the seconds that this took."""
         search = await self._versions.get(place)
-        return await asyncio.to_thread(search.gallery.compare, embeddings, search.vote)
-
-    async def illustrate(
-        self, place: str, embeddings: np.ndarray, classes: Sequence[int], per_class: int
-    ) -> list[list[Any]]:
-        """Find the most similar photographs of each class: lists of serving.identifier.Illustration."""
-        gallery = (await self._versions.get(place)).gallery
-        return await asyncio.to_thread(gallery.illustrate, embeddings, classes, per_class)
+        return await asyncio.to_thread(search.answer, questions, per_class)
 
     async def picture(self, place: str, image_id: str) -> Picture | None:
         """Read the thumbnail of a photograph; None when there is none that may be shown.

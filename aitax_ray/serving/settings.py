@@ -28,10 +28,10 @@ class ApplicationArgs(Settings):
     """Web origins whose pages may read answers, such as https://frogs.example. Default: all."""
     allowed_hosts: tuple[str, ...] = ()
     """Names by which clients may call the service, without port. Default: all."""
-    max_batch_size: Annotated[int, Field(ge=1)] = 16
-    """Largest number of requests in a batch of the classifier."""
-    batch_wait_timeout_s: Annotated[float, Field(ge=0)] = 0.01
-    """Longest time in seconds that a request waits for others to share its batch."""
+    max_batch_size: Annotated[int, Field(ge=1)] = 32
+    """Largest number of photographs in a batch of the network, or of a search."""
+    batch_budget_s: Annotated[float, Field(gt=0)] = 0.1
+    """Longest time in seconds that a batch should take. Batches are as large as this permits; none waits to fill up."""
     classifier_cpus: Annotated[float, Field(gt=0)] = 1
     """CPUs that Ray reserves per replica of the classifier."""
     max_waiting: Annotated[int, Field(ge=1)] = MAX_WAITING
@@ -49,7 +49,7 @@ class ApplicationArgs(Settings):
     max_retrieval_replicas: Annotated[int, Field(ge=1)] = 1
     """Largest number of them."""
     target_ongoing_requests: Annotated[float, Field(gt=0)] = 16
-    """Requests at a time per replica, for which replicas are added and removed."""
+    """Requests at a time per replica of the ingress, for which replicas are added and removed."""
 
     @model_validator(mode="after")
     def _has_ordered_numbers(self) -> Self:

@@ -8,7 +8,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from aitax_ray.serving.application import build
 from aitax_ray.serving.classifier import Classifier
-from aitax_ray.serving.ingress import Ingress
+from aitax_ray.serving.ingress import CALLS, Ingress
 from aitax_ray.serving.retrieval import Retrieval
 from aitax_ray.serving.settings import ApplicationArgs
 
@@ -33,9 +33,13 @@ def test_replicas_follow_the_load_between_the_given_numbers() -> None:
     numbers = {"min_ingress_replicas": 2, "max_ingress_replicas": 5, "max_classifier_replicas": 3}
     args = ApplicationArgs(engine="e", **numbers, min_retrieval_replicas=2, max_retrieval_replicas=2)
     found = deployments(args.model_copy(update={"target_ongoing_requests": 9.0}))
-    for name, smallest, largest in (("Ingress", 2, 5), ("Classifier", 1, 3)):
+    for name, smallest, largest, target in (("Ingress", 2, 5, 9), ("Classifier", 1, 3, CALLS)):
         scaling = found[name].autoscaling_config
-        assert (scaling.min_replicas, scaling.max_replicas, scaling.target_ongoing_requests) == (smallest, largest, 9)
+        assert (scaling.min_replicas, scaling.max_replicas, scaling.target_ongoing_requests) == (
+            smallest,
+            largest,
+            target,
+        )
     assert (found["Retrieval"].num_replicas, found["Retrieval"].autoscaling_config) == (2, None)
 
 

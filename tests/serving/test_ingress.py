@@ -47,10 +47,10 @@ async def test_without_illustrations_the_retrieval_is_not_asked_for_them(engine:
     service, classifier, retrieval = ingress(engine, illustrate=False)
     answer = await service.backend.identify(PHOTOS[:1], None)
     assert answer.candidates[0].illustrations == ()
-    assert (classifier.calls, retrieval.calls) == (["predict"], ["compare"])
+    assert (classifier.calls, retrieval.calls) == (["predict"], ["search"])
     service, _, retrieval = ingress(engine)
     assert (await service.backend.identify(PHOTOS[:1], None, illustrate=False)).candidates[0].illustrations == ()
-    assert retrieval.calls == ["compare"]
+    assert retrieval.calls == ["search"]
 
 
 async def test_ingress_gives_the_embedding_of_a_photograph_and_the_name_of_its_project(engine: Path) -> None:

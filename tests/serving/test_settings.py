@@ -15,7 +15,7 @@ def test_an_engine_is_all_that_must_be_given() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"max_batch_size": 0}, {"num_illustrations": 0}, {"num_illustrations": 21}, {"batch_wait_timeout_s": -1},
+        {"max_batch_size": 0}, {"num_illustrations": 0}, {"num_illustrations": 21}, {"batch_budget_s": 0},
         {"classifier_cpus": 0}, {"max_waiting": 0}, {"engin": "f"}, {"port": 8000},
     ],
 )  # fmt: skip

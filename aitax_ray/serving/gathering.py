@@ -1,0 +1,100 @@
+"""Joins the questions of several requests into one call of another deployment.
+
+A call between replicas costs about as much processor time as the network needs for a photograph. A busy service
+therefore makes few large calls, and an idle one sends each question at once: nothing waits for others to come.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Generic, TypeVar
+
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
+
+RECENT = 0.2  # weight of the latest call in the mean time per photograph
+
+
+@dataclass
+class _Asked(Generic[Question, Answer]):
+    question: Question
+    size: int
+    answer: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Gatherer(Generic[Question, Answer]):
+    """Sends what has come while `max_calls` calls are on their way, with one next call."""
+
+    def __init__(
+        self,
+        call: Callable[[Sequence[Question]], Awaitable[tuple[Sequence[Answer], float]]],
+        max_calls: int,
+        max_size: int,
+        budget_s: float,
+    ) -> None:
+        """`call` answers several questions, in their order, and gives the seconds that this took.
+
+        A call has as many photographs as take at most `budget_s`, judged by the calls before it, and `max_size` at
+        most. A single question may have more.
+        """
+        self._call, self._max_calls, self._max_size, self._budget_s = call, max_calls, max_size, budget_s
+        self._waiting: deque[_Asked[Question, Answer]] = deque()
+        self._calls: set[asyncio.Task[None]] = set()
+        self._seconds_each = 0.0
+
+    async def ask(self, question: Question, size: int) -> Answer:
+        """Ask a question about `size` photographs. Raises what the call raises.
+
+        If the caller is cancelled, a question that waits is dropped, and a call that nobody waits for is cancelled.
+        """
+        asked: _Asked[Question, Answer] = _Asked(question, size)
+        self._waiting.append(asked)
+        self._send()
+        return await asked.answer
+
+    @property
+    def limit(self) -> int:
+        """Number of photographs that the next call may have."""
+        if not self._seconds_each:
+            return self._max_size
+        return max(1, min(self._max_size, int(self._budget_s / self._seconds_each)))
+
+    def _send(self) -> None:
+        while self._waiting and len(self._calls) < self._max_calls:
+            together, size, limit = list[_Asked[Question, Answer]](), 0, self.limit
+            while self._waiting and (not together or size + self._waiting[0].size <= limit):
+                asked = self._waiting.popleft()
+                if not asked.answer.done():
+                    together.append(asked)
+                    size += asked.size
+            if together:
+                call = asyncio.create_task(self._answer(together, size))
+                self._calls.add(call)
+                call.add_done_callback(self._finish)
+                for each in together:
+                    each.answer.add_done_callback(partial(_cancel, call, together))
+
+    def _finish(self, call: asyncio.Task[None]) -> None:
+        self._calls.discard(call)
+        self._send()
+
+    async def _answer(self, together: Sequence[_Asked[Question, Answer]], size: int) -> None:
+        try:
+            answers, seconds = await self._call([asked.question for asked in together])
+        except Exception as error:
+            for asked in together:
+                if not asked.answer.done():
+                    asked.answer.set_exception(error)
+            return
+        recent = seconds / size
+        self._seconds_each += (RECENT if self._seconds_each else 1) * (recent - self._seconds_each)
+        for asked, answer in zip(together, answers, strict=True):
+            if not asked.answer.done():
+                asked.answer.set_result(answer)
+
+
+def _cancel(call: asyncio.Task[None], together: Sequence[_Asked[Question, Answer]], _: asyncio.Future[Answer]) -> None:
+    if all(asked.answer.cancelled() for asked in together):
+        call.cancel()
