@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import json
 import shutil
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from aitax_ray.engine import bundle
 from aitax_ray.engine.info import ENGINES, FORMAT_VERSION, INFO, write_current
 from aitax_ray.evaluation.decisions import Decisions
 from aitax_ray.index.search_info import SearchInfo
-from aitax_ray.index.shards import ROWS, write_shard
+from aitax_ray.index.shards import ROWS, THUMBNAILS, Shard, write_shard
 from aitax_ray.storage import Storage
 from aitax_ray.training.transforms import EvalTransform
 from tests.blank import blank_row
@@ -167,6 +168,18 @@ def describe_again(folder: Path, **changes: Any) -> None:
         data = (folder / name).read_bytes()
         content["files"][name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     (folder / INFO).write_text(json.dumps(content), encoding="utf-8")
+
+
+def divide_index(folder: Path, *ends: int) -> None:
+    """Divide the shard of an engine into several, which end before these rows, and describe the engine anew."""
+    place, one = folder / bundle.SHARDS, Shard(folder / bundle.SHARDS / "00000")
+    rows, vectors, thumbnails = one.rows, np.array(one.vectors), one.thumbnails.tobytes()
+    shutil.rmtree(place)
+    for number, (start, end) in enumerate(itertools.pairwise([0, *ends, len(rows)])):
+        write_shard(place / f"{number:05}", rows.slice(start, end - start), vectors[start:end])
+        (place / f"{number:05}" / THUMBNAILS).write_bytes(thumbnails)  # the offsets stay
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    describe_again(folder, files=dict.fromkeys(name for name in names if name != INFO))
 
 
 def rewrite_rows(folder: Path, **columns: list[Any]) -> None:

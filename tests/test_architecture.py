@@ -26,10 +26,11 @@ KNOW_RAY = {
     "serving.application",
     "serving.ingress",
     "serving.ledger",
+    "serving.remote",
     "serving.serve",
 }
 # Ray Serve's classes are made by decorators. All others import ray where they use it: `--help` is instant.
-IMPORT_RAY_AT_ONCE = {"serving.application", "serving.ingress", "serving.ledger"}
+IMPORT_RAY_AT_ONCE = {"serving.application", "serving.ingress", "serving.ledger", "serving.remote"}
 # The only modules whose content is torch code; the others in training/ import it where they use it.
 IMPORT_TORCH_AT_ONCE = {
     f"training.{name}"

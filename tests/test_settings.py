@@ -34,7 +34,8 @@ FLAGS = {
     "serve": "engine project illustrate num_illustrations allow_private_hosts keys cors_origins allowed_hosts "
     "max_batch_size batch_budget_s classifier_cpus max_waiting min_ingress_replicas max_ingress_replicas "
     "min_classifier_replicas max_classifier_replicas min_retrieval_replicas max_retrieval_replicas "
-    "target_ongoing_requests host port request_timeout_s",
+    "retrieval_parts target_ongoing_requests target_ongoing_calls upscale_delay_s downscale_delay_s "
+    "host port request_timeout_s",
 }
 MODELS: dict[str, type[Settings]] = {stage.name: stage.settings for stage in STAGES} | {"serve": ServeSettings}
 

@@ -128,13 +128,22 @@ class Engine:
             raise EngineError(f"{self.folder / TAXA} does not hold the classes of {INFO}: {AGAIN}")
         return taxa
 
-    def index(self) -> Index:
-        """Open the index. Raises EngineError when it is not the one that engine.json describes."""
-        names = [name for name in self.info.files if name.startswith(f"{SHARDS}/")]
-        self._check(names)
-        index = Index([self.folder / SHARDS / shard for shard in sorted({name.split("/")[1] for name in names})])
-        place = self.folder / SHARDS
-        if len(index) != self.info.num_indexed:
+    @property
+    def shards(self) -> list[str]:
+        """The names of the folders of the index, in order."""
+        return sorted({name.split("/")[1] for name in self.info.files if name.startswith(f"{SHARDS}/")})
+
+    def index(self, part: int = 0, num_parts: int = 1) -> Index:
+        """Open the index, or the shards of one of `num_parts` parts of it: 0, 1, ... It may have none.
+
+        Raises EngineError when they are not those that engine.json describes.
+        """
+        shards = self.shards
+        shards = shards[len(shards) * part // num_parts : len(shards) * (part + 1) // num_parts]
+        place, own = self.folder / SHARDS, {f"{SHARDS}/{shard}" for shard in shards}
+        self._check([name for name in self.info.files if "/".join(name.split("/")[:2]) in own])
+        index = Index([place / shard for shard in shards])
+        if num_parts == 1 and len(index) != self.info.num_indexed:
             raise EngineError(f"{place} has {len(index):,} photographs, {INFO} says {self.info.num_indexed:,}: {AGAIN}")
         for shard in index.shards:
             size, classes = shard.vectors.shape[1], shard.class_index

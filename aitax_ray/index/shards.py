@@ -137,6 +137,8 @@ class Index:
     def search(self, embeddings: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Find the k nearest rows of each of N unit vectors (N, D), see Searcher.search."""
         searches = [shard.searcher for shard in self.shards]
+        if not searches:
+            return np.zeros((len(embeddings), 0), np.int64), np.zeros((len(embeddings), 0), np.float32)
         if self._pool is None:
             return searches[0].search(embeddings, k)
         found = list(self._pool.map(lambda searcher: searcher.search(embeddings, k), searches))

@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 from aitax_ray.engine.bundle import Taxon
 from aitax_ray.engine.info import EngineInfo
 from aitax_ray.serving.assessment import Assessment, Observation, left_out_if_none, to_assessment
-from aitax_ray.serving.gallery import Illustration
+from aitax_ray.serving.findings import Illustration
 from aitax_ray.serving.identifier import Identification
 from aitax_ray.serving.judgement import GroupScore
 from aitax_ray.serving.languages import ENGLISH, common_names

@@ -9,7 +9,7 @@ from aitax_ray.engine.bundle import Taxon
 from aitax_ray.engine.info import FORMAT_VERSION, EngineInfo
 from aitax_ray.serving import c4c, nia, pn, pn_taxa
 from aitax_ray.serving.backend import UNLIMITED
-from aitax_ray.serving.gallery import Illustration
+from aitax_ray.serving.findings import Illustration
 from aitax_ray.serving.identifier import Candidate, Identification
 from aitax_ray.serving.judgement import GroupScore, Judgement
 

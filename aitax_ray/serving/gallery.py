@@ -10,16 +10,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from aitax_ray.evaluation.neighbors import Neighbors, Vote
 from aitax_ray.index.exact import dot_products
 from aitax_ray.index.lookup import Lookup
 from aitax_ray.licenses import deed
 from aitax_ray.schemas import OCCURRENCE_PAGE
+from aitax_ray.serving.findings import (
+    Comparison,
+    Illustration,
+    Nearest,
+    choose,
+    find_firsts,
+    join_illustrations,
+    join_nearest,
+    num_neighbors,
+)
 from aitax_ray.web import web_address
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from aitax_ray.evaluation.neighbors import Vote
     from aitax_ray.index.shards import Index
 
 # Photographs that are compared for an answer, over all its species: 6 ms on one core, with 512 numbers each.
@@ -32,46 +42,12 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Illustration:
-    """A similar photograph of a species, with the credits that its licence asks for."""
-
-    image_id: str
-    gbif_id: str
-    occurrence: str
-    """Its page at GBIF; "" for records that are not GBIF's."""
-    url: str
-    """The original on the web; "" where there is none."""
-    license: str
-    creator: str
-    rights_holder: str
-    publisher: str
-    references: str
-    has_thumbnail: bool
-    similarity: float
-    """Cosine with the most similar photograph of the request."""
-    license_id: str = ""
-    """The licence as aitax_ray.licenses names it."""
-    event_date: str = ""
-    """When it was taken: ISO 8601 as given."""
-
-
-@dataclass(frozen=True)
 class Picture:
     """The thumbnail of an indexed photograph: a WebP."""
 
     content: bytes
     license_address: str
     """The page of its licence; "" when it is not known."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """An individual beside the indexed photographs."""
-
-    similarity: float
-    """Cosine of its photograph that is nearest to an indexed one."""
-    votes: np.ndarray | None
-    """float32 (K,): the mean votes of the neighbours of each photograph; None where they have no share."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +78,10 @@ class Gallery:
         self._index, self._lookup = index, Lookup(index)
         columns = [shard.rows["is_shown"].to_numpy() for shard in index.shards]
         self._is_shown = np.concatenate([np.zeros(0, bool), *columns])
-        self._num_indexed = index.count_classes(num_classes)
+        self._num_classes, self._num_indexed = num_classes, index.count_classes(num_classes)
+        # The classes of which other parts of the index may have photographs, too: classes are in order.
+        ends = [shard.class_index[[0, -1]] for shard in index.shards if len(shard)]
+        self._outermost = np.unique(np.concatenate([np.zeros(0, np.int32), *ends]))
         self._permitted = _Permitted(self._is_shown, np.zeros(0, np.int64), self._num_indexed)
 
     def withdraw(self, image_ids: Collection[str]) -> None:
@@ -119,17 +98,24 @@ class Gallery:
         """Find the k nearest photographs that are not withdrawn, see Index.search."""
         return self._search(self._permitted, embeddings, k)
 
-    def compare(self, embeddings: np.ndarray, vote: "Vote") -> Comparison:
-        """Search the indexed photographs that are nearest to each of N photographs (N, D) of one individual."""
+    def compare(self, embeddings: np.ndarray, vote: Vote) -> Comparison:
+        """Compare N photographs (N, D) of one individual with the indexed ones that are nearest to each."""
+        return join_nearest([self.find_nearest(embeddings, num_neighbors(vote))], vote, self._num_classes)
+
+    def find_nearest(self, embeddings: np.ndarray, k: int) -> Nearest:
+        """Find the k nearest photographs that are not withdrawn of each of N photographs (N, D)."""
         permitted = self._permitted
-        neighbors, similarities = self._search(permitted, embeddings, vote.num_neighbors if vote.share else 1)
-        nearest = float(np.nan_to_num(similarities, nan=-1.0).max(initial=-1.0))
-        if not vote.share:
-            return Comparison(nearest, None)
-        votes = vote.count(self._index.classes_of(neighbors), similarities, permitted.num_indexed)
-        return Comparison(nearest, np.asarray(votes.mean(axis=0)))
+        rows, similarities = self._search(permitted, embeddings, k)
+        classes = self._index.classes_of(rows)
+        counted = np.union1d(classes[classes >= 0], self._outermost)
+        num_indexed = dict(zip(counted.tolist(), permitted.num_indexed[counted].tolist(), strict=True))
+        return Nearest(Neighbors(classes, similarities), num_indexed)
 
     def illustrate(self, embeddings: np.ndarray, classes: Sequence[int], per_class: int) -> list[list[Illustration]]:
+        """Find the most similar photographs of each class, see `find_similar`, with rounded similarities."""
+        return join_illustrations([self.find_similar(embeddings, classes, per_class)], per_class)
+
+    def find_similar(self, embeddings: np.ndarray, classes: Sequence[int], per_class: int) -> list[list[Illustration]]:
         """Find the most similar photographs of each class, best first; embeddings (N, D) show one individual.
 
         A photograph is as similar as it is to the most similar one of the request. So a flower is shown beside a
@@ -240,14 +226,11 @@ class Gallery:
             occurrences = iter(self._read(np.concatenate(rows), ["gbif_id"])["gbif_id"])
             undecided = []
             for each, places, found in zip(remaining, best, rows, strict=True):
-                is_first, seen = [], set[str]()
-                for gbif_id in itertools.islice(occurrences, len(found)):
-                    is_first.append(gbif_id == "" or gbif_id not in seen)
-                    seen.add(gbif_id)
+                is_first = find_firsts(itertools.islice(occurrences, len(found)))
                 if sum(is_first) < num and len(found) < len(compared[each].rows):
                     undecided.append(each)
                     continue
-                order = np.sort(np.argsort(~np.array(is_first, bool), kind="stable")[:num])
+                order = choose(is_first, num)
                 similarities = compared[each].similarities[places]
                 chosen[each] = list(zip(found[order].tolist(), similarities[order].tolist(), strict=True))
             remaining, looked_at = undecided, 8 * looked_at
@@ -268,7 +251,7 @@ class Gallery:
                     **values,
                     occurrence=OCCURRENCE_PAGE + values["gbif_id"] if is_at_gbif else "",
                     has_thumbnail=length > 0,
-                    similarity=round(min(max(similarity, -1.0), 1.0), 4),  # float16 is a little longer than 1
+                    similarity=similarity,
                 )
                 images.append(image)
             answer.append(images)

@@ -14,7 +14,8 @@ from aitax_ray.engine.bundle import Engine, Taxon
 from aitax_ray.engine.info import EngineInfo, Thresholds
 from aitax_ray.engine.withdrawn import WithdrawnLists
 from aitax_ray.evaluation.answers import make_taxonomy
-from aitax_ray.serving.gallery import Comparison, Gallery, Illustration, Picture
+from aitax_ray.serving.findings import Comparison, Illustration
+from aitax_ray.serving.gallery import Gallery, Picture
 from aitax_ray.serving.judgement import GroupScore, Judgement, add_up, judge
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from aitax_ray.serving.gathering import Gatherer
 from aitax_ray.serving.identifier import Identification, Reasoning
 from aitax_ray.serving.ledger import RemoteLedger
 from aitax_ray.serving.pn_taxa import project_of
-from aitax_ray.serving.retrieval import Found, Question
+from aitax_ray.serving.remote import Remote
+from aitax_ray.serving.retrieval import Found, Question, RemoteRetrieval
 from aitax_ray.serving.settings import ApplicationArgs
 from aitax_ray.serving.versions import INTERVAL_S, Current
 
@@ -39,6 +40,7 @@ FETCH_MEMORY = 400_000_000  # bytes of all photographs that are being fetched
 HOST_MEMORY_S = 3.0  # strangers name hosts: one's bad URLs must not close a host for the others
 HOST_LIMIT = HostLimit(8, 50.0)  # higher than for downloads: a person waits for the answer
 READY_TIMEOUT_S = 3.0
+PREPARE_TIMEOUT_S = 600.0  # to open an engine, which may be fetched first; it is opened further after that
 # Calls at a time per replica: one is answered, and the next one is on its way.
 CALLS = 2
 RETRY_S = 30.0  # until an engine that could not be used is tried again
@@ -55,11 +57,13 @@ class Ingress:
         self,
         args: ApplicationArgs,
         classifier: DeploymentHandle[Any],
-        retrieval: DeploymentHandle[Any],
+        retrieval: Sequence[DeploymentHandle[Any]],
         ledger: DeploymentHandle[Any] | None = None,
     ) -> None:
         give_back_memory()  # threads hold photographs of any size here
-        self.args, self.classifier, self.retrieval, self.num_queries = args, classifier, retrieval, 0
+        self.args, self.num_queries = args, 0
+        self.classifier = Remote(classifier, "the classifier")
+        self.retrieval = RemoteRetrieval([Remote(part, f"part {n} of the index") for n, part in enumerate(retrieval)])
         self.ledger: accounts.Ledger | None = RemoteLedger(ledger) if ledger is not None else None
         self.fetcher = Fetcher(
             FetchSettings(
@@ -103,9 +107,10 @@ class Ingress:
             if place == self.backend.place:
                 self._refused = ""
 
-    async def prepare(self, place: str) -> None:
+    async def prepare(self, place: str, timeout_s: float = PREPARE_TIMEOUT_S) -> None:
         """Open an engine in the other deployments."""
-        await asyncio.gather(self.classifier.prepare.remote(place), self.retrieval.prepare.remote(place))
+        classifier = self.classifier.call("prepare", place, timeout_s=timeout_s)
+        await asyncio.gather(classifier, self.retrieval.prepare(place, timeout_s))
 
     async def _switch(self, place: str) -> None:
         engine = await asyncio.to_thread(open_engine, self.args.engine, place)
@@ -170,26 +175,21 @@ class EngineBackend:
 
     async def _call_classifier(self, parts: Sequence[np.ndarray]) -> tuple[list[tuple[np.ndarray, np.ndarray]], float]:
         pixels = np.concatenate(parts) if len(parts) > 1 else parts[0]
-        embeddings, logits, seconds = await self._ingress.classifier.predict.remote(self.place, pixels)
+        embeddings, logits, seconds = await self._ingress.classifier.call("predict", self.place, pixels)
         ends = np.cumsum([len(part) for part in parts])[:-1]
         return list(zip(np.split(embeddings, ends), np.split(logits, ends), strict=True)), seconds
 
     async def _call_retrieval(self, questions: Sequence[Question]) -> tuple[list[Found], float]:
-        found: tuple[list[Found], float] = await self._ingress.retrieval.search.remote(
-            self.place, list(questions), self._num_illustrations
-        )
-        return found
+        return await self._ingress.retrieval.search(self.place, self.info, questions, self._num_illustrations)
 
     async def picture(self, image_id: str) -> Picture | None:
         """Read the thumbnail of a photograph; None when there is none that may be shown."""
-        picture: Picture | None = await self._ingress.retrieval.picture.remote(self.place, image_id)
-        return picture
+        return await self._ingress.retrieval.picture(self.place, image_id)
 
     async def is_ready(self) -> bool:
         """Tell whether all parts of the engine are loaded."""
         try:
-            async with asyncio.timeout(READY_TIMEOUT_S):
-                await self._ingress.prepare(self.place)
+            await self._ingress.prepare(self.place, READY_TIMEOUT_S)
         except Exception as error:  # of a deployment: no replica, or none with this engine
             log.warning("not ready: %s", getattr(error, "cause", error))
             return False

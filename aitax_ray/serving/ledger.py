@@ -1,16 +1,14 @@
 """The deployment that counts what each key has asked, and how an ingress reaches it."""
 
-import asyncio
 from typing import Any, cast
 
-from ray.exceptions import RayError
 from ray.serve.handle import DeploymentHandle
 
-from aitax_ray.errors import ClusterError
 from aitax_ray.serving.accounts import Accounts, Verdict
+from aitax_ray.serving.remote import Remote
 from aitax_ray.serving.settings import ApplicationArgs
 
-LEDGER_TIMEOUT_S = 20.0  # a replica that was killed needs 10 s to come back
+LEDGER_TIMEOUT_S = 20.0  # a replica that was killed comes back in less
 
 
 class Ledger(Accounts):
@@ -25,19 +23,12 @@ class RemoteLedger:
     """The `accounts.Ledger` of an ingress. Raises ClusterError when the deployment cannot be reached."""
 
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
-        self._handle = handle
+        self._remote = Remote(handle, "the ledger of keys")
 
     async def ask(self, who: str, origin: str, cost: int | None) -> Verdict:
         """See `accounts.Ledger`."""
-        return cast(Verdict, await self._call("ask", who, origin, cost))
+        return cast(Verdict, await self._remote.call("ask", who, origin, cost, timeout_s=LEDGER_TIMEOUT_S))
 
     async def history(self, who: str, year: int) -> dict[str, int]:
         """See `accounts.Ledger`."""
-        return cast(dict[str, int], await self._call("history", who, year))
-
-    async def _call(self, method: str, *given: Any) -> Any:
-        try:
-            async with asyncio.timeout(LEDGER_TIMEOUT_S):
-                return await getattr(self._handle, method).remote(*given)
-        except (RayError, TimeoutError) as error:
-            raise ClusterError(f"the ledger of keys does not answer: {type(error).__name__}") from error
+        return cast(dict[str, int], await self._remote.call("history", who, year, timeout_s=LEDGER_TIMEOUT_S))

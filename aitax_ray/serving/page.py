@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from aitax_ray.engine.bundle import Taxon
     from aitax_ray.engine.info import EngineInfo
-    from aitax_ray.serving.gallery import Illustration
+    from aitax_ray.serving.findings import Illustration
 
 FOLDER = Path(__file__).parent / "web_page"
 BASE = "./"  # all pages lie beside each other, whatever the address of the service is

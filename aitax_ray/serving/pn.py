@@ -9,7 +9,7 @@ from aitax_ray.engine.bundle import Taxon
 from aitax_ray.engine.info import EngineInfo
 from aitax_ray.schemas import BACKBONE
 from aitax_ray.serving.assessment import Observation, to_assessment
-from aitax_ray.serving.gallery import Illustration
+from aitax_ray.serving.findings import Illustration
 from aitax_ray.serving.identifier import Candidate, Identification
 from aitax_ray.serving.judgement import GroupScore
 from aitax_ray.serving.languages import common_names

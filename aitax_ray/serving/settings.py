@@ -45,11 +45,19 @@ class ApplicationArgs(Settings):
     max_classifier_replicas: Annotated[int, Field(ge=1)] = 1
     """Largest number of them."""
     min_retrieval_replicas: Annotated[int, Field(ge=1)] = 1
-    """Smallest number of replicas of the retrieval, each with the whole index."""
+    """Smallest number of replicas of the retrieval, for each part of the index."""
     max_retrieval_replicas: Annotated[int, Field(ge=1)] = 1
-    """Largest number of them."""
+    """Largest number of them, for each part."""
+    retrieval_parts: Annotated[int, Field(ge=1)] | None = None
+    """Parts into which the shards of the index are divided, each in processes of its own. Default: one per shard."""
     target_ongoing_requests: Annotated[float, Field(gt=0)] = 16
     """Requests at a time per replica of the ingress, for which replicas are added and removed."""
+    target_ongoing_calls: Annotated[float, Field(gt=0)] = 2
+    """Calls at a time per replica of the classifier and the retrieval, for which replicas are added and removed."""
+    upscale_delay_s: Annotated[float, Field(gt=0)] = 10
+    """Time in seconds that the load must be higher before replicas are added."""
+    downscale_delay_s: Annotated[float, Field(ge=0)] = 300
+    """Time in seconds that the load must be lower before replicas are removed."""
 
     @model_validator(mode="after")
     def _has_ordered_numbers(self) -> Self:

@@ -1,5 +1,6 @@
 """The deployments as plain objects, which call each other in this process."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,17 @@ class Handle:
         method = getattr(self._deployment, name)
 
         class Method:
-            remote = staticmethod(lambda *given: self.calls.append(name) or method(*given))
+            @staticmethod
+            def remote(*given: Any) -> asyncio.Task[Any]:
+                self.calls.append(name)
+                return asyncio.ensure_future(method(*given))
 
         return Method
 
 
 def ingress(engine: Path, **args: Any) -> tuple[Ingress, Handle, Handle]:
     arguments = ApplicationArgs(engine=str(engine), **args)
-    handles = Handle(Classifier(arguments)), Handle(Retrieval(arguments))
-    return Ingress(arguments, *handles), *handles  # type: ignore[arg-type]
+    num_parts = arguments.retrieval_parts or 1
+    classifier = Handle(Classifier(arguments))
+    retrieval = [Handle(Retrieval(arguments, part, num_parts)) for part in range(num_parts)]
+    return Ingress(arguments, classifier, retrieval), classifier, retrieval[0]  # type: ignore[arg-type]

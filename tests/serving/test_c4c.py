@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from aitax_ray.engine.bundle import Taxon
 from aitax_ray.serving.c4c import REJECTED, to_answer, to_taxa
-from aitax_ray.serving.gallery import Illustration
+from aitax_ray.serving.findings import Illustration
 from aitax_ray.serving.identifier import Candidate
 from tests.serving.answers import make_identification
 

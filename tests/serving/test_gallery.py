@@ -1,10 +1,8 @@
 import io
 import tracemalloc
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -12,11 +10,11 @@ from aitax_ray import schemas
 from aitax_ray.engine.bundle import open_engine
 from aitax_ray.evaluation.neighbors import Vote
 from aitax_ray.index.search_info import BYTES_PER_ROW
-from aitax_ray.index.shards import Index, write_shard
 from aitax_ray.serving import gallery as module
-from aitax_ray.serving.gallery import Gallery, Illustration
-from tests.blank import blank_row
+from aitax_ray.serving.findings import Illustration
+from aitax_ray.serving.gallery import Gallery
 from tests.engines import COLOURS, IMAGES_PER_SPECIES, thumbnail, write_small_engine
+from tests.serving.galleries import key, make_gallery
 
 RED = np.array([[1, 0, 0]], np.float32)
 
@@ -24,30 +22,6 @@ RED = np.array([[1, 0, 0]], np.float32)
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
     return Gallery(open_engine(str(write_small_engine(tmp_path_factory.mktemp("engine") / "colours"))).index(), 3)
-
-
-def key(number: int) -> str:
-    return f"{number:040x}"
-
-
-def make_gallery(folder: Path, cosines: list[list[float]], ends: tuple[int, ...] = (), **columns: Any) -> Gallery:
-    """Make a gallery of photographs with these cosines with RED, per class. Columns have a value per photograph.
-
-    With `ends` the shards end before these rows.
-    """
-    flat = np.array([cosine for of_class in cosines for cosine in of_class])
-    vectors = np.stack([flat, np.sqrt(1 - flat**2), np.zeros(len(flat))], axis=1)
-    classes = [number for number, of_class in enumerate(cosines) for _ in of_class]
-    rows = []
-    for number, class_index in enumerate(classes):
-        known = {"image_id": key(number), "class_index": class_index, "is_shown": True, "gbif_id": str(number)}
-        known |= {name: values[number] for name, values in columns.items()}
-        rows.append(blank_row(schemas.INDEX_ROWS, **known))
-    starts, folders = [0, *ends], []
-    for start, end in zip(starts, [*ends, len(rows)], strict=True):
-        folders.append(folder / f"{len(folders):05}")
-        write_shard(folders[-1], pa.Table.from_pylist(rows[start:end], schemas.INDEX_ROWS), vectors[start:end])
-    return Gallery(Index(folders), len(cosines))
 
 
 def numbers(images: list[Illustration]) -> list[int]:

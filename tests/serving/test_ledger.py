@@ -21,7 +21,7 @@ async def test_a_ledger_that_does_not_answer_is_an_error_that_tells_clients_to_c
         async def history(self, *_: object) -> None:
             await asyncio.Event().wait()
 
-    monkeypatch.setattr(ledger, "LEDGER_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(ledger, "LEDGER_TIMEOUT_S", 0.1)
     remote = RemoteLedger(Handle(Dead()))  # type: ignore[arg-type]
     with pytest.raises(ClusterError, match="RayActorError"):
         await remote.ask("who", "", 1)

@@ -1,0 +1,53 @@
+"""Calls to other deployments: each has a time limit, is sent once more if its replica dies, and ends with its caller.
+
+Ray Serve sends nothing more to a replica of which it knows that it died, and lets a call wait while there is no other.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+from ray.exceptions import ObjectLostError, RayActorError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from aitax_ray.errors import ClusterError
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S = 45.0  # for both times together; a request may take 55 s
+# The replica, or its machine, died with the call, or cannot be reached. Errors of our own code are others.
+DIED = (RayActorError, ObjectLostError)
+
+
+class Remote:
+    """A deployment, as others reach it."""
+
+    def __init__(self, handle: DeploymentHandle[Any], name: str) -> None:
+        self._handle, self._name = handle, name
+        self.num_retries = 0
+
+    async def call(self, method: str, *given: Any, timeout_s: float = TIMEOUT_S) -> Any:
+        """Call a method. Raises what it raises, or ClusterError when no replica answers."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                try:
+                    return await self._call(method, given)
+                except DIED as error:
+                    self.num_retries += 1
+                    log.warning("%s died or is out of reach (%s): the call is sent again", self._name, _reason(error))
+                    return await self._call(method, given)
+        except (*DIED, RayServeException, TimeoutError) as error:
+            raise ClusterError(f"{self._name} does not answer: {_reason(error)}") from error
+
+    async def _call(self, method: str, given: tuple[Any, ...]) -> Any:
+        response = getattr(self._handle, method).remote(*given)
+        try:
+            return await response
+        except asyncio.CancelledError:  # the client has left, or the time is over
+            response.cancel()
+            raise
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__} {str(error)[:200]}".strip()
