@@ -208,7 +208,7 @@ from aitax_ray.images.decode import open_photo
 from aitax_ray.serving.decoding import LEAST
 engine = open_engine({str(engine)!r})
 classifier, transform = engine.classifier(1), engine.info.transform
-sizes = {"image_size": int(2 * LEAST * transform.resize_size), "least_size": int(LEAST * transform.resize_size)}
+sizes = dict(image_size=int(2 * LEAST * transform.resize_size), least_size=int(LEAST * transform.resize_size))
 bodies = [path.read_bytes() for path in sorted(Path({str(folder)!r}).iterdir())]
 def run(number):
     for at in range(0, number, 4):
@@ -250,7 +250,7 @@ def compare(sides: dict[str, list[str]], options: argparse.Namespace, folder: Pa
                 f"p99 {theirs['p99_ms']:.0f} ms, {theirs['cpu_ms']:.1f} ms of processor; ours is "
                 + ", ".join(f"{value:.2f} x {key}" for key, value in ratios.items())
             )
-    limit = alone(folder, engine) if hasattr(options, "x") else 100
+    limit = alone(folder, engine)
     best = max(middle["ours", clients]["per_s"] for clients in options.clients)
     report(f"decoding and network alone: {limit:.0f} photographs/s; the service reaches {best / limit:.0%} of it")
 

@@ -32,7 +32,7 @@ from aitax_ray.training.onnx_classifier import OnnxClassifier
 
 CROP = 224
 SPREAD = 0.3  # of the embeddings around a species' mean, beside a mean of length 1
-LOGITS = 16.0  # standard deviation of the logits: an answer lists about five species
+LOGITS = 16.0  # standard deviation of the logits: an answer lists about seven species
 
 
 def thumbnail() -> bytes:

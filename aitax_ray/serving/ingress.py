@@ -175,7 +175,11 @@ class EngineBackend:
 
     async def _call_classifier(self, parts: Sequence[np.ndarray]) -> tuple[list[tuple[np.ndarray, np.ndarray]], float]:
         pixels = np.concatenate(parts) if len(parts) > 1 else parts[0]
-        embeddings, logits, seconds = await self._ingress.classifier.call("predict", self.place, pixels)
+        num_numbers = len(pixels) * (len(self.info.classes) + self.info.embedding_size)
+        num_bytes = max(pixels.nbytes, 4 * num_numbers)
+        embeddings, logits, seconds = await self._ingress.classifier.call(
+            "predict", self.place, pixels, num_bytes=num_bytes
+        )
         ends = np.cumsum([len(part) for part in parts])[:-1]
         return list(zip(np.split(embeddings, ends), np.split(logits, ends), strict=True)), seconds
 

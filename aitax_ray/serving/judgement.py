@@ -63,7 +63,9 @@ def judge(decisions: Decisions, taxonomy: Taxonomy, scores: np.ndarray, energy: 
             names[place] = titles[group[best]]
             sums[0, place] = scores[group == group[best]].sum()
     rank = int(decisions.rollup.rank(sums)[0])
-    limits, order = decisions.candidates.limits(len(scores)), np.argsort(-scores, kind="stable")
+    is_candidate = scores >= decisions.candidates.limits(len(scores))
+    is_candidate[best] = True
+    candidates = np.flatnonzero(is_candidate)
     alike = {other for group in decisions.groups if best in group.species for other in group.species} - {best}
     return Judgement(
         is_known=bool(keeps[0]),
@@ -72,7 +74,7 @@ def judge(decisions: Decisions, taxonomy: Taxonomy, scores: np.ndarray, energy: 
         score=float(sums[0, rank]) if rank >= 0 else 0.0,
         is_accepted=bool(decisions.acceptance.accepts(np.array([best]), scores[[best]])[0]),
         precision=decisions.acceptance.precision,
-        candidates=tuple(taxonomy.keys[n] for n in order if scores[n] >= limits[n] or n == best),
+        candidates=tuple(taxonomy.keys[n] for n in candidates[np.argsort(-scores[candidates], kind="stable")]),
         promise=decisions.candidates.promise,
         lookalikes=tuple(taxonomy.names[n] for n in sorted(alike)),
         similarity=similarity,
@@ -88,8 +90,9 @@ def add_up(taxonomy: Taxonomy, scores: np.ndarray) -> tuple[tuple[GroupScore, ..
     def sums(group: np.ndarray, names: list[str]) -> tuple[GroupScore, ...]:
         is_known = group >= 0
         totals = np.bincount(group[is_known], scores[is_known], minlength=len(names))
-        order = np.argsort(-totals, kind="stable")
-        return tuple(GroupScore(names[n], float(totals[n])) for n in order if totals[n] >= MIN_GROUP_SCORE)
+        kept = np.flatnonzero(totals >= MIN_GROUP_SCORE)
+        order = kept[np.argsort(-totals[kept], kind="stable")]
+        return tuple(GroupScore(names[n], float(totals[n])) for n in order)
 
     genera, families = (sums(group, names) for group, names in _groups(taxonomy))
     return genera, families

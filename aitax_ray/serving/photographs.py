@@ -22,16 +22,24 @@ class Sent:
     """The photographs of a request, each list in their order."""
 
     photos: "Sequence[Image.Image]"
-    names: list[str]
-    """The URL of a photograph, or the md5 of an upload (32 hex digits, as Pl@ntNet names them)."""
-    filenames: list[str]
+    uploads: Sequence[Upload]
+    urls: Sequence[str] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """The URL of a photograph, or the md5 of an upload (32 hex digits, as Pl@ntNet names them)."""
+        return list(self.urls) or [hashlib.md5(each.body, usedforsecurity=False).hexdigest() for each in self.uploads]
+
+    @property
+    def filenames(self) -> list[str]:
+        """As the client gives them."""
+        return [upload.filename for upload in self.uploads]
 
 
 async def uploaded(request: Request, backend: Backend) -> tuple[Sent, Form]:
     """Read the photographs of a form, and its other fields. Raises RequestError when one cannot be used."""
     form = await read_form(request)
-    names = [hashlib.md5(each.body, usedforsecurity=False).hexdigest() for each in form.photographs]
-    return await _decode(backend, form.photographs, names), form
+    return await _decode(backend, form.photographs), form
 
 
 async def fetched(request: Request, backend: Backend) -> Sent:
@@ -43,10 +51,10 @@ async def fetched(request: Request, backend: Backend) -> Sent:
     return await _decode(backend, [Upload(url, body) for url, body in zip(urls, bodies, strict=True)], urls)
 
 
-async def _decode(backend: Backend, uploads: Sequence[Upload], names: list[str]) -> Sent:
+async def _decode(backend: Backend, uploads: Sequence[Upload], urls: Sequence[str] = ()) -> Sent:
     if not uploads:
         raise RequestError(f"send 1 to {MAX_IMAGES} photographs of one individual, named `images` or `image`")
     titles = ["the photograph"] if len(uploads) == 1 else [f"photograph {n}" for n in range(1, len(uploads) + 1)]
     bodies = [upload.body for upload in uploads]
     photos = await asyncio.gather(*map(backend.decoder.decode, bodies, titles))
-    return Sent(photos, names, [upload.filename for upload in uploads])
+    return Sent(photos, uploads, urls)

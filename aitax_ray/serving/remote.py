@@ -16,6 +16,8 @@ from aitax_ray.errors import ClusterError
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 45.0  # for both times together; a request may take 55 s
+# gRPC, which Ray Serve may use between replicas, refuses more than 4 MiB. Longer messages go by Ray's object store.
+MESSAGE_BYTES = 3_000_000
 # The replica, or its machine, died with the call, or cannot be reached. Errors of our own code are others.
 DIED = (RayActorError, ObjectLostError)
 
@@ -27,21 +29,25 @@ class Remote:
         self._handle, self._name = handle, name
         self.num_retries = 0
 
-    async def call(self, method: str, *given: Any, timeout_s: float = TIMEOUT_S) -> Any:
-        """Call a method. Raises what it raises, or ClusterError when no replica answers."""
+    async def call(self, method: str, *given: Any, timeout_s: float = TIMEOUT_S, num_bytes: int = 0) -> Any:
+        """Call a method. Raises what it raises, or ClusterError when no replica answers.
+
+        `num_bytes` is about what the longer one of question and answer has.
+        """
+        handle = self._handle if num_bytes <= MESSAGE_BYTES else self._handle.options(_by_reference=True)
         try:
             async with asyncio.timeout(timeout_s):
                 try:
-                    return await self._call(method, given)
+                    return await self._call(handle, method, given)
                 except DIED as error:
                     self.num_retries += 1
                     log.warning("%s died or is out of reach (%s): the call is sent again", self._name, _reason(error))
-                    return await self._call(method, given)
+                    return await self._call(handle, method, given)
         except (*DIED, RayServeException, TimeoutError) as error:
             raise ClusterError(f"{self._name} does not answer: {_reason(error)}") from error
 
-    async def _call(self, method: str, given: tuple[Any, ...]) -> Any:
-        response = getattr(self._handle, method).remote(*given)
+    async def _call(self, handle: DeploymentHandle[Any], method: str, given: tuple[Any, ...]) -> Any:
+        response = getattr(handle, method).remote(*given)
         try:
             return await response
         except asyncio.CancelledError:  # the client has left, or the time is over

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from aitax_ray.serving.remote import Remote
 
 
+ILLUSTRATION_BYTES = 1000  # of a photograph in an answer
+
+
 class Question(NamedTuple):
     """What a request asks the index."""
 
@@ -115,7 +118,8 @@ class RemoteRetrieval:
     ) -> tuple[list[Found], float]:
         """Answer the questions of several requests, and give the seconds that the slowest part took."""
         answers: list[tuple[list[FoundInPart], float]]
-        answers = await self._ask("search", place, list(questions), per_class)
+        num_bytes = ILLUSTRATION_BYTES * per_class * sum(len(question.classes) for question in questions)
+        answers = await self._ask("search", place, list(questions), per_class, num_bytes=num_bytes)
         found = []
         for parts in zip(*(each for each, _ in answers), strict=True):
             comparison = join_nearest([part.nearest for part in parts], info.decisions.vote, len(info.classes))

@@ -17,6 +17,9 @@ class Handle:
         self._deployment = deployment
         self.calls: list[str] = []
 
+    def options(self, **_: object) -> "Handle":
+        return self
+
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._deployment, name)
 

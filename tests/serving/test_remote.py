@@ -8,7 +8,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, ObjectLostErro
 from ray.serve.exceptions import BackPressureError
 
 from aitax_ray.errors import ClusterError, EngineError
-from aitax_ray.serving.remote import Remote
+from aitax_ray.serving.remote import MESSAGE_BYTES, Remote
 from tests.serving.in_process import Handle
 
 
@@ -78,3 +78,13 @@ async def test_the_work_for_a_client_that_leaves_ends() -> None:
     with pytest.raises(asyncio.CancelledError):
         await client
     assert deployment.num_cancelled == 1
+
+
+async def test_long_messages_go_by_the_object_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = []
+    monkeypatch.setattr(Handle, "options", lambda self, **options: chosen.append(options) or self)
+    oracle, _, _ = remote(1, 2)
+    await oracle.call("ask", "short?", num_bytes=MESSAGE_BYTES)
+    assert chosen == []
+    await oracle.call("ask", "long?", num_bytes=MESSAGE_BYTES + 1)
+    assert chosen == [{"_by_reference": True}]
