@@ -75,7 +75,14 @@ async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
             await reader.readline()
         await reader.readline()
         return int(lines[0].split()[1]), body
-    return int(lines[0].split()[1]), await reader.readexactly(int(headers["content-length"]))
+    return int(lines[0].split()[1]), await reader.readexactly(int(headers.get("content-length", 0)))
+
+
+async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> int:
+    """Send a request, and give the status of the answer."""
+    writer.write(request)
+    await writer.drain()
+    return (await read_answer(reader))[0]
 
 
 async def load(port: int, requests: list[bytes], clients: int, number: int, rate: float = 0) -> dict[str, float]:
@@ -87,17 +94,21 @@ async def load(port: int, requests: list[bytes], clients: int, number: int, rate
 
     async def client() -> None:
         nonlocal failed
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        connection = await asyncio.open_connection("127.0.0.1", port)
         for own in numbers:
             if rate and (wait := begin + own / rate - time.perf_counter()) > 0:
                 await asyncio.sleep(wait)
             start = time.perf_counter()
-            writer.write(requests[own % len(requests)])
-            await writer.drain()
-            status, _ = await read_answer(reader)
+            try:
+                status = await exchange(*connection, requests[own % len(requests)])
+            except (OSError, EOFError):
+                status = 0
             taken.append(time.perf_counter() - start)
-            failed += status != 200
-        writer.close()
+            if status != 200:
+                failed += 1
+                connection[1].close()
+                connection = await asyncio.open_connection("127.0.0.1", port)
+        connection[1].close()
 
     await asyncio.gather(*(client() for _ in range(clients)))
     seconds = time.perf_counter() - begin

@@ -27,6 +27,8 @@ FAST = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     # gRPC refuses longer messages: a batch of photographs may have more than its own limit, which is 4 MiB.
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(1 << 28),
+    # HAProxy would keep a client that sends nothing for an hour, and it has 4,096 places.
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "70",
     # A service ends at Ctrl-C: HAProxy would wait half a minute for requests that may still come.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
 }

@@ -156,6 +156,33 @@ def test_replicas_on_ray_share_a_quota_and_a_revoked_key_ends(tmp_path: Path) ->
     assert json.loads(next(Path(f"{path}.counts").iterdir()).read_text()) == {"ann": 10}
 
 
+def test_a_ray_of_its_own_gets_the_fast_front_end_and_each_service_its_own_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    found = []
+    for _ in range(2):
+        environment = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}
+        monkeypatch.setattr(serve.os, "environ", environment)
+        serve._prepare_ray()
+        assert {name: environment[name] for name in serve.FAST} == serve.FAST | {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}
+        found.append({name: value for name, value in environment.items() if name not in serve.FAST})
+    assert found[0].keys() == found[1].keys()
+    assert all(found[0][name] != found[1][name] for name in found[0])
+    for path in (found[0]["RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"], found[0]["RAY_SERVE_HAPROXY_SOCKET_PATH"]):
+        assert Path(path).parent.is_dir()
+
+
+@pytest.mark.parametrize("address", ["", "10.0.0.1:6379"])
+def test_a_cluster_keeps_the_front_end_with_which_it_was_started(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: not address)
+    environment = {"RAY_ADDRESS": address}
+    monkeypatch.setattr(serve.os, "environ", dict(environment))
+    serve._prepare_ray()
+    assert serve.os.environ == environment
+
+
 @pytest.mark.usefixtures("no_ray")
 def test_keys_that_are_not_there_are_an_error_before_ray_starts(tmp_path: Path) -> None:
     engine = str(write_small_engine(tmp_path / "colours-1"))
