@@ -9,7 +9,7 @@ READY := .venv/.ready
 # The web component, which a few tests run. It needs Node.js 18 or later; without npm these tests are skipped.
 COMPONENT := tests/clients/node_modules/.package-lock.json
 
-.PHONY: demo test check fix bench site constraints clean
+.PHONY: demo test check fix bench site constraints lock clean
 
 demo: $(READY)  ## build an engine from a small generated world, serve it, identify a photograph
 	$(BIN)/aitax demo $(ARGS)
@@ -38,6 +38,17 @@ constraints:  ## write constraints.txt: the newest versions, in a new .venv; run
 	@echo "# Made by 'make constraints'. Without torch and what comes with it: which build fits is the machine's choice." > constraints.txt
 	$(BIN)/python -m pip freeze --exclude-editable | grep -viE '^(torch|torchvision|triton|nvidia-|cuda-)' >> constraints.txt
 	touch $(READY)
+
+lock: $(READY)  ## write containers/*.lock: what images install, with hashes, in the versions of .venv; after constraints
+	mkdir -p build
+	$(BIN)/python -m pip freeze --exclude-editable > build/installed.txt
+	echo setuptools > build/builder.in
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/pip install --quiet uv
+	build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	  --constraints build/installed.txt --output-file build/all.lock pyproject.toml build/builder.in
+	awk '/^[a-z]/ {file = /^(torch|triton|timm|nvidia-|cuda-|efficientnet)/ ? "torch" : "base"} \
+	  {print > ("containers/" file ".lock")}' build/all.lock
 
 clean:  ## the virtual environment and what tools left behind
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache *.egg-info build tests/clients/node_modules

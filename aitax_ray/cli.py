@@ -504,6 +504,9 @@ def _run(arguments: list[str], debug: bool) -> int:
         return _fail(str(error), error.exit_status, debug)
     except KeyboardInterrupt as error:
         return _fail("; ".join(["stopped", *error.args]), INTERRUPTED)
+    except ModuleNotFoundError as error:
+        remedy = "take the image built with VARIANT=cuda, or install all that aitax-ray needs (--debug shows more)"
+        return _fail(f"{error.name} is not installed here: {remedy}", 1, debug)
     except Exception as error:
         lines = str(error).strip().splitlines() or [""]
         return _fail(f"{type(error).__name__}: {lines[0][:300]} (--debug shows more)", 1, debug)

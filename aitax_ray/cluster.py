@@ -46,6 +46,8 @@ def connect() -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # Ray warns when there are more workers than cores. The logical CPUs below are more than the cores on purpose.
     os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(2 * MIN_LOGICAL_CPUS))
+    # Where the machine is busy, the proxy of Ray Serve needs longer than the 5 s after which Ray Serve ends it.
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
     import ray
 
     global _started_here

@@ -45,6 +45,6 @@ def test_the_readme_names_the_pythons_that_will_do() -> None:
 
 
 def test_the_set_up_shows_that_it_moves() -> None:
-    (install,) = re.findall(r".*pip install.*", MAKEFILE)
+    (install,) = re.findall(r".*pip install.* -e .*", MAKEFILE)
     assert not re.search(r"--quiet|\s-q", install)
     assert "--progress-bar off" in install  # a line a package, not one a moment

@@ -39,10 +39,15 @@ class Gatherer(Generic[Question, Answer]):
         A call has as many photographs as take at most `budget_s`, judged by the calls before it, and `max_size` at
         most. A single question may have more.
         """
-        self._call, self._max_calls, self._max_size, self._budget_s = call, max_calls, max_size, budget_s
+        self._call, self._max_calls = call, max_calls
+        self.limit_calls(max_size, budget_s)
         self._waiting: deque[_Asked[Question, Answer]] = deque()
         self._calls: set[asyncio.Task[None]] = set()
         self._seconds_each = 0.0
+
+    def limit_calls(self, max_size: int, budget_s: float) -> None:
+        """Change the limits, which count from the next call on."""
+        self._max_size, self._budget_s = max_size, budget_s
 
     async def ask(self, question: Question, size: int) -> Answer:
         """Ask a question about `size` photographs. Raises what the call raises.

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import RedirectResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -99,12 +100,21 @@ def _validation_error(request: Request, error: Exception) -> Response:
 
 
 class PlainPaths:
-    """Treat `//identify` and `/identify/` as `/identify`: clients join addresses in many ways."""
+    """Treat `//identify` and `/identify/` as `/identify`: clients join addresses in many ways.
+
+    An application with the prefix `/frogs` has its page at `/frogs/`: links of the page would lead out of `/frogs`.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app: ASGIApp = self.app
         if scope["type"] == "http":
-            scope = {**scope, "path": "/" + "/".join(filter(None, scope["path"].split("/")))}
-        await self.app(scope, receive, send)
+            prefix = scope.get("root_path", "")
+            route = scope["path"].removeprefix(prefix)
+            scope = {**scope, "path": f"{prefix}/" + "/".join(filter(None, route.split("/")))}
+            if prefix and not route:
+                query = scope["query_string"].decode("latin-1")
+                app = RedirectResponse(f"{prefix}/{'?' * bool(query)}{query}")
+        await app(scope, receive, send)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from aitax_ray.serving.ledger import RemoteLedger
 from aitax_ray.serving.pn_taxa import project_of
 from aitax_ray.serving.remote import Remote
 from aitax_ray.serving.retrieval import Found, Question, RemoteRetrieval
-from aitax_ray.serving.settings import ApplicationArgs
+from aitax_ray.serving.settings import ApplicationArgs, change
 from aitax_ray.serving.versions import INTERVAL_S, Current
 
 if TYPE_CHECKING:
@@ -81,10 +81,17 @@ class Ingress:
             Turns(sync_alone(Limits(HOST_LIMIT, memory_s=HOST_MEMORY_S)), FETCHES, HOST_MEMORY_S),
         )
         engine = open_engine(args.engine)
+        self.changed = args
         self.backend = EngineBackend(self, engine)
         self._current, self._refused, self._retry_at = Current(engine), "", 0.0
         with contextlib.suppress(RuntimeError):  # without a loop there is no service
             self._following = asyncio.get_running_loop().create_task(self._follow())
+
+    def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        """Ray Serve calls this with the `user_config` of its configuration, at the start and after each change."""
+        if args := change(self.args, user_config):
+            self.changed = args
+            self.backend.apply(args)
 
     async def _follow(self) -> None:
         while self._current.can_change:
@@ -116,6 +123,7 @@ class Ingress:
         engine = await asyncio.to_thread(open_engine, self.args.engine, place)
         backend = await asyncio.to_thread(EngineBackend, self, engine)
         await self.prepare(place)
+        backend.apply(self.changed)
         self.backend = backend
         log.warning("%s is in use", place)
 
@@ -131,11 +139,17 @@ class EngineBackend:
         self._reasoning = Reasoning(engine.info, engine.taxa)
         self.project = project_of(engine.info, ingress.args.project)
         self.decoder = PhotoDecoder(engine.info)
-        args = ingress.args
-        self._num_illustrations = args.num_illustrations if args.illustrate else 0
+        args = ingress.changed
         limits = args.max_batch_size, args.batch_budget_s
         self._network = Gatherer(self._call_classifier, CALLS * args.max_classifier_replicas, *limits)
         self._index = Gatherer(self._call_retrieval, CALLS * args.max_retrieval_replicas, *limits)
+        self.apply(args)
+
+    def apply(self, args: ApplicationArgs) -> None:
+        """Use these values of the settings that may change while this is in use."""
+        self._num_illustrations = args.num_illustrations if args.illustrate else 0
+        for each in (self._network, self._index):
+            each.limit_calls(args.max_batch_size, args.batch_budget_s)
 
     @property
     def num_queries(self) -> int:

@@ -32,7 +32,7 @@ class Policy:
             await send(message)
 
         app: ASGIApp = self.app
-        if self._hosts and _host(scope) not in self._hosts and scope["path"] not in PROBES:
+        if self._hosts and _host(scope) not in self._hosts and not scope["path"].endswith(PROBES):
             app = error_response(scope["path"], 400, "this service has another name: see its --allowed-hosts")
         await app({**scope, "state": state}, receive, send_with_headers)
 

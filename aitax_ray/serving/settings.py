@@ -1,10 +1,15 @@
 """Settings of the service: those that `aitax serve` and `serve_config.yaml` share, and those of the command alone."""
 
-from typing import Annotated, Self
+import logging
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from aitax_ray.settings import Settings
+from aitax_ray.errors import SettingsError
+from aitax_ray.settings import Settings, build_settings
+
+log = logging.getLogger(__name__)
 
 MAX_WAITING = 200  # as many as small photographs that two cores identify in some seconds
 
@@ -65,6 +70,24 @@ class ApplicationArgs(Settings):
             if getattr(self, f"max_{name}_replicas") < getattr(self, f"min_{name}_replicas"):
                 raise ValueError(f"--max-{name}-replicas must not be below --min-{name}-replicas")
         return self
+
+
+CHANGEABLE = ("illustrate", "num_illustrations", "max_batch_size", "batch_budget_s")
+"""Settings that the `user_config` of the ingress in serve_config.yaml may change while its replicas run."""
+
+
+def change(args: ApplicationArgs, user_config: Mapping[str, Any]) -> ApplicationArgs | None:
+    """Put a `user_config` in the place of settings; None when it is wrong, which is logged.
+
+    It is no exception: Ray Serve would end a replica that works.
+    """
+    try:
+        if wrong := sorted(user_config.keys() - set(CHANGEABLE)):
+            raise SettingsError(f"{', '.join(wrong)} cannot be changed here, only {', '.join(CHANGEABLE)}")
+        return build_settings(ApplicationArgs, user_config, args.model_dump())
+    except SettingsError as error:
+        log.error("the user_config of the ingress is not used: %s", error)
+        return None
 
 
 class ServeSettings(ApplicationArgs):

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
@@ -12,7 +13,7 @@ from aitax_ray.serving.guard import TIMEOUT_S
 from aitax_ray.serving.ingress import Ingress
 from aitax_ray.serving.keys import add_key
 from aitax_ray.serving.retrieval import Retrieval
-from aitax_ray.serving.settings import ApplicationArgs
+from aitax_ray.serving.settings import CHANGEABLE, ApplicationArgs, change
 from tests.engines import divide_index, write_small_engine
 
 NAMES = {Ingress.__name__, Classifier.__name__, Retrieval.__name__}
@@ -67,10 +68,18 @@ def test_replicas_that_are_removed_answer_first_and_dead_ones_are_soon_replaced(
         assert config.health_check_period_s <= 2
 
 
-def test_configuration_for_serve_deploy_has_valid_settings_and_scales() -> None:
-    content = yaml.safe_load((Path(__file__).parents[2] / "serve_config.yaml").read_text(encoding="utf-8"))
-    (application,) = ServeDeploySchema.model_validate(content).applications
-    assert application.import_path == f"{build.__module__}:{build.__name__}"
-    args = ApplicationArgs.model_validate({**application.args, "retrieval_parts": 1})
-    assert all(config.autoscaling_config for config in deployments(args).values())
-    assert {deployment.name for deployment in application.deployments} <= NAMES
+@pytest.mark.parametrize(("name", "prefixes"), [("config", ["/"]), ("two_engines", ["/frogs", "/moths"])])
+def test_configurations_for_serve_deploy_have_valid_settings_and_scale(name: str, prefixes: list[str]) -> None:
+    content = yaml.safe_load((Path(__file__).parents[2] / f"serve_{name}.yaml").read_text(encoding="utf-8"))
+    config = ServeDeploySchema.model_validate(content)
+    assert config.proxy_location == "EveryNode"
+    assert [application.route_prefix for application in config.applications] == prefixes
+    for application in config.applications:
+        assert application.import_path == f"{build.__module__}:{build.__name__}"
+        args = ApplicationArgs.model_validate({**application.args, "retrieval_parts": 1})
+        scaling = {name for name, found in deployments(args).items() if found.autoscaling_config}
+        assert {"Ingress", "Classifier"} <= scaling
+        for deployment in application.deployments:
+            assert deployment.name == Ingress.__name__
+            assert change(args, deployment.user_config) == args  # it shows the defaults
+            assert set(deployment.user_config) == set(CHANGEABLE)

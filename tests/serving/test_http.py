@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
 from PIL import Image
 
 from aitax_ray.engine.info import FORMAT_VERSION
@@ -15,6 +16,7 @@ from aitax_ray.errors import ClusterError
 from aitax_ray.schemas import image_id
 from aitax_ray.serving import examples
 from aitax_ray.serving.decoding import MAX_BYTES, PhotoDecoder
+from aitax_ray.serving.http import make_app
 from aitax_ray.serving.identifier import Identification
 from tests.engines import COLOURS, photo, thumbnail, write_small_engine
 from tests.serving.service import LocalBackend, serve
@@ -59,6 +61,33 @@ def test_photograph_is_named_by_its_url(client: httpx.Client) -> None:
 
 def test_address_that_ends_in_a_slash_works(client: httpx.Client) -> None:
     assert post(client, RED, path=f"{client.base_url}//identify").status_code == 200
+
+
+@pytest.mark.parametrize("prefix", ["", "/frogs"])
+def test_every_address_works_below_a_prefix(backend: LocalBackend, prefix: str) -> None:
+    with TestClient(make_app(lambda: backend, allowed_hosts=("engine.example",)), root_path=prefix) as client:
+        client.headers["host"] = "engine.example"
+
+        def get(path: str, **options: Any) -> httpx.Response:
+            return client.get(prefix + path, follow_redirects=False, **options)
+
+        for path in ("/", "/species", "/page/page.css", "/docs", "/status", "//status", "/status/", "/readyz"):
+            assert get(path).status_code == 200, path
+        assert get("/readyz", headers={"host": "10.0.0.1"}).status_code == 200  # of a load balancer
+        assert get("/status", headers={"host": "10.0.0.1"}).status_code == 400
+        assert f"url: '{prefix}/openapi.json'" in get("/docs").text
+        assert not re.findall(r"""(?:href|src|action)=["'](?!\./|https:|#)""", get("/").text)
+        answer = client.post(f"{prefix}/identify", files={"image": RED}).json()
+        thumbnails = [image["thumbnail"] for image in answer["results"][0]["images"] if "thumbnail" in image]
+        assert thumbnails
+        assert all(url.startswith(f"http://engine.example{prefix}/images/") for url in thumbnails)
+        assert get(thumbnails[0].removeprefix(f"http://engine.example{prefix}")).status_code == 200
+
+
+def test_the_page_below_a_prefix_ends_in_a_slash(backend: LocalBackend) -> None:
+    with TestClient(make_app(lambda: backend), root_path="/frogs") as client:
+        answer = client.get("/frogs?lang=de", follow_redirects=False)
+        assert (answer.status_code, answer.headers["location"]) == (307, "/frogs/?lang=de")
 
 
 def test_number_of_results_can_be_asked_for(client: httpx.Client) -> None:

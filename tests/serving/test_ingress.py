@@ -137,3 +137,24 @@ async def test_thumbnails_of_an_answer_are_shown_after_the_engine_has_changed(
     await service.look()
     assert await service.backend.picture(shown) is not None
     assert await ingress(root)[0].backend.picture(shown) is None
+
+
+async def test_settings_change_while_it_runs_and_stay_when_the_engine_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_root(tmp_path, monkeypatch)
+    service, _, _ = ingress(root, num_illustrations=3)
+
+    async def num_shown() -> int:
+        return len((await service.backend.identify(PHOTOS[:1], 1)).candidates[0].illustrations)
+
+    assert await num_shown() == 3
+    service.reconfigure({"num_illustrations": 1, "max_batch_size": 5, "batch_budget_s": 1000})
+    assert (await num_shown(), service.backend._network.limit) == (1, 5)
+    service.reconfigure({"num_illustrations": 0})  # it is wrong, and not used
+    assert await num_shown() == 1
+    write_current(Storage(str(root)), ENGINES, "2")
+    await service.look()
+    assert (service.backend.info.version, service.backend._network.limit, await num_shown()) == ("2", 5, 1)
+    service.reconfigure({"illustrate": False})
+    assert await num_shown() == 0

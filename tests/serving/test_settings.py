@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from aitax_ray.serving.settings import ApplicationArgs, ServeSettings
+from aitax_ray.serving.settings import CHANGEABLE, ApplicationArgs, ServeSettings, change
 
 
 def test_an_engine_is_all_that_must_be_given() -> None:
@@ -35,3 +35,25 @@ def test_the_command_line_has_the_same_settings_and_the_address() -> None:
     shared, served = ApplicationArgs.model_fields, ServeSettings.model_fields
     assert served.keys() - shared.keys() == {"host", "port", "request_timeout_s"}
     assert {name: served[name].description for name in shared} == {n: f.description for n, f in shared.items()}
+
+
+def test_settings_that_may_change_are_settings_and_the_others_stay() -> None:
+    args = ApplicationArgs(engine="e", max_waiting=7)
+    assert set(CHANGEABLE) <= ApplicationArgs.model_fields.keys()
+    expected = ApplicationArgs(engine="e", max_waiting=7, num_illustrations=2)
+    assert change(args, {"num_illustrations": 2}) == expected
+    assert change(args, {}) == args
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"num_illustrations": 99}, "--num-illustrations: Input should be less than"),
+        ({"engine": "f"}, "engine cannot be changed here, only illustrate, num_illustrations, "),
+    ],
+)
+def test_a_wrong_change_is_logged_and_ends_no_replica(
+    wrong: dict[str, object], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert change(ApplicationArgs(engine="e"), wrong) is None
+    assert f"the user_config of the ingress is not used: {reason}" in caplog.text

@@ -108,7 +108,8 @@ function start(form) {
     });
   }
 
-  const KEY = "aitax-history", KEPT = 30, section = document.getElementById("history");
+  // Several engines may be below one host.
+  const KEY = `aitax-history ${location.pathname}`, KEPT = 30, section = document.getElementById("history");
   function history() {
     try { return JSON.parse(localStorage.getItem(KEY)) || []; } catch { return []; }
   }
