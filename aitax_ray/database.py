@@ -10,17 +10,21 @@ import duckdb
 from aitax_ray.errors import DataError, StorageError
 
 MEMORY_PER_THREAD = 200  # MB: each thread holds a piece of every column that it reads or writes
+MEMORY_FOR_JOINS = 1000  # MB, at least, for joins of tables with tens of millions of rows: their parts must fit
 MAX_THREADS = 8
 
 
 @contextlib.contextmanager
-def open_database(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open an empty database that uses `scratch` when memory is full. Raises StorageError when there is no room."""
+def open_database(scratch: Path, memory_mb: int = 0) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open an empty database that uses `scratch` when memory is full. Raises StorageError when there is no room.
+
+    `memory_mb` is the least memory that it may take; it takes more where it has many threads.
+    """
     spill = scratch / "spill"
     threads = min(MAX_THREADS, os.cpu_count() or 1)
     config: dict[str, str | bool | int | float | list[str]] = {
         "threads": threads,
-        "memory_limit": f"{threads * MEMORY_PER_THREAD:.0f}MB",
+        "memory_limit": f"{max(memory_mb, threads * MEMORY_PER_THREAD)}MB",
         "temp_directory": str(spill),
         "preserve_insertion_order": False,  # rows have a number of their own
     }

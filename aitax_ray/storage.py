@@ -8,10 +8,10 @@ import contextlib
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -19,6 +19,9 @@ import pyarrow.parquet as pq
 
 from aitax_ray.errors import StorageError
 from aitax_ray.web import hide_secrets
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,29 @@ class Storage:
                     yield table if schema is None else table.select(columns)
         except (OSError, pa.ArrowInvalid) as error:
             raise StorageError(f"{self.address(path)} cannot be read: {self._reason(error)}") from error
+
+    def dataset(self, path: str, schema: pa.Schema) -> "ds.Dataset | pa.Table":
+        """Open a Parquet file, or those of a folder, as one table for DuckDB; nothing is read yet.
+
+        An absent file or folder gives an empty table. A column that a file lacks is null.
+        """
+        import pyarrow.dataset as ds
+
+        if path.endswith(".parquet"):
+            paths = [path] if self.exists(path) else []
+        else:
+            paths = [file.path for file in self.files(path, ".parquet")]
+        full = [self.full(name) for name in paths]
+        return ds.dataset(full, schema=schema, format="parquet", filesystem=self.fs) if full else schema.empty_table()
+
+    def write_tables(self, path: str, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
+        """Write one Parquet file of many tables, one after the other, so that they need not be in memory together."""
+        with (
+            self._complete_file(path) as target,
+            pq.ParquetWriter(target, schema, filesystem=self.fs, compression="zstd") as file,
+        ):
+            for table in tables:
+                file.write_table(table.cast(schema))
 
     def write_table(self, path: str, table: pa.Table, plain: Sequence[str] = ()) -> None:
         """Write one Parquet file; the columns in `plain` are not compressed, since their content is already."""

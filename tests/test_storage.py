@@ -359,3 +359,16 @@ def test_a_table_whose_change_fails_stays_as_it_was(tmp_path: Path) -> None:
     storage.write_bytes("t/b.parquet", b"rubbish")
     with pytest.raises(StorageError, match=r"b\.parquet cannot be read"):
         storage.rewrite_table("t/b.parquet", lambda rows: rows)
+
+
+def test_many_tables_become_one_file_and_a_folder_becomes_one_dataset(storage: Storage) -> None:
+    schema = pa.schema({"number": pa.int64(), "text": pa.string()})
+    for name in "ab":
+        tables = (pa.table({"number": [n], "text": pa.array([name], pa.large_string())}) for n in range(3))
+        storage.write_tables(f"folder/{name}.parquet", tables, schema)
+    assert storage.read_table("folder/a.parquet").to_pydict() == {"number": [0, 1, 2], "text": ["a"] * 3}
+    rows = storage.dataset("folder", schema.append(pa.field("later", pa.string()))).to_table().to_pylist()
+    assert [(row["number"], row["text"], row["later"]) for row in rows] == [
+        (n, name, None) for name in "ab" for n in range(3)
+    ]
+    assert storage.dataset("absent", schema).num_rows == storage.dataset("absent.parquet", schema).num_rows == 0

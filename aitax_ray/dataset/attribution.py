@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aitax_ray import schemas, workspace
 from aitax_ray.errors import DataError, StaleArtifactError, StorageError
-from aitax_ray.joins import check_unique, join_rows
+from aitax_ray.joins import as_frame, check_unique, join_rows
 from aitax_ray.licenses import deed
 from aitax_ray.text import DISARMED, FORMULA
 from aitax_ray.workspace import StageReport, Workspace
@@ -41,7 +41,9 @@ def write_attribution(ws: Workspace) -> dict[str, int]:
     """
     import polars as pl
 
-    rows = read_split(ws)
+    rows = as_frame(
+        ws.storage.read_table(workspace.SPLIT, ["image_id", "gbif_id", "species_key", "split"], schemas.SPLIT)
+    )
     name = workspace.ATTRIBUTION.rsplit("/", 1)[-1]
     keys = [pl.DataFrame(schema={"dataset_key": pl.String, "gbif_id": pl.String})]
     try:
@@ -91,9 +93,9 @@ def read_split(ws: Workspace, sides: Sequence[str] = ()) -> "pl.DataFrame":
 
 
 def describe(ws: Workspace, rows: "pl.DataFrame") -> Iterator["pl.DataFrame"]:
-    """Join `rows` (schemas.SPLIT) with manifest/media and manifest/taxa, in batches in the manifest's order.
+    """Join `rows` (of schemas.SPLIT, sorted by image_id) with manifest/media and taxa, in the manifest's order.
 
-    OUTPUT  the columns of schemas.SPLIT and MEDIA; of TAXA the names (`name` as `species`) and LINEAGE; `occurrence`,
+    OUTPUT  the columns of `rows` and MEDIA; of TAXA the names (`name` as `species`) and LINEAGE; `occurrence`,
             the page of the record where it is one of GBIF's, and `license_url`, else ""
 
     Raises DataError when the manifest does not know one of them.
@@ -105,13 +107,14 @@ def describe(ws: Workspace, rows: "pl.DataFrame") -> Iterator["pl.DataFrame"]:
     taxa: Any = pl.from_arrow(ws.storage.read_table(workspace.TAXA, names))
     taxa = taxa.rename({"name": "species"})
     of_gbif = pl.col("gbif_id").str.contains(r"^[0-9]+$") & pl.col("dataset_key").str.contains(schemas.DATASET_KEY)
-    num_known = 0
+    num_known, ids = 0, rows["image_id"].set_sorted()
     for file in ws.storage.files(workspace.MEDIA, ".parquet"):
         for table in ws.storage.read_batches(file.path, media, ROWS_PER_BATCH, schemas.MEDIA):
             batch: Any = pl.from_arrow(table)
             # The manifest may be many times the split, and is sorted: a batch has to do with few rows of it.
-            first, last = pl.lit(batch["image_id"].min()), pl.lit(batch["image_id"].max())
-            near = rows.filter(pl.col("image_id").is_between(first, last))
+            first, last = batch["image_id"].min(), batch["image_id"].max()
+            begin, end = ids.search_sorted(first, "left"), ids.search_sorted(last, "right")
+            near = rows.slice(begin, end - begin)
             check_unique(table, "image_id", workspace.MEDIA)
             batch = join_rows(batch, near, "image_id", workspace.SPLIT)
             batch = join_rows(batch, taxa, "species_key", workspace.TAXA, how="left")

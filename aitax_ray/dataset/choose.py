@@ -1,12 +1,14 @@
 """The decisions of the `split` stage, in their order: which stored photographs are used, and on which side."""
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aitax_ray import schemas, workspace
 from aitax_ray.dataset import duplicates, groups, label_trust, reasons, tested
-from aitax_ray.dataset.photographs import as_frame, read_photographs
+from aitax_ray.dataset.photographs import read_photographs
 from aitax_ray.errors import DataError
+from aitax_ray.joins import as_frame
 from aitax_ray.licenses import is_admitted
 from aitax_ray.workspace import Workspace
 
@@ -19,7 +21,8 @@ log = logging.getLogger(__name__)
 
 DUPLICATE_URL = "duplicate_url"  # of the manifest's reasons
 DOUBTFUL_WEIGHT = 0.5  # in training
-NUM_ROWS = 200_000  # occurrences that are judged at a time
+NUM_ROWS = 200_000  # dropped rows that are read at a time
+KEYS = ["species_key", "gbif_id"]
 
 
 def choose(ws: Workspace, settings: "SplitSettings", given_split: "pl.DataFrame | None" = None) -> "pl.DataFrame":
@@ -31,38 +34,33 @@ def choose(ws: Workspace, settings: "SplitSettings", given_split: "pl.DataFrame 
 
     image_size = ws.require("download").settings.get("image_size", settings.min_side)
     images = read_photographs(ws, min(settings.min_side, image_size) if settings.rules else None)
-    images = images.with_columns(detail=pl.lit("")).with_columns(_names(ws, images))
-    images = _judge_labels(ws, images, settings)
+    is_doubtful = pl.col("trust").is_in(label_trust.DOUBTFUL) & (settings.labels != "any")
+    images = images.with_columns(
+        detail=pl.lit(""),
+        weight=pl.when(is_doubtful).then(DOUBTFUL_WEIGHT).otherwise(1.0).cast(pl.Float32),
+        split=pl.lit(None, pl.String),
+    )
     log.info("looking for copies among %s photographs", f"{images.height:,}")
     # Photographs without an organism are not compared: they are neither copies nor contradictions.
-    seen = images.filter(pl.col("reason") == "")
-    seen = seen.with_columns(cluster=duplicates.find_clusters(seen, settings.max_distance))
-    seen = seen.with_columns(species=duplicates.contradictions(seen))
-    images = images.join(
-        seen.select("image_id", "cluster", "species"),
-        on="image_id",
-        how="left",
-        validate="1:1",
-        maintain_order="left",
-    )
-    images = images.with_columns(pl.col("cluster").fill_null(pl.col("image_id")), pl.col("species").fill_null(""))
-    images = _leave_out(images, pl.col("species") != "", reasons.CONFLICT, pl.col("species"))
+    images = _spread(images, pl.col("reason") == "", lambda seen: _clusters(seen, settings.max_distance))
+    images = images.drop("phash").with_columns(pl.col("cluster").fill_null(""))
+    is_alike = pl.col("cluster") != ""
+    images = _spread(images, is_alike, lambda alike: _contradictions(ws, alike))
+    images = _leave_out(images, pl.col("species").is_not_null(), reasons.CONFLICT, pl.col("species")).drop("species")
     admitted = [name for name in images["license_id"].unique() if is_admitted(name, settings.license)]
     images = _leave_out(images, ~pl.col("license_id").is_in(admitted), reasons.LICENSE, pl.col("license_id"))
     if settings.labels == "not-machine":
         images = _leave_out(images, pl.col("trust") == label_trust.MACHINE, reasons.MACHINE_LABEL)
     if settings.labels == "verified":
         images = _leave_out(images, pl.col("trust") != label_trust.VERIFIED, reasons.NOT_VERIFIED, pl.col("trust"))
-    images = images.with_columns(split=pl.lit(None, pl.String))
     if given_split is not None:
         images = images.drop("split").join(
             given_split, on=given_split.columns[0], how="left", validate="m:1", maintain_order="left"
         )
         images = _leave_out(images, pl.col("split").is_null(), reasons.NOT_IN_SPLIT_FILE)
-    remaining = images.filter(pl.col("reason") == "")
-    images = images.update(remaining.select("image_id").hstack(duplicates.copies(remaining)), on="image_id")
-    images = images.with_columns(_groups(ws, images, settings)).drop("phash", "jpeg_sha256", "name", "species")
-    images = images.with_columns(cluster=pl.when(pl.len().over("cluster") > 1).then("cluster").otherwise(pl.lit("")))
+    images = _spread(images, is_alike & (pl.col("reason") == ""), duplicates.copies)
+    images = images.drop("jpeg_sha256", "license_id", "width", "height")
+    images = images.with_columns(_groups(ws, images, settings))
     images = _bound_species(images, settings)
     images = _hold_out(images, settings)
     if given_split is None:
@@ -72,6 +70,42 @@ def choose(ws: Workspace, settings: "SplitSettings", given_split: "pl.DataFrame 
     )
     trained = images.filter((pl.col("reason") == "") & (pl.col("split") == "train"))["species_key"].unique()
     return _leave_out(images, ~pl.col("species_key").is_in(trained.implode()), reasons.NO_TRAINING_IMAGES)
+
+
+def _spread(
+    images: "pl.DataFrame", condition: "pl.Expr", judge: "Callable[[pl.DataFrame], pl.DataFrame]"
+) -> "pl.DataFrame":
+    """Set columns to what `judge` says of the photographs to which a condition applies, one row for each, in order.
+
+    For the others a new column is null, and one that is there stays. No join: it would hold all keys once more.
+    """
+    import polars as pl
+
+    applies = images.select(condition.alias("applies"))["applies"]
+    place = pl.DataFrame({"applies": applies}).select(pl.when("applies").then(pl.col("applies").cum_sum() - 1))
+    judged = judge(images.filter(applies))
+    for name in judged.columns:
+        values = judged[name].gather(place["applies"])
+        values = values.zip_with(applies, images[name]) if name in images.columns else values
+        images = images.with_columns(values.alias(name))
+    return images
+
+
+def _clusters(seen: "pl.DataFrame", max_distance: int) -> "pl.DataFrame":
+    """The cluster of each photograph, "" for one that looks like no other."""
+    import polars as pl
+
+    found = seen.select("image_id", duplicates.find_clusters(seen, max_distance))
+    several = found.filter(pl.col("cluster") != pl.col("image_id"))["cluster"].unique()
+    is_alone = ~pl.col("cluster").is_in(several.implode())
+    return found.select(cluster=pl.when(is_alone).then(pl.lit("")).otherwise("cluster"))
+
+
+def _contradictions(ws: Workspace, alike: "pl.DataFrame") -> "pl.DataFrame":
+    """The species that contradict each other in the cluster of a photograph; null if none does."""
+
+    named = alike.with_columns(_names(ws, alike))
+    return named.select(species=duplicates.contradictions(named).replace("", None))
 
 
 def _names(ws: Workspace, images: "pl.DataFrame") -> "pl.Series":
@@ -84,41 +118,29 @@ def _names(ws: Workspace, images: "pl.DataFrame") -> "pl.Series":
     return rows.select(name=pl.coalesce(pl.col("name").replace("", None), "species_key"))["name"]
 
 
-def _judge_labels(ws: Workspace, images: "pl.DataFrame", settings: "SplitSettings") -> "pl.DataFrame":
-    """Add `trust`, how far each label can be believed, and `weight`, which is below 1 for doubtful labels.
-
-    Reads some occurrences at a time, since texts take much memory.
-    """
-    import polars as pl
-
-    keys = ["gbif_id", "species_key"]
-    texts = ["dataset_key", "identification_status", "identified_by", "identification_remarks"]
-    known = [pl.DataFrame(schema=dict.fromkeys([*keys, "trust"], pl.String))]
-    for batch in ws.storage.read_batches(workspace.OCCURRENCES, [*keys, *texts], NUM_ROWS, schemas.OCCURRENCES):
-        rows = as_frame(batch).join(images, on=keys, how="semi")
-        rows = rows.with_columns(pl.col(texts).fill_null(""))  # of a manifest of an earlier version
-        judged = rows.select(texts).unique()
-        trusts = [label_trust.judge_label(*row) for row in judged.iter_rows()]
-        judged = judged.with_columns(trust=pl.Series(trusts, dtype=pl.String))
-        known.append(rows.join(judged, on=texts, validate="m:1").select(*keys, "trust"))
-    images = images.join(pl.concat(known), on=keys, how="left", validate="m:1", maintain_order="left")
-    images = images.with_columns(pl.col("trust").fill_null(label_trust.UNKNOWN))
-    is_doubtful = pl.col("trust").is_in(label_trust.DOUBTFUL) & (settings.labels != "any")
-    return images.with_columns(weight=pl.when(is_doubtful).then(DOUBTFUL_WEIGHT).otherwise(1.0).cast(pl.Float32))
-
-
 def _groups(ws: Workspace, images: "pl.DataFrame", settings: "SplitSettings") -> "pl.Series":
     """Find the group of each photograph. Photographs that are left out also link occurrences."""
     import polars as pl
 
     columns = ["gbif_id", "species_key", "recorded_by", "event_date", "decimal_latitude", "decimal_longitude"]
-    occurrences = as_frame(ws.storage.read_table(workspace.OCCURRENCES, columns, schemas.OCCURRENCES))
+    occurrences = schemas.OCCURRENCES.empty_table().select(columns)
+    if settings.group_by:
+        occurrences = ws.storage.read_table(workspace.OCCURRENCES, columns, schemas.OCCURRENCES)
     # Of the rows with one URL the manifest keeps one, which is of one occurrence.
-    dropped = as_frame(ws.storage.read_table(workspace.DROPPED, schema=schemas.DROPPED))
-    dropped = dropped.filter(pl.col("reason") == DUPLICATE_URL).select("species_key", "gbif_id", "url")
-    ids = pl.Series("image_id", [schemas.image_id(url) for url in dropped["url"]], pl.String)
-    shared = dropped.hstack([ids]).join(images.select("image_id", "cluster"), on="image_id", validate="m:1")
-    return groups.group(images, groups.keys(occurrences, settings.group_by), shared)
+    names, others = (
+        ["species_key", "gbif_id", "url"],
+        [pl.DataFrame(schema=dict.fromkeys(["image_id", *KEYS], pl.String))],
+    )
+    for batch in ws.storage.read_batches(workspace.DROPPED, [*names, "reason"], NUM_ROWS, schemas.DROPPED):
+        rows = as_frame(batch).filter(pl.col("reason") == DUPLICATE_URL)
+        ids = pl.Series("image_id", [schemas.image_id(url) for url in rows["url"]], pl.String)
+        others.append(rows.select(ids, *KEYS))
+    shared = pl.concat(others)
+    is_shared = pl.col("image_id").is_in(shared["image_id"].implode())
+    named = pl.when(is_shared & (pl.col("cluster") == "")).then("image_id").otherwise("cluster").alias("cluster")
+    rows = images.select("image_id", "gbif_id", "species_key", named)
+    shared = shared.join(rows.filter(is_shared).select("image_id", "cluster"), on="image_id", validate="m:1")
+    return groups.group(rows, groups.keys(as_frame(occurrences), settings.group_by), shared)
 
 
 def _bound_species(images: "pl.DataFrame", settings: "SplitSettings") -> "pl.DataFrame":
@@ -167,30 +189,31 @@ def _assign(images: "pl.DataFrame", settings: "SplitSettings", earlier: "pl.Seri
 
     Groups whose labels are all doubtful are for training.
     """
+    import numpy as np
     import polars as pl
 
-    from aitax_ray.dataset.assign import SIDES, assign, draw
+    from aitax_ray.dataset.assign import SIDES, TRAIN, assign, draw
 
     # Also by photographs that are left out: a copy of what was in test is as good as that.
     was_tested = images.filter(pl.col("image_id").is_in(earlier.implode()))["group"].unique()
-    remaining = images.filter(pl.col("reason") == "")
-    believed = remaining.filter((pl.col("weight") == 1).any().over("group"))
-    doubtful = remaining.join(believed, on="image_id", how="anti").select("image_id", split=pl.lit("train"))
-    remaining = believed
-    names = remaining["group"].unique().sort()
-    numbers = names.to_frame().with_columns(number=pl.int_range(pl.len(), dtype=pl.Int64))
-    remaining = remaining.join(numbers, on="group", validate="m:1", maintain_order="left")
-    pairs = remaining.select(pl.col("species_key").rank("dense").cast(pl.Int64) - 1, "number").unique()
-    sides = assign(
-        draw(settings.seed, names),
-        (pairs["species_key"].to_numpy(), pairs["number"].to_numpy()),
-        settings.val,
-        settings.test,
-        names.is_in(was_tested.implode()).to_numpy(),
-    )
-    assigned = remaining.select("image_id", split=pl.Series(SIDES).gather(sides).gather(remaining["number"]))
-    assigned = pl.concat([assigned, doubtful])
-    return images.drop("split").join(assigned, on="image_id", how="left", validate="1:1", maintain_order="left")
+
+    def judge(remaining: pl.DataFrame) -> pl.DataFrame:
+        numbers, names = groups.number(remaining["group"])
+        is_believed = np.zeros(len(names), bool)
+        is_believed[numbers[(remaining["weight"] == 1).to_numpy()]] = True
+        pairs = remaining.select(pl.col("species_key").rank("dense").cast(pl.Int64) - 1, number=numbers)
+        pairs = pairs.filter(is_believed[numbers]).unique()
+        sides = assign(
+            draw(settings.seed, names),
+            (pairs["species_key"].to_numpy(), pairs["number"].to_numpy()),
+            settings.val,
+            settings.test,
+            names.is_in(was_tested.implode()).to_numpy(),
+        )
+        sides[~is_believed] = TRAIN
+        return pl.DataFrame({"split": pl.Series(SIDES).gather(sides[numbers])})
+
+    return _spread(images, pl.col("reason") == "", judge)
 
 
 def _leave_out(

@@ -64,9 +64,12 @@ def gather(ws: Workspace, settings: dict[str, Any], outcome: Outcome) -> dict[st
     `settings` and `outcome` are those of `split`, whose report is not written yet. The distributions (hosts,
     licences, countries, ...) count the photographs used; the map counts their occurrences.
     """
-    from aitax_ray.database import open_database
+    from aitax_ray.database import MEMORY_FOR_JOINS, open_database
 
-    with tempfile.TemporaryDirectory(prefix="aitax-card-") as scratch, open_database(Path(scratch)) as database:
+    with (
+        tempfile.TemporaryDirectory(prefix="aitax-card-") as scratch,
+        open_database(Path(scratch), MEMORY_FOR_JOINS) as database,
+    ):
         _register_tables(ws, database)
         licenses = _counted(database, "license_id")
         species = _species(database)
@@ -99,8 +102,6 @@ def gather(ws: Workspace, settings: dict[str, Any], outcome: Outcome) -> dict[st
 
 def _register_tables(ws: Workspace, database: "duckdb.DuckDBPyConnection") -> None:
     """Register the tables, and create `used`: one row per photograph of the split with its metadata."""
-    import pyarrow.dataset as ds
-
     tables = {
         "media": (workspace.MEDIA, schemas.MEDIA),
         "taxa": (workspace.TAXA, schemas.TAXA),
@@ -112,13 +113,7 @@ def _register_tables(ws: Workspace, database: "duckdb.DuckDBPyConnection") -> No
         "excluded": (workspace.EXCLUDED, schemas.EXCLUDED),
     }
     for name, (path, schema) in tables.items():
-        if path.endswith(".parquet"):
-            paths = [path] if ws.storage.exists(path) else []
-        else:
-            paths = [file.path for file in ws.storage.files(path, ".parquet")]
-        full = [ws.storage.full(path) for path in paths]
-        table = ds.dataset(full, schema=schema, format="parquet", filesystem=ws.storage.fs) if full else None
-        database.register(name, schema.empty_table() if table is None else table)
+        database.register(name, ws.storage.dataset(path, schema))
     for name, key in {"media": "image_id", "taxa": "species_key", "split": "image_id"}.items():
         if _number(database, f"SELECT count(*) - count(DISTINCT {key}) FROM {name}"):
             path = tables[name][0]
@@ -132,10 +127,17 @@ def _register_tables(ws: Workspace, database: "duckdb.DuckDBPyConnection") -> No
             {_FIRST} AS first_year, {_LAST} AS last_year
         FROM occurrences SEMI JOIN split USING (gbif_id)
         ORDER BY gbif_id, event_date DESC, lat, lon, country_code, basis_of_record;
-        CREATE TABLE used AS SELECT split.image_id, split.gbif_id, split.species_key, split AS side, "group", trust,
+        CREATE TABLE sized AS SELECT image_id, max(width) AS width, max(height) AS height FROM images GROUP BY image_id;
+        -- One join after the other: each of them may take all of DuckDB's memory.
+        CREATE TABLE chosen AS SELECT split.*, width, height FROM split LEFT JOIN sized USING (image_id);
+        DROP TABLE sized;
+        CREATE TABLE described AS SELECT chosen.*, license_id, dataset_key, host
+            FROM chosen LEFT JOIN listed USING (image_id);
+        DROP TABLE chosen;
+        CREATE TABLE used AS SELECT image_id, gbif_id, described.species_key, split AS side, "group", trust,
             license_id, dataset_key, host, country_code, basis_of_record, first_year, last_year, width, height
-        FROM split LEFT JOIN listed USING (image_id) LEFT JOIN place USING (gbif_id)
-            LEFT JOIN (SELECT DISTINCT ON (image_id) image_id, width, height FROM images) AS stored USING (image_id)"""
+        FROM described LEFT JOIN place USING (gbif_id);
+        DROP TABLE described"""
     )
 
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Literal
 from aitax_ray.dataset.dates import extract_day
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
+    from numpy.typing import NDArray
 
 GroupBy = Literal["observer-day", "place"]
 PLACE_DEGREES = 0.01  # side of a place's cell: 1.1 km from south to north, less from west to east
@@ -42,30 +44,49 @@ def keys(occurrences: "pl.DataFrame", group_by: Sequence[GroupBy]) -> "pl.DataFr
 def group(images: "pl.DataFrame", known: "pl.DataFrame", shared: "pl.DataFrame | None" = None) -> "pl.Series":
     """Give each photograph its group.
 
-    INPUT: images with species_key, gbif_id and cluster; `known` as `keys` gives it; `shared`, like images, further
-    occurrences of the same photographs. OUTPUT: for each photograph, in their order, the smallest of the keys that are
-    linked. An occurrence counts with its place if it has one, else with its day, else with itself.
+    INPUT: images with species_key, gbif_id and cluster, "" for one that looks like no other; `known` as `keys` gives
+    it; `shared`, like images, further occurrences of the same photographs. OUTPUT: for each photograph, in their order,
+    the smallest of the keys that are linked. An occurrence counts with its place if it has one, else with its day, else
+    with itself.
     """
+    import numpy as np
     import polars as pl
 
     from aitax_ray.dataset.components import components
 
     columns = ["species_key", "gbif_id", "cluster"]
     rows = images.select(columns) if shared is None else pl.concat([images.select(columns), shared.select(columns)])
-    rows = rows.join(known, on=["species_key", "gbif_id"], how="left", validate="m:1", maintain_order="left")
     occurrence = pl.concat_str(pl.lit("occurrence"), "species_key", "gbif_id", separator="\0")
-    rows = rows.select("cluster", "day", anchor=pl.coalesce("place", "day", occurrence))
-    nodes = (
-        pl.concat([rows["anchor"], rows["day"].drop_nulls()]).unique().sort().to_frame("anchor").with_row_index("node")
-    )
-    rows = rows.join(nodes, on="anchor", validate="m:1", maintain_order="left")
-    links = pl.concat(
-        [
-            rows.select("node", other=pl.col("node").first().over("cluster")),
-            rows.join(nodes.select(day="anchor", other="node"), on="day", validate="m:1").select("node", "other"),
-        ]
-    ).unique()
-    lowest = components(nodes.height, *(links[side].cast(pl.Int64).to_numpy() for side in ("node", "other")))
+    if known.height:
+        rows = rows.join(known, on=["species_key", "gbif_id"], how="left", validate="m:1", maintain_order="left")
+        rows = rows.select("cluster", "day", anchor=pl.coalesce("place", "day", occurrence))
+        has_day = rows["day"].is_not_null()
+        nodes, names = number(pl.concat([rows["anchor"], rows["day"].drop_nulls()]))
+        anchors, days = nodes[: rows.height], nodes[rows.height :]
+        links = [(anchors[has_day.to_numpy()], days)]
+    else:
+        rows = rows.select("cluster", anchor=occurrence)
+        anchors, names = number(rows["anchor"])
+        links = []
+    alike = pl.DataFrame({"cluster": rows["cluster"], "node": anchors}).filter(pl.col("cluster") != "")
+    alike = alike.select("node", first=pl.col("node").first().over("cluster"))
+    links.append((alike["node"].to_numpy(), alike["first"].to_numpy()))
+    lowest = components(len(names), *(np.concatenate(side) for side in zip(*links, strict=True)))
     # A day may be a node without being an anchor: the name is taken from the anchors.
-    rows = rows.select("anchor", number=pl.Series(lowest[rows["node"].to_numpy()]))
-    return rows.select(group=pl.col("anchor").min().over("number"))["group"].head(images.height)
+    first = np.full(len(names), len(names))
+    np.minimum.at(first, lowest[anchors], anchors)
+    return names.gather(first[lowest[anchors[: images.height]]]).rename("group")
+
+
+def number(texts: "pl.Series") -> "tuple[NDArray[np.int64], pl.Series]":
+    """Number equal texts alike, in the order of the texts. OUTPUT: the number of each text, and the text of each."""
+    import numpy as np
+    import polars as pl
+
+    order = texts.arg_sort().to_numpy()
+    ordered = texts.gather(order)
+    is_new = ordered.ne_missing(ordered.shift(1)).to_numpy().copy()
+    is_new[:1] = True
+    numbers = np.empty(len(order), np.int64)
+    numbers[order] = np.cumsum(is_new) - 1
+    return numbers, ordered.filter(pl.Series(is_new))

@@ -5,17 +5,22 @@ also of those left out as duplicates: they show which occurrences belong togethe
 """
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aitax_ray import workspace
+from aitax_ray.dataset.assign import SIDES
 from aitax_ray.dataset.settings import SplitSettings
 from aitax_ray.errors import DataError
 from aitax_ray.workspace import Outcome, StageReport, Workspace
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
 
 log = logging.getLogger(__name__)
+
+ROWS_AT_ONCE = 1 << 18  # that are written
 
 LARGE_GROUP, LARGE_CLUSTER = 0.2, 50  # larger ones are warned of: share of the photographs, photographs
 
@@ -50,27 +55,33 @@ def _split(ws: Workspace, settings: SplitSettings, given_split: "pl.DataFrame | 
 
     images = choose(ws, settings, given_split)
     _check_complete(ws, images.height)
-    used = images.filter(pl.col("reason") == "")
-    species = used["species_key"].unique().sort()
+    is_used = pl.col("reason") == ""
+    species = images.filter(is_used)["species_key"].unique().sort()
     _check_species(species.to_list(), images, settings)
-    _warn(images, settings)
+    num_images, groups = images.select(is_used.sum()).item(), _count_groups(images)
+    _warn(images, settings, num_images, groups)
     classes = species.to_frame().with_columns(class_index=pl.int_range(pl.len(), dtype=pl.Int32))
-    rows = used.join(classes, on="species_key", validate="m:1", maintain_order="left").select(schemas.SPLIT.names)
-    excluded = images.filter(pl.col("reason") != "").select(schemas.EXCLUDED.names)
+    in_test = is_used & (pl.col("split") == "test")
     if given_split is None:
-        tested.add(ws, settings, rows.filter(pl.col("split") == "test")["image_id"])
-    ws.storage.write_table(workspace.SPLIT, rows.to_arrow().cast(schemas.SPLIT))
-    ws.storage.write_table(workspace.EXCLUDED, excluded.to_arrow().cast(schemas.EXCLUDED))
+        tested.add(ws, settings, images.filter(in_test)["image_id"])
+
+    def number(rows: pl.DataFrame) -> pl.DataFrame:
+        return rows.join(classes, on="species_key", validate="m:1", maintain_order="left")
+
+    _write(ws, workspace.SPLIT, images, lambda rows: number(rows.filter(is_used)), schemas.SPLIT)
+    _write(ws, workspace.EXCLUDED, images, lambda rows: rows.filter(~is_used), schemas.EXCLUDED)
+    sides = dict(images.filter(is_used)["split"].value_counts().iter_rows())
     outcome = Outcome(
         counts={
             "species": len(species),
-            **{side: rows.filter(pl.col("split") == side).height for side in ("train", "val", "test")},
-            "species_with_test_images": rows.filter(pl.col("split") == "test")["species_key"].n_unique(),
-            "groups": rows["group"].n_unique(),
-            "groups_on_several_sides": rows.select("group", "split").unique().height - rows["group"].n_unique(),
+            **{side: sides.get(side, 0) for side in SIDES},
+            "species_with_test_images": images.filter(in_test)["species_key"].n_unique(),
+            "groups": groups.height,
+            "groups_on_several_sides": int(groups["is_parted"].sum()),
         },
-        reasons=dict(excluded["reason"].value_counts(sort=True).iter_rows()),
+        reasons=dict(images.filter(~is_used)["reason"].value_counts(sort=True).iter_rows()),
     )  # fmt: skip
+    del images, groups  # the files have it all
     if outcome.counts["groups_on_several_sides"]:
         log.warning(
             "--split-file parts %s groups of photographs that belong together: test figures will flatter",
@@ -80,6 +91,28 @@ def _split(ws: Workspace, settings: SplitSettings, given_split: "pl.DataFrame | 
     write_attribution(ws)
     write_card(ws, settings.model_dump(mode="json"), outcome)
     return outcome
+
+
+def _write(
+    ws: Workspace,
+    path: str,
+    images: "pl.DataFrame",
+    choose_rows: "Callable[[pl.DataFrame], pl.DataFrame]",
+    schema: "pa.Schema",
+) -> None:
+    """Write some rows of the photographs, a part of these at a time: a copy of all would take as much memory again."""
+    parts = (choose_rows(rows).select(schema.names) for rows in images.iter_slices(ROWS_AT_ONCE))
+    ws.storage.write_tables(path, (rows.to_arrow() for rows in parts if rows.height), schema)
+
+
+def _count_groups(images: "pl.DataFrame") -> "pl.DataFrame":
+    """Count the photographs used of each group, and tell whether they are on several sides: `len`, `is_parted`."""
+    import polars as pl
+
+    used = images.lazy().filter(pl.col("reason") == "")
+    side = pl.col("split").replace_strict(dict(zip(SIDES, range(len(SIDES)), strict=True)), return_dtype=pl.Int8)
+    counts = used.select("group", side=side).group_by("group").agg(pl.len(), least=pl.min("side"), most=pl.max("side"))
+    return counts.select("len", is_parted=pl.col("least") != pl.col("most")).collect()
 
 
 def _check_complete(ws: Workspace, num_stored: int) -> None:
@@ -93,11 +126,10 @@ def _check_complete(ws: Workspace, num_stored: int) -> None:
         )
 
 
-def _warn(images: "pl.DataFrame", settings: SplitSettings) -> None:
+def _warn(images: "pl.DataFrame", settings: SplitSettings, num_used: int, groups: "pl.DataFrame") -> None:
     """Say what people should look at before they train."""
     import polars as pl
 
-    used = images.filter(pl.col("reason") == "")
     unknown = int(images["has_hash"].not_().sum())
     if unknown:
         log.warning(
@@ -105,13 +137,13 @@ def _warn(images: "pl.DataFrame", settings: SplitSettings) -> None:
             "`aitax download --force` fetches them again",
             f"{unknown:,}",
         )
-    largest = used.group_by("group").len().sort("len").tail(1)
-    if largest.height and largest["len"][0] > LARGE_GROUP * used.height:
+    largest = groups["len"].max()
+    if isinstance(largest, int) and largest > LARGE_GROUP * num_used:
         log.warning(
             "one group holds %s of %s photographs, so shares cannot be kept: ask for less in --group-by, or for a "
             "lower --max-distance",
-            f"{largest['len'][0]:,}",
-            f"{used.height:,}",
+            f"{largest:,}",
+            f"{num_used:,}",
         )
     cluster = images.filter(pl.col("cluster") != "").group_by("cluster").len().sort("len", "cluster").tail(1)
     if cluster.height and cluster["len"][0] > LARGE_CLUSTER:

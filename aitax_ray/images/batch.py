@@ -7,7 +7,6 @@ import asyncio
 import hashlib
 import logging
 import socket
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,7 +87,7 @@ class BatchDownloader:
             return pa.table({"urls": [0], "deferred": [0], "error": [error]})
         writer = self._open_writer()
         rows = [row for row in batch.to_pylist() if row["image_id"] not in self._done]
-        work = _Work()
+        work = Work()
         tasks = [asyncio.create_task(self._download(row, work, writer)) for row in rows]
         try:
             await work.wait(tasks, self.settings.patience_s)
@@ -117,7 +116,7 @@ class BatchDownloader:
             )
         return self._writer
 
-    async def _download(self, row: Row, work: "_Work", writer: ShardWriter) -> "asyncio.Future[None]":
+    async def _download(self, row: Row, work: "Work", writer: ShardWriter) -> "asyncio.Future[None]":
         """Give a row its fate. The returned future is done when the fate is on storage."""
         self._in_progress += 1
         try:
@@ -141,7 +140,7 @@ class BatchDownloader:
             if not self._in_progress:
                 writer.flush()  # no other row is in progress that could fill the shard
 
-    async def _try_copies(self, row: Row, work: "_Work") -> tuple[list[Row], Row | None]:
+    async def _try_copies(self, row: Row, work: "Work") -> tuple[list[Row], Row | None]:
         """Ask for one copy after another until one is large enough. Return attempts (LEDGER) and the best (IMAGES)."""
         size, fates = self.settings.image_size, list[Row]()
         best: Row | None = None
@@ -167,7 +166,7 @@ class BatchDownloader:
             best = {name: best[name] for name in IMAGES.names}
         return fates, best
 
-    async def _try(self, row: Row, copy: Copy, work: "_Work", fates: list[Row]) -> Photo | None:
+    async def _try(self, row: Row, copy: Copy, work: "Work", fates: list[Row]) -> Photo | None:
         """Ask for one copy, and append a row per attempt to `fates`."""
         decoded = None
         async with self.fetcher.fetched(copy.url, lambda: work.begin(row["image_id"])) as fetched:
@@ -224,7 +223,7 @@ def _is_worth_it(copy: Copy, reason: str, *, found: bool) -> bool:
     return found or reason not in SAME_FOR_BOTH
 
 
-class _Work:
+class Work:
     """The URLs of a batch that are being fetched."""
 
     def __init__(self) -> None:
@@ -233,12 +232,12 @@ class _Work:
 
     def begin(self, image_id: str) -> None:
         self._running.add(image_id)
-        self._changed_at = time.monotonic()
+        self._changed_at = asyncio.get_running_loop().time()
 
     def end(self, image_id: str) -> None:
         if image_id in self._running:
             self._running.remove(image_id)
-            self._changed_at = time.monotonic()
+            self._changed_at = asyncio.get_running_loop().time()
 
     async def wait(self, tasks: "list[asyncio.Task[asyncio.Future[None]]]", patience_s: float | None) -> None:
         """Wait until all is done. With `patience_s`, stop waiting when only requests to slow hosts are left.
@@ -249,5 +248,10 @@ class _Work:
         while pending:
             _, pending = await asyncio.wait(pending, timeout=patience_s)
             idle = self._changed_at is not None and not self._running
-            if pending and patience_s is not None and idle and time.monotonic() > (self._changed_at or 0) + patience_s:
+            if (
+                pending
+                and patience_s is not None
+                and idle
+                and asyncio.get_running_loop().time() > (self._changed_at or 0) + patience_s
+            ):
                 return

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from aitax_ray import takedowns
-from aitax_ray.database import literal, open_database
+from aitax_ray.database import MEMORY_FOR_JOINS, literal, open_database
 from aitax_ray.errors import DataError
 from aitax_ray.fates import fates_sql
 from aitax_ray.images import shards
@@ -309,7 +309,10 @@ class Ledger:
 @contextlib.contextmanager
 def read_ledger(storage: Storage) -> Iterator[Ledger]:
     """The ledger as it is now."""
-    with tempfile.TemporaryDirectory(prefix="aitax-") as scratch, open_database(Path(scratch)) as database:
+    with (
+        tempfile.TemporaryDirectory(prefix="aitax-") as scratch,
+        open_database(Path(scratch), MEMORY_FOR_JOINS) as database,
+    ):
         yield Ledger(storage, database)
 
 

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 
 from aitax_ray import schemas, workspace
-from aitax_ray.dataset import tested
+from aitax_ray.dataset import duplicates, tested
 from aitax_ray.dataset.choose import choose
+from aitax_ray.dataset.duplicates import contradictions
 from aitax_ray.dataset.settings import SplitSettings
 from aitax_ray.dataset.split_file import read_split_file
 from aitax_ray.errors import DataError, SettingsError
@@ -329,3 +330,37 @@ def test_images_of_an_earlier_version_have_no_hashes_and_are_used(tmp_path: Path
     Storage(root).write_table(f"{workspace.IMAGES}/0.parquet", table)
     assert reasons(chosen(root)) == {}
     assert not frame(root)["has_hash"].any()
+
+
+def test_only_photographs_that_look_alike_are_compared_by_species(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To name the species of each photograph's cluster took most of the time, and memory for all their names."""
+    store(str(tmp_path), plain(), known=look_alike("a0", "a1") | look_alike("a2", "b2", number=9))
+    compared: list[list[str]] = []
+
+    def record(alike: pl.DataFrame) -> pl.Series:
+        compared.append(alike["image_id"].to_list())
+        return contradictions(alike)
+
+    monkeypatch.setattr(duplicates, "contradictions", record)
+    assert reasons(chosen(tmp_path)) == {"a1": "near_duplicate", "a2": "conflict", "b2": "conflict"}
+    assert compared == [["a0", "a1", "a2", "b2"]]
+
+
+def test_occurrences_are_read_for_groups_only_where_groups_need_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(str(tmp_path), plain())
+    paths: list[str] = []
+    read_table = Storage.read_table
+
+    def record(storage: Storage, path: str, *rest: Any) -> pa.Table:
+        paths.append(path)
+        return read_table(storage, path, *rest)
+
+    monkeypatch.setattr(Storage, "read_table", record)
+    frame(tmp_path)
+    assert workspace.OCCURRENCES not in paths
+    frame(tmp_path, group_by=("place",))
+    assert workspace.OCCURRENCES in paths

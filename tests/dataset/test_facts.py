@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from aitax_ray import schemas, workspace
+from aitax_ray.database import open_database
 from aitax_ray.dataset import facts, reasons
 from aitax_ray.dataset.facts import NEVER_STORED, NOT_REPORTED, STORED_EARLIER, gather
 from aitax_ray.settings import StageSettings
@@ -437,3 +438,23 @@ def test_the_facts_are_json(found: dict[str, Any]) -> None:
 )
 def test_a_setting_is_shown_without_the_place_it_names_on_this_machine(given: str, shown: str) -> None:
     assert facts._without_private({"root": given, "archive": given}) == {"archive": shown}
+
+
+def test_one_table_is_joined_at_a_time(tmp_path: Path) -> None:
+    """Three joins in one query shared DuckDB's 400 MB: the data card of a million photographs failed."""
+    queries: list[str] = []
+
+    class Recorder:
+        def __init__(self, database: Any) -> None:
+            self.database = database
+
+        def register(self, name: str, table: Any) -> None:
+            self.database.register(name, table)
+
+        def execute(self, query: str) -> Any:
+            queries.extend(query.split(";"))
+            return self.database.execute(query)
+
+    with open_database(tmp_path) as database:
+        facts._register_tables(make_world(str(tmp_path / "root")), Recorder(database))  # type: ignore[arg-type]
+    assert max(query.count("JOIN") for query in queries) == 1

@@ -1,6 +1,12 @@
 from pathlib import Path
 
+import pytest
+
+from aitax_ray.dataset import photographs
+from aitax_ray.dataset.label_trust import judge_label
 from aitax_ray.dataset.photographs import read_photographs
+from aitax_ray.errors import DataError
+from aitax_ray.storage import Storage
 from aitax_ray.workspace import Workspace
 from tests.dataset.test_split import Photo, store
 
@@ -35,3 +41,34 @@ def test_a_photograph_that_two_files_hold_is_one(tmp_path: Path) -> None:
 
 def test_nothing_stored_and_nothing_listed_is_no_row(tmp_path: Path) -> None:
     assert read_photographs(Workspace(store(str(tmp_path), [])), None).height == 0
+
+
+def test_no_table_is_read_whole_and_each_text_is_judged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [(f"{n:02}", f"g{n}", "s") for n in range(20)]
+    remarks = {"identification_remarks": "identified by AI"}
+    root = store(str(tmp_path), rows, num_shards=3, known={f"g{n}": remarks for n in range(0, 20, 2)})
+    judged: list[str] = []
+
+    def judge(*texts: str) -> str:
+        judged.append(texts[-1])
+        return judge_label(*texts)
+
+    monkeypatch.setattr(photographs, "judge_label", judge)
+    monkeypatch.setattr(photographs, "ROWS", 4)
+    monkeypatch.delattr(Storage, "read_table")
+    found = read_photographs(Workspace(root), 128)
+    assert found["image_id"].to_list() == [image_id for image_id, _, _ in rows]
+    assert found["trust"].to_list() == ["machine", "unknown"] * 10
+    assert sorted(judged) == ["", "identified by AI"]
+
+
+def test_a_photograph_that_the_manifest_lists_twice_is_an_error(tmp_path: Path) -> None:
+    root = store(str(tmp_path), PHOTOS, listed=[*PHOTOS, PHOTOS[0]])
+    with pytest.raises(DataError, match="manifest/media has 2 rows with the image_id 'c' where it may have one"):
+        read_photographs(Workspace(root), None)
+
+
+def test_a_sha256_is_shortened_and_any_other_text_stays(tmp_path: Path) -> None:
+    digests = {"a": "12" * 32, "b": "12" * 31 + "13", "c": "same"}
+    root = store(str(tmp_path), PHOTOS, known={name: {"jpeg_sha256": digest} for name, digest in digests.items()})
+    assert read_photographs(Workspace(root), None)["jpeg_sha256"].to_list() == ["EhISEhISEhIS"] * 2 + ["same"]

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from aitax_ray import schemas, workspace
@@ -427,3 +428,13 @@ def test_a_manifest_of_an_earlier_version_does_not_tell_who_identified(
         root = store(str(tmp_path), photos())
     split(SplitSettings(root=root))
     assert {(row["trust"], row["weight"]) for row in rows_of(root)} == {("unknown", 1)}
+
+
+def test_the_tables_are_written_in_parts_with_the_same_rows(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    split(SplitSettings(root=root, min_images=5))
+    storage, paths = Storage(root), (workspace.SPLIT, workspace.EXCLUDED)
+    before = [storage.read_table(path) for path in paths]
+    monkeypatch.setattr("aitax_ray.dataset.split.ROWS_AT_ONCE", 3)
+    split(SplitSettings(root=root, min_images=5, force=True))
+    assert [storage.read_table(path) for path in paths] == before
+    assert pq.ParquetFile(storage.full(workspace.SPLIT)).num_row_groups > 1
