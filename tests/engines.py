@@ -31,7 +31,7 @@ COLOURS = {"11": (220, 30, 30), "22": (30, 220, 30), "33": (30, 30, 220)}
 NAMES = {"11": "Ruber primus", "22": "Viridis secundus", "33": "Caeruleus tertius"}
 TRANSFORM = EvalTransform(crop_size=8, resize_size=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 IMAGES_PER_SPECIES = 4
-SIZE = 24  # shorter side of decoded photographs, px
+SIZE = 8  # shorter side of decoded photographs, px
 
 
 def photo(colour: tuple[int, int, int], size: tuple[int, int] = (40, 30), form: str = "PNG") -> bytes:

@@ -12,6 +12,7 @@ below Ray that is Ray itself, 26 MB and as much start time again.
 import asyncio
 import contextlib
 import hashlib
+import importlib
 import os
 import select
 import signal
@@ -120,15 +121,18 @@ class DecoderPool:
         max_pixels: int = MAX_PIXELS,
         timeout_s: float = 60.0,
         budget: ThreadBudget | None = None,
+        finish: tuple[str, str] = ("", ""),
     ) -> None:
         """`timeout_s` is for one photograph. Processes start when the first photographs come.
 
+        `finish` names a function, as module:function, and a text for it. What it gives for the text is called in the
+        process with each image that `open` asks for: it may make it smaller before it is passed on.
         All decoders together take memory from `budget`, before they decode. Pools may share one.
         """
         self.timeout_s = timeout_s
         self._budget = budget or ThreadBudget(sys.maxsize)
         self._is_closed = False
-        self._arguments = [str(image_size), str(max_pixels), str(timeout_s + GRACE_S)]
+        self._arguments = [str(image_size), str(max_pixels), str(timeout_s + GRACE_S), *finish]
         self._processes: set[subprocess.Popen[bytes]] = set()
         self._local = threading.local()
         self._threads = ThreadPoolExecutor(num_decoders, thread_name_prefix="decode")
@@ -145,7 +149,7 @@ class DecoderPool:
         return Decoded(Photo(reply.rest, reply.width, reply.height, reply.phash, reply.contrast), digest.hex())
 
     async def open(self, body: bytes, least_size: int) -> Image.Image | Refusal:
-        """Decode a photograph to an upright RGB image, see `open_photo`; otherwise as `decode`."""
+        """Decode a photograph to an upright RGB image, see `open_photo`, and finish it; otherwise as `decode`."""
         reply = await self._ask(body, least_size)
         if not reply.width:
             return Refusal(reply.rest.decode())
@@ -276,6 +280,8 @@ def serve() -> None:
 
         resource.setrlimit(resource.RLIMIT_AS, (MAX_ADDRESS_SPACE, MAX_ADDRESS_SPACE))
     image_size, max_pixels, limit_s = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    module, _, function = sys.argv[4].partition(":")
+    finish = getattr(importlib.import_module(module), function)(sys.argv[5]) if module else None
     source, target = sys.stdin.buffer, os.fdopen(os.dup(1), "wb", buffering=PIPE_BYTES)
     os.dup2(2, 1)  # output of a library must not be mistaken for an answer
     target.write(_READY)
@@ -305,6 +311,7 @@ def serve() -> None:
         photo: Photo | Image.Image | Refusal
         if least_size:
             photo = open_photo(body, max_pixels, image_size, reserve, least_size)
+            photo = finish(photo) if finish and not isinstance(photo, Refusal) else photo
         else:
             photo, digest = normalize(body, image_size, max_pixels, reserve), hashlib.sha256(body).digest()
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -31,7 +31,7 @@ FORMATS = "send JPEG, PNG, WebP, GIF, HEIC, AVIF, TIFF or BMP"
 
 
 class PhotoDecoder:
-    """Decodes photographs for an engine, no larger than its network needs."""
+    """Decodes photographs for an engine, and resizes them to what its network needs."""
 
     def __init__(
         self,
@@ -43,8 +43,10 @@ class PhotoDecoder:
         # A JPEG is decoded at the fraction of its size that is the first one above LEAST times what the network sees.
         size, budget = info.transform.resize_size, ThreadBudget(MAX_MEMORY)
         image_size, self._least_size = int(2 * LEAST * size), int(LEAST * size)
-        self._pool = DecoderPool(num_decoders, image_size, MAX_PIXELS, timeout_s, budget)
-        self._slow_pool = DecoderPool(1, image_size, MAX_PIXELS, slow_timeout_s, budget)
+        # What the network does not see would only be copied from process to process.
+        finish = f"{type(info.transform).__module__}:resizing", info.transform.model_dump_json()
+        self._pool = DecoderPool(num_decoders, image_size, MAX_PIXELS, timeout_s, budget, finish)
+        self._slow_pool = DecoderPool(1, image_size, MAX_PIXELS, slow_timeout_s, budget, finish)
         self._num_waiting = self._num_bytes = self._num_slow = 0
 
     async def decode(self, body: bytes, name: str = "the photograph") -> Image.Image:

@@ -9,6 +9,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from PIL import Image
 
 # Mean and standard deviation of ImageNet's pixels per channel, as torchvision's weights expect them.
@@ -41,16 +43,19 @@ class EvalTransform(BaseModel):
 
     def pixels(self, image: "Image.Image") -> np.ndarray:
         """Resize and crop: uint8 of shape (crop_size, crop_size, 3)."""
-        image = image.convert("RGB")
-        if self.crop_mode == "squash":
-            scaled = _resize(image, (self.resize_size, self.resize_size), self.interpolation)
-        elif self.crop_mode == "border":
-            scaled = self._with_border(image)
-        else:
-            scaled = resize_shorter_side(image, self.resize_size, self.interpolation)
+        scaled = self.resize(image)
         # torchvision, with which the weights were trained, rounds in this way.
         left, top = round((scaled.width - self.crop_size) / 2), round((scaled.height - self.crop_size) / 2)
         return np.asarray(scaled.crop((left, top, left + self.crop_size, top + self.crop_size)))
+
+    def resize(self, image: "Image.Image") -> "Image.Image":
+        """Resize to RGB. A photograph that was resized stays as it is."""
+        image = image if image.mode == "RGB" else image.convert("RGB")
+        if self.crop_mode == "squash":
+            return _resize(image, (self.resize_size, self.resize_size), self.interpolation)
+        if self.crop_mode == "border":
+            return self._with_border(image)
+        return resize_shorter_side(image, self.resize_size, self.interpolation)
 
     def _with_border(self, image: "Image.Image") -> "Image.Image":
         from PIL import Image
@@ -70,6 +75,11 @@ class EvalTransform(BaseModel):
         scale = 1 / (255 * np.asarray(self.std, np.float32))
         shift = np.asarray(self.mean, np.float32) / np.asarray(self.std, np.float32)
         return np.ascontiguousarray((pixels * scale - shift).transpose(0, 3, 1, 2), dtype=np.float32)
+
+
+def resizing(transform: str) -> "Callable[[Image.Image], Image.Image]":
+    """Give the function that resizes as the transform in this JSON does; see images.decoders."""
+    return EvalTransform.model_validate_json(transform).resize
 
 
 def resize_shorter_side(image: "Image.Image", size: int, interpolation: str = "bilinear") -> "Image.Image":
