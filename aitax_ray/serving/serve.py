@@ -10,10 +10,12 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from aitax_ray.cluster import check_room, connect, stop
 from aitax_ray.engine.bundle import open_engine
 from aitax_ray.errors import AitaxError, ClusterError
+from aitax_ray.images.memory import give_back_memory
 from aitax_ray.serving.keys import locate_keys, read_keys
 from aitax_ray.serving.settings import ApplicationArgs, ServeSettings
 
@@ -43,15 +45,19 @@ def serving(settings: ServeSettings) -> Iterator[str]:
     """
     engine = os.path.abspath(settings.engine) if "://" not in settings.engine else settings.engine  # noqa: PTH100
     opened = open_engine(engine)
-    if opened.is_local:  # report a bad engine here: a replica would fail again and again
-        opened.verify(thumbnails=False)
     keys = locate_keys(settings.keys)
     if keys is not None:
         read_keys(keys)
     settings = settings.model_copy(update={"keys": keys})
     port = free_port(settings.host, settings.port)
     _prepare_ray()
-    connect()
+    give_back_memory()  # of the engine, once it is verified
+    with ThreadPoolExecutor(1) as pool:  # a large engine takes seconds, and so does Ray
+        # A bad engine is reported here: a replica would fail again and again.
+        verified = pool.submit(opened.verify, thumbnails=False) if opened.is_local else None
+        connect()
+    if verified:
+        verified.result()
     check_room("the service", settings.classifier_cpus * settings.min_classifier_replicas, 0, "lower --classifier-cpus")
     from ray import serve
 

@@ -42,6 +42,17 @@ def test_a_missing_engine_is_an_error_before_ray_starts(tmp_path: Path) -> None:
         pass
 
 
+def test_a_damaged_engine_is_an_error_before_the_service_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = write_small_engine(tmp_path / "colours-1")
+    (engine / "taxa.parquet").write_bytes(b"\0" * (engine / "taxa.parquet").stat().st_size)
+    monkeypatch.setattr(serve, "connect", lambda: None)
+    monkeypatch.setattr(serve, "_start", lambda *_: pytest.fail("it was started"))
+    with pytest.raises(EngineError, match=r"taxa\.parquet has changed"), serving(ServeSettings(engine=str(engine))):
+        pass
+
+
 @pytest.mark.usefixtures("no_ray")
 def test_a_port_in_use_is_an_error_before_ray_starts(tmp_path: Path) -> None:
     engine = write_small_engine(tmp_path / "colours-1")
