@@ -35,6 +35,8 @@ FAST = {
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
 }
 
+HAPROXY_FILES = 10_000  # that HAProxy may have open: two for each of its 4,096 places. With fewer it does not start
+
 
 @contextlib.contextmanager
 def serving(settings: ServeSettings) -> Iterator[str]:
@@ -83,6 +85,18 @@ def _prepare_ray() -> None:
 
     if ray.is_initialized() or os.environ.get("RAY_ADDRESS") or not sys.platform.startswith("linux"):
         return
+    import resource  # there is none on Windows
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < HAPROXY_FILES:
+        log.warning(
+            "only %d files may be open here: the service takes Ray's own proxy, which is slower than HAProxy. "
+            "For HAProxy allow %d (`ulimit -Hn`; of a container, `--ulimit nofile=%d`)",
+            most,
+            HAPROXY_FILES,
+            HAPROXY_FILES,
+        )
+        return
     # Two services on a machine would otherwise share the files and ports of HAProxy.
     folder = tempfile.mkdtemp(prefix="aitax-haproxy-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -93,6 +107,7 @@ def _prepare_ray() -> None:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{folder}/server-state",
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port("127.0.0.1", 0)),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port("127.0.0.1", 0)),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port("0.0.0.0", 0)),
     }
     for name, value in (FAST | own).items():
         os.environ.setdefault(name, value)

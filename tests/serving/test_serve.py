@@ -185,6 +185,17 @@ def test_a_ray_of_its_own_gets_the_fast_front_end_and_each_service_its_own_files
         assert Path(path).parent.is_dir()
 
 
+def test_where_haproxy_may_not_open_its_files_the_service_takes_the_proxy_of_ray(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("resource.getrlimit", lambda _: (1024, 1024))
+    monkeypatch.setattr(serve.os, "environ", {})
+    serve._prepare_ray()
+    assert serve.os.environ == {}
+    assert "only 1024 files may be open" in caplog.text
+
+
 @pytest.mark.parametrize("address", ["", "10.0.0.1:6379"])
 def test_a_cluster_keeps_the_front_end_with_which_it_was_started(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: not address)
