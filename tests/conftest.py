@@ -72,6 +72,7 @@ def ray_session() -> Iterator[None]:
         object_store_memory=200 * 2**20,
         log_to_driver=False,
         logging_level=logging.ERROR,
+        _system_config={"metrics_report_interval_ms": 1000},  # a test looks at them
     )
     yield
     ray.shutdown()

@@ -27,6 +27,7 @@ KNOW_RAY = {
     "serving.ingress",
     "serving.ledger",
     "serving.remote",
+    "serving.replica",
     "serving.serve",
 }
 # Ray Serve's classes are made by decorators. All others import ray where they use it: `--help` is instant.

@@ -23,6 +23,8 @@ LIGHT = 0.1  # CPUs of deployments that mostly wait
 MAX_CALLS = 64  # at a replica of the classifier or the retrieval, from all replicas of the ingress
 REFUSABLE = 20  # x max_waiting requests may be at an ingress
 LIFE: dict[str, Any] = {
+    # Ray's lines about each call cost time, and the access log says more.
+    "logging_config": {"log_level": "WARNING", "enable_access_log": False},
     "health_check_period_s": 2.0,  # a replica that died is replaced after so long
     "graceful_shutdown_timeout_s": 60.0,  # a replica that is removed answers its requests first: they take up to 55 s
 }
@@ -53,8 +55,8 @@ def build(args: ApplicationArgs) -> Application:
         one = serve.deployment(num_replicas=1, ray_actor_options=options, max_ongoing_requests=1000, **LIFE)
         ledger = one(Ledger).bind(args)
     # Ray Serve makes the application in the replica, where `_this_backend` works.
-    limits = args.max_waiting, args.cors_origins, args.allowed_hosts
-    http = serve.ingress(lambda: make_app(_this_backend, *limits))(Ingress)
+    limits = args.max_waiting, args.cors_origins, args.allowed_hosts, args.log_clients
+    http = serve.ingress(lambda: make_app(_this_backend, *limits, serve_adds_id=True))(Ingress)
     # The ingress itself refuses those that are too many, with JSON: they must reach it.
     ingress = deployment("ingress", LIGHT, REFUSABLE * args.max_waiting, args.target_ongoing_requests)(http)
     application: Application = ingress.bind(args, classifier, retrieval, ledger)

@@ -9,6 +9,7 @@ from aitax_ray.errors import RequestError
 from aitax_ray.serving.accounts import Ledger
 from aitax_ray.serving.decoding import PhotoDecoder
 from aitax_ray.serving.identifier import Identification
+from aitax_ray.serving.record import current
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -63,6 +64,7 @@ class Backend(Protocol):
 def get_backend(request: Request) -> Backend:
     """Get the backend of this request; `make_app` has put its source into the state of the application."""
     backend: Backend = request.app.state.get_backend()
+    current().engine = backend.info.version
     return backend
 
 

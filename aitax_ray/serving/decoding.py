@@ -7,8 +7,9 @@ from aitax_ray.errors import RequestError
 from aitax_ray.images.budget import ThreadBudget
 from aitax_ray.images.content import REASONS as NO_PHOTOGRAPH
 from aitax_ray.images.decode import DECOMPRESSION_BOMB, OUT_OF_MEMORY, TOO_COMPLEX, Refusal
-from aitax_ray.images.decoders import DECODER_TIMEOUT, DecoderPool
+from aitax_ray.images.decoders import DECODER_CRASHED, DECODER_TIMEOUT, DecoderPool
 from aitax_ray.images.reasons import REASONS
+from aitax_ray.serving import metrics
 
 # On photographs of 1 megapixel, embeddings differ less from those of a plain decoding than they do after the copy that
 # the download stores: cosines of 0.999 and 0.994.
@@ -62,11 +63,13 @@ class PhotoDecoder:
             raise RequestError(BUSY, 503)
         self._num_waiting += 1
         self._num_bytes += len(body)
+        self._report()
         try:
             photo = await self._decode(body)
         finally:
             self._num_waiting -= 1
             self._num_bytes -= len(body)
+            self._report()
         if isinstance(photo, Refusal):
             reason = photo.reason
             meaning = f" ({REASONS[reason]})" if reason in REASONS else ""
@@ -76,16 +79,26 @@ class PhotoDecoder:
         return photo
 
     async def _decode(self, body: bytes) -> Image.Image | Refusal:
-        photo = await self._pool.open(body, self._least_size)
+        photo = await self._open(self._pool, body)
         if photo != Refusal(DECODER_TIMEOUT):
             return photo
         if self._num_slow >= MAX_SLOW:
             raise RequestError(BUSY, 503)
         self._num_slow += 1
         try:
-            return await self._slow_pool.open(body, self._least_size)
+            return await self._open(self._slow_pool, body)
         finally:
             self._num_slow -= 1
+
+    async def _open(self, pool: DecoderPool, body: bytes) -> Image.Image | Refusal:
+        photo = await pool.open(body, self._least_size)
+        if isinstance(photo, Refusal) and photo.reason in (DECODER_CRASHED, DECODER_TIMEOUT):
+            metrics.DECODER_FAILURES.record(reason=photo.reason.removeprefix("decoder_"))
+        return photo
+
+    def _report(self) -> None:
+        metrics.DECODING_PHOTOGRAPHS.record(self._num_waiting)
+        metrics.DECODING_BYTES.record(self._num_bytes)
 
     def close(self) -> None:
         """Stop the processes."""

@@ -5,11 +5,14 @@ therefore makes few large calls, and an idle one sends each question at once: no
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, TypeVar
+
+from aitax_ray.serving.record import add_part
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
@@ -21,6 +24,8 @@ RECENT = 0.2  # weight of the latest call in the mean time per photograph
 class _Asked(Generic[Question, Answer]):
     question: Question
     size: int
+    begin: float = field(default_factory=time.perf_counter)
+    waited_s: float = 0.0
     answer: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -57,7 +62,9 @@ class Gatherer(Generic[Question, Answer]):
         asked: _Asked[Question, Answer] = _Asked(question, size)
         self._waiting.append(asked)
         self._send()
-        return await asked.answer
+        answer = await asked.answer
+        add_part("wait", asked.waited_s)
+        return answer
 
     @property
     def limit(self) -> int:
@@ -72,6 +79,7 @@ class Gatherer(Generic[Question, Answer]):
             while self._waiting and (not together or size + self._waiting[0].size <= limit):
                 asked = self._waiting.popleft()
                 if not asked.answer.done():
+                    asked.waited_s = time.perf_counter() - asked.begin
                     together.append(asked)
                     size += asked.size
             if together:

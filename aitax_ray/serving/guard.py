@@ -16,6 +16,9 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from aitax_ray.serving import metrics
+from aitax_ray.serving.record import current
+
 log = logging.getLogger(__name__)
 
 BODY_PAUSE_S = 10.0  # longest time between two pieces of a body
@@ -57,6 +60,11 @@ class Guard:
         else:
             await request.answer()
 
+    def report(self) -> None:
+        """Report the load."""
+        metrics.WAITING_REQUESTS.record(self.num_waiting)
+        metrics.BODY_BYTES.record(self.num_bytes)
+
     @property
     def too_large(self) -> str:
         """The message for a body of too many bytes."""
@@ -94,12 +102,14 @@ class _Request:
             if isinstance(error, TimeoutError) and limit.expired():
                 await self.refuse(503, "the service has no answer in time; try again later")
                 return
-            log.exception("%s %s failed", self._scope["method"], self._scope["path"])
+            record = current()
+            log.exception("request %s failed: %s %s", record.request_id, record.method, record.route)
             await self.refuse(500, "the service failed; try again")
         finally:
             reader.cancel()
             self._guard.num_bytes -= self._num_bytes
             self._guard.num_waiting -= self._is_waiting
+            self._guard.report()
 
     def _begin_to_wait(self) -> bool:
         """Count the request, which has arrived as a whole. False: too many wait already.
@@ -112,6 +122,7 @@ class _Request:
             return False
         self._guard.num_waiting += 1
         self._is_waiting = True
+        self._guard.report()
         return True
 
     async def drain(self) -> None:

@@ -27,12 +27,15 @@ from aitax_ray.serving.decoding import MAX_BYTES
 from aitax_ray.serving.error_bodies import error_response
 from aitax_ray.serving.guard import Guard, allowed_methods
 from aitax_ray.serving.policy import Policy
+from aitax_ray.serving.record import current
 from aitax_ray.serving.settings import MAX_WAITING
+from aitax_ray.serving.telemetry import HEADER, Telemetry
 
 log = logging.getLogger(__name__)
 
 ROUTES = (routes_c4c, routes_pn, routes_pn_taxa, routes_pn_account, routes_nia, routes_page, routes_service)
-EXPOSED = ("Retry-After", "RateLimit", "RateLimit-Policy", "X-RateLimit-Remaining")  # that scripts of pages may read
+# Headers that scripts of pages may read.
+EXPOSED = (HEADER, "Retry-After", "RateLimit", "RateLimit-Policy", "X-RateLimit-Remaining")
 
 
 def make_app(
@@ -40,10 +43,12 @@ def make_app(
     max_waiting: int = MAX_WAITING,
     cors_origins: Sequence[str] = (),
     allowed_hosts: Sequence[str] = (),
+    log_clients: bool = False,
+    serve_adds_id: bool = False,
 ) -> FastAPI:
     """Make the application. It calls `get_backend` for each request; at most `max_waiting` wait for their answers.
 
-    Without origins, or hosts, all are allowed.
+    Without origins, or hosts, all are allowed. For `log_clients` and `serve_adds_id` see Telemetry.
     """
     app = FastAPI(
         title="aitax_ray",
@@ -61,6 +66,8 @@ def make_app(
         expose_headers=EXPOSED,
     )
     app.add_middleware(Policy, allowed_hosts=allowed_hosts)
+    known = [route for each in ROUTES for route in each.router.routes]
+    app.add_middleware(Telemetry, routes=known, log_clients=log_clients, serve_adds_id=serve_adds_id)
     app.add_middleware(PlainPaths)
     app.add_exception_handler(RequestError, _request_error)
     app.add_exception_handler(ClusterError, _cluster_error)
@@ -78,7 +85,7 @@ def _request_error(request: Request, error: Exception) -> Response:
 
 
 def _cluster_error(request: Request, error: Exception) -> Response:
-    log.error("%s", error)
+    log.error("request %s: %s", current().request_id, error)
     return error_response(request.url.path, 503, "the service has no room to answer now; try again later")
 
 

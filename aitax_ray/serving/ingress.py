@@ -12,18 +12,21 @@ from ray.serve.handle import DeploymentHandle
 
 from aitax_ray.engine.bundle import Engine, Taxon, open_engine
 from aitax_ray.errors import RequestError
+from aitax_ray.images.answers import TIMEOUT
 from aitax_ray.images.fetch import Fetcher, FetchSettings
 from aitax_ray.images.limits import HostLimit, Limits
 from aitax_ray.images.memory import give_back_memory
 from aitax_ray.images.turns import Turns, sync_alone
-from aitax_ray.serving import accounts
+from aitax_ray.serving import accounts, metrics
 from aitax_ray.serving.decoding import PhotoDecoder
 from aitax_ray.serving.gallery import Picture
 from aitax_ray.serving.gathering import Gatherer
 from aitax_ray.serving.identifier import Identification, Reasoning
 from aitax_ray.serving.ledger import RemoteLedger
 from aitax_ray.serving.pn_taxa import project_of
+from aitax_ray.serving.record import identified, part
 from aitax_ray.serving.remote import Remote
+from aitax_ray.serving.replica import equip
 from aitax_ray.serving.retrieval import Found, Question, RemoteRetrieval
 from aitax_ray.serving.settings import ApplicationArgs, change
 from aitax_ray.serving.versions import INTERVAL_S, Current
@@ -60,6 +63,7 @@ class Ingress:
         retrieval: Sequence[DeploymentHandle[Any]],
         ledger: DeploymentHandle[Any] | None = None,
     ) -> None:
+        equip(args)
         give_back_memory()  # threads hold photographs of any size here
         self.args, self.num_queries = args, 0
         self.classifier = Remote(classifier, "the classifier")
@@ -83,6 +87,7 @@ class Ingress:
         engine = open_engine(args.engine)
         self.changed = args
         self.backend = EngineBackend(self, engine)
+        metrics.ENGINE_INFO.record(version=engine.info.version)
         self._current, self._refused, self._retry_at = Current(engine), "", 0.0
         with contextlib.suppress(RuntimeError):  # without a loop there is no service
             self._following = asyncio.get_running_loop().create_task(self._follow())
@@ -109,6 +114,7 @@ class Ingress:
             self._retry_at = time.monotonic() + RETRY_S
             if place != self._refused:
                 self._refused, reason = place, getattr(error, "cause", error)
+                metrics.ENGINE_FAILURES.record()
                 log.error("%s cannot be used, %s stays in use: %s", place, self.backend.place, reason)
         else:
             if place == self.backend.place:
@@ -124,6 +130,8 @@ class Ingress:
         backend = await asyncio.to_thread(EngineBackend, self, engine)
         await self.prepare(place)
         backend.apply(self.changed)
+        metrics.ENGINE_INFO.record(0, version=self.backend.info.version)
+        metrics.ENGINE_INFO.record(version=engine.info.version)
         self.backend = backend
         log.warning("%s is in use", place)
 
@@ -166,16 +174,19 @@ class EngineBackend:
         # The vote of similar photographs may change which species the answer has. It seldom does, and so the similar
         # photographs of the likely ones are asked for together with the vote.
         likely = self._reasoning.expect(logits, max_results) if has_photographs else []
-        comparison, found = await self._index.ask(Question(embeddings, likely), len(photos))
-        conclusion = self._reasoning.conclude(logits, comparison, max_results)
+        with part("search"):
+            comparison, found = await self._index.ask(Question(embeddings, likely), len(photos))
+        with part("reason"):
+            conclusion = self._reasoning.conclude(logits, comparison, max_results)
         if not has_photographs:
-            return self._reasoning.assemble(conclusion, [[] for _ in conclusion.ranked])
+            return identified(self._reasoning.assemble(conclusion, [[] for _ in conclusion.ranked]))
         illustrations = dict(zip(likely, found, strict=True))
         missing = [each for each in conclusion.classes if each not in illustrations]
         if missing:
-            _, found = await self._index.ask(Question(embeddings, missing), len(photos))
+            with part("illustrate"):
+                _, found = await self._index.ask(Question(embeddings, missing), len(photos))
             illustrations |= zip(missing, found, strict=True)
-        return self._reasoning.assemble(conclusion, [illustrations[each] for each in conclusion.classes])
+        return identified(self._reasoning.assemble(conclusion, [illustrations[each] for each in conclusion.classes]))
 
     async def embed(self, photo: "Image.Image") -> list[float]:
         """Compute the embedding of a photograph."""
@@ -184,8 +195,10 @@ class EngineBackend:
         return numbers
 
     async def _predict(self, photos: "Sequence[Image.Image]") -> tuple[np.ndarray, np.ndarray]:
-        pixels = await asyncio.to_thread(lambda: np.stack([self.info.transform.pixels(photo) for photo in photos]))
-        return await self._network.ask(pixels, len(pixels))
+        with part("prepare"):
+            pixels = await asyncio.to_thread(lambda: np.stack([self.info.transform.pixels(photo) for photo in photos]))
+        with part("model"):
+            return await self._network.ask(pixels, len(pixels))
 
     async def _call_classifier(self, parts: Sequence[np.ndarray]) -> tuple[list[tuple[np.ndarray, np.ndarray]], float]:
         pixels = np.concatenate(parts) if len(parts) > 1 else parts[0]
@@ -219,7 +232,9 @@ class EngineBackend:
             async with asyncio.timeout(FETCH_TIMEOUT_S):
                 fetched = await self._ingress.fetcher.fetch(url)
         except TimeoutError:
+            metrics.FETCHES.record(outcome=TIMEOUT)
             raise RequestError(f"{url} cannot be fetched: timeout") from None
+        metrics.FETCHES.record(outcome=fetched.reason or "ok")
         if fetched.body is None:
             raise RequestError(f"{url} cannot be fetched: {fetched.reason.replace('_', ' ')}")
         return bytes(fetched.body)

@@ -6,6 +6,7 @@ from ray.serve.handle import DeploymentHandle
 
 from aitax_ray.serving.accounts import Accounts, Verdict
 from aitax_ray.serving.remote import Remote
+from aitax_ray.serving.replica import equip
 from aitax_ray.serving.settings import ApplicationArgs
 
 LEDGER_TIMEOUT_S = 20.0  # a replica that was killed comes back in less
@@ -15,6 +16,7 @@ class Ledger(Accounts):
     """Counts for all replicas of the ingress, so there is one of it."""
 
     def __init__(self, args: ApplicationArgs) -> None:
+        equip(args)
         assert args.keys is not None
         super().__init__(args.keys)
 

@@ -12,6 +12,7 @@ from aitax_ray.errors import RequestError
 from aitax_ray.serving.backend import Backend
 from aitax_ray.serving.form import PHOTOGRAPHS, Form, Upload, read_form
 from aitax_ray.serving.identifier import MAX_IMAGES
+from aitax_ray.serving.record import current, part
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -38,7 +39,8 @@ class Sent:
 
 async def uploaded(request: Request, backend: Backend) -> tuple[Sent, Form]:
     """Read the photographs of a form, and its other fields. Raises RequestError when one cannot be used."""
-    form = await read_form(request)
+    with part("read"):
+        form = await read_form(request)
     return await _decode(backend, form.photographs), form
 
 
@@ -47,7 +49,8 @@ async def fetched(request: Request, backend: Backend) -> Sent:
     urls = [url for name, url in request.query_params.multi_items() if name in PHOTOGRAPHS]
     if len(urls) > MAX_IMAGES:
         raise RequestError(f"name 1 to {MAX_IMAGES} photographs of one individual, not {len(urls)}")
-    bodies = await asyncio.gather(*map(backend.fetch, urls))
+    with part("fetch"):
+        bodies = await asyncio.gather(*map(backend.fetch, urls))
     return await _decode(backend, [Upload(url, body) for url, body in zip(urls, bodies, strict=True)], urls)
 
 
@@ -56,5 +59,7 @@ async def _decode(backend: Backend, uploads: Sequence[Upload], urls: Sequence[st
         raise RequestError(f"send 1 to {MAX_IMAGES} photographs of one individual, named `images` or `image`")
     titles = ["the photograph"] if len(uploads) == 1 else [f"photograph {n}" for n in range(1, len(uploads) + 1)]
     bodies = [upload.body for upload in uploads]
-    photos = await asyncio.gather(*map(backend.decoder.decode, bodies, titles))
+    current().num_photographs = len(bodies)
+    with part("decode"):
+        photos = await asyncio.gather(*map(backend.decoder.decode, bodies, titles))
     return Sent(photos, uploads, urls)

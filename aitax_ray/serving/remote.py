@@ -12,6 +12,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from aitax_ray.errors import ClusterError
+from aitax_ray.serving import metrics
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class Remote:
                     return await self._call(handle, method, given)
                 except DIED as error:
                     self.num_retries += 1
+                    metrics.RETRIES.record(target=self._name)
                     log.warning("%s died or is out of reach (%s): the call is sent again", self._name, _reason(error))
                     return await self._call(handle, method, given)
         except (*DIED, RayServeException, TimeoutError) as error:

@@ -23,6 +23,7 @@ from aitax_ray.serving.findings import (
     num_neighbors,
 )
 from aitax_ray.serving.gallery import Gallery, Picture
+from aitax_ray.serving.replica import equip
 from aitax_ray.serving.settings import ApplicationArgs
 from aitax_ray.serving.versions import Versions
 
@@ -77,6 +78,7 @@ class Retrieval:
     """Holds one of `num_parts` parts of the index and finds similar photographs in it."""
 
     def __init__(self, args: ApplicationArgs, part: int = 0, num_parts: int = 1) -> None:
+        equip(args)
         self._versions = Versions(args.engine, lambda engine: _Search(engine, part, num_parts))
 
     async def prepare(self, place: str) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -33,6 +33,10 @@ class ApplicationArgs(Settings):
     """Web origins whose pages may read answers, such as https://frogs.example. Default: all."""
     allowed_hosts: tuple[str, ...] = ()
     """Names by which clients may call the service, without port. Default: all."""
+    access_log: Literal["json", "none"] = "json"
+    """Write a line of JSON per request into Ray's logs (json), without photographs and keys, or write none."""
+    log_clients: bool = False
+    """Write the addresses of clients into the access log, too. In many countries they are personal data."""
     max_batch_size: Annotated[int, Field(ge=1)] = 32
     """Largest number of photographs in a batch of the network, or of a search."""
     batch_budget_s: Annotated[float, Field(gt=0)] = 0.1

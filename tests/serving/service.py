@@ -18,6 +18,7 @@ from aitax_ray.serving.gallery import Picture
 from aitax_ray.serving.http import make_app
 from aitax_ray.serving.identifier import Identification, Identifier
 from aitax_ray.serving.pn_taxa import project_of
+from aitax_ray.serving.record import identified
 from tests.engines import COLOURS, photo
 
 RED_URL = "https://photos.example/red.jpg"
@@ -37,7 +38,7 @@ class LocalBackend:
     async def identify(
         self, photos: Sequence[Image.Image], max_results: int | None, illustrate: bool = True
     ) -> Identification:
-        return self._identifier.identify(photos, max_results, 6 if illustrate else 0)
+        return identified(self._identifier.identify(photos, max_results, 6 if illustrate else 0))
 
     async def embed(self, photo: Image.Image) -> list[float]:
         return self._identifier.embed(photo)

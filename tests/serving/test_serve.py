@@ -4,6 +4,7 @@ The service of a process of its own is asked in test_pipeline.py.
 """
 
 import json
+import re
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from ray import serve as ray_serve
+from ray.serve._private.logging_utils import get_serve_logs_dir
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ServeStatus
 
@@ -22,10 +24,12 @@ from aitax_ray.engine.info import ENGINES, write_current
 from aitax_ray.errors import AitaxError, ClusterError, EngineError, SettingsError
 from aitax_ray.serving import serve
 from aitax_ray.serving.keys import add_key, revoke_key
+from aitax_ray.serving.metrics import METRICS
 from aitax_ray.serving.serve import serving
 from aitax_ray.serving.settings import ServeSettings
 from aitax_ray.storage import Storage
 from tests.engines import COLOURS, NAMES, photo, write_root, write_small_engine
+from tests.metrics import OPERATIONS, exported, named
 
 
 @pytest.fixture
@@ -72,6 +76,30 @@ def test_the_address_of_another_machine_is_an_error(tmp_path: Path) -> None:
         pass
 
 
+def is_reported(address: str) -> None:
+    """Look at the logs and metrics of a service that has answered."""
+    for given in ({}, {"X-Request-ID": "mine"}):
+        answer = httpx.post(f"{address}/identify", files={"image": b"none"}, headers=given, timeout=60)
+        assert answer.status_code == 415
+        (request_id,) = answer.headers.get_list("X-Request-ID")
+    assert request_id == "mine"
+    folder = Path(get_serve_logs_dir())
+    lines = [
+        json.loads(line) for path in folder.glob("access_aitax_Ingress_*.log") for line in path.read_text().splitlines()
+    ]
+    last = next(line for line in lines if line["request_id"] == "mine")
+    assert (last["route"], last["status"], last["outcome"]) == ("/identify", 415, "error")
+    assert any(set(line["parts"]) >= {"decode", "prepare", "model", "search", "reason", "serialise"} for line in lines)
+    assert any("engine colours-1" in path.read_text() for path in folder.glob("replica_aitax_Retrieval_*.log"))
+    used = named("".join(path.read_text(encoding="utf-8") for path in OPERATIONS.iterdir() if path.is_file()))
+    seldom = {"decoder_failures", "fetches", "retries", "engine_failures"}
+    text = exported(used - {f"ray_aitax_{name}_total" for name in seldom})
+    for metric in METRICS:  # with Ray Serve's labels, and ours
+        found = re.search(rf"^ray_{metric.name}\w*{{(.*)}}", text, flags=re.MULTILINE)
+        if found is not None:
+            assert {"application", "deployment", "replica", *metric.labels} <= set(re.findall(r"(\w+)=", found[1]))
+
+
 @pytest.mark.usefixtures("ray_session")
 def test_on_a_joined_cluster_there_is_one_service_and_nothing_of_it_stays(tmp_path: Path) -> None:
     settings = ServeSettings(engine=str(write_small_engine(tmp_path / "colours-1")), port=0)
@@ -83,6 +111,7 @@ def test_on_a_joined_cluster_there_is_one_service_and_nothing_of_it_stays(tmp_pa
         assert version(address) == "colours-1"
         answer = httpx.post(f"{address}/identify", files={"image": photo(COLOURS["22"])}, timeout=60)
         assert answer.json()["results"][0]["name"] == NAMES["22"]
+        is_reported(address)
         with (
             pytest.raises(ClusterError, match=r"`serve deploy` .* or stop it with `serve shutdown`"),
             serving(settings),
