@@ -12,16 +12,17 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
-from aitax_ray import pipeline, workspace
+from aitax_ray import cli, pipeline, workspace
 from aitax_ray.demo.demo import served_world
 from aitax_ray.demo.species import SPECIES
-from aitax_ray.demo.world import num_photos, unseen_photo
+from aitax_ray.demo.world import DOI, num_photos, unseen_photo
 from aitax_ray.errors import SettingsError
 from aitax_ray.index.shards import read_rows
 from aitax_ray.settings import build_settings
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import FOLDERS, Workspace
 from tests.commands import TIMEOUT_S, Ran, run, running
+from tests.guides import ROOT, commands
 from tests.private import assert_nothing_private
 
 STAGE_OF = {stage.name: stage for stage in pipeline.STAGES}
@@ -142,6 +143,26 @@ def test_identify_names_an_unseen_photograph(built: Built, tmp_path: Path) -> No
     best = answer["results"][0]
     assert best["name"] in table.out
     assert best["images"][0]["rightsHolder"] in table.out
+
+
+def test_the_commands_of_the_first_guide_run(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(built.root, "ticks")
+    for name in ("photo.jpg", "side.jpg", "front.jpg"):
+        Path(name).write_bytes(unseen_photo(SPECIES[0], seed=5))
+    ran = []
+    for command in commands(ROOT / "docs" / "first-engine.md"):
+        words = [DOI if "dl." in word else word for word in command.words[1:]]
+        if DOI in words:  # of the demo's GBIF
+            words += ["--gbif-url", built.address]
+        # Another test starts the service; this guide's builds would take minutes.
+        if command.words[0] == "aitax" and not {"build", "demo", "serve", "--url", "--names", "--version"} & {*words}:
+            cli.app(words, exit_on_error=False, print_error=False, result_action="return_value")
+            ran.append(words[0])
+    assert ran == ["manifest", "identify", "identify", "identify", "cite", "export", "publish", "engines"]
+    assert DOI in capsys.readouterr().out
 
 
 def test_service_answers_over_http_and_stops_on_ctrl_c(built: Built, tmp_path: Path) -> None:

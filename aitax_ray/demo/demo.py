@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {
     "concurrency": 16,
     "host_limits": ["127.0.0.1=16/1000"],  # the only host is the demo's own
 }
-UNSEEN_SPECIES, UNSEEN_SEED = 3, 20260101
+UNSEEN_SPECIES, UNSEEN_SEED = 7, 20260101  # a typical one: of all photographs, one in twenty is rejected
 WORLD = "world"
 MARK = f"{WORLD}/demo.json"  # the port in the addresses of the archive, and whether all photographs are drawn
 

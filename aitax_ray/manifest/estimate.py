@@ -59,10 +59,13 @@ class Estimate:
         hosts = ", ".join(f"{host} {number:,}" for host, number in list(self.hosts.items())[:SHOWN_HOSTS])
         more = f" and {len(self.hosts) - SHOWN_HOSTS} more" if len(self.hosts) > SHOWN_HOSTS else ""
         dropped = ", ".join(f"{number:,} {reason}" for reason, number in self.reasons.items())
+        where = (
+            f"on {len(self.hosts):,} hosts ({hosts}{more}); about {self.num_bytes / 1e9:,.1f} GB to download, "
+            f"in {self.hours:,.1f} h or more"
+        )
         return (
             f"{self.images:,} photographs of {self.species:,} species in {self.occurrences:,} occurrences, "
-            f"on {len(self.hosts):,} hosts ({hosts}{more}); about {self.num_bytes / 1e9:,.1f} GB to download, "
-            f"in {self.hours:,.1f} h or more" + (f"; left out: {dropped}" if dropped else "")
+            f"{where if self.hosts else 'none of them to download'}" + (f"; left out: {dropped}" if dropped else "")
         )
 
 

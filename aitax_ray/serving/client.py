@@ -167,7 +167,10 @@ def show(photos: Sequence[Path], answer: C4cAnswer, as_json: bool) -> None:
         table.add_row(f"{100 * result.score:.1f} %", name, _text(result.family), _text("\n".join(images)))
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
-    for line in filter(None, (answer.message, *_verdict(answer.assessment))):
+    lines = [answer.message, *_verdict(answer.assessment)]
+    if not answer.results and not answer.assessment.is_known and answer.assessment.name:
+        lines.append(f"The nearest that it knows is {answer.assessment.name}; --no-reject lists it.")
+    for line in filter(None, lines):
         console.print(_text(line))
 
 

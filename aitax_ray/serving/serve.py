@@ -31,6 +31,8 @@ FAST = {
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(1 << 28),
     # HAProxy would keep a client that sends nothing for an hour, and it has 4,096 places.
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "70",
+    # A busy machine takes longer than 5 s to start the proxy: Ray would kill it, and the service would not start.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     # A service ends at Ctrl-C: HAProxy would wait half a minute for requests that may still come.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
 }

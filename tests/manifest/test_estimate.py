@@ -168,10 +168,12 @@ def test_the_log_says_what_an_estimate_leaves_out(
 
 
 def test_a_folder_of_photographs_is_counted_with_nothing_to_download(
-    dry_run: DryRun, tmp_path: Path, root: Path
+    dry_run: DryRun, tmp_path: Path, root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     folder = write_folder(tmp_path / "photos", {"a/1.jpg": "1", "a/2.jpg": "2", "b/3.jpg": "3", "b/notes.txt": ""})
     report = dry_run(photos=folder)
+    assert "in 3 occurrences, none of them to download; left out: 1 not_an_image_file" in caplog.text
     assert report.counts == {"images": 3, "species": 2, "occurrences": 3, "hosts": 0, "bytes": 0}
     assert report.reasons == {"not_an_image_file": 1}
     assert not root.exists()
