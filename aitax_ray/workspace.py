@@ -312,11 +312,11 @@ def versions() -> dict[str, str]:
 def _what_changed(earlier: StageReport, settings: StageSettings, inputs: dict[str, str]) -> str:
     if settings.force:
         return "--force was given"
-    now = hide_secrets_in(settings.result_fields())
+    now = hide_secrets_in(settings.model_dump(mode="json"))
     changed = [
         f"{name} is {now[name]!r}, was {earlier.settings.get(name)!r}"
-        for name in now
-        if name in type(settings).model_fields and earlier.settings.get(name) != now[name]
+        for name in settings.result_fields()
+        if name in now and earlier.settings.get(name) != now[name]
     ]
     changed += [
         f"the artifacts of `{name}` have changed" for name in inputs if earlier.inputs.get(name) != inputs[name]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+OURS = re.compile(r"(aitax|ray|serve) [^─►]+$")
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
 
@@ -33,10 +34,10 @@ def blocks(page: Path) -> Iterator[tuple[str, str]]:
 
 
 def commands(page: Path) -> Iterator[Command]:
-    """The commands of the blocks that are marked `bash`."""
+    """The commands of the blocks that are marked `bash`, and of lines elsewhere that begin with one of our programs."""
     for language, text in blocks(page):
-        if language == "bash":
-            for line in text.replace("\\\n", " ").splitlines():
+        for line in text.replace("\\\n", " ").splitlines():
+            if language == "bash" or (language == "" and OURS.match(line)):
                 words = [word for word in shlex.split(line, comments=True) if word != "&"]
                 while words and re.match(r"[A-Z]\w*=", words[0]):
                     del words[0]

@@ -2,7 +2,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -33,6 +33,15 @@ STAGE, READS = "split", ("download",)
 class SomeSettings(StageSettings):
     val: float = 0.1
     concurrency: Annotated[int, HOW] = 1
+
+
+class ContentSettings(SomeSettings):
+    """Settings of a stage that reads a folder beside the root: its content decides, not its path."""
+
+    folder: str = "photos"
+
+    def result_fields(self) -> dict[str, Any]:
+        return super().result_fields() | {"folder": True, "content": self.val}
 
 
 class Work:
@@ -138,6 +147,15 @@ def test_changed_settings_run_a_stage_again_from_nothing(ws: Workspace, caplog: 
     assert contents(ws) == ["new", "report.json"]
     assert ws.report(STAGE) == report
     assert "split runs again: val is 0.2, was 0.1" in caplog.text
+
+
+def test_what_a_setting_stands_for_is_not_called_a_changed_setting(
+    ws: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for val in (0.1, 0.2):
+        ws.run(STAGE, ContentSettings(root=ws.root, val=val), READS, Work(ws.storage))
+    assert "split runs again: val is 0.2, was 0.1\n" in caplog.text
 
 
 def test_a_changed_input_runs_a_stage_again_from_nothing(ws: Workspace, caplog: pytest.LogCaptureFixture) -> None:

@@ -51,7 +51,7 @@ def cite(
     ws = Workspace(root)
     require_split(ws)
     query: dict[str, Any] = ws.storage.read_json(workspace.QUERY)
-    cited = ["Cite the data as", _indented(query.get("citation") or "(the archive has no citation)")]
+    cited = ["Cite the data as", _indented(query.get("citation") or "(no citation is known)")]
     related = _related(ws)
     if not related:
         reason = (
