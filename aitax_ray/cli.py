@@ -26,6 +26,7 @@ from pydantic.fields import FieldInfo
 
 from aitax_ray import __version__, cluster, pipeline
 from aitax_ray.dataset.export import ExportSettings, export
+from aitax_ray.demand import show_demand
 from aitax_ray.engine.purge import purge
 from aitax_ray.errors import AitaxError, EngineError, SettingsError
 from aitax_ray.serving.serve import serve_until_interrupted
@@ -36,6 +37,7 @@ from aitax_ray.web import hide_secrets
 from aitax_ray.workspace import Workspace
 
 CONFIG = "aitax.yaml"
+DRY_RUN = "Print the CPUs and GPUs that the stage asks of Ray, and whether the cluster has them, and stop."
 INTERRUPTED = 130  # the exit status that shells use: 128 + SIGINT
 
 app = App(
@@ -55,12 +57,12 @@ def command(
     models: Mapping[str, type[BaseModel]],
     run: Callable[[dict[str, Any], Path], None],
     text: str,
-    show: Callable[[dict[str, Any], Path], None] | None = None,
+    others: Mapping[str, tuple[str, Callable[[dict[str, Any], Path], None]]] | None = None,
 ) -> None:
     """Add a command whose flags are the fields of settings models; `models` maps headings of its help to models.
 
     A field that several models have becomes one flag. `run` gets only the flags that were given, so that the file and
-    the defaults decide the others. With the flag --show, `show` is called in its place.
+    the defaults decide the others. `others` maps names of flags to their help, and to what is called in place of `run`.
     """
     parameters: dict[str, inspect.Parameter] = {}
     groups: dict[str, Group] = {}
@@ -78,10 +80,10 @@ def command(
             annotation = Annotated[given | None, shown]  # None: not given
             kind = inspect.Parameter.KEYWORD_ONLY
             parameters.setdefault(field_name, inspect.Parameter(field_name, kind, default=None, annotation=annotation))
-    if show is not None:
-        shown = Parameter(help="Print the settings in the form of aitax.yaml, and stop.", negative="")
+    for other, (help_text, _) in (others or {}).items():
+        shown = Parameter(help=help_text, negative="")
         kind = inspect.Parameter.KEYWORD_ONLY
-        parameters["show"] = inspect.Parameter("show", kind, default=False, annotation=Annotated[bool, shown])
+        parameters[other] = inspect.Parameter(other, kind, default=False, annotation=Annotated[bool, shown])
     config = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=Path(CONFIG), annotation=Config)
 
     def entry(**given: Any) -> None:
@@ -89,8 +91,8 @@ def command(
         if file is not None and not file.exists():
             raise SettingsError(f"--config {file}: there is no such file")
         file = file or Path(CONFIG)
-        chosen = show if show is not None and given.pop("show", False) else run
-        chosen({key: value for key, value in given.items() if value is not None}, file)
+        instead = [call for other, (_, call) in (others or {}).items() if given.pop(other, False)]
+        (instead or [run])[0]({key: value for key, value in given.items() if value is not None}, file)
 
     entry.__signature__ = inspect.Signature([*parameters.values(), config])  # type: ignore[attr-defined]  # what cyclopts reads
     entry.__doc__ = text
@@ -139,13 +141,23 @@ def _add_stage(stage: pipeline.Stage) -> None:
         settings = build_settings(stage.settings, flags, section, {"root": "."})
         sys.stdout.write(yaml.safe_dump({stage.name: settings.shown()}, sort_keys=False, allow_unicode=True))
 
-    command(stage.name, {"Settings": stage.settings}, run, (stage.run.__doc__ or "").split("\n")[0], show)
+    def dry_run(flags: dict[str, Any], config: Path) -> None:
+        settings = build_settings(stage.settings, flags, _sections(config).get(stage.name, {}))
+        show_demand(stage.name, settings)
+
+    others = {"show": ("Print the settings in the form of aitax.yaml, and stop.", show)}
+    if "dry_run" not in stage.settings.model_fields:
+        others["dry_run"] = (DRY_RUN, dry_run)
+    command(stage.name, {"Settings": stage.settings}, run, (stage.run.__doc__ or "").split("\n")[0], others)
 
 
 def _build(flags: dict[str, Any], config: Path) -> None:
     sections = _sections(config)
     with _resumable(flags.get("force", any(section.get("force") for section in sections.values()))):
         pipeline.build(flags, sections)
+    if flags.get("dry_run", sections.get("manifest", {}).get("dry_run")):
+        for stage, settings in pipeline.plan(flags, sections):
+            show_demand(stage.name, settings)
 
 
 def _serve(flags: dict[str, Any], config: Path) -> None:
@@ -241,6 +253,24 @@ def cite(
     from aitax_ray.dataset.cite import cite as cited
 
     sys.stdout.write(cited(root, title=title, source_url=source_url, datasets=datasets, as_json=json))
+
+
+@app.command
+def doctor(*, root: str | None = None, json: bool = False) -> None:
+    """Check versions, cluster, machines, storage and artifacts; say what is wrong and what to do.
+
+    It looks at the cluster at RAY_ADDRESS, or else at this machine. The exit status is 1 if something is broken.
+
+    Parameters
+    ----------
+    root
+        Folder, or URL, of a project: also check that every node can use it, and what the stages have written there.
+    json
+        Print JSON.
+    """
+    from aitax_ray.doctor.doctor import doctor as examine
+
+    examine(root, as_json=json)
 
 
 engines = App(name="engines", help="List, check, compare, roll back and delete published engines.")
@@ -500,17 +530,31 @@ def _run(arguments: list[str], debug: bool) -> int:
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except cyclopts.CycloptsError as error:
         return _fail(f"{' '.join(str(error).split())} See `aitax --help`.", 2)
-    except AitaxError as error:
-        return _fail(str(error), error.exit_status, debug)
     except KeyboardInterrupt as error:
         return _fail("; ".join(["stopped", *error.args]), INTERRUPTED)
     except ModuleNotFoundError as error:
         remedy = "take the image built with VARIANT=cuda, or install all that aitax-ray needs (--debug shows more)"
         return _fail(f"{error.name} is not installed here: {remedy}", 1, debug)
     except Exception as error:
-        lines = str(error).strip().splitlines() or [""]
-        return _fail(f"{type(error).__name__}: {lines[0][:300]} (--debug shows more)", 1, debug)
+        cause = _cause(error)
+        if isinstance(cause, AitaxError):
+            return _fail(str(cause), cause.exit_status, debug)
+        if isinstance(cause, ModuleNotFoundError) and cause is not error:
+            where = "install it there, or give the job a runtime_env; `aitax doctor` compares the nodes"
+            return _fail(f"a node of the cluster lacks the package {cause.name}: {where}", 1, debug)
+        lines = str(cause).strip().splitlines() or [""]
+        return _fail(f"{type(cause).__name__}: {lines[0][:300]} (--debug shows more)", 1, debug)
     return 0
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What was raised in another process. The text of Ray's own errors about it is a traceback."""
+    while type(error).__module__.startswith("ray."):
+        inner = getattr(error, "cause", None) or error.__cause__
+        if inner is None:
+            break
+        error = inner
+    return error
 
 
 def _fail(message: str, status: int, debug: bool = False) -> int:

@@ -9,8 +9,10 @@ import logging
 import os
 import signal
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aitax_ray.errors import ClusterError
@@ -28,6 +30,8 @@ log = logging.getLogger(__name__)
 MIN_LOGICAL_CPUS = 4
 CONNECT_TIMEOUT_S = 5.0
 MAX_READ_TASKS = 1000
+NOTICE = b"Set ray log level from environment variable"
+TOKEN_REMEDY = "export RAY_AUTH_MODE=token, and have the token of the cluster in ~/.ray/auth_token or in RAY_AUTH_TOKEN"
 
 _started_here = False
 
@@ -57,15 +61,18 @@ def connect() -> None:
     try:
         if os.environ.get("RAY_ADDRESS"):
             _check_address(os.environ["RAY_ADDRESS"])
-            ray.init(logging_level=logging.WARNING)
+            # What the processes of a cluster print stays in Ray's log files: a job's log holds the lines of its stage.
+            with _without_notice():
+                ray.init(logging_level=logging.WARNING, log_to_driver=False)
         else:
-            ray.init(
-                address="local",
-                num_cpus=max(MIN_LOGICAL_CPUS, os.cpu_count() or 1),
-                include_dashboard=False,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
+            with _without_notice():
+                ray.init(
+                    address="local",
+                    num_cpus=max(MIN_LOGICAL_CPUS, os.cpu_count() or 1),
+                    include_dashboard=False,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                )
             _started_here = True
             atexit.register(stop)
     except Exception as error:  # Ray raises RayError, a bare Exception, or any error of its start
@@ -75,6 +82,8 @@ def connect() -> None:
             if where
             else "stop other Ray processes (`ray stop`), make room in /tmp and /dev/shm, or set RAY_ADDRESS"
         )
+        if where and (isinstance(error, ray.exceptions.AuthenticationError) or "uthentic" in str(error)):
+            remedy = TOKEN_REMEDY
         raise ClusterError(f"Ray cannot start ({' '.join(str(error).split())[:300]}): {remedy}") from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own ends the process without a word, and with another status
@@ -87,6 +96,23 @@ def connect() -> None:
         int(ray.cluster_resources().get("CPU", 0)),
         int(ray.cluster_resources().get("GPU", 0)),
     )
+
+
+@contextlib.contextmanager
+def _without_notice() -> Iterator[None]:
+    """Leave out of stderr the line in which Ray's core says that it has read RAY_BACKEND_LOG_LEVEL."""
+    original = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(original, 2)
+            os.close(original)
+            caught.seek(0)
+            for line in caught:
+                if NOTICE not in line:
+                    os.write(2, line)
 
 
 def read_tables(
@@ -112,11 +138,42 @@ def read_tables(
     return tables.repartition(target_num_rows_per_block=rows_per_block)
 
 
+@dataclass(frozen=True)
+class Resources:
+    """What the nodes of a cluster have together, for Ray."""
+
+    nodes: int
+    cpus: float
+    gpus: float
+    memory_bytes: float = 0
+    object_store_bytes: float = 0
+
+
+def count_resources() -> Resources:
+    """Count what the cluster has now. A node without CPUs for Ray, such as a head that only rules, is no node here."""
+    import ray
+
+    have = ray.cluster_resources()
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    return Resources(
+        max(1, len(nodes)),
+        have.get("CPU", 0),
+        have.get("GPU", 0),
+        have.get("memory", 0),
+        have.get("object_store_memory", 0),
+    )
+
+
 def use_gpus(setting: bool | None) -> bool:
     """Decide whether to use GPUs: as the setting says, or, without one, when the cluster has any."""
     import ray
 
-    return setting if setting is not None else ray.cluster_resources().get("GPU", 0) > 0
+    if setting is not None:
+        return setting
+    found = bool(ray.cluster_resources().get("GPU", 0) > 0)
+    if not found and not _started_here:
+        log.info("the cluster has no GPU now: with --use-gpu it would be asked for some")
+    return found
 
 
 def check_room(what: str, cpus: float, gpus: float, remedy: str) -> None:

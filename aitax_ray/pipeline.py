@@ -53,12 +53,10 @@ def run_stage(stage: Stage, settings: StageSettings) -> StageReport:
     return stage.run(settings)
 
 
-def build(flags: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]]) -> list[StageReport]:
-    """Run every stage, from manifest to publish; skip those that are complete.
+def plan(flags: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]]) -> list[tuple[Stage, StageSettings]]:
+    """Give each stage its settings. `flags` holds settings of any stage; a setting goes to every stage that has it.
 
-    `flags` holds settings of any stage; a setting goes to every stage that has it. `config` holds one section per
-    stage, as `settings.read_config` gives it. All settings are checked before the first stage starts. Raises
-    SettingsError, or what the stages raise.
+    `config` holds one section per stage, as `settings.read_config` gives it. Raises SettingsError.
     """
     planned = []
     for stage in STAGES:
@@ -68,6 +66,16 @@ def build(flags: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]]) -> 
         if stage.name != "train":  # `index` has views of its own
             own.pop("views", None)
         planned.append((stage, build_settings(stage.settings, own, config.get(stage.name, {}))))
+    return planned
+
+
+def build(flags: Mapping[str, Any], config: Mapping[str, Mapping[str, Any]]) -> list[StageReport]:
+    """Run every stage, from manifest to publish; skip those that are complete.
+
+    For `flags` and `config` see `plan`. All settings are checked before the first stage starts. Raises SettingsError,
+    or what the stages raise.
+    """
+    planned = plan(flags, config)
     reports = []
     for number, (stage, settings) in enumerate(planned, 1):
         log.info("stage %d of %d: %s", number, len(planned), stage.name)

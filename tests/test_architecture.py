@@ -17,6 +17,7 @@ PACKAGE = "aitax_ray"
 # The only modules that know Ray: one shell for each stage that runs on it, and what two of them share.
 KNOW_RAY = {
     "cluster",
+    "doctor.look",
     "images.distributed",
     "training.feed",
     "training.distributed",
@@ -57,7 +58,10 @@ MAY_USE: dict[str, set[str]] = {
     "engine": {"training", "images", "dataset", "index", "evaluation"},
     "serving": {"engine", "index", "images", "evaluation"},  # an engine's decisions
     "pipeline": {"manifest", "images", "dataset", "training", "evaluation", "index", "engine"},
-    "cli": {"pipeline", "dataset", "engine", "serving", "demo"},  # export, cite, engines, takedown are no stages
+    "demand": {"images", "training"},
+    "doctor": {"engine"},
+    # export, cite, engines, takedown, doctor are no stages
+    "cli": {"pipeline", "demand", "dataset", "engine", "serving", "doctor", "demo"},
     "demo": {"pipeline", "serving", "engine"},
 }
 HEAVY = {"ray", "torch", "torchvision", "polars", "duckdb", "fastapi", "scann", "onnxruntime", "matplotlib", "pandas"}

@@ -14,7 +14,7 @@ import yaml
 from aitax_ray import __version__, cli
 from aitax_ray.dataset.export import ExportSettings
 from aitax_ray.dataset.settings import SplitSettings
-from aitax_ray.errors import DataError, MissingArtifactError
+from aitax_ray.errors import DataError, MissingArtifactError, SettingsError
 from aitax_ray.pipeline import STAGES
 from aitax_ray.serving.settings import ServeSettings
 from aitax_ray.settings import flag
@@ -89,6 +89,37 @@ def test_an_unexpected_error_has_status_1_and_one_line(
     fake(monkeypatch, "split", fail)
     assert run("split", "--root", "r") == 1
     assert capsys.readouterr() == ("", "aitax: ZeroDivisionError: by zero (--debug shows more)\n")
+
+
+@pytest.mark.parametrize(
+    ("cause", "status", "line"),
+    [
+        (SettingsError("--lr is too high"), 2, "--lr is too high"),
+        (ZeroDivisionError("by zero"), 1, "ZeroDivisionError: by zero (--debug shows more)"),
+        (
+            ModuleNotFoundError("No module named 'polars'", name="polars"),
+            1,
+            "a node of the cluster lacks the package polars: install it there, or give the job a runtime_env; "
+            "`aitax doctor` compares the nodes",
+        ),
+    ],
+)
+def test_an_error_in_another_process_is_one_line_instead_of_its_traceback(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    cause: Exception,
+    status: int,
+    line: str,
+) -> None:
+    from ray.exceptions import RayTaskError
+
+    def fail(_: object) -> None:
+        raise RayTaskError("f", "Traceback: 60 lines", cause).as_instanceof_cause()
+
+    fake(monkeypatch, "split", fail)
+    assert run("split", "--root", "r") == status
+    assert capsys.readouterr() == ("", f"aitax: {line}\n")
 
 
 @pytest.mark.parametrize("place", [0, 1, 3])

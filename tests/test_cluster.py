@@ -69,6 +69,14 @@ def test_a_cluster_that_listens_is_joined_and_not_started(inits: list[dict[str, 
     assert [options.keys() & {"address", "num_cpus"} for options in inits] == [set()]
 
 
+@pytest.mark.parametrize("inits", [ray.exceptions.AuthenticationError], indirect=True)
+def test_a_cluster_that_asks_for_a_token_is_named_with_the_way_to_it(inits: list[dict[str, Any]]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        os.environ["RAY_ADDRESS"] = f"127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(ClusterError, match="export RAY_AUTH_MODE=token"):
+            connect()
+
+
 @pytest.mark.parametrize("inits", ERRORS, indirect=True)
 def test_ray_that_cannot_start_here_is_one_line_with_the_remedy(inits: list[dict[str, Any]]) -> None:
     with pytest.raises(
@@ -121,6 +129,21 @@ def test_each_pass_may_read_the_files_in_another_order(tmp_path: Path) -> None:
     passes = [[row["name"] for row in dataset.iter_rows()] for _ in range(3)]
     assert [sorted(found) for found in passes] == [names] * 3
     assert len({tuple(found) for found in passes}) == 3
+
+
+def test_of_what_ray_writes_as_it_starts_one_notice_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def init(**_: Any) -> None:
+        os.write(2, b"[I 1] logging.cc:303: Set ray log level from environment variable RAY_BACKEND_LOG_LEVEL to 3\n")
+        os.write(2, b"the object store is small\n")
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(ClusterError):
+        connect()
+    assert capfd.readouterr().err == "the object store is small\n"
 
 
 def test_sigterm_stays_what_it_was_before_ray(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,7 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("outside", "field", "dataset/img/val"):
         (tmp_path / name).mkdir(parents=True)
     monkeypatch.setattr(pipeline, "run_stage", lambda stage, settings: None)
+    monkeypatch.setattr(cli, "show_demand", lambda stage, settings: None)
     monkeypatch.setattr(cli, "serve_until_interrupted", lambda settings: None)
 
 

@@ -60,11 +60,3 @@ def test_every_flag_that_succeeds_one_of_ai_taxonomist_exists() -> None:
             assert name in known, f"{name} of the table is no flag: {theirs}"
             rows += 1
     assert rows > 20
-
-
-def test_a_cluster_is_reached_from_the_machine_that_started_it() -> None:
-    commands = README.split("## On a cluster")[1].split("```")[1]
-    needed = set(re.findall(r"[Ee]xport (RAY_\w+=\w+)", (ROOT / "cluster.yaml").read_text(encoding="utf-8")))
-    assert needed == set(re.findall(r"RAY_\w+=\w+", commands))
-    order = [commands.index(part) for part in ("RAY_", "ray up", "ray dashboard", "ray job submit", "serve deploy")]
-    assert order == sorted(order)

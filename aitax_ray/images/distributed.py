@@ -12,11 +12,12 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from aitax_ray.cluster import read_tables
+from aitax_ray.cluster import count_resources, read_tables
 from aitax_ray.errors import ClusterError, StorageError
 from aitax_ray.progress import progress
 
 if TYPE_CHECKING:
+    from aitax_ray.cluster import Resources
     from aitax_ray.images.batch import BatchSettings
     from aitax_ray.images.fetch import FetchSettings
     from aitax_ray.images.ledger import Plan
@@ -59,10 +60,9 @@ def fetch_on_ray(
     todo_files = [file.path for file in storage.files(TODO)]
     if photos:
         check_photos_folder(photos, storage.read_table(todo_files[0], ["url"])["url"].to_pylist())
-    nodes = max(1, len(_nodes_with_cpus()))
-    cpus = int(ray.cluster_resources().get("CPU", 1))
-    num_actors = settings.num_actors or max(nodes, cpus // CPUS_PER_WORKER)
-    num_actors = min(num_actors, nodes * settings.concurrency, -(-plan.total // BATCH_SIZE))
+    have = count_resources()
+    nodes = have.nodes
+    num_actors = min(count_actors(settings, have), -(-plan.total // BATCH_SIZE))
     workers_on_node = -(-num_actors // nodes)
     window = num_actors * BATCHES_PER_ACTOR * BATCH_SIZE
     # On the node of this process: when that is lost the run is over, so no other node's loss takes the lender away.
@@ -112,6 +112,12 @@ def fetch_on_ray(
         ) from error
     finally:
         ray.kill(lender)
+
+
+def count_actors(settings: "DownloadSettings", have: "Resources") -> int:
+    """Decide how many workers fetch photographs: one per 4 CPUs, and at least one per node."""
+    num_actors = settings.num_actors or max(have.nodes, int(have.cpus) // CPUS_PER_WORKER)
+    return min(num_actors, have.nodes * settings.concurrency)
 
 
 def _nodes_with_cpus() -> "list[dict[str, Any]]":

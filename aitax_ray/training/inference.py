@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from aitax_ray.cluster import check_room, connect, use_gpus
+from aitax_ray.cluster import Resources, check_room, connect, count_resources, use_gpus
 from aitax_ray.training.settings import InferenceSettings
 from aitax_ray.workspace import Workspace
 
@@ -38,7 +38,7 @@ def predictions(
     from aitax_ray.training.predict import read_info
 
     use_gpu = use_gpus(settings.use_gpu)
-    num = settings.num_classifiers or count_classifiers(len(labels), use_gpu)
+    num = settings.num_classifiers or count_classifiers(len(labels), use_gpu, count_resources())
     check_room("the classifier", num, num if use_gpu else 0, "lower --num-classifiers, or take --no-use-gpu")
     decode = decode or partial(decode_for_evaluation, transform=read_info(ws).transform)
     return (
@@ -57,12 +57,9 @@ def predictions(
     )
 
 
-def count_classifiers(num_photographs: int, use_gpu: bool) -> int:
+def count_classifiers(num_photographs: int, use_gpu: bool, have: Resources) -> int:
     """Decide how many classifiers work: one per GPU, or per CPU but one, and none that would get no photographs."""
-    import ray
-
     from aitax_ray.training.feed import ROWS_PER_BLOCK
 
-    have = ray.cluster_resources()
-    room = int(have.get("GPU", 0) if use_gpu else have.get("CPU", 0) - 1)
+    room = int(have.gpus if use_gpu else have.cpus - 1)
     return max(1, min(room, -(-num_photographs // ROWS_PER_BLOCK)))

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aitax_ray.cluster import Resources
 from aitax_ray.training import feed
 from aitax_ray.training.feed import decode_for_evaluation, read_labels
 from aitax_ray.training.inference import count_classifiers, predictions
@@ -11,6 +12,7 @@ from aitax_ray.training.predict import Predictor
 from aitax_ray.training.settings import InferenceSettings
 from tests.small import write_model, write_root
 
+FOUR_CPUS = Resources(nodes=1, cpus=4, gpus=0)
 SIDES = ("train", "val", "test", "test")
 
 
@@ -36,7 +38,6 @@ def test_each_labelled_photograph_is_predicted_once_by_one_of_the_copies(
         np.testing.assert_allclose(row["logits"], expected[row["image_id"]]["logits"], atol=1e-4)
 
 
-@pytest.mark.usefixtures("ray_session")  # with 4 CPUs
 def test_classifiers_use_all_cpus_but_one_where_there_is_work() -> None:
-    assert [count_classifiers(num, use_gpu=False) for num in (1, 128, 129, 256, 257, 10_000)] == [1, 1, 2, 2, 3, 3]
-    assert count_classifiers(10_000, use_gpu=True) == 1
+    assert [count_classifiers(num, False, FOUR_CPUS) for num in (1, 128, 129, 256, 257, 10_000)] == [1, 1, 2, 2, 3, 3]
+    assert count_classifiers(10_000, True, FOUR_CPUS) == 1
