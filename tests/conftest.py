@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +66,7 @@ def ray_session() -> Iterator[None]:
     """One small Ray for all the tests that need it."""
     import ray
 
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "30")  # see serving.serve
     ray.init(
         address="local",
         num_cpus=4,  # with fewer, actors and tasks may wait for each other for ever

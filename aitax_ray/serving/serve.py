@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import http.client
 import logging
 import os
 import shutil
@@ -9,8 +10,10 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 
 from aitax_ray.cluster import check_room, connect, stop
 from aitax_ray.engine.bundle import open_engine
@@ -22,6 +25,7 @@ from aitax_ray.serving.settings import ApplicationArgs, ServeSettings
 log = logging.getLogger(__name__)
 
 APPLICATION = "aitax"
+ANSWER_TIMEOUT_S = 60.0
 # Ray Serve reads these when Ray starts. The first two halve its own processor time per request: HAProxy stands before
 # the replicas, and their messages go by gRPC, see benchmarks.md. Whoever starts a cluster sets them there.
 FAST = {
@@ -33,6 +37,8 @@ FAST = {
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "70",
     # A busy machine takes longer than 5 s to start the proxy: Ray would kill it, and the service would not start.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    # A request without a body that an ingress took with it when it died is sent to another one.
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     # A service ends at Ctrl-C: HAProxy would wait half a minute for requests that may still come.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
 }
@@ -75,6 +81,7 @@ def serving(settings: ServeSettings) -> Iterator[str]:
         _start(settings, engine, port)
         # When it listens on all addresses, this one leads to it.
         shown = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+        _wait_for_answer(shown, port)
         yield f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
     finally:
         if not stop():  # the cluster was joined and goes on, and others may use Ray Serve on it
@@ -132,6 +139,19 @@ def _start(settings: ServeSettings, engine: str, port: int) -> None:
             f"the service does not start ({' '.join(str(error).split())[:300]}): "
             "look into Ray's logs, /tmp/ray/session_latest/logs"
         ) from error
+
+
+def _wait_for_answer(host: str, port: int) -> None:
+    """Wait until HAProxy, which listens earlier, knows the replicas of the ingress: it answers 404 or 500 before."""
+    until = time.monotonic() + ANSWER_TIMEOUT_S
+    while time.monotonic() < until:
+        asked = http.client.HTTPConnection(host, port, timeout=5)
+        with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(asked):
+            asked.request("GET", "/healthz")
+            if asked.getresponse().status not in (HTTPStatus.NOT_FOUND, HTTPStatus.INTERNAL_SERVER_ERROR):
+                return
+        time.sleep(0.05)
+    log.warning("the service has started, but http://%s:%d does not answer from here", host, port)
 
 
 def _leave() -> None:

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,13 @@ from ray.serve._private.logging_utils import get_serve_logs_dir
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ServeStatus
 
-from aitax_ray.engine.engines import Engines
-from aitax_ray.engine.info import ENGINES, write_current
 from aitax_ray.errors import AitaxError, ClusterError, EngineError, SettingsError
 from aitax_ray.serving import serve
 from aitax_ray.serving.keys import add_key, revoke_key
 from aitax_ray.serving.metrics import METRICS
 from aitax_ray.serving.serve import serving
 from aitax_ray.serving.settings import ServeSettings
-from aitax_ray.storage import Storage
-from tests.engines import COLOURS, NAMES, photo, write_root, write_small_engine
+from tests.engines import COLOURS, NAMES, photo, write_small_engine
 from tests.metrics import OPERATIONS, exported, named
 
 
@@ -123,53 +121,6 @@ def test_on_a_joined_cluster_there_is_one_service_and_nothing_of_it_stays(tmp_pa
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_under_load_the_service_changes_to_the_current_engine_without_a_failed_or_a_mixed_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root, ended = write_root(tmp_path, monkeypatch), threading.Event()
-    answers: list[tuple[int, str, float, str]] = []
-
-    def ask(address: str) -> None:
-        with httpx.Client(base_url=address, timeout=60) as client:
-            while not ended.is_set():
-                answer = client.post(
-                    "/v2/identify/all?include-related-images=true", files={"images": photo(COLOURS["11"])}
-                )
-                best = answer.json()["results"][0]
-                name, url = best["species"]["scientificNameWithoutAuthor"], best["images"][0]["url"]["o"]
-                answers.append((answer.status_code, name, round(best["score"], 3), url.split("/")[-2]))
-
-    def wait_for(number: int, name: str) -> None:
-        """Wait until so many answers of an engine have come."""
-        start, end = len(answers), time.monotonic() + 30
-        while sum(answer[1] == name for answer in answers[start:]) < number:
-            assert all(client.is_alive() for client in clients)
-            assert time.monotonic() < end, answers[-1]
-            time.sleep(0.05)
-
-    with serving(ServeSettings(engine=str(root), port=0)) as address:
-        clients = [threading.Thread(target=ask, args=[address]) for _ in range(4)]
-        for client in clients:
-            client.start()
-        try:
-            wait_for(8, NAMES["11"])
-            write_current(Storage(str(root)), ENGINES, "2")
-            wait_for(8, f"{NAMES['11']} alter")
-            Engines(str(root)).rollback("1")
-            wait_for(8, NAMES["11"])
-        finally:
-            ended.set()
-            for client in clients:
-                client.join()
-        version = httpx.get(f"{address}/status", timeout=30).json()["engine"]
-    assert version == "1"
-    one, other = sorted(set(answers))
-    assert one[:2] + one[3:] == (200, NAMES["11"], "11")
-    assert other[:2] + other[3:] == (200, f"{NAMES['11']} alter", "411")
-    assert one[2] > other[2]
-
-
-@pytest.mark.usefixtures("ray_session")
 def test_replicas_on_ray_share_a_quota_and_a_revoked_key_ends(tmp_path: Path) -> None:
     path = tmp_path / "keys.jsonl"
     params = {"api-key": add_key(path, "ann", per_day=10)}
@@ -242,6 +193,35 @@ def test_keys_that_are_not_there_are_an_error_before_ray_starts(tmp_path: Path) 
         serving(ServeSettings(engine=engine, port=0, keys=str(tmp_path / "none"))),
     ):
         pass
+
+
+def test_the_address_is_given_when_the_service_answers_there_and_not_when_its_proxy_does() -> None:
+    statuses = [404, 500, 200, 404]
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert self.path == "/healthz"
+            self.send_response(statuses.pop(0))
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        serve._wait_for_answer("127.0.0.1", proxy.server_address[1])
+        proxy.shutdown()
+        thread.join()
+    assert statuses == [404]
+
+
+def test_an_address_that_cannot_be_reached_from_here_is_given_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(serve, "ANSWER_TIMEOUT_S", 0.01)
+    serve._wait_for_answer("127.0.0.1", serve.free_port("127.0.0.1", 0))
+    assert "does not answer from here" in caplog.text
 
 
 def test_a_start_that_is_interrupted_takes_the_service_from_the_cluster(
