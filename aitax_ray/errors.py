@@ -64,7 +64,11 @@ class ClusterError(AitaxError):
 
 
 class EngineError(AitaxError):
-    """An engine that cannot be loaded or trusted."""
+    """An engine that cannot be loaded or trusted; `brief` says why without a path, so that anybody may read it."""
+
+    def __init__(self, message: str = "", brief: str = "it cannot be loaded") -> None:
+        super().__init__(message)
+        self.brief = brief
 
 
 class RequestError(AitaxError):

@@ -55,7 +55,8 @@ def test_every_file_of_an_engine_is_explained(tmp_path: Path) -> None:
         parts = name.split("/")
         folder = f"{'/'.join(parts[:3])}/"  # shards/NNNNN/scann/
         if path.is_file():
-            assert f"| `{name}` |" in GUIDE or f"| `{folder}` |" in GUIDE, name
+            listed = re.search(rf"^\| .*`{re.escape(name)}`.* \|", GUIDE, re.MULTILINE)
+            assert listed or f"| `{folder}` |" in GUIDE, name
 
 
 @pytest.mark.parametrize("name", [PROJECTION, SCANN_ROWS])

@@ -6,6 +6,7 @@
     taxa.parquet            schemas.TAXA, the classes in order
     shards/                 the index, see aitax_ray.index.shards: embeddings, credits, thumbnails, ScaNN's files
     answers.parquet         schemas.ANSWERS: what it answered to the test photographs, to compare a later engine with
+    data_card.html, report.html, model_card.md, per_species.parquet   see aitax_ray.engine.documents
 
 The folder can be copied to any place. `engines/current` is a file with the name of the version in use. It is a file and
 not a link, because object stores have no links, but can replace a file in one step.
@@ -155,6 +156,13 @@ class Engine:
             if len(classes) and not 0 <= classes[0] <= classes[-1] < len(self.info.classes):
                 raise EngineError(f"{shard.folder} has species that {INFO} does not have: {AGAIN}")
         return index
+
+    def read_file(self, name: str) -> bytes | None:
+        """Read a file; None if the engine has none of this name. Raises EngineError when it is not what it must be."""
+        if name not in self.info.files:
+            return None
+        self._check([name])
+        return (self.folder / name).read_bytes()
 
     def image_ids(self) -> "pa.ChunkedArray":
         """Read the image_id of each indexed photograph."""

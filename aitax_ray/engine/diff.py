@@ -12,7 +12,18 @@ if TYPE_CHECKING:
 Change = tuple[Any, Any]  # before, after; None: not there
 
 # Fields of engine.json that are compared elsewhere, or differ always.
-NOT_SETTINGS = {"version", "created", "classes", "names", "num_indexed", "metrics", "export", "versions", "files"}
+NOT_SETTINGS = {
+    "version",
+    "created",
+    "classes",
+    "names",
+    "num_indexed",
+    "caveats",
+    "metrics",
+    "export",
+    "versions",
+    "files",
+}
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,8 @@ class EngineInfo(BaseModel):
     doi: str | None
     citation: str | None
     checklist_key: str | None
+    caveats: list[str] = []
+    """What an engine trained on these data cannot tell, in sentences: those of the data card."""
     metrics: dict[str, float]
     """Figures of the trained classifier on the test side."""
     export: dict[str, float] = {}
@@ -86,17 +88,21 @@ def read_info(storage: Storage, place: str) -> EngineInfo:
     """Read engine.json in the folder `place`. Raises EngineError when it cannot be used."""
     address = storage.address(place)
     if not storage.exists(join(place, INFO)):
-        raise EngineError(f"no complete engine in {address}, {INFO} is missing: copy or publish it again")
+        raise EngineError(
+            f"no complete engine in {address}, {INFO} is missing: copy or publish it again", f"{INFO} is missing"
+        )
     try:
         content = storage.read_json(join(place, INFO))
         if content.get("format_version") != FORMAT_VERSION:
             raise EngineError(
                 f"the engine in {address} has format {content.get('format_version')}, this program reads "
-                f"{FORMAT_VERSION}: publish it again with this version"
+                f"{FORMAT_VERSION}: publish it again with this version",
+                "it has another format",
             )
         return EngineInfo.model_validate(content)
     except (ValidationError, ValueError, AttributeError) as error:
-        raise EngineError(f"{INFO} of the engine in {address} cannot be read: copy or publish it again") from error
+        message = f"{INFO} of the engine in {address} cannot be read: copy or publish it again"
+        raise EngineError(message, f"{INFO} cannot be read") from error
 
 
 def find_faults(storage: Storage, place: str, info: EngineInfo, names: Iterable[str] | None = None) -> list[str]:
@@ -127,7 +133,8 @@ def refuse(storage: Storage, place: str, faults: Sequence[str]) -> None:
     if faults:
         more = f" (and {len(faults) - 1:,} more)" if len(faults) > 1 else ""
         raise EngineError(
-            f"the engine in {storage.address(place)} cannot be used, {faults[0]}{more}: copy or publish it again"
+            f"the engine in {storage.address(place)} cannot be used, {faults[0]}{more}: copy or publish it again",
+            f"{faults[0]}{more}",
         )
 
 

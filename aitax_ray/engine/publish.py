@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from aitax_ray import schemas, workspace
 from aitax_ray.engine import bundle
 from aitax_ray.engine.copies import copy_engine
+from aitax_ray.engine.documents import collect_documents, read_caveats
 from aitax_ray.engine.engines import VERSION, delete_incomplete
 from aitax_ray.engine.info import FORMAT_VERSION, find_faults, read_current, read_info, refuse, write_current
 from aitax_ray.engine.purge import purge
@@ -90,6 +91,7 @@ def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
         bundle.WEIGHTS: serialize(classifier_info, classifier) if added else workspace.WEIGHTS,
         bundle.TAXA: _parquet(taxa),
         bundle.ANSWERS: workspace.ANSWERS,
+        **collect_documents(ws),
     }
     for file in ws.storage.files(workspace.SHARDS):
         files[f"{bundle.SHARDS}{file.path.removeprefix(workspace.SHARDS)}"] = file.path
@@ -118,6 +120,7 @@ def _publish(ws: Workspace, settings: PublishSettings) -> Outcome:
             "doi": query.get("doi"),
             "citation": query.get("citation"),
             "checklist_key": query.get("checklist_key"),
+            "caveats": read_caveats(ws),
             "export": figures,
             "metrics": {name: evaluation[name] for name in METRICS if evaluation[name] is not None},
             "settings": _settings(ws, settings),

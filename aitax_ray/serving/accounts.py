@@ -42,6 +42,8 @@ class Verdict:
     """Time until the next request may be answered, if the status is 429."""
     day_ends_s: float = 0.0
     """Time until the next day."""
+    day: str = ""
+    """The day of the quota, ISO 8601."""
 
 
 class Ledger(Protocol):
@@ -52,6 +54,10 @@ class Ledger(Protocol):
 
         `cost` is the number of identifications, or None for a look at the account, which is always allowed.
         """
+        ...
+
+    async def give_back(self, who: str, day: str, cost: int) -> None:
+        """Take back what a request of this day has counted, since the service failed to answer it. Its rate stays."""
         ...
 
     async def history(self, who: str, year: int) -> dict[str, int]:
@@ -89,7 +95,15 @@ class Accounts:
                     self._save()
             limits = key.per_day, key.per_minute
             count = self._counts.get(key.name, 0)
-            return Verdict(429 if wait else 200, key.name, key.origins, count, *limits, wait, ends)
+            return Verdict(429 if wait else 200, key.name, key.origins, count, *limits, wait, ends, self._day)
+
+    async def give_back(self, who: str, day: str, cost: int) -> None:
+        """See `Ledger`."""
+        with self._lock:
+            key = self._find(who)
+            if key is not None and cost and day == self._day:
+                self._counts[key.name] = max(0, self._counts.get(key.name, 0) - cost)
+                self._save()
 
     async def history(self, who: str, year: int) -> dict[str, int]:
         """See `Ledger`."""

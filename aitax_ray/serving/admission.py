@@ -4,9 +4,11 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyQuery, HTTPBearer
 
 from aitax_ray.errors import RequestError
 from aitax_ray.serving.accounts import PAGE, Verdict
@@ -15,6 +17,9 @@ from aitax_ray.serving.keys import digest
 
 DAY_S, MINUTE_S = 86_400, 60
 SCHEME = "bearer "
+WHAT = "A key of `aitax keys add`, if the service needs keys."
+IN_ADDRESS = APIKeyQuery(name="api-key", scheme_name="api-key", description=WHAT, auto_error=False)
+IN_HEADER = HTTPBearer(scheme_name="bearer", description=WHAT, auto_error=False)
 NEEDS_KEY = "this needs a key of this service: send it as api-key in the address, or as Authorization: Bearer"
 MESSAGES = {
     401: NEEDS_KEY,
@@ -46,6 +51,8 @@ async def ask(request: Request, backend: BackendOf, who: str | None, cost: int |
     if verdict.status in MESSAGES:
         await _drop_body(request)
         raise RequestError(MESSAGES[verdict.status], verdict.status, _refusal_headers(verdict))
+    if cost:
+        request.state.on_failure = partial(backend.ledger.give_back, who, verdict.day, cost)
     return verdict
 
 
@@ -88,8 +95,17 @@ async def _drop_body(request: Request) -> None:
             pass
 
 
-def _admit(cost: int | None) -> Callable[[Request, BackendOf], Awaitable[Verdict | None]]:
-    async def admit(request: Request, backend: BackendOf) -> Verdict | None:
+async def _describe_keys(
+    query: Annotated[str | None, Security(IN_ADDRESS)], header: Annotated[Any, Security(IN_HEADER)]
+) -> None:
+    """Tell the OpenAPI how a key is sent; `find_key` reads it."""
+
+
+Keys = Annotated[None, Depends(_describe_keys)]
+
+
+def _admit(cost: int | None) -> Callable[..., Awaitable[Verdict | None]]:
+    async def admit(request: Request, backend: BackendOf, _keys: Keys) -> Verdict | None:
         return await ask(request, backend, None, cost)
 
     return admit

@@ -16,6 +16,7 @@ from aitax_ray.serving.http import make_app
 from aitax_ray.serving.ingress import Ingress
 from aitax_ray.serving.keys import locate_keys
 from aitax_ray.serving.ledger import Ledger
+from aitax_ray.serving.queries import locate_queries
 from aitax_ray.serving.retrieval import Retrieval
 from aitax_ray.serving.settings import ApplicationArgs
 
@@ -32,7 +33,8 @@ LIFE: dict[str, Any] = {
 
 def build(args: ApplicationArgs) -> Application:
     """Connect the deployments to an application; `serve deploy` calls this with the args of its configuration."""
-    args = args.model_copy(update={"keys": locate_keys(args.keys)})
+    located = {"keys": locate_keys(args.keys), "keep_queries": locate_queries(args.keep_queries)}
+    args = args.model_copy(update=located)
 
     def deployment(name: str, num_cpus: float, max_ongoing_requests: int, target: float) -> Any:
         smallest, largest = getattr(args, f"min_{name}_replicas"), getattr(args, f"max_{name}_replicas")

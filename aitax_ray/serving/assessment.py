@@ -1,4 +1,4 @@
-"""What answers of every format have in a field of ours: how far they can be believed, and what was seen when and where.
+"""What answers of every format have in fields of ours: how far to believe them, what was seen where, what is kept.
 
 Older clients ignore it.
 """
@@ -48,6 +48,16 @@ class Observation(BaseModel):
     lat: float | None = left_out_if_none()
     lon: float | None = left_out_if_none()
     date: str | None = left_out_if_none()
+
+
+class Kept(BaseModel):
+    """The photographs of the request are kept: what is needed to delete them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    token: str
+    """Only this answer has it."""
 
 
 def to_assessment(judgement: Judgement) -> Assessment:

@@ -1,6 +1,6 @@
 """What the routes need of an engine, and the means by which they reach it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 from fastapi import Depends, Path, Request
@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from aitax_ray.engine.bundle import Taxon
+    from aitax_ray.engine.documents import SpeciesFigures
     from aitax_ray.engine.info import EngineInfo
+    from aitax_ray.serving.c4c import C4cRefused
     from aitax_ray.serving.gallery import Picture
+    from aitax_ray.serving.queries import QueryStore
 
 EVERYTHING = ("all", "best")  # projects that clients ask for when they know none
 UNLIMITED = 1_000_000  # requests that a client may still send, where there is no quota: some clients need a number
@@ -32,10 +35,19 @@ class Backend(Protocol):
     """Name of the engine in the addresses of the format `pn`."""
     ledger: Ledger | None
     """Knows the keys; None: nobody needs one."""
+    figures: "Mapping[str, SpeciesFigures]"
+    """What was measured of each species, by its key."""
+    queries: "QueryStore | None"
+    """Keeps photographs; None: none is kept."""
 
     @property
     def num_queries(self) -> int:
         """Number of identifications since the start."""
+        ...
+
+    @property
+    def refused(self) -> "C4cRefused | None":
+        """The current engine, if it cannot be used, so that another one answers."""
         ...
 
     async def identify(
@@ -50,6 +62,10 @@ class Backend(Protocol):
 
     async def picture(self, image_id: str) -> "Picture | None":
         """Read the thumbnail of a photograph; None when there is none that may be shown."""
+        ...
+
+    async def document(self, name: str) -> bytes | None:
+        """Read a page that the engine has about itself, see engine.documents; None if it has none of this name."""
         ...
 
     async def is_ready(self) -> bool:

@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 
 from aitax_ray.engine.bundle import Taxon
 from aitax_ray.engine.info import EngineInfo
-from aitax_ray.serving.assessment import Assessment, Observation, left_out_if_none, to_assessment
+from aitax_ray.serving.assessment import Assessment, Kept, Observation, left_out_if_none, to_assessment
 from aitax_ray.serving.findings import Illustration
 from aitax_ray.serving.identifier import Identification
 from aitax_ray.serving.judgement import GroupScore
@@ -87,6 +87,8 @@ class C4cAnswer(_Wire):
     engine: str
     observation: Observation | None = left_out_if_none()
     """Where and when the individual was seen, if the request says it."""
+    kept: Kept | None = left_out_if_none()
+    """How to delete the photographs, if the service keeps them."""
 
 
 class C4cTaxon(_Wire):
@@ -119,6 +121,14 @@ class C4cCalibration(_CamelWire):
     """Probability that the right species is among the candidates of an assessment."""
 
 
+class C4cRefused(_Wire):
+    """An engine that cannot be used."""
+
+    engine: str
+    """Its version, "" if it cannot be read which one is current."""
+    reason: str
+
+
 class C4cStatus(_Wire):
     """The answer of /status; the component reads only `gbif_doi`."""
 
@@ -132,6 +142,10 @@ class C4cStatus(_Wire):
     metrics: dict[str, float]
     """Figures of the classifier on test photographs."""
     calibration: C4cCalibration
+    keeps_photographs: bool = False
+    """Whether photographs of requests are kept."""
+    refused: C4cRefused | None = left_out_if_none()
+    """The current engine, if the service cannot use it and answers from another one."""
 
 
 class C4cError(_Wire):
@@ -212,7 +226,9 @@ def _to_image(image: Illustration, base_url: str) -> C4cImage:
     )
 
 
-def to_status(info: EngineInfo, num_queries: int) -> C4cStatus:
+def to_status(
+    info: EngineInfo, num_queries: int, *, keeps_photographs: bool = False, refused: C4cRefused | None = None
+) -> C4cStatus:
     """Describe an engine, and the copy of the service that has answered this many queries."""
     decisions = info.decisions
     calibration = C4cCalibration(
@@ -231,6 +247,8 @@ def to_status(info: EngineInfo, num_queries: int) -> C4cStatus:
         species=len(info.classes),
         metrics=info.metrics,
         calibration=calibration,
+        keeps_photographs=keeps_photographs,
+        refused=refused,
     )
 
 

@@ -20,6 +20,7 @@ from aitax_ray.serving import (
     routes_pn,
     routes_pn_account,
     routes_pn_taxa,
+    routes_queries,
     routes_service,
 )
 from aitax_ray.serving.backend import Backend
@@ -33,7 +34,10 @@ from aitax_ray.serving.telemetry import HEADER, Telemetry
 
 log = logging.getLogger(__name__)
 
-ROUTES = (routes_c4c, routes_pn, routes_pn_taxa, routes_pn_account, routes_nia, routes_page, routes_service)
+ROUTES = (
+    *(routes_c4c, routes_pn, routes_pn_taxa, routes_pn_account, routes_nia),
+    *(routes_page, routes_queries, routes_service),
+)
 # Headers that scripts of pages may read.
 EXPOSED = (HEADER, "Retry-After", "RateLimit", "RateLimit-Policy", "X-RateLimit-Remaining")
 

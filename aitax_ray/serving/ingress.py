@@ -11,19 +11,22 @@ import numpy as np
 from ray.serve.handle import DeploymentHandle
 
 from aitax_ray.engine.bundle import Engine, Taxon, open_engine
-from aitax_ray.errors import RequestError
+from aitax_ray.engine.documents import SpeciesFigures, read_figures
+from aitax_ray.errors import EngineError, RequestError
 from aitax_ray.images.answers import TIMEOUT
 from aitax_ray.images.fetch import Fetcher, FetchSettings
 from aitax_ray.images.limits import HostLimit, Limits
 from aitax_ray.images.memory import give_back_memory
 from aitax_ray.images.turns import Turns, sync_alone
 from aitax_ray.serving import accounts, metrics
+from aitax_ray.serving.c4c import C4cRefused
 from aitax_ray.serving.decoding import PhotoDecoder
 from aitax_ray.serving.gallery import Picture
 from aitax_ray.serving.gathering import Gatherer
 from aitax_ray.serving.identifier import Identification, Reasoning
 from aitax_ray.serving.ledger import RemoteLedger
 from aitax_ray.serving.pn_taxa import project_of
+from aitax_ray.serving.queries import QueryStore
 from aitax_ray.serving.record import identified, part
 from aitax_ray.serving.remote import Remote
 from aitax_ray.serving.replica import equip
@@ -69,6 +72,7 @@ class Ingress:
         self.classifier = Remote(classifier, "the classifier")
         self.retrieval = RemoteRetrieval([Remote(part, f"part {n} of the index") for n, part in enumerate(retrieval)])
         self.ledger: accounts.Ledger | None = RemoteLedger(ledger) if ledger is not None else None
+        self.queries = QueryStore(args.keep_queries, args.max_kept_bytes) if args.keep_queries else None
         self.fetcher = Fetcher(
             FetchSettings(
                 timeout_s=FETCH_TIMEOUT_S / 2,
@@ -89,6 +93,7 @@ class Ingress:
         self.backend = EngineBackend(self, engine)
         metrics.ENGINE_INFO.record(version=engine.info.version)
         self._current, self._refused, self._retry_at = Current(engine), "", 0.0
+        self.refused: C4cRefused | None = None
         with contextlib.suppress(RuntimeError):  # without a loop there is no service
             self._following = asyncio.get_running_loop().create_task(self._follow())
 
@@ -111,14 +116,22 @@ class Ingress:
             if place != self.backend.place and (place != self._refused or time.monotonic() >= self._retry_at):
                 await self._switch(place)
         except Exception as error:  # of storage, of the engine, or of a deployment: the engine in use stays
-            self._retry_at = time.monotonic() + RETRY_S
+            self._retry_at, cause = time.monotonic() + RETRY_S, getattr(error, "cause", error)
             if place != self._refused:
-                self._refused, reason = place, getattr(error, "cause", error)
+                self._refused = place
                 metrics.ENGINE_FAILURES.record()
-                log.error("%s cannot be used, %s stays in use: %s", place, self.backend.place, reason)
+                log.error("%s cannot be used, %s stays in use: %s", place, self.backend.place, cause)
+            self.refused = self._describe(place, cause)
         else:
             if place == self.backend.place:
-                self._refused = ""
+                self._refused, self.refused = "", None
+
+    def _describe(self, place: str, error: Exception) -> C4cRefused:
+        """Say what cannot be used, and why, without a path: anybody may ask for /status."""
+        if place == self.backend.place:
+            return C4cRefused(engine="", reason="it cannot be read which engine is current")
+        brief = error.brief if isinstance(error, EngineError) else "it cannot be loaded"
+        return C4cRefused(engine=place.rpartition("/")[2], reason=brief)
 
     async def prepare(self, place: str, timeout_s: float = PREPARE_TIMEOUT_S) -> None:
         """Open an engine in the other deployments."""
@@ -143,7 +156,8 @@ class EngineBackend:
         self._ingress, self.place = ingress, engine.place
         self.info = engine.info
         self.taxa: Sequence[Taxon] = engine.taxa
-        self.ledger = ingress.ledger
+        self.ledger, self.queries, self._engine = ingress.ledger, ingress.queries, engine
+        self.figures: Mapping[str, SpeciesFigures] = read_figures(engine)
         self._reasoning = Reasoning(engine.info, engine.taxa)
         self.project = project_of(engine.info, ingress.args.project)
         self.decoder = PhotoDecoder(engine.info)
@@ -163,6 +177,11 @@ class EngineBackend:
     def num_queries(self) -> int:
         """Number of identifications since the start, with whatever engine."""
         return self._ingress.num_queries
+
+    @property
+    def refused(self) -> C4cRefused | None:
+        """The current engine, if it cannot be used, so that this one answers."""
+        return self._ingress.refused
 
     async def identify(
         self, photos: "Sequence[Image.Image]", max_results: int | None, illustrate: bool = True
@@ -216,6 +235,10 @@ class EngineBackend:
     async def picture(self, image_id: str) -> Picture | None:
         """Read the thumbnail of a photograph; None when there is none that may be shown."""
         return await self._ingress.retrieval.picture(self.place, image_id)
+
+    async def document(self, name: str) -> bytes | None:
+        """Read a page that the engine has about itself; None if it has none of this name."""
+        return await asyncio.to_thread(self._engine.read_file, name)
 
     async def is_ready(self) -> bool:
         """Tell whether all parts of the engine are loaded."""

@@ -31,6 +31,10 @@ class RemoteLedger:
         """See `accounts.Ledger`."""
         return cast(Verdict, await self._remote.call("ask", who, origin, cost, timeout_s=LEDGER_TIMEOUT_S))
 
+    async def give_back(self, who: str, day: str, cost: int) -> None:
+        """See `accounts.Ledger`."""
+        await self._remote.call("give_back", who, day, cost, timeout_s=LEDGER_TIMEOUT_S)
+
     async def history(self, who: str, year: int) -> dict[str, int]:
         """See `accounts.Ledger`."""
         return cast(dict[str, int], await self._remote.call("history", who, year, timeout_s=LEDGER_TIMEOUT_S))

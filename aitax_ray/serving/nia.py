@@ -11,7 +11,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict
 
 from aitax_ray.engine.info import EngineInfo
-from aitax_ray.serving.assessment import Assessment, Observation, left_out_if_none, to_assessment
+from aitax_ray.serving.assessment import Assessment, Kept, Observation, left_out_if_none, to_assessment
 from aitax_ray.serving.identifier import Identification
 from aitax_ray.serving.pn import gbif_key
 
@@ -95,6 +95,8 @@ class NiaAnswer(_Wire):
     assessment: Assessment
     observation: Observation | None = left_out_if_none()
     """Where and when the individual was seen, if the request says it."""
+    kept: Kept | None = left_out_if_none()
+    """How to delete the photographs, if the service keeps them."""
 
 
 class NiaModel(_Wire):

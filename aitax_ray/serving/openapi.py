@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from aitax_ray.serving.identifier import MAX_IMAGES
 
+OPEN = {"security": [dict[str, list[str]]()]}  # beside those that send a key: a service without keys asks for none
 PHOTOGRAPHS = f"1 to {MAX_IMAGES} photographs of one individual"
 
 
@@ -42,16 +43,17 @@ def uploads(name: str, num: int = MAX_IMAGES, /, **fields: str) -> dict[str, Any
         "required": [name],
         "properties": {name: {**photographs, "description": title}, **texts},
     }
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+    return {**OPEN, "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
 def photographs_by_url(name: str) -> dict[str, Any]:
     """Describe the parameter of an address that names photographs."""
     urls = {"type": "array", "items": {"type": "string", "format": "uri"}, "minItems": 1, "maxItems": MAX_IMAGES}
     return {
+        **OPEN,
         "parameters": [
             {"name": name, "in": "query", "required": True, "description": f"URLs of {PHOTOGRAPHS}", "schema": urls}
-        ]
+        ],
     }
 
 

@@ -16,6 +16,8 @@ from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from aitax_ray.engine.documents import DATA_CARD, MODEL_CARD, REPORT
+from aitax_ray.evaluation.figures import FEW
 from aitax_ray.licenses import UNKNOWN, deed, normalise
 from aitax_ray.serving.identifier import MAX_IMAGES, Candidate, Identification
 from aitax_ray.serving.languages import common_names
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from aitax_ray.engine.bundle import Taxon
+    from aitax_ray.engine.documents import SpeciesFigures
     from aitax_ray.engine.info import EngineInfo
+    from aitax_ray.serving.assessment import Kept
+    from aitax_ray.serving.citation import Reference
     from aitax_ray.serving.findings import Illustration
 
 FOLDER = Path(__file__).parent / "web_page"
@@ -33,6 +38,9 @@ BASE = "./"  # all pages lie beside each other, whatever the address of the serv
 DEFAULT_LANGUAGE = "en"
 LIKELY = 0.5
 ROWS = 100  # species on a page of the list
+BY_NAME, BY_ACCURACY = "", "accuracy"  # orders of the list
+# The pages of an engine -> their addresses.
+DOCUMENTS = {DATA_CARD: "data-card", REPORT: "evaluation", MODEL_CARD: "model-card"}
 SHOWN = 480  # px, longer side of the visitor's photographs in an answer
 GBIF_SPECIES = "https://www.gbif.org/species/"
 # A word for each range of scores, from its lower end on.
@@ -67,15 +75,26 @@ def negotiate(header: str) -> str:
 class Page:
     """Renders the pages of an engine in one language."""
 
-    def __init__(self, info: "EngineInfo", taxa: "Sequence[Taxon]", language: str) -> None:
-        self._info, self._taxa = info, taxa
+    def __init__(
+        self,
+        info: "EngineInfo",
+        taxa: "Sequence[Taxon]",
+        language: str,
+        figures: "Mapping[str, SpeciesFigures] | None" = None,
+        *,
+        is_keeping: bool = False,
+    ) -> None:
+        """`figures` are those of the species, by their keys. The page gives notice if `is_keeping` photographs."""
+        self._info, self._taxa, self._figures, self._is_keeping = info, taxa, figures or {}, is_keeping
         self._language = language if language in read_texts() else DEFAULT_LANGUAGE
         self._texts = read_texts()[self._language]
 
     def ask(self, **content: Any) -> str:
-        """Render the page with the form, and with an `answer` (see `answer`) or an `error` below it."""
+        """Render the page with the form, and below it an `answer` (see `answer`), an `error` or a `notice`."""
         texts = json.dumps({name: self._texts[name] for name in SCRIPT_TEXTS}, ensure_ascii=False)
-        return self._render("ask.html", path="", texts=texts, max_images=MAX_IMAGES, **content)
+        return self._render(
+            "ask.html", path="", texts=texts, max_images=MAX_IMAGES, is_keeping=self._is_keeping, **content
+        )
 
     def answer_part(self, answer: Mapping[str, Any]) -> str:
         """Render an answer alone, for the script."""
@@ -85,12 +104,22 @@ class Page:
         """Render an error alone, for the script."""
         return self._render("error.html", error=error)
 
+    def say_deleted(self, *, is_deleted: bool) -> str:
+        """Say whether the photographs of a visitor were deleted."""
+        return self._say("deleted" if is_deleted else "not_deleted")
+
+    def notice_part(self, notice: str) -> str:
+        """Render a notice alone, for the script."""
+        return self._render("notice.html", notice=notice)
+
     def say_failed(self, reason: str) -> str:
         """Say why photographs cannot be used. The reason itself is in English."""
         return self._say("failed", reason=reason)
 
-    def answer(self, identification: Identification, photos: "Sequence[Image.Image]") -> dict[str, Any]:
-        """Turn an identification into what the template shows of it."""
+    def answer(
+        self, identification: Identification, photos: "Sequence[Image.Image]", kept: "Kept | None" = None
+    ) -> dict[str, Any]:
+        """Turn an identification into what the template shows of it. `kept` deletes the photographs."""
         judgement = identification.judgement
         is_group = judgement.rank in ("genus", "family")
         return {
@@ -106,18 +135,40 @@ class Page:
             "num_candidates": len(judgement.candidates),
             "promise": judgement.promise,
             "lookalikes": judgement.lookalikes,
+            "kept": kept,
             "results": [self._result(candidate) for candidate in identification.candidates],
         }
 
-    def species(self, query: str, page: int) -> str:
+    def about(self, documents: Sequence[str], references: "Sequence[Reference]", bibtex: str) -> str:
+        """Render what the engine knows and does not, and how to cite it. `documents` are the pages that it has."""
+        figures = list(self._figures.values())
+        return self._render(
+            "about.html",
+            path="about",
+            metrics=self._info.metrics,
+            num_tested=sum(one.num_test > 0 for one in figures),
+            num_untested=len(self._taxa) - sum(one.num_test > 0 for one in figures) if figures else 0,
+            num_few=sum(one.num_train < FEW for one in figures),
+            few=FEW,
+            can_reject=self._info.decisions.rejection.threshold is not None,
+            caveats=self._info.caveats,
+            documents=[(DOCUMENTS[name], name.partition(".")[0]) for name in documents],
+            references=references,
+            bibtex=bibtex,
+        )
+
+    def species(self, query: str, page: int, order: str = BY_NAME) -> str:
         """Render the list of species whose name has `query` in it; pages are counted from 1."""
         wanted = query.strip().casefold()
         rows = [row for row in self._rows if wanted in row["text"]]
+        if order == BY_ACCURACY:  # the hardest first; those that nobody measured come last
+            rows.sort(key=lambda row: (row["top1"] is None, row["top1"], -row["num_test"]))
         last = max(1, -(-len(rows) // ROWS))
         page = min(max(1, page), last)
 
-        def address(number: int) -> str:
-            return f"{BASE}species?{urlencode({'lang': self._language, 'q': query, 'page': number})}"
+        def address(number: int, by: str = order) -> str:
+            asked = {"lang": self._language, "q": query, "page": number, "order": by}
+            return f"{BASE}species?{urlencode({name: value for name, value in asked.items() if value != ''})}"
 
         return self._render(
             "species.html",
@@ -127,6 +178,10 @@ class Page:
             rows=rows[(page - 1) * ROWS : page * ROWS],
             previous=address(page - 1) if page > 1 else "",
             next=address(page + 1) if page < last else "",
+            order=order,
+            has_figures=bool(self._figures),
+            by_name=address(1, BY_NAME),
+            by_accuracy=address(1, BY_ACCURACY),
         )
 
     @cached_property
@@ -134,13 +189,17 @@ class Page:
         return sorted(map(self._row, self._taxa), key=lambda row: str(row["name"]))
 
     def _row(self, taxon: "Taxon") -> dict[str, Any]:
-        names = common_names(taxon, self._language)
+        names, figures = common_names(taxon, self._language), self._figures.get(taxon.species_key)
         return {
             "name": taxon.name,
             "authorship": taxon.authorship,
             "common_name": ", ".join(names),
             "family": taxon.family,
             "num_images": taxon.num_images,
+            "num_train": figures.num_train if figures is not None else None,
+            "num_test": figures.num_test if figures is not None else 0,
+            "top1": figures.top1 if figures is not None else None,
+            "is_added": taxon.is_added,
             "link": _species_link(taxon),
             "text": " ".join((taxon.name, taxon.family, *names)).casefold(),
         }

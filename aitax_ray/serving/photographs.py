@@ -1,17 +1,19 @@
-"""The photographs of a request: uploaded or named by their URLs, decoded to pixels."""
+"""The photographs of a request: uploaded or named by their URLs, decoded to pixels, perhaps kept."""
 
 import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from fastapi import Request
 
 from aitax_ray.errors import RequestError
+from aitax_ray.serving.assessment import Kept, Observation
 from aitax_ray.serving.backend import Backend
 from aitax_ray.serving.form import PHOTOGRAPHS, Form, Upload, read_form
-from aitax_ray.serving.identifier import MAX_IMAGES
+from aitax_ray.serving.identifier import MAX_IMAGES, Identification
 from aitax_ray.serving.record import current, part
 
 if TYPE_CHECKING:
@@ -52,6 +54,27 @@ async def fetched(request: Request, backend: Backend) -> Sent:
     with part("fetch"):
         bodies = await asyncio.gather(*map(backend.fetch, urls))
     return await _decode(backend, [Upload(url, body) for url, body in zip(urls, bodies, strict=True)], urls)
+
+
+def keep(backend: Backend, sent: Sent, found: Identification, observation: Observation | None = None) -> Kept | None:
+    """Keep the photographs with the answer, if the service does so and has room; no address and no key is kept."""
+    if backend.queries is None:
+        return None
+    best = found.candidates[0]
+    return backend.queries.keep(
+        sent.photos,
+        {
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "engine": found.engine_version,
+            "answer": {
+                "species_key": best.taxon.species_key,
+                "name": best.taxon.name,
+                "score": round(best.score, 5),
+                "is_known": found.judgement.is_known,
+            },
+            "observation": observation.model_dump() if observation is not None else {},
+        },
+    )
 
 
 async def _decode(backend: Backend, uploads: Sequence[Upload], urls: Sequence[str] = ()) -> Sent:

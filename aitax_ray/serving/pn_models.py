@@ -8,7 +8,7 @@ https://my.plantnet.org/doc/api/identify.
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from aitax_ray.serving.assessment import Assessment, Observation, left_out_if_none
+from aitax_ray.serving.assessment import Assessment, Kept, Observation, left_out_if_none
 
 
 class PnModel(BaseModel):
@@ -144,6 +144,8 @@ class PnAnswer(PnModel):
     assessment: Assessment
     observation: Observation | None = left_out_if_none()
     """Where and when the individual was seen, if the request says it."""
+    kept: Kept | None = left_out_if_none()
+    """How to delete the photographs, if the service keeps them."""
 
 
 class PnError(PnModel):

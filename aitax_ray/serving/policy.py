@@ -1,18 +1,27 @@
-"""ASGI middleware for what holds for every answer: hosts by whose name the service is called, headers."""
+"""ASGI middleware for what holds for every answer: hosts by whose name the service is called, headers, its failures."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
+from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from aitax_ray.errors import AitaxError
 from aitax_ray.serving.error_bodies import error_response
+
+log = logging.getLogger(__name__)
 
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 PROBES = ("/healthz", "/readyz")  # load balancers ask for them by address
 
 
 class Policy:
-    """Adds headers to all answers, also those of a route (`request.state.headers`), and refuses other hosts."""
+    """Adds headers to all answers, also those of a route (`request.state.headers`), and refuses other hosts.
+
+    If the service fails (a status from 500 on), it calls what a route left in `request.state.on_failure`.
+    """
 
     def __init__(self, app: ASGIApp, allowed_hosts: Sequence[str] = ()) -> None:
         self.app, self._hosts = app, {host.lower() for host in allowed_hosts}
@@ -22,12 +31,15 @@ class Policy:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        state: dict[str, Mapping[str, str]] = dict(scope.get("state", {}))  # the server may share its own
+        state: dict[str, Any] = dict(scope.get("state", {}))  # the server may share its own
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in (HEADERS | dict(state.get("headers", {}))).items():
+                headers, own = MutableHeaders(scope=message), dict(state.get("headers", {}))
+                if message["status"] >= HTTPStatus.INTERNAL_SERVER_ERROR and "on_failure" in state:
+                    own = {}  # the counts in them do not hold any more
+                    await _call(state.pop("on_failure"))
+                for name, value in (HEADERS | own).items():
                     headers.setdefault(name, value)
             await send(message)
 
@@ -35,6 +47,13 @@ class Policy:
         if self._hosts and _host(scope) not in self._hosts and not scope["path"].endswith(PROBES):
             app = error_response(scope["path"], 400, "this service has another name: see its --allowed-hosts")
         await app({**scope, "state": state}, receive, send_with_headers)
+
+
+async def _call(on_failure: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await on_failure()
+    except AitaxError as error:
+        log.warning("an identification that failed was counted: %s", error)
 
 
 def _host(scope: Scope) -> str:

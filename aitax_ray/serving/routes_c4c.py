@@ -12,10 +12,12 @@ from aitax_ray.serving.examples import C4C_ANSWER, C4C_STATUS, C4C_TAXA
 from aitax_ray.serving.languages import choose_language
 from aitax_ray.serving.openapi import answers, photographs_by_url, uploads
 from aitax_ray.serving.parameters import Parameters
-from aitax_ray.serving.photographs import Sent, fetched, uploaded
+from aitax_ray.serving.photographs import Sent, fetched, keep, uploaded
+from aitax_ray.serving.pn_models import PnError
 
 ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": C4cError}, "5XX": {"model": C4cError}}
 OF_PROJECT = [Depends(check_project)]
+PN_ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": PnError}, "5XX": {"model": PnError}}
 router = APIRouter(tags=["c4c"], responses=ERRORS)
 
 
@@ -81,13 +83,14 @@ async def identify_urls_by_gateway(
 @router.get("/v2/ai-taxonomist/{project}/status", dependencies=OF_PROJECT, responses=answers(C4C_STATUS))
 async def status(backend: BackendOf) -> C4cStatus:
     """Describe the engine, and count the queries that this copy of the service has answered."""
-    return to_status(backend.info, backend.num_queries)
+    keeps = backend.queries is not None
+    return to_status(backend.info, backend.num_queries, keeps_photographs=keeps, refused=backend.refused)
 
 
 @router.get("/taxa", responses=answers(C4C_TAXA))
 @router.get("/v2/ai-taxonomist/{project}/taxa", dependencies=OF_PROJECT, responses=answers(C4C_TAXA))
 # The component asks for it if its `apiUrl` is that of Pl@ntNet's format, and a page has set its `doiUrl`.
-@router.get("/v2/identify/{project}/taxa", dependencies=OF_PROJECT, responses=answers(C4C_TAXA))
+@router.get("/v2/identify/{project}/taxa", dependencies=OF_PROJECT, responses=answers(C4C_TAXA) | PN_ERRORS)
 def taxa(
     backend: BackendOf, lang: Annotated[str, Query(description="Language of common names.")] = "en"
 ) -> list[C4cTaxon]:
@@ -101,7 +104,8 @@ async def answer(
     """Identify photographs. The component sends `info` in each form, so an address that says no counts too."""
     has_info = address.info and parameters.info
     identification = await backend.identify(sent.photos, parameters.nb_results, has_info)
-    return to_answer(
+    kept = keep(backend, sent, identification, parameters.observation)
+    converted = to_answer(
         identification,
         has_info,
         base_url(request),
@@ -110,3 +114,4 @@ async def answer(
         detailed=parameters.detailed,
         observation=parameters.observation,
     )
+    return converted.model_copy(update={"kept": kept})

@@ -14,7 +14,7 @@ from aitax_ray.serving.examples import NIA_ANSWER, NIA_DOCUMENTATION
 from aitax_ray.serving.nia import NiaAnswer, NiaDocumentation, NiaMedium, to_answer, to_documentation
 from aitax_ray.serving.openapi import answers, uploads
 from aitax_ray.serving.parameters import Parameters
-from aitax_ray.serving.photographs import uploaded
+from aitax_ray.serving.photographs import keep, uploaded
 from aitax_ray.serving.routes_pn import ERRORS
 
 router = APIRouter(tags=["nia"], responses=ERRORS)
@@ -71,7 +71,9 @@ async def _answer(request: Request, backend: Backend, parameters: NiaParameters)
     found = await backend.identify(sent.photos, parameters.nb_results, False)
     media = [NiaMedium(filename=name, id=key) for name, key in zip(sent.filenames, sent.names, strict=True)]
     now, observation, no_reject = datetime.now(UTC), parameters.observation, parameters.no_reject
-    return to_answer(found, backend.info, media, now, given, observation, no_reject)
+    kept = keep(backend, sent, found, observation)
+    answer = to_answer(found, backend.info, media, now, given, observation, no_reject)
+    return answer.model_copy(update={"kept": kept})
 
 
 def _read_place(given: Mapping[str, str]) -> dict[str, Sequence[str]]:

@@ -5,11 +5,15 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
+from aitax_ray.engine.documents import DATA_CARD, MODEL_CARD, REPORT
 from aitax_ray.errors import RequestError
 from aitax_ray.serving.admission import admit_page
-from aitax_ray.serving.backend import Backend, BackendOf
-from aitax_ray.serving.page import FOLDER, Page, negotiate, read_texts
-from aitax_ray.serving.photographs import uploaded
+from aitax_ray.serving.backend import Backend, BackendOf, base_url
+from aitax_ray.serving.citation import list_references, to_bibtex
+from aitax_ray.serving.form import read_form
+from aitax_ray.serving.page import BY_ACCURACY, BY_NAME, DOCUMENTS, FOLDER, Page, negotiate, read_texts
+from aitax_ray.serving.photographs import keep, uploaded
+from aitax_ray.serving.routes_queries import delete_query
 
 router = APIRouter(include_in_schema=False)
 
@@ -23,6 +27,13 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "Vary": "Accept-Language",
+}
+# The pages of an engine have their style and their plots inside, and no script.
+DOCUMENT_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    ),
 }
 FILES = {"page.css": "text/css", "page.js": "text/javascript", "leaf.svg": "image/svg+xml"}
 MAX_QUERY = 100  # characters
@@ -43,12 +54,53 @@ async def answer(request: Request, backend: BackendOf, language: Language = "") 
     try:
         await admit_page(request, backend)
         sent, _ = await uploaded(request, backend)
-        found = page.answer(await backend.identify(sent.photos, None), sent.photos)
+        identification = await backend.identify(sent.photos, None)
+        found = page.answer(identification, sent.photos, keep(backend, sent, identification))
     except RequestError as error:
         text = page.say_failed(str(error))
         html = page.error_part(text) if is_part else page.ask(error=text)
         return HTMLResponse(html, error.status, headers=HEADERS | error.headers)
     return HTMLResponse(page.answer_part(found) if is_part else page.ask(answer=found), headers=HEADERS)
+
+
+@router.post("/forget")
+async def forget(request: Request, backend: BackendOf, language: Language = "") -> Response:
+    """Delete the photographs that a visitor has sent: the button below an answer."""
+    page, is_part = _page(request, backend, language), request.headers.get("x-part") == "answer"
+    fields = (await read_form(request)).last()
+    status = 200
+    try:
+        await delete_query(backend, fields.get("id", ""), fields.get("token", ""))
+    except RequestError as error:
+        status = error.status
+    notice = page.say_deleted(is_deleted=status == 200)
+    return HTMLResponse(page.notice_part(notice) if is_part else page.ask(notice=notice), status, headers=HEADERS)
+
+
+@router.get("/about")
+async def about(request: Request, backend: BackendOf, language: Language = "") -> Response:
+    """Say what the engine knows and does not, and how to cite it."""
+    documents = [name for name in DOCUMENTS if name in backend.info.files]
+    references, bibtex = list_references(backend.info, base_url(request)), to_bibtex(backend.info, base_url(request))
+    return HTMLResponse(_page(request, backend, language).about(documents, references, bibtex), headers=HEADERS)
+
+
+@router.get("/data-card")
+async def data_card(backend: BackendOf) -> Response:
+    """Show the data card of the engine."""
+    return await _document(backend, DATA_CARD, "text/html")
+
+
+@router.get("/evaluation")
+async def evaluation(backend: BackendOf) -> Response:
+    """Show the evaluation of the engine."""
+    return await _document(backend, REPORT, "text/html")
+
+
+@router.get("/model-card")
+async def model_card(backend: BackendOf) -> Response:
+    """Show the model card of the engine, as Markdown."""
+    return await _document(backend, MODEL_CARD, "text/plain")
 
 
 @router.get("/species")
@@ -58,9 +110,11 @@ async def species(
     language: Language = "",
     q: Annotated[str, Query(max_length=MAX_QUERY)] = "",
     page: Annotated[int, Query(ge=1)] = 1,
+    order: Annotated[str, Query(max_length=20)] = BY_NAME,
 ) -> Response:
-    """Show the list of species."""
-    return HTMLResponse(_page(request, backend, language).species(q, page), headers=HEADERS)
+    """Show the list of species, by name, or the hardest first (`order=accuracy`)."""
+    order = order if order == BY_ACCURACY else BY_NAME
+    return HTMLResponse(_page(request, backend, language).species(q, page, order), headers=HEADERS)
 
 
 @router.get("/page/{name}")
@@ -72,6 +126,13 @@ async def file(name: Annotated[str, Path()]) -> Response:
     return FileResponse(FOLDER / name, media_type=FILES[name], headers=headers)
 
 
+async def _document(backend: Backend, name: str, kind: str) -> Response:
+    content = await backend.document(name)
+    if content is None:
+        raise RequestError("this engine has no such page: an earlier version made it", 404)
+    return Response(content, media_type=f"{kind}; charset=utf-8", headers=HEADERS | DOCUMENT_HEADERS)
+
+
 def _page(request: Request, backend: Backend, language: str) -> Page:
     """The page in the language of the request. One per language is kept, until there is another engine."""
     chosen = language if language in read_texts() else negotiate(request.headers.get("accept-language", ""))
@@ -79,5 +140,6 @@ def _page(request: Request, backend: Backend, language: str) -> Page:
     if kept is None or kept[0] != backend.info.version:
         kept = request.app.state.pages = (backend.info.version, {})
     if chosen not in kept[1]:
-        kept[1][chosen] = Page(backend.info, backend.taxa, chosen)
+        is_keeping = backend.queries is not None
+        kept[1][chosen] = Page(backend.info, backend.taxa, chosen, backend.figures, is_keeping=is_keeping)
     return kept[1][chosen]

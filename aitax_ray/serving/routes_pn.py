@@ -13,7 +13,7 @@ from aitax_ray.serving.examples import PN_ANSWER, PN_EMBEDDING
 from aitax_ray.serving.languages import choose_language
 from aitax_ray.serving.openapi import answers, photographs_by_url, uploads
 from aitax_ray.serving.parameters import Parameters
-from aitax_ray.serving.photographs import Sent, fetched, uploaded
+from aitax_ray.serving.photographs import Sent, fetched, keep, uploaded
 from aitax_ray.serving.pn import AUTO, NOT_FOUND, ORGANS, PnRequest, to_answer, version_of
 from aitax_ray.serving.pn_models import PnAnswer, PnError, PnModel
 
@@ -99,7 +99,8 @@ async def _answer(request: Request, backend: Backend, project: str, sent: Sent, 
         observation=parameters.observation,
         base_url=base_url(request),
     )
-    return to_answer(found, asked, backend.info, num_remaining(request))
+    kept = keep(backend, sent, found, parameters.observation)
+    return to_answer(found, asked, backend.info, num_remaining(request)).model_copy(update={"kept": kept})
 
 
 def choose_organs(given: Sequence[str], num_photographs: int) -> list[str]:

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from aitax_ray.errors import RequestError
-from aitax_ray.serving.backend import BackendOf
+from aitax_ray.serving.backend import BackendOf, base_url
+from aitax_ray.serving.citation import to_bibtex
 from aitax_ray.serving.examples import HELP
 from aitax_ray.serving.openapi import Help, answers, as_text, list_routes
 from aitax_ray.serving.routes_c4c import ERRORS
@@ -34,6 +35,13 @@ async def picture(
     if found is None:
         raise RequestError("there is no such photograph", 404)
     return _show(request, found)
+
+
+@router.get("/cite", response_class=PlainTextResponse, responses={200: {"content": {"text/plain": {}}}})
+async def cite(request: Request, backend: BackendOf) -> PlainTextResponse:
+    """Say how to cite the data, the engine and the program, as BibTeX."""
+    headers = {"Content-Disposition": 'inline; filename="cite.bib"'}
+    return PlainTextResponse(to_bibtex(backend.info, base_url(request)), headers=headers)
 
 
 @router.get("/help", response_model=Help, responses=answers(HELP))

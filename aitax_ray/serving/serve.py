@@ -20,6 +20,7 @@ from aitax_ray.engine.bundle import open_engine
 from aitax_ray.errors import AitaxError, ClusterError
 from aitax_ray.images.memory import give_back_memory
 from aitax_ray.serving.keys import locate_keys, read_keys
+from aitax_ray.serving.queries import QueryStore, locate_queries
 from aitax_ray.serving.settings import ApplicationArgs, ServeSettings
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,10 @@ def serving(settings: ServeSettings) -> Iterator[str]:
     keys = locate_keys(settings.keys)
     if keys is not None:
         read_keys(keys)
-    settings = settings.model_copy(update={"keys": keys})
+    queries = locate_queries(settings.keep_queries)
+    if queries is not None:
+        QueryStore(queries, settings.max_kept_bytes)  # report a bad folder here
+    settings = settings.model_copy(update={"keys": keys, "keep_queries": queries})
     port = free_port(settings.host, settings.port)
     _prepare_ray()
     give_back_memory()  # of the engine, once it is verified

@@ -37,6 +37,10 @@ class ApplicationArgs(Settings):
     """Write a line of JSON per request into Ray's logs (json), without photographs and keys, or write none."""
     log_clients: bool = False
     """Write the addresses of clients into the access log, too. In many countries they are personal data."""
+    keep_queries: str | None = None
+    """Keep identified photographs and their answers in this folder or URL. Default: no photograph is kept."""
+    max_kept_bytes: Annotated[int, Field(ge=1)] = 10_000_000_000
+    """Bytes that kept photographs may take together; later ones are not kept."""
     max_batch_size: Annotated[int, Field(ge=1)] = 32
     """Largest number of photographs in a batch of the network, or of a search."""
     batch_budget_s: Annotated[float, Field(gt=0)] = 0.1

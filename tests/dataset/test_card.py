@@ -15,6 +15,7 @@ from aitax_ray.dataset.card import render, shown, write_card
 from aitax_ray.dataset.facts import gather
 from aitax_ray.dataset.settings import SplitSettings
 from aitax_ray.dataset.split import split
+from aitax_ray.engine.documents import PRIVATE
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import Outcome, Workspace
 from tests.blank import blank_row
@@ -116,6 +117,16 @@ def test_nothing_is_loaded_from_elsewhere(ws: Workspace, page: Page) -> None:
     text = ws.storage.read_bytes(workspace.DATA_CARD).decode()
     assert "url(" not in text
     assert "@import" not in text
+
+
+def test_the_public_part_has_no_photograph_no_link_to_one_and_no_person(ws: Workspace, facts: dict[str, Any]) -> None:
+    text = PRIVATE.sub(b"", ws.storage.read_bytes(workspace.DATA_CARD)).decode()
+    found = Page(text)
+    assert all(source["src"].startswith("data:image/png;") for source in found.of("img"))
+    assert not found.links.keys() & {image["page"] for image in shown(facts)}
+    people = {example["identified_by"] for row in facts["labels"] for example in row["examples"]} - {"", HOSTILE}
+    assert people
+    assert [name for name in people if name in " ".join(found.text)] == []
 
 
 def test_every_picture_says_what_it_is(page: Page) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 import pytest
 
+from aitax_ray.engine.documents import PRIVATE
 from aitax_ray.evaluation import page
 from aitax_ray.evaluation.page import MAX_GROUPS, MAX_ROWS, MAX_SHOWN, list_shown, render_model_card, render_page
 from aitax_ray.evaluation.summary import with_interval
@@ -122,6 +123,17 @@ def test_the_page_is_accessible() -> None:
     assert headings.count(1) == 1
     anchors = {attributes.get("id") for _, attributes in found.tags}
     assert {str(link["href"])[1:] for link in found.of("a") if str(link["href"]).startswith("#")} <= anchors
+
+
+def test_the_public_part_has_no_photograph_and_no_link_to_one() -> None:
+    metrics, species, suspects, about, thumbnails, credits = EXAMPLE()
+    page = render_page(metrics, species, suspects, about | {"curves": ""}, thumbnails, credits)
+    found = Texts(PRIVATE.sub(b"", page.encode()).decode())
+    assert found.of("img")
+    assert all(str(image["src"]).startswith("data:image/png;") for image in found.of("img"))
+    assert not {link["href"] for link in found.of("a")} & {credit["references"] for credit in credits.values()}
+    assert "Ana Martínez" not in found.text
+    assert "How it was measured" in found.text
 
 
 def test_every_photograph_that_is_listed_is_shown_with_author_and_licence() -> None:

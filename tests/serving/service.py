@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,16 @@ import uvicorn
 from PIL import Image
 
 from aitax_ray.engine.bundle import open_engine
+from aitax_ray.engine.documents import SpeciesFigures, read_figures
 from aitax_ray.errors import RequestError
 from aitax_ray.serving.accounts import Ledger
+from aitax_ray.serving.c4c import C4cRefused
 from aitax_ray.serving.decoding import PhotoDecoder
 from aitax_ray.serving.gallery import Picture
 from aitax_ray.serving.http import make_app
 from aitax_ray.serving.identifier import Identification, Identifier
 from aitax_ray.serving.pn_taxa import project_of
+from aitax_ray.serving.queries import QueryStore
 from aitax_ray.serving.record import identified
 from tests.engines import COLOURS, photo
 
@@ -34,6 +37,9 @@ class LocalBackend:
         self.is_loaded = True
         self.project = project_of(self.info)
         self.ledger: Ledger | None = None
+        self.queries: QueryStore | None = None
+        self.refused: C4cRefused | None = None
+        self.figures: Mapping[str, SpeciesFigures] = read_figures(self._identifier.engine)
 
     async def identify(
         self, photos: Sequence[Image.Image], max_results: int | None, illustrate: bool = True
@@ -45,6 +51,9 @@ class LocalBackend:
 
     async def picture(self, image_id: str) -> Picture | None:
         return self._identifier.picture(image_id)
+
+    async def document(self, name: str) -> bytes | None:
+        return self._identifier.engine.read_file(name)
 
     async def is_ready(self) -> bool:
         return self.is_loaded

@@ -67,6 +67,18 @@ async def test_what_costs_nothing_counts_for_the_rate_and_a_look_for_nothing(pat
     assert (await ledger.ask(who, "", None)).count == 1
 
 
+async def test_what_failed_is_given_back_but_not_its_rate(path: Path) -> None:
+    who = digest(add_key(path, "unlucky", per_day=2, per_minute=3))
+    ledger = Accounts(str(path))
+    verdict = await ledger.ask(who, "", 1)
+    await ledger.give_back(who, verdict.day, 1)
+    await ledger.give_back(who, "2020-01-01", 1)  # of another day
+    await ledger.give_back("nobody", verdict.day, 1)
+    assert (await ledger.ask(who, "", None)).count == 0
+    assert (await Accounts(str(path)).ask(who, "", None)).count == 0
+    assert await statuses(ledger, who, 3) == [200, 200, 429]
+
+
 async def test_counts_outlive_a_restart_and_a_new_key_of_the_same_name(path: Path) -> None:
     who = digest(add_key(path, "ann", per_day=2))
     assert await statuses(Accounts(str(path), Clock()), who, 2) == [200, 200]

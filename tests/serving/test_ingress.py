@@ -1,6 +1,7 @@
 """serving.ingress: the deployments as plain objects; on Ray Serve they run in test_pipeline.py."""
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
@@ -108,12 +109,47 @@ async def test_a_damaged_engine_is_refused_with_a_message_and_the_old_one_stays(
     assert len(refusals) == 1
     assert "engines/2 cannot be used, engines/1 stays in use: " in refusals[0]
     assert f"{damaged} has changed" in refusals[0]
+    refused = service.backend.refused
+    assert refused is not None
+    assert refused.engine == "2"
+    assert refused.reason == f"{damaged} has changed since it was published (sha256 differs)"
     path.write_bytes(content)
     await service.look()
     assert service.backend.info.version == "1"  # it is not read every second
     monkeypatch.setattr(service, "_retry_at", 0.0)
     await service.look()
     assert service.backend.info.version == "2"
+    assert service.backend.refused is None
+
+
+async def test_what_is_wrong_is_said_without_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_root(tmp_path, monkeypatch)
+    service, _, _ = ingress(root)
+
+    async def refused(current: str) -> tuple[str, str]:
+        write_current(Storage(str(root)), ENGINES, current)
+        await service.look()
+        assert service.backend.refused is not None
+        return service.backend.refused.engine, service.backend.refused.reason
+
+    assert await refused("3") == ("3", "engine.json is missing")
+    (root / ENGINES / "2" / "engine.json").write_text('{"format_version": 3}', encoding="utf-8")
+    assert await refused("2") == ("2", "it has another format")
+    shutil.rmtree(root / ENGINES / "2" / "shards")
+    (root / ENGINES / "current").unlink()
+    (root / ENGINES / "current").mkdir()
+    await service.look()
+    assert service.backend.refused is not None
+    assert str(tmp_path) not in service.backend.refused.reason
+
+
+async def test_the_ingress_reads_the_pages_and_figures_of_its_engine(engine: Path, tmp_path: Path) -> None:
+    service, _, _ = ingress(engine, keep_queries=str(tmp_path / "kept"))
+    assert (await service.backend.document("model_card.md") or b"").startswith(b"# Model card")
+    assert await service.backend.document("engine.json") is None
+    assert service.backend.figures["11"].num_test == 4
+    assert service.backend.queries is not None
+    assert ingress(engine)[0].backend.queries is None
 
 
 async def test_the_service_is_ready_when_both_other_deployments_have_its_engine(

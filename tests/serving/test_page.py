@@ -9,9 +9,11 @@ import pytest
 from PIL import Image
 
 from aitax_ray.engine.bundle import open_engine
+from aitax_ray.engine.documents import REPORT, read_figures
+from aitax_ray.serving.citation import list_references, to_bibtex
 from aitax_ray.serving.identifier import Identification, Identifier
 from aitax_ray.serving.judgement import Judgement
-from aitax_ray.serving.page import FOLDER, SCRIPT_TEXTS, Page, negotiate, read_texts
+from aitax_ray.serving.page import BY_ACCURACY, FOLDER, SCRIPT_TEXTS, Page, negotiate, read_texts
 from tests.engines import COLOURS, write_small_engine
 
 RED = Image.new("RGB", (40, 30), COLOURS["11"])
@@ -45,8 +47,11 @@ def test_every_language_has_the_same_texts_with_the_same_values() -> None:
 def test_every_text_is_used_and_every_used_text_exists() -> None:
     code = "".join(path.read_text(encoding="utf-8") for path in FOLDER.glob("*.html"))
     used = set(re.findall(r"say\([\"'](\w+)[\"']", code)) | set(SCRIPT_TEXTS) | {"name", "failed", "license_unknown"}
+    used |= {f"figure_{name}" for name in ("top1", "macro_top1", "top5")} | {"by_name", "by_accuracy"}
+    used |= {f"document_{name}{end}" for name in ("data_card", "report", "model_card") for end in ("", "_hint")}
+    used |= {"deleted", "not_deleted", "can_reject", "cannot_reject"}
     used |= {"group_genus", "group_family", "almost_certain", "very_likely", "likely", "possible", "unlikely"}
-    assert used - {"group_"} == read_texts()["en"].keys()
+    assert used - {"group_", "figure_", "document_", "by_"} == read_texts()["en"].keys()
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
     assert set(re.findall(r"texts\.(\w+)", script)) == set(SCRIPT_TEXTS)
 
@@ -130,6 +135,7 @@ def test_text_of_the_data_is_no_html(identifier: Identifier, page: Page) -> None
 
 def test_the_page_says_what_the_engine_knows_and_how_to_cite_it(page: Page) -> None:
     html = page.ask()
+    assert 'href="./about?lang=en#cite"' in html
     assert "Knows 3 species from 12 photographs. Of test photographs, 100% were named right." in html
     assert 'href="https://doi.org/10.15468/dl.colour"' in html
     assert '<html lang="en">' in html
@@ -154,6 +160,37 @@ def test_species_are_found_by_any_name_and_come_in_pages(
     assert names(page.species("coloridae", 1)) == ["Caeruleus tertius", "Ruber primus"]
     assert names(page.species("<zzz>", 1)) == []
     assert 'value="&lt;zzz&gt;"' in page.species("<zzz>", 1)
+
+
+@pytest.fixture
+def measured(identifier: Identifier) -> Page:
+    return Page(identifier.engine.info, identifier.engine.taxa, "en", read_figures(identifier.engine))
+
+
+def test_each_species_has_its_own_accuracy_and_the_hardest_ones_can_come_first(measured: Page) -> None:
+    html = measured.species("", 1)
+    rows = dict(zip(re.findall(r"<tr><th[^>]*>.*?<i>([^<]*)</i>", html), html.split("<tr><th")[1:], strict=True))
+    assert "75% <small>of 4</small>" in rows["Ruber primus"]
+    assert ">10</td>" in rows["Ruber primus"]
+    assert "not measured" in rows["Viridis secundus"]
+    assert ">20</td>" in rows["Viridis secundus"]
+    assert ">–</td>" in rows["Caeruleus tertius"]  # a species that `evaluate` has not seen
+    hardest = re.findall(r"<tr><th[^>]*>.*?<i>([^<]*)</i>", measured.species("", 1, BY_ACCURACY))
+    assert hardest[0] == "Ruber primus"
+    assert 'aria-current="true">Hardest first' in measured.species("", 1, BY_ACCURACY)
+
+
+def test_the_page_about_the_engine_says_what_it_knows_and_does_not(measured: Page, identifier: Identifier) -> None:
+    info = identifier.engine.info
+    html = measured.about([REPORT], list_references(info), to_bibtex(info))
+    text = " ".join(re.sub(r"<[^>]+>", "", html).split())
+    assert "1 species were tested" in text
+    assert "2 species were not tested" in text
+    assert "1 species were learned from fewer than 20 photographs" in text
+    assert "It always names one of its species" in text
+    assert "Photographs of eggs are rare." in text
+    assert re.findall(r'<li><a href="\./([a-z-]+)" hreflang', html) == ["evaluation"]
+    assert "@misc{engine_colours_1," in text
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ from typing import Any
 import httpx
 import pytest
 
+from aitax_ray.serving.c4c import C4cRefused
 from tests.engines import COLOURS, photo
-from tests.serving.service import RED_URL
+from tests.serving.service import RED_URL, LocalBackend
 
 RED = photo(COLOURS["11"])
 GATEWAY = "/v2/ai-taxonomist/{}/identify"
@@ -83,7 +84,15 @@ def test_status_has_the_doi_without_scheme_and_how_good_the_engine_is(service: h
             "precision": 0.95,
             "promise": 0.9,
         },
+        "keeps_photographs": False,
     }
+
+
+def test_status_names_an_engine_that_cannot_be_used(
+    service: httpx.Client, backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "refused", C4cRefused(engine="colours-2", reason="taxa.parquet is missing"))
+    assert service.get("/status").json()["refused"] == {"engine": "colours-2", "reason": "taxa.parquet is missing"}
 
 
 def test_taxa_are_a_bare_list(service: httpx.Client) -> None:

@@ -6,6 +6,7 @@ import pytest
 from aitax_ray.serving.page import FOLDER
 from aitax_ray.serving.routes_page import FILES
 from tests.engines import COLOURS, photo
+from tests.serving.service import LocalBackend
 
 UPLOAD = {"image": ("red.png", photo(COLOURS["11"]), "image/png")}
 
@@ -53,6 +54,42 @@ def test_the_species_are_listed_and_found(service: httpx.Client) -> None:
     assert service.get("/species").text.count("<tr><th") == 3
     assert service.get("/species", params={"q": "viridis", "lang": "en"}).text.count("<tr><th") == 1
     assert service.get("/species", params={"page": "0"}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "text"),
+    [
+        ("/data-card", "text/html", "<h1>Data card</h1>"),
+        ("/evaluation", "text/html", "<h1>How good is the engine?</h1>"),
+        ("/model-card", "text/plain", "# Model card"),
+    ],
+)
+def test_the_pages_of_the_engine_are_shown_and_run_no_script(
+    service: httpx.Client, path: str, kind: str, text: str
+) -> None:
+    answer = service.get(path)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, f"{kind}; charset=utf-8")
+    assert text in answer.text
+    policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == "'none'"
+    assert not {"script-src", "connect-src"} & policy.keys()
+    assert (policy["img-src"], policy["frame-ancestors"]) == ("data:", "'none'")
+
+
+def test_an_engine_without_pages_has_an_about_page_without_links_to_them(
+    service: httpx.Client, backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_links = service.get("/about").text
+    assert all(f'href="./{path}"' in with_links for path in ("data-card", "evaluation", "model-card"))
+    files = {name: file for name, file in backend.info.files.items() if not name.endswith((".html", ".md"))}
+    info = backend.info.model_copy(update={"files": files, "caveats": [], "version": "old"})
+    monkeypatch.setattr(backend, "info", info)
+    monkeypatch.setattr(backend._identifier.engine, "info", info)
+    monkeypatch.setattr(backend, "figures", {})
+    without = service.get("/about")
+    assert (without.status_code, "./evaluation" in without.text) == (200, False)
+    assert service.get("/evaluation").status_code == 404
+    assert "Photographs</th>" in service.get("/species?lang=en").text
 
 
 def test_the_files_of_the_page_are_served_and_no_others(service: httpx.Client) -> None:

@@ -5,6 +5,15 @@ document.documentElement.classList.add("scripted");
 const language = document.getElementById("lang");
 language.addEventListener("change", () => language.form.submit());
 
+document.addEventListener("click", async event => {
+  const button = event.target.closest("button[data-copy]");
+  if (!button) return;
+  const source = document.getElementById(button.dataset.copy), selection = getSelection();
+  selection.selectAllChildren(source);
+  try { await navigator.clipboard.writeText(source.innerText); } catch { document.execCommand("copy"); }  // without https
+  button.parentElement.querySelector("[role=status]").textContent = button.dataset.done;
+});
+
 const form = document.getElementById("ask");
 if (form) start(form);
 
@@ -71,6 +80,15 @@ function start(form) {
     }
   }
 
+  // The service knows the photographs only as small as its network sees them.
+  function showOriginals(answer) {
+    answer.querySelectorAll(".asked > img").forEach((image, place) => {
+      const original = new Image();  // which this browser may not be able to read
+      original.addEventListener("load", () => { image.src = original.src; });
+      if (photographs[place]) original.src = photographs[place].url;
+    });
+  }
+
   async function ask() {
     if (!photographs.length) return say(texts.choose_first);
     request?.abort();
@@ -83,6 +101,7 @@ function start(form) {
       const got = await fetch(form.action, {method: "POST", body, headers: {"X-Part": "answer"}, signal: mine.signal});
       const html = await got.text();
       answer.innerHTML = html;
+      showOriginals(answer);
       say("");
       answer.focus();
       answer.scrollIntoView({behavior: "auto", block: "start"});
@@ -93,6 +112,20 @@ function start(form) {
       if (request === mine) send.disabled = false;
     }
   }
+
+  // Deletes the photographs of an answer that the service keeps.
+  answer.addEventListener("submit", async event => {
+    event.preventDefault();
+    const own = event.target, body = new URLSearchParams(new FormData(own));
+    own.querySelector("button").disabled = true;
+    try {
+      const got = await fetch(own.action, {method: "POST", body, headers: {"X-Part": "answer"}});
+      own.outerHTML = await got.text();
+    } catch {
+      own.querySelector("button").disabled = false;
+      say(texts.no_connection);
+    }
+  });
 
   input.addEventListener("change", () => { add(input.files); input.value = ""; });
   camera.addEventListener("change", () => { add(camera.files); camera.value = ""; });
