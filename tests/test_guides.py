@@ -30,7 +30,7 @@ OTHERS = {".", "aws", "cp", "docker", "export", "git", "helm", "kubectl", "mkdir
 THEIRS = {
     *("--address", "--build-arg", "--dashboard-agent-listen-port", "--entrypoint-num-cpus", "--follow", "--format"),
     *("--generate", "--gpus", "--logdir", "--metrics-export-port", "--no-wait", "--numbers", "--runtime-env-json"),
-    *("--stream", "--tag", "--temp-dir", "--working-dir"),
+    *("--stream", "--tag", "--temp-dir", "--ulimit", "--working-dir"),
 }
 UNCHECKED = {"CHANGELOG.md", "from-ai-taxonomist.md"}  # its table is checked by test_readme.py
 
