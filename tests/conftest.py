@@ -15,6 +15,7 @@ from xdist.scheduler import LoadScopeScheduling
 from aitax_ray.gbif.client import Client
 from tests.fake_gbif import Gbif
 from tests.gbif_server import Server, serving
+from tests.head import Head, head
 from tests.web import Web
 
 ROOT = Path(__file__).parents[1]
@@ -78,6 +79,13 @@ def ray_session() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Head]:
+    """One Ray head in processes of its own, for the tests of jobs and of `serve deploy`."""
+    with head() as running:
+        yield running
 
 
 @pytest.fixture

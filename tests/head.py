@@ -46,6 +46,11 @@ class Head:
         """Submit a job as the guide does, and wait for its end."""
         return self.job("submit", "--working-dir", ROOT, *options, "--", *entrypoint)
 
+    def serve(self, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+        """Run `serve ...`."""
+        command = [Path(sys.executable).with_name("serve"), *arguments]
+        return self._run([*map(str, command)], {"RAY_DASHBOARD_ADDRESS": self.dashboard})
+
     def aitax(self, *arguments: str | Path, **environment: str) -> "subprocess.CompletedProcess[str]":
         """Run `aitax` on this machine, beside the head."""
         return self._run([sys.executable, "-m", "aitax_ray.cli", *map(str, arguments)], environment)
@@ -64,6 +69,8 @@ def head(num_cpus: int = 4) -> Iterator[Head]:
         token = "0123456789abcdef" * 4
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "HOME": folder, "NO_COLOR": "1"}
+        # Ray Serve would end a proxy that a busy machine starts slowly.
+        environment["RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"] = "120"
         # `python` in a job is the one on the PATH of the head.
         environment |= PATIENT | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         command = [*RAY, "start", "--head", "--block", f"--temp-dir={folder}", f"--num-cpus={num_cpus}"]

@@ -2,12 +2,11 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.head import Head, head
+from tests.head import Head
 from tests.images.test_download import fates, write_manifest
 from tests.web import Web
 
@@ -19,12 +18,6 @@ OF_RAY = re.compile(
     r"^$|Runtime env is setting up|^Running entrypoint|WebSocket closed|cli\.py|sdk\.py|packaging\.py"
     r"|^Job submission server|^Status message:|^-+$|^Job '"
 )
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Head]:
-    with head() as running:
-        yield running
 
 
 def lines_of(log: str) -> list[str]:
