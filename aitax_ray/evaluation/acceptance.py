@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from aitax_ray.evaluation.answers import Answers, Taxonomy
 from aitax_ray.evaluation.bootstrap import intervals
-from aitax_ray.evaluation.thresholds import TINY, count_at_least, interval_if_enough, share
+from aitax_ray.evaluation.thresholds import TINY, count_at_least, interval_if_enough, lowest_precise, share
 
 MAX_BORROWED = 10  # occurrences of other species that count for a species
 MIN_OCCURRENCES = 10  # own and borrowed ones together
@@ -25,10 +25,18 @@ class Acceptance(BaseModel):
     thresholds: tuple[float | None, ...] = ()
     """One per class; None: no answer of this class is accepted. Classes at the end may have none."""
 
-    def accepts(self, top: np.ndarray, score: np.ndarray) -> np.ndarray:
-        """Whether answers are accepted, bool (N,), from the best class (N,), -1 for none, and its score (N,)."""
+    def limits(self, top: np.ndarray) -> np.ndarray:
+        """The threshold of the best class (N,) of N answers, -1 for none: float64 (N,); inf where there is none."""
         limits = [np.inf if limit is None else limit for limit in (*self.thresholds, None)]
-        return np.asarray(score >= np.array(limits, np.float32)[np.minimum(top, len(self.thresholds))])
+        return np.asarray(np.array(limits)[np.minimum(top, len(self.thresholds))])
+
+    def accepts(self, top: np.ndarray, score: np.ndarray, part: float = 1.0) -> np.ndarray:
+        """Whether answers are accepted, bool (N,), from the best class (N,), -1 for none, and its score (N,).
+
+        The score may be below 1 by this part of what the threshold is below 1.
+        """
+        limits = self.limits(top)
+        return np.asarray(score >= np.where(np.isfinite(limits), 1 - part * (1 - limits), np.inf).astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,23 @@ def fit_acceptance(val: Answers, taxonomy: Taxonomy, precision: float = 0.95, nu
         of_class(beta.ppf(0.975, a, b), found, np.nan),
         [_reason(*each) for each in zip(found.tolist(), has_enough.tolist(), is_added.tolist(), strict=True)],
     )
+
+
+def fit_part(acceptance: Acceptance, several: Answers, is_accepted: np.ndarray) -> float:
+    """Find the largest `part`, at most 1, with which enough of the accepted answers to several photographs are right.
+
+    `is_accepted` (N,) are accepted in any case. With fewer than MIN_OCCURRENCES there is nothing to find: 1.
+    """
+    limits = acceptance.limits(several.top[:, 0])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        needed = np.nan_to_num((1 - several.scores[:, 0]) / (1 - limits), nan=0.0)
+    needed = np.where(is_accepted, 0.0, np.where(np.isfinite(limits), needed, np.inf))
+    within = needed <= 1
+    if within.sum() < MIN_OCCURRENCES:
+        return 1.0
+    is_right = several.top[:, 0] == several.target
+    found = lowest_precise(-needed[within], is_right[within], acceptance.precision, MIN_OCCURRENCES)
+    return -found if found is not None else 0.0
 
 
 def _reason(has_threshold: bool, has_enough: bool, is_added: bool) -> str:

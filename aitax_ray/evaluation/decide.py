@@ -15,6 +15,7 @@ from aitax_ray.evaluation.questions import ask_alone
 from aitax_ray.evaluation.rejection import fit_rejection
 from aitax_ray.evaluation.rollup import fit_rollup
 from aitax_ray.evaluation.settings import EvaluateSettings
+from aitax_ray.evaluation.several import fit_several
 
 
 @dataclass(frozen=True)
@@ -73,4 +74,6 @@ def decide(
         acceptance=acceptances.acceptance,
         groups=tuple(find_groups(find_pairs(answers, len(taxonomy.keys)), taxonomy)),
     )
+    several = fit_several(val, decisions, fitted, taxonomy, settings.coverage)
+    decisions = decisions.model_copy(update={"several": several})
     return Decided(decisions, fitted, acceptances, answers, taxonomy, val.num_train, num_added)

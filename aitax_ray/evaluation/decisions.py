@@ -11,6 +11,18 @@ from aitax_ray.evaluation.rejection import Rejection
 from aitax_ray.evaluation.rollup import Rollup
 
 
+class Limits(BaseModel):
+    """The limits for answers to so many photographs of an individual."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rejection: Rejection
+    rollup: Rollup
+    candidates: Candidates
+    acceptance_part: float = 1.0
+    """See `Acceptance.accepts`."""
+
+
 class Decisions(BaseModel):
     """All that was decided on validation photographs."""
 
@@ -32,3 +44,14 @@ class Decisions(BaseModel):
     """The score from which on an answer can be accepted without a look, for each species."""
     groups: tuple[LookalikeGroup, ...] = ()
     """Species that validation photographs cannot separate."""
+    several: tuple[Limits, ...] = ()
+    """For two photographs, and for three or more; the last one is for all larger numbers. The limits above are for one.
+
+    Empty: too few validation occurrences have several photographs.
+    """
+
+    def limits(self, num_photographs: int) -> Limits | None:
+        """The limits for so many photographs; None: see `verdicts.give_verdicts`."""
+        if num_photographs == 1:
+            return Limits(rejection=self.rejection, rollup=self.rollup, candidates=self.candidates)
+        return self.several[min(num_photographs - 1, len(self.several)) - 1] if self.several else None

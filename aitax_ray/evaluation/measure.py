@@ -1,6 +1,6 @@
 """The measurement of an engine on test photographs: all figures of evaluation/metrics.json, from rows of answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from aitax_ray.evaluation.acceptance import measure_acceptance
 from aitax_ray.evaluation.additions import measure_added
 from aitax_ray.evaluation.answering import Side, answer
 from aitax_ray.evaluation.answers import Answers, Taxonomy
-from aitax_ray.evaluation.bootstrap import intervals, mean_of
+from aitax_ray.evaluation.bootstrap import Interval, intervals, mean_of
 from aitax_ray.evaluation.conformal import measure_candidates
 from aitax_ray.evaluation.decide import Decided
 from aitax_ray.evaluation.decisions import Decisions
@@ -19,9 +19,10 @@ from aitax_ray.evaluation.figures import as_json, hits
 from aitax_ray.evaluation.hardest import list_worst
 from aitax_ray.evaluation.lookalikes import Pairs, find_pairs, measure_groups, pair_rows
 from aitax_ray.evaluation.neighbors import Vote
-from aitax_ray.evaluation.questions import Questions, ask_alone, ask_together
+from aitax_ray.evaluation.questions import Photographs, Questions, ask_alone, ask_together
 from aitax_ray.evaluation.rejection import measure_rejection
 from aitax_ray.evaluation.rollup import measure_rollup
+from aitax_ray.evaluation.several import measure_verdicts
 
 MAX_PAIRS = 100  # pairs of species that were taken for each other
 
@@ -85,7 +86,7 @@ def measure(
         "photographs": photographs,
         "ranks": figures.measure_ranks(alone, taxonomy),
         "frequency": frequency,
-        "occurrences": _measure_occurrences(test, decided),
+        "occurrences": _measure_occurrences(test, unknown, decided),
         "fusion": {"rule": fusion.rule, "tried": dict(decided.fitted.losses)},
         "calibration": _calibration(alone, decided, before, after),
         "rejection": measure_rejection(decisions.rejection, alone, strange),
@@ -110,29 +111,41 @@ def measure(
     return Measured(as_json(metrics), species, alone)
 
 
-def _measure_occurrences(test: Side, decided: Decided) -> list[dict[str, Any]]:
+def _measure_occurrences(test: Side, unknown: Side | None, decided: Decided) -> list[dict[str, Any]]:
     """Measure answers to one, two, three or more photographs, and to all photographs of each occurrence.
+
+    Also how many are rejected or accepted, and how many candidate sets hold the right species.
 
     Individuals that were photographed more often may be easier ones. So the first photograph of these alone is measured
     too: what more photographs add is the difference from that.
     """
-    fusion = decided.decisions.fusion
-    photographs = test.photographs
-    asked: tuple[tuple[str, Questions, float | None], ...] = (
-        ("1", ask_alone(photographs), fusion.temperatures[0]),
-        ("1 of those with 2 or more", ask_together(photographs, 2, 1), fusion.temperatures[0]),
-        ("2", ask_together(photographs, 2, 2), fusion.temperatures[1]),
-        ("3 or more", ask_together(photographs, 3), fusion.temperatures[2]),
-        ("all", ask_together(photographs, 1), None),
+    decisions, taxonomy = decided.decisions, decided.taxonomy
+    first, second, third = decisions.fusion.temperatures
+    asked: tuple[tuple[str, Callable[[Photographs], Questions], float | None], ...] = (
+        ("1", ask_alone, first),
+        ("1 of those with 2 or more", lambda photographs: ask_together(photographs, 2, 1), first),
+        ("2", lambda photographs: ask_together(photographs, 2, 2), second),
+        ("3 or more", lambda photographs: ask_together(photographs, 3), third),
+        ("all", lambda photographs: ask_together(photographs, 1), None),
     )
+
+    def answered(side: Side, questions: Questions) -> tuple[Answers, dict[str, Interval]]:
+        given = answer(side, questions, decisions.fusion, decisions.vote, taxonomy)
+        return given, measure_verdicts(side, questions, given, decisions, taxonomy)
+
     found = []
-    for name, questions, temperature in asked:
-        given = answer(test, questions, fusion, decided.decisions.vote, decided.taxonomy)
+    for name, ask, temperature in asked:
+        questions = ask(test.photographs)
+        given, verdicts = answered(test, questions)
         row: dict[str, Any] = {"num_photographs": name, "num": len(questions), "temperature": temperature}
+        row["unknown_rejected"] = None
+        if unknown is not None:
+            _, of_strange = answered(unknown, ask(unknown.photographs))
+            row["unknown_rejected"] = of_strange["rejected"]
         statistics = {"top1": mean_of(hits(given)), "macro_top1": figures.macro_mean(hits(given), given.target)}
         error = reliability.calibration_error(given.scores[:, 0], hits(given))
         measured = intervals(statistics | {"ece": error}, given.occurrence)
-        found.append(row | measured | {"ece": reliability.reflect(measured["ece"])})
+        found.append(row | measured | verdicts | {"ece": reliability.reflect(measured["ece"])})
     return found
 
 

@@ -76,9 +76,19 @@ def fit_rejection(
     """
     score, weights = _choose(known, unknown, species)
     rejection = Rejection(score=score, weights=weights, false_reject_rate=false_reject_rate)
-    limits = [float(highest_limit(_value(each, known), false_reject_rate)) for each in (rejection, Rejection())]
-    threshold, of_probability = (limit if np.isfinite(limit) else None for limit in limits)
-    return rejection.model_copy(update={"threshold": threshold, "probability_threshold": of_probability})
+    return set_thresholds(rejection, known, np.zeros(len(known), bool))
+
+
+def set_thresholds(rejection: Rejection, known: Answers, is_kept: np.ndarray) -> Rejection:
+    """Choose the thresholds by the share of known species that may be rejected; `is_kept` (N,) are kept in any case."""
+
+    def find(one: Rejection) -> float | None:
+        value = _value(one, known)
+        limit = float(highest_limit(np.where(is_kept, value.max(initial=-np.inf), value), rejection.false_reject_rate))
+        return limit if np.isfinite(limit) else None
+
+    limits = {"threshold": find(rejection), "probability_threshold": find(Rejection())}
+    return rejection.model_copy(update=limits)
 
 
 def _choose(known: Answers, unknown: Answers | None, species: np.ndarray | None) -> tuple[Score, Weights]:

@@ -65,6 +65,25 @@ def fit_rollup(val: Answers, taxonomy: Taxonomy, precision: float = 0.95) -> Rol
     return rollup
 
 
+def raise_rollup(rollup: Rollup, several: Answers, taxonomy: Taxonomy) -> Rollup:
+    """Raise the thresholds where too few answers to several photographs are right at them.
+
+    They are never lowered, and stay where fewer than MIN_ANSWERS reach them: a few answers prove nothing.
+    """
+    scores, is_right = rank_scores(several, taxonomy), is_right_at(several, taxonomy)
+    raised = Rollup(precision=rollup.precision)
+    for place, name in enumerate(RANKS):
+        limit = getattr(rollup, name)
+        if limit is not None:
+            is_given = (raised.rank(scores) < 0) & (scores[:, place] >= np.float32(limit))
+            if is_given.sum() >= MIN_ANSWERS:
+                limit = lowest_precise(
+                    scores[is_given, place], is_right[is_given, place], rollup.precision, MIN_ANSWERS
+                )
+        raised = raised.model_copy(update={name: limit})
+    return raised
+
+
 def measure_rollup(rollup: Rollup, test: Answers, taxonomy: Taxonomy) -> dict[str, Any]:
     """Measure the share of the answers at each rank, and how many of these are right."""
     rank, is_right = rollup.rank(rank_scores(test, taxonomy)), is_right_at(test, taxonomy)

@@ -49,10 +49,10 @@ class Nearest:
 class Comparison:
     """An individual beside the indexed photographs."""
 
-    similarity: float
-    """Cosine of its photograph that is nearest to an indexed one."""
+    similarity: np.ndarray
+    """float32 (N,): cosine of each of its photographs with the nearest indexed one; -1 where there is none."""
     votes: np.ndarray | None
-    """float32 (K,): the mean votes of the neighbours of each photograph; None where they have no share."""
+    """float32 (N, K): the votes of the neighbours of each photograph; None where they have no share."""
 
 
 def num_neighbors(vote: Vote) -> int:
@@ -64,7 +64,7 @@ def join_nearest(parts: Sequence[Nearest], vote: Vote, num_classes: int) -> Comp
     """Join what the parts of an index found for an individual, in the order of the parts."""
     class_index = np.concatenate([part.neighbors.class_index for part in parts], axis=1)
     similarity = np.concatenate([part.neighbors.similarity for part in parts], axis=1)
-    nearest = float(np.nan_to_num(similarity, nan=-1.0).max(initial=-1.0))
+    nearest = np.nan_to_num(similarity, nan=-1.0).max(axis=1, initial=-1.0)
     if not vote.share:
         return Comparison(nearest, None)
     if len(parts) > 1:
@@ -73,7 +73,7 @@ def join_nearest(parts: Sequence[Nearest], vote: Vote, num_classes: int) -> Comp
     num_indexed = np.zeros(num_classes, np.int64)
     for found in np.unique(class_index[class_index >= 0]).tolist():
         num_indexed[found] = sum(part.num_indexed.get(found, 0) for part in parts)
-    return Comparison(nearest, np.asarray(vote.count(class_index, similarity, num_indexed).mean(axis=0)))
+    return Comparison(nearest, vote.count(class_index, similarity, num_indexed))
 
 
 def join_illustrations(parts: Sequence[list[list[Illustration]]], per_class: int) -> list[list[Illustration]]:

@@ -16,7 +16,7 @@ from aitax_ray.engine.withdrawn import WithdrawnLists
 from aitax_ray.evaluation.answers import make_taxonomy
 from aitax_ray.serving.findings import Comparison, Illustration
 from aitax_ray.serving.gallery import Gallery, Picture
-from aitax_ray.serving.judgement import GroupScore, Judgement, add_up, judge
+from aitax_ray.serving.judgement import GroupScore, Judgement, Scores, add_up, judge
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -91,13 +91,22 @@ class Reasoning:
     def conclude(self, logits: np.ndarray, comparison: Comparison, max_results: int | None = None) -> Conclusion:
         """Conclude from the logits (N, K) of the photographs of one individual, and from its neighbours."""
         decisions = self._info.decisions
-        scores = decisions.fusion.probabilities(logits)[0]
-        if comparison.votes is not None:
-            scores = decisions.vote.join(scores, comparison.votes)
-        energy = float(decisions.fusion.energy(logits, np.zeros(1, np.int64))[0])
-        judgement = judge(decisions, self._taxonomy, scores, energy, comparison.similarity)
+        together = self._score(logits, comparison, np.zeros(1, np.int64))
+        alone = self._score(logits, comparison, np.arange(len(logits))) if len(logits) > 1 else together
+        scores = together.probabilities[0]
+        judgement = judge(decisions, self._taxonomy, together, alone)
         genera, families = add_up(self._taxonomy, scores)
         return Conclusion(tuple(rank(scores, self._info.thresholds, max_results)), judgement, genera, families)
+
+    def _score(self, logits: np.ndarray, comparison: Comparison, starts: np.ndarray) -> Scores:
+        """Score the answers to photographs that stand together from each of `starts` on."""
+        decisions, sizes = self._info.decisions, np.diff(np.append(starts, len(logits)))
+        probabilities = decisions.fusion.probabilities(logits, starts)
+        if comparison.votes is not None:
+            votes = np.add.reduceat(comparison.votes, starts, axis=0) / sizes[:, None]
+            probabilities = decisions.vote.join(probabilities, votes)
+        similarity = np.maximum.reduceat(comparison.similarity, starts)
+        return Scores(probabilities, decisions.fusion.energy(logits, starts), similarity)
 
     def assemble(self, conclusion: Conclusion, illustrations: Sequence[Sequence[Illustration]]) -> Identification:
         """Assemble the answer; `illustrations` has those of each candidate."""

@@ -11,6 +11,7 @@ import numpy as np
 from aitax_ray.evaluation.answers import Taxonomy
 from aitax_ray.evaluation.decisions import Decisions
 from aitax_ray.evaluation.rollup import RANKS
+from aitax_ray.evaluation.verdicts import Evidence, give_verdicts
 
 MIN_GROUP_SCORE = 0.005  # sums of scores below are not listed
 
@@ -21,6 +22,18 @@ class GroupScore:
 
     name: str
     score: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of Q answers."""
+
+    probabilities: np.ndarray
+    """float32 (Q, K)."""
+    energy: np.ndarray
+    """float32 (Q,): see Fusion.energy."""
+    similarity: np.ndarray
+    """float32 (Q,): largest cosine with an indexed photograph."""
 
 
 @dataclass(frozen=True)
@@ -53,32 +66,46 @@ class Judgement:
         return self.is_known and (self.is_accepted or self.rank == "species")
 
 
-def judge(decisions: Decisions, taxonomy: Taxonomy, scores: np.ndarray, energy: float, similarity: float) -> Judgement:
-    """Judge the scores (K,) of an individual, with the energy of its logits and its largest similarity."""
-    best = int(scores.argmax())
-    keeps = decisions.rejection.keeps(scores[[best]], np.array([energy]), np.array([similarity]))
-    names, sums = [taxonomy.names[best], "", ""], np.array([[scores[best], np.nan, np.nan]], np.float32)
-    for place, (group, titles) in enumerate(_groups(taxonomy), 1):
-        if group[best] >= 0:
-            names[place] = titles[group[best]]
-            sums[0, place] = scores[group == group[best]].sum()
-    rank = int(decisions.rollup.rank(sums)[0])
-    is_candidate = scores >= decisions.candidates.limits(len(scores))
+def judge(decisions: Decisions, taxonomy: Taxonomy, together: Scores, alone: Scores) -> Judgement:
+    """Judge the scores of an individual: those of its photographs together (1, K), and of each alone (N, K)."""
+    evidence = _evidence(taxonomy, together)
+    verdicts = give_verdicts(decisions, evidence, _evidence(taxonomy, alone), np.zeros(1, np.int64))
+    scores, best, rank = together.probabilities[0], int(evidence.top[0]), int(verdicts.rank[0])
+    names = [
+        taxonomy.names[best],
+        *(titles[group[best]] if group[best] >= 0 else "" for group, titles in _groups(taxonomy)),
+    ]
+    limits = decisions.limits(len(alone.probabilities))
+    # Without limits for so many photographs: the species that one of them would have as a candidate.
+    seen = together.probabilities if limits else np.concatenate([together.probabilities, alone.probabilities])
+    rule = limits.candidates if limits else decisions.candidates
+    is_candidate = np.asarray(np.any(seen >= rule.limits(len(scores)), axis=0))
     is_candidate[best] = True
     candidates = np.flatnonzero(is_candidate)
     alike = {other for group in decisions.groups if best in group.species for other in group.species} - {best}
     return Judgement(
-        is_known=bool(keeps[0]),
+        is_known=bool(verdicts.is_known[0]),
         rank=RANKS[rank] if rank >= 0 else "",
         name=names[rank] if rank >= 0 else "",
-        score=float(sums[0, rank]) if rank >= 0 else 0.0,
-        is_accepted=bool(decisions.acceptance.accepts(np.array([best]), scores[[best]])[0]),
+        score=float(evidence.rank_scores[0, rank]) if rank >= 0 else 0.0,
+        is_accepted=bool(verdicts.is_accepted[0]),
         precision=decisions.acceptance.precision,
         candidates=tuple(taxonomy.keys[n] for n in candidates[np.argsort(-scores[candidates], kind="stable")]),
-        promise=decisions.candidates.promise,
+        promise=rule.promise,
         lookalikes=tuple(taxonomy.names[n] for n in sorted(alike)),
-        similarity=similarity,
+        similarity=float(together.similarity[0]),
     )
+
+
+def _evidence(taxonomy: Taxonomy, scores: Scores) -> Evidence:
+    best = scores.probabilities.argmax(axis=1)
+    rows = np.arange(len(best))
+    sums = np.full((len(best), len(RANKS)), np.nan, np.float32)
+    sums[:, 0] = scores.probabilities[rows, best]
+    for place, (group, _) in enumerate(_groups(taxonomy), 1):
+        for row in np.flatnonzero(group[best] >= 0):
+            sums[row, place] = scores.probabilities[row, group == group[best[row]]].sum()
+    return Evidence(best, sums, scores.energy, scores.similarity)
 
 
 def add_up(taxonomy: Taxonomy, scores: np.ndarray) -> tuple[tuple[GroupScore, ...], tuple[GroupScore, ...]]:

@@ -31,6 +31,12 @@ def test_the_figures_agree_with_each_other() -> None:
     assert one["top1"] == metrics["photographs"]["top1"]
     assert one["ece"] == metrics["calibration"]["after"]["ece"]
     assert two["top1"]["value"] > one["top1"]["value"]  # two photographs know more than one
+    assert one["rejected"]["value"] == metrics["rejection"]["false_reject_rate"]["value"]
+    assert one["unknown_rejected"]["value"] == metrics["rejection"]["unknown_rejected"]["value"]
+    assert (one["accepted"], one["accepted_precision"]) == tuple(
+        metrics["acceptance"][name] for name in ("share", "precision")
+    )
+    assert one["coverage"]["value"] == metrics["candidates"]["plain"]["coverage"]["value"]
     assert sum(row["num_photographs"] for row in metrics["groups"]["country"]) == 240
     assert [row["num_photographs"] for row in metrics["frequency"]] == [0, 240, 0]
     for side in ("plain", "balanced"):

@@ -113,7 +113,7 @@ def test_a_single_permitted_photograph_is_shown_and_no_other(
 def votes_of(gallery: Gallery, vote: Vote) -> list[float]:
     votes = gallery.compare(RED, vote).votes
     assert votes is not None
-    return [float(each) for each in votes]
+    return [float(each) for each in votes[0]]
 
 
 def test_withdrawn_photographs_are_neither_shown_nor_found_nor_vote(tmp_path: Path) -> None:

@@ -61,8 +61,8 @@ def test_the_engines_decisions_turn_logits_into_scores(identifier: Identifier) -
         identifier.engine.info = before
     votes = identifier._gallery.compare(embeddings, vote).votes
     assert votes is not None
-    np.testing.assert_allclose(votes, [0.5, 0.5, 0], atol=1e-6)
-    expected = 0.6 * fusion.probabilities(logits)[0] + 0.4 * votes
+    np.testing.assert_allclose(votes, [[1, 0, 0], [0, 1, 0]], atol=1e-6)
+    expected = 0.6 * fusion.probabilities(logits)[0] + 0.4 * votes.mean(axis=0)
     found = {candidate.taxon.species_key: candidate.score for candidate in answer.candidates}
     assert found == pytest.approx({key: expected[place] for place, key in enumerate(COLOURS) if key in found}, rel=1e-5)
     assert len(found) >= 2

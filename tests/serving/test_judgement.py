@@ -1,20 +1,28 @@
-from typing import Any
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from aitax_ray.engine.bundle import Taxon
+from aitax_ray.engine.info import EngineInfo, Thresholds
 from aitax_ray.evaluation.acceptance import Acceptance
 from aitax_ray.evaluation.answering import Side, answer
-from aitax_ray.evaluation.answers import make_taxonomy
+from aitax_ray.evaluation.answers import Taxonomy, make_taxonomy
 from aitax_ray.evaluation.conformal import Candidates
-from aitax_ray.evaluation.decisions import Decisions
+from aitax_ray.evaluation.decisions import Decisions, Limits
 from aitax_ray.evaluation.fusion import Fusion
 from aitax_ray.evaluation.lookalikes import LookalikeGroup
-from aitax_ray.evaluation.neighbors import Neighbors
-from aitax_ray.evaluation.questions import Photographs, ask_alone
+from aitax_ray.evaluation.neighbors import Neighbors, Vote
+from aitax_ray.evaluation.questions import Photographs, ask_together
 from aitax_ray.evaluation.rejection import Rejection
-from aitax_ray.evaluation.rollup import RANKS, Rollup, rank_scores
-from aitax_ray.serving.judgement import GroupScore, add_up, judge
+from aitax_ray.evaluation.rollup import RANKS, Rollup
+from aitax_ray.evaluation.several import answer_alone, covers
+from aitax_ray.evaluation.verdicts import evidence_of, give_verdicts
+from aitax_ray.serving.findings import Comparison
+from aitax_ray.serving.identifier import Reasoning
+from aitax_ray.serving.judgement import GroupScore, Scores, add_up, judge
 
 # Two frogs of one genus, a toad of another family, and a species of which nothing else is known.
 TAXONOMY = make_taxonomy(
@@ -33,7 +41,12 @@ DECISIONS = Decisions(
 
 
 def judged(*scores: float, similarity: float = 0.9) -> Any:
-    return judge(DECISIONS, TAXONOMY, np.array(scores, np.float32), 1.0, similarity)
+    one = make_scores([scores], [similarity])
+    return judge(DECISIONS, TAXONOMY, one, one)
+
+
+def make_scores(scores: Sequence[Sequence[float]], similarity: Sequence[float]) -> Scores:
+    return Scores(np.array(scores, np.float32), np.ones(len(scores), np.float32), np.array(similarity, np.float32))
 
 
 @pytest.mark.parametrize(
@@ -82,32 +95,69 @@ def test_the_scores_of_genera_and_families_are_sums() -> None:
     assert families == (GroupScore("Ranidae", pytest.approx(0.5)),)
 
 
-def test_the_service_judges_as_the_evaluation_measures() -> None:
+@pytest.mark.parametrize("number", [1, 2, 4])
+@pytest.mark.parametrize("has_limits", [True, False])
+def test_the_service_judges_as_the_evaluation_measures(number: int, has_limits: bool) -> None:
     chance = np.random.default_rng(0)
-    num, directions = 200, chance.normal(size=(200, 4))
+    num = 100 * number
+    directions = np.repeat(chance.normal(size=(100, 4)), number, axis=0) + 0.3 * chance.normal(size=(num, 4))
     near = chance.uniform(0.2, 1, (num, 1)).astype(np.float32)
     photographs = Photographs(
         image_id=np.array([f"{n:040x}" for n in range(num)]),
-        occurrence=np.arange(num),
-        target=chance.integers(0, 4, num),
+        occurrence=np.arange(num) // number,
+        target=np.repeat(chance.integers(0, 4, 100), number),
         unit=(directions / np.linalg.norm(directions, axis=1, keepdims=True)).astype(np.float16),
-        length=chance.uniform(0, 8, num).astype(np.float32),
+        length=chance.uniform(0, 12 * number, num).astype(np.float32),
         head=lambda embedding: embedding,
         num_classes=4,
     )
-    logits = photographs.logits(np.arange(num))
-    side = Side(photographs, Neighbors(np.zeros((num, 1), np.int64), near), np.ones(4, np.int64))
-    fusion = Fusion(temperatures=(1.5,))
-    answers = answer(side, ask_alone(photographs), fusion, DECISIONS.vote, TAXONOMY)
-    ranks = DECISIONS.rollup.rank(rank_scores(answers, TAXONOMY))
-    is_kept = DECISIONS.rejection.keeps(answers.scores[:, 0], answers.energy, answers.similarity)
-    is_accepted = DECISIONS.acceptance.accepts(answers.top[:, 0], answers.scores[:, 0])
-    for n in range(num):
-        place = int(np.flatnonzero(photographs.image_id == answers.image_id[n])[0])
-        scores = fusion.probabilities(logits[[place]])[0]
-        energy = float(fusion.energy(logits[[place]], np.zeros(1, np.int64))[0])
-        found = judge(DECISIONS, TAXONOMY, scores, energy, float(near[place, 0]))
-        assert found.rank == ("" if ranks[n] < 0 else RANKS[ranks[n]])
-        assert (found.is_known, found.is_accepted) == (is_kept[n], is_accepted[n])
-    assert len(set(ranks.tolist())) == 4
-    assert 0 < is_kept.sum() < num
+    neighbors = Neighbors(chance.integers(0, 4, (num, 1)), near)
+    side = Side(photographs, neighbors, np.array([1, 2, 3, 4]))
+    limits = Limits(
+        rejection=DECISIONS.rejection.model_copy(update={"threshold": 0.9}),
+        rollup=Rollup(species=0.7, genus=0.8, family=0.6),
+        candidates=Candidates(promise=0.95, limit=(0.3,)),
+        acceptance_part=0.8,
+    )
+    fusion, vote = Fusion(temperatures=(1.5, 0.8, 0.6)), Vote(share=0.05, num_neighbors=1)
+    several = (limits,) if has_limits else ()
+    decisions = DECISIONS.model_copy(update={"fusion": fusion, "vote": vote, "several": several})
+    questions = ask_together(photographs, number, number)
+    answers = answer(side, questions, fusion, vote, TAXONOMY)
+    alone = answer_alone(side, questions, decisions, TAXONOMY)
+    evidence = [evidence_of(each, TAXONOMY) for each in (answers, alone)]
+    verdicts = give_verdicts(decisions, *evidence, questions.starts)
+    is_covered = covers(decisions, answers, alone, questions.starts, 4)
+    columns = zip(TAXONOMY.keys, *ranks_of(TAXONOMY), strict=True)
+    taxa = [Taxon(key, name, name, "", "SPECIES", "", genus, family) for key, name, genus, family in columns]
+    info = SimpleNamespace(decisions=decisions, thresholds=Thresholds(min_score=0, max_total_score=1))
+    reasoning = Reasoning(cast(EngineInfo, info), taxa)
+    votes = neighbors.votes(vote.power, side.num_train)
+    for n, start in enumerate(questions.starts.tolist()):
+        rows = questions.rows[start : start + number]
+        found = reasoning.conclude(photographs.logits(rows), Comparison(near[rows, 0], votes[rows])).judgement
+        assert found.rank == ("" if verdicts.rank[n] < 0 else RANKS[verdicts.rank[n]])
+        assert (found.is_known, found.is_accepted) == (verdicts.is_known[n], verdicts.is_accepted[n])
+        assert (TAXONOMY.keys[answers.target[n]] in found.candidates) == is_covered[n]
+    assert len(set(verdicts.rank.tolist())) == 4
+    for each in (verdicts.is_known, verdicts.is_accepted, is_covered):
+        assert 0 < each.sum() < len(questions)
+
+
+def ranks_of(taxonomy: Taxonomy) -> tuple[list[str], list[str], list[str]]:
+    """The name, the genus and the family of each species; "" where it is not known."""
+    genus, family = (
+        [titles[place] if place >= 0 else "" for place in places.tolist()]
+        for places, titles in ((taxonomy.genus, taxonomy.genera), (taxonomy.family, taxonomy.families))
+    )
+    return taxonomy.names, genus, family
+
+
+def test_without_limits_for_several_the_candidates_of_each_photograph_count() -> None:
+    together = make_scores([(0.5, 0.35, 0.1, 0.05)], [0.9])
+    alone = make_scores([(0.9, 0, 0.05, 0.05), (0.1, 0.7, 0.15, 0.05)], [0.9, 0.9])
+    decisions = DECISIONS.model_copy(update={"candidates": Candidates(promise=0.95, limit=(0.14,))})
+    assert judge(decisions, TAXONOMY, together, alone).candidates == ("1", "2", "3")
+    limits = Limits(rejection=DECISIONS.rejection, rollup=DECISIONS.rollup, candidates=Candidates(limit=(0.4,)))
+    decisions = decisions.model_copy(update={"several": (limits,)})
+    assert judge(decisions, TAXONOMY, together, alone).candidates == ("1",)
