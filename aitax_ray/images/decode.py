@@ -17,7 +17,7 @@ from PIL import AvifImagePlugin, Image
 
 from aitax_ray.images import colour, repair
 from aitax_ray.images.content import photo_format, recognise
-from aitax_ray.images.effort import MAX_PASSED_PIXELS, count_passes
+from aitax_ray.images.effort import MAX_PASSED_PIXELS, count_passes, estimate_work
 from aitax_ray.images.fingerprint import fingerprint
 from aitax_ray.images.memory import peak_bytes
 
@@ -54,7 +54,7 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-Reserve = Callable[[int], object]
+Reserve = Callable[[int, float], object]
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,13 @@ class Refusal:
 
 
 def normalize(
-    body: bytes | bytearray, image_size: int, max_pixels: int = MAX_PIXELS, reserve: Reserve = lambda _: None
+    body: bytes | bytearray, image_size: int, max_pixels: int = MAX_PIXELS, reserve: Reserve = lambda *_: None
 ) -> Photo | Refusal:
     """Decode a photograph, turn it upright, shrink it and encode it again, without metadata.
 
     The shorter side becomes `image_size` px, but the longer side at most MAX_ELONGATION times that. The aspect ratio
-    stays. Photographs are never enlarged. `reserve` is called before memory is taken, with its bytes at the peak.
+    stays. Photographs are never enlarged. `reserve` is called before memory is taken, with its bytes at the peak and
+    with the work, see `estimate_work`.
     """
     image = open_photo(body, max_pixels, image_size, reserve)
     if isinstance(image, Refusal):
@@ -95,7 +96,7 @@ def open_photo(
     body: bytes | bytearray,
     max_pixels: int = MAX_PIXELS,
     image_size: int | None = None,
-    reserve: Reserve = lambda _: None,
+    reserve: Reserve = lambda *_: None,
     least_size: int | None = None,
 ) -> Image.Image | Refusal:
     """Decode a photograph to an upright RGB image, shrunk as in `normalize` if `image_size` is given.
@@ -155,7 +156,7 @@ def _open(
         return Refusal(TOO_SMALL)
     # JPEGs are decoded at an eighth, a quarter or half of their size if that is enough, which is much faster.
     image.draft(None, _fit(image.size, least_size) if least_size else target)
-    reserve(peak_bytes(image, num_pixels, passes))
+    reserve(peak_bytes(image, num_pixels, passes), estimate_work(name, num_pixels, passes))
     image.load()
     # Pillow turns TIFF and HEIF images upright while it loads them, and drops their orientation.
     if name in ("TIFF", "HEIF") or least_size:

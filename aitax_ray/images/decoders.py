@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import hashlib
 import importlib
+import math
 import os
 import select
 import signal
@@ -37,6 +38,7 @@ from aitax_ray.images.memory import give_back_memory
 
 DECODER_CRASHED = "decoder_crashed"
 DECODER_TIMEOUT = "decoder_timeout"
+TOO_SLOW = "too_slow"  # only where there is a `max_work`: not of the download
 REASONS = {
     DECODER_CRASHED: "the decoder crashed",
     DECODER_TIMEOUT: "decoding took too long",
@@ -46,6 +48,7 @@ MAX_ADDRESS_SPACE = 4 << 30  # bytes
 MAX_PHOTOS = 5000  # after so many a process is replaced, so that memory which a decoder leaks does not add up
 START_TIMEOUT_S = 120.0  # a decoder starts within a second, unless the machine is overloaded
 GRACE_S = 5.0  # a decoder that nobody stopped stops itself so long after `timeout_s`
+STEP_S = 0.1  # between looks at a decoder that is at work
 STOP_AFTER_S = 1.0  # a photograph that nobody waits for any more may take so long; the next ones wait for it
 _READY, _GO = b"ready", b"g"
 # Bytes of the body; then 0 for a JPEG, else the px that the shorter side of its pixels keeps at least, see open_photo.
@@ -122,17 +125,26 @@ class DecoderPool:
         timeout_s: float = 60.0,
         budget: ThreadBudget | None = None,
         finish: tuple[str, str] = ("", ""),
+        *,
+        max_work: float = math.inf,
+        max_cpu_s: float = math.inf,
+        niceness: int = 0,
     ) -> None:
         """`timeout_s` is for one photograph. Processes start when the first photographs come.
 
         `finish` names a function, as module:function, and a text for it. What it gives for the text is called in the
         process with each image that `open` asks for: it may make it smaller before it is passed on.
-        All decoders together take memory from `budget`, before they decode. Pools may share one.
+        All decoders together take memory from `budget`, before they decode. Pools may share one. A photograph that
+        takes more than `max_work` (see `estimate_work`) is refused as TOO_SLOW, and one that takes more than
+        `max_cpu_s` of a core is stopped while others wait, whatever `timeout_s` is. `niceness` of the processes: from
+        0 to 19, see nice(1).
         """
-        self.timeout_s = timeout_s
+        self.timeout_s, self._max_cpu_s = timeout_s, max_cpu_s
+        self._num_decoders, self._num_asked = num_decoders, 0
         self._budget = budget or ThreadBudget(sys.maxsize)
         self._is_closed = False
-        self._arguments = [str(image_size), str(max_pixels), str(timeout_s + GRACE_S), *finish]
+        limits = image_size, max_pixels, timeout_s + GRACE_S, max_work, niceness
+        self._arguments = [*map(str, limits), *finish]
         self._processes: set[subprocess.Popen[bytes]] = set()
         self._local = threading.local()
         self._threads = ThreadPoolExecutor(num_decoders, thread_name_prefix="decode")
@@ -157,11 +169,14 @@ class DecoderPool:
 
     async def _ask(self, body: bytes | bytearray, least_size: int) -> _Reply:
         loop, job = asyncio.get_running_loop(), _Job()
+        self._num_asked += 1
         try:
             return await loop.run_in_executor(self._threads, self._decode, body, least_size, job)
         except asyncio.CancelledError:
             loop.call_later(STOP_AFTER_S, job.stop)
             raise
+        finally:
+            self._num_asked -= 1
 
     def close(self) -> None:
         """Stop the processes. Photographs that are being decoded are refused; those that wait are cancelled."""
@@ -207,16 +222,30 @@ class DecoderPool:
             while unsent:
                 _wait(into, select.POLLOUT, end)  # a process that hangs reads nothing
                 unsent = unsent[os.write(into, unsent) :]
+        self._watch(process, out, end)
         (need,) = _NEED.unpack(_read(out, _NEED.size, end))
         if not need:
             return _read_reply(out, end)
         with self._budget.room(need, lambda: job.is_stopped() or self._is_closed):
             try:
                 os.write(into, _GO)
-                return _read_reply(out, time.monotonic() + self.timeout_s)
+                end = time.monotonic() + self.timeout_s
+                self._watch(process, out, end)
+                return _read_reply(out, end)
             except (OSError, EOFError):  # TimeoutError is an OSError
                 self._stop(process)  # it has memory until it has ended
                 raise
+
+    def _watch(self, process: subprocess.Popen[bytes], out: int, end: float) -> None:
+        """Wait until a process answers. Raises TimeoutError."""
+        begin_s = _cpu_seconds(process)
+        while True:
+            with contextlib.suppress(TimeoutError):
+                _wait(out, select.POLLIN, min(end, time.monotonic() + STEP_S))
+                return
+            has_others = self._num_asked > self._num_decoders
+            if time.monotonic() >= end or (has_others and _cpu_seconds(process) - begin_s > self._max_cpu_s):
+                raise TimeoutError
 
     def _get_process(self) -> subprocess.Popen[bytes]:
         """Return this thread's process; start one if there is none or if it ended while it was idle."""
@@ -280,8 +309,10 @@ def serve() -> None:
 
         resource.setrlimit(resource.RLIMIT_AS, (MAX_ADDRESS_SPACE, MAX_ADDRESS_SPACE))
     image_size, max_pixels, limit_s = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-    module, _, function = sys.argv[4].partition(":")
-    finish = getattr(importlib.import_module(module), function)(sys.argv[5]) if module else None
+    max_work, niceness = float(sys.argv[4]), int(sys.argv[5])
+    module, _, function = sys.argv[6].partition(":")
+    finish = getattr(importlib.import_module(module), function)(sys.argv[7]) if module else None
+    os.nice(niceness)
     source, target = sys.stdin.buffer, os.fdopen(os.dup(1), "wb", buffering=PIPE_BYTES)
     os.dup2(2, 1)  # output of a library must not be mistaken for an answer
     target.write(_READY)
@@ -289,8 +320,10 @@ def serve() -> None:
     give_back_memory()
     is_reserved = False
 
-    def reserve(num_bytes: int) -> None:
+    def reserve(num_bytes: int, work: float) -> None:
         nonlocal is_reserved
+        if work > max_work:
+            raise _TooSlow
         if is_reserved:  # damaged files are decoded several times
             return
         is_reserved = True
@@ -309,11 +342,14 @@ def serve() -> None:
         is_reserved = False
         digest = b""
         photo: Photo | Image.Image | Refusal
-        if least_size:
-            photo = open_photo(body, max_pixels, image_size, reserve, least_size)
-            photo = finish(photo) if finish and not isinstance(photo, Refusal) else photo
-        else:
-            photo, digest = normalize(body, image_size, max_pixels, reserve), hashlib.sha256(body).digest()
+        try:
+            if least_size:
+                photo = open_photo(body, max_pixels, image_size, reserve, least_size)
+                photo = finish(photo) if finish and not isinstance(photo, Refusal) else photo
+            else:
+                photo, digest = normalize(body, image_size, max_pixels, reserve), hashlib.sha256(body).digest()
+        except _TooSlow:
+            photo = Refusal(TOO_SLOW)
         signal.setitimer(signal.ITIMER_REAL, 0)
         if isinstance(photo, Photo):
             fields, rest = (photo.width, photo.height, photo.phash, photo.contrast), photo.jpeg
@@ -324,6 +360,17 @@ def serve() -> None:
         target.write((b"" if is_reserved else _NEED.pack(0)) + _REPLY.pack(digest, *fields, len(rest)))
         target.write(rest)
         target.flush()
+
+
+class _TooSlow(BaseException):
+    """Passes through `normalize`, which takes an Exception for a damaged photograph."""
+
+
+def _cpu_seconds(process: subprocess.Popen[bytes]) -> float:
+    """The CPU time that a process has taken; 0 where the system does not tell."""
+    with contextlib.suppress(OSError, AttributeError):
+        return time.clock_gettime(~process.pid << 3 | 2)  # the clock of another process: clock_getcpuclockid(3)
+    return 0.0
 
 
 def _read_reply(pipe: int, end: float) -> _Reply:

@@ -29,6 +29,8 @@ MAX_SCANS = 100  # as Skia
 MAX_PASSED_PIXELS = 2_000_000_000  # scans x pixels: some 3 s. 100 megapixels may have 20 scans
 # Segments of a JPEG, chunks of a PNG, strips or tiles of a TIFF. libpng writes a chunk per 8 KB: 6,000 for 50 MB.
 MAX_PARTS = 100_000
+# Other formats take about this many times as long for a pixel as a scan of a JPEG, which takes some 6 ns.
+NOT_JPEG = 4
 # Bytes of a GIF between its first table of colours and its first picture: comment, XMP. Pillow may read each by itself.
 MAX_GIF_HEAD = 1_000_000
 RUN_LENGTHS = frozenset({1, 2})  # compression of a BMP: RLE8, RLE4
@@ -61,6 +63,11 @@ def count_passes(body: bytes | bytearray, name: str) -> float:
             return math.inf if _has_long_lists(body) else 1
         case _:
             return 1
+
+
+def estimate_work(name: str, num_pixels: int, passes: float) -> float:
+    """Estimate the work of decoding a file: how many pixels of a JPEG with one scan take the same time."""
+    return passes * num_pixels * (1 if name == "JPEG" else NOT_JPEG)
 
 
 def _count_scans(body: bytes | bytearray) -> float:

@@ -7,7 +7,7 @@ from aitax_ray.errors import RequestError
 from aitax_ray.images.budget import ThreadBudget
 from aitax_ray.images.content import REASONS as NO_PHOTOGRAPH
 from aitax_ray.images.decode import DECOMPRESSION_BOMB, OUT_OF_MEMORY, TOO_COMPLEX, Refusal
-from aitax_ray.images.decoders import DECODER_CRASHED, DECODER_TIMEOUT, DecoderPool
+from aitax_ray.images.decoders import DECODER_CRASHED, DECODER_TIMEOUT, TOO_SLOW, DecoderPool
 from aitax_ray.images.reasons import REASONS
 from aitax_ray.serving import metrics
 
@@ -18,11 +18,16 @@ NUM_DECODERS = 2  # photographs at a time: each takes a core
 MAX_PIXELS = 60_000_000  # more than telephones take
 MAX_BYTES = 52_428_800  # Pl@ntNet's limit for all photographs of a request
 TIMEOUT_S = 5.0  # for one photograph; most take less than 0.1 s
-# A photograph that takes longer is decoded again, beside the others: so slow ones never stop the quick ones.
+# Photographs that look slow, take longer, or take much of a core while others wait, are decoded by a process of their
+# own that gives way to the others. So slow ones never stop the quick ones. 150 megapixels are some 0.7 s: a JPEG of 12
+# megapixels with 12 scans, or 37 megapixels in another format.
+MAX_QUICK_WORK = 150_000_000
+MAX_QUICK_CPU_S = 0.5
 SLOW_TIMEOUT_S = 20.0
+SLOW_NICENESS = 5
 MAX_SLOW = 8  # slow photographs that wait; more are refused
-# Memory that all photographs take together while they are decoded. One that takes more is decoded alone: 60 megapixels
-# take 0.3 GB, with transparency 0.7 GB, in WebP 1 GB.
+# Memory that all quick photographs take together while they are decoded. The slow one has memory of its own: 60
+# megapixels take 0.3 GB, with transparency 0.7 GB, in WebP 1 GB.
 MAX_MEMORY = 500_000_000
 MAX_WAITING = 128  # photographs that wait or are being decoded; more are refused with 503
 MAX_WAITING_BYTES = 400_000_000
@@ -42,12 +47,21 @@ class PhotoDecoder:
         slow_timeout_s: float = SLOW_TIMEOUT_S,
     ) -> None:
         # A JPEG is decoded at the fraction of its size that is the first one above LEAST times what the network sees.
-        size, budget = info.transform.resize_size, ThreadBudget(MAX_MEMORY)
+        size = info.transform.resize_size
         image_size, self._least_size = int(2 * LEAST * size), int(LEAST * size)
         # What the network does not see would only be copied from process to process.
         finish = f"{type(info.transform).__module__}:resizing", info.transform.model_dump_json()
-        self._pool = DecoderPool(num_decoders, image_size, MAX_PIXELS, timeout_s, budget, finish)
-        self._slow_pool = DecoderPool(1, image_size, MAX_PIXELS, slow_timeout_s, budget, finish)
+        self._pool = DecoderPool(
+            num_decoders,
+            image_size,
+            MAX_PIXELS,
+            timeout_s,
+            ThreadBudget(MAX_MEMORY),
+            finish,
+            max_work=MAX_QUICK_WORK,
+            max_cpu_s=MAX_QUICK_CPU_S,
+        )
+        self._slow_pool = DecoderPool(1, image_size, MAX_PIXELS, slow_timeout_s, finish=finish, niceness=SLOW_NICENESS)
         self._num_waiting = self._num_bytes = self._num_slow = 0
 
     async def decode(self, body: bytes, name: str = "the photograph") -> Image.Image:
@@ -80,7 +94,7 @@ class PhotoDecoder:
 
     async def _decode(self, body: bytes) -> Image.Image | Refusal:
         photo = await self._open(self._pool, body)
-        if photo != Refusal(DECODER_TIMEOUT):
+        if photo not in (Refusal(DECODER_TIMEOUT), Refusal(TOO_SLOW)):
             return photo
         if self._num_slow >= MAX_SLOW:
             raise RequestError(BUSY, 503)

@@ -1,4 +1,4 @@
-"""ASGI middleware that bounds a request: its bytes, its time, and the work that goes on after its client has left.
+"""ASGI middleware that bounds a request: its head, its bytes, its time, and the work that goes on without its client.
 
 It answers HEAD wherever GET is answered, and every error as JSON.
 """
@@ -6,6 +6,8 @@ It answers HEAD wherever GET is answered, and every error as JSON.
 import asyncio
 import contextlib
 import logging
+import re
+from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
 
@@ -29,11 +31,20 @@ TIMEOUT_S = 55.0  # for the whole request; Ray Serve gives up after 60 s, in pla
 METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 WITHOUT_BODY = ("GET", "HEAD", "OPTIONS", "DELETE")
 
+# Five addresses of photographs take less. Servers and proxies have limits of 8 to 64 KB; browsers may send 16 KB of
+# cookies.
+MAX_ADDRESS = 16_000  # bytes of path and query
+MAX_HEADERS = 100
+MAX_HEADER_BYTES = 32_000  # of all together
+
 MAX_ALL_BYTES = 400_000_000  # of the bodies of all requests together, in one process
 RETRY_AFTER_S = 5
 BUSY = "the service has too many photographs to identify now; try again in some seconds"
 
 UNCOUNTED = ("/healthz", "/readyz")  # they are asked most when many requests wait
+IDENTIFYING, READING = "identifying", "reading"  # kinds of requests: a page with dozens of thumbnails stops no answer
+IDENTIFICATION = re.compile(r"/identify(/[^/]*)?$")  # with GET; all other addresses are only read
+MAX_READING = 4  # x max_waiting
 
 MakeError = Callable[[str, int, str], Response]
 
@@ -42,8 +53,9 @@ class Guard:
     """Calls an application within limits. `make_error` makes the answer for a path, a status and a message."""
 
     def __init__(self, app: ASGIApp, max_bytes: int, max_waiting: int, make_error: MakeError) -> None:
-        self.app, self.max_bytes, self.max_waiting, self.make_error = app, max_bytes, max_waiting, make_error
-        self.num_waiting = 0  # requests that have arrived as a whole, and have no answer yet
+        self.app, self.max_bytes, self.make_error = app, max_bytes, make_error
+        self.max_waiting = {IDENTIFYING: max_waiting, READING: MAX_READING * max_waiting}
+        self.num_waiting = Counter[str]()  # requests that have arrived as a whole, and have no answer yet
         self.num_bytes = 0  # of all bodies that are being read or used
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,17 +64,27 @@ class Guard:
             await self.app(scope, receive, send)
             return
         request = _Request(self, scope, receive, send)
-        length = Headers(scope=scope).get("content-length", "")
-        if length.isdecimal() and int(length) > self.max_bytes:
-            if int(length) <= DRAINED * self.max_bytes:
-                await request.drain()
-            await request.refuse(413, self.too_large)
-        else:
+        length = Headers(scope=scope).get("content-length", "0")
+        num_bytes = int(length) if length.isdecimal() else 0
+        refusal = self._refuse_head(scope) or ((413, self.too_large) if num_bytes > self.max_bytes else None)
+        if refusal is None:
             await request.answer()
+            return
+        if num_bytes <= DRAINED * self.max_bytes:
+            await request.drain()
+        await request.refuse(*refusal)
+
+    def _refuse_head(self, scope: Scope) -> tuple[int, str] | None:
+        if len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"]) > MAX_ADDRESS:
+            return 414, f"an address may have {MAX_ADDRESS:,} bytes: send long values in a form, with POST"
+        headers = scope["headers"]
+        if len(headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
+            return 431, f"a request may have {MAX_HEADERS} headers, together {MAX_HEADER_BYTES:,} bytes"
+        return None
 
     def report(self) -> None:
         """Report the load."""
-        metrics.WAITING_REQUESTS.record(self.num_waiting)
+        metrics.WAITING_REQUESTS.record(self.num_waiting.total())
         metrics.BODY_BYTES.record(self.num_bytes)
 
     @property
@@ -83,6 +105,7 @@ class _Request:
         self._task = asyncio.current_task()
         self._num_bytes = 0
         self._is_waiting = False
+        self._kind = IDENTIFYING if self._has_body or IDENTIFICATION.search(scope["path"]) else READING
 
     async def answer(self) -> None:
         """Call the application. Its work ends when the client leaves, or when it takes too long."""
@@ -108,7 +131,7 @@ class _Request:
         finally:
             reader.cancel()
             self._guard.num_bytes -= self._num_bytes
-            self._guard.num_waiting -= self._is_waiting
+            self._guard.num_waiting[self._kind] -= self._is_waiting
             self._guard.report()
 
     def _begin_to_wait(self) -> bool:
@@ -118,9 +141,9 @@ class _Request:
         """
         if self._scope["path"].endswith(UNCOUNTED):
             return True
-        if self._guard.num_waiting >= self._guard.max_waiting:
+        if self._guard.num_waiting[self._kind] >= self._guard.max_waiting[self._kind]:
             return False
-        self._guard.num_waiting += 1
+        self._guard.num_waiting[self._kind] += 1
         self._is_waiting = True
         self._guard.report()
         return True

@@ -12,6 +12,7 @@ from PIL import Image
 from aitax_ray.engine.bundle import open_engine
 from aitax_ray.engine.info import EngineInfo
 from aitax_ray.errors import RequestError
+from aitax_ray.images import decoders
 from aitax_ray.serving import decoding
 from aitax_ray.serving.decoding import BUSY, PhotoDecoder
 from tests.engines import COLOURS, SIZE, photo, write_small_engine
@@ -127,6 +128,47 @@ async def test_photographs_that_hang_do_not_stop_the_others(
         await asyncio.to_thread(decoder.close)
     found = await asyncio.gather(*still, return_exceptions=True)
     assert all(isinstance(error, RequestError | asyncio.CancelledError) for error in found)
+
+
+async def test_photographs_that_look_slow_never_hold_a_quick_decoder(
+    info: EngineInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """20 of them beside ordinary ones: the slow process takes as many as may wait, the others are refused."""
+    slow = encoded(Image.new("RGB", (1500, 1000)), "PNG")
+    monkeypatch.setattr(decoding, "MAX_QUICK_WORK", 4 * 1_000_000)
+    decoder = PhotoDecoder(info, num_decoders=1)
+    monkeypatch.setattr(decoder._slow_pool, "open", lambda *_: asyncio.Event().wait())
+    try:
+        hanging = [asyncio.create_task(decoder.decode(slow)) for _ in range(20)]
+        found = await asyncio.gather(*(decoder.decode(RED) for _ in range(5)))
+        assert {photo.size for photo in found} == {(SIZE * 4 // 3, SIZE)}
+        done = [task for task in hanging if task.done()]
+        assert [str(task.exception()) for task in done] == [BUSY] * (20 - decoding.MAX_SLOW)
+        for task in hanging:
+            task.cancel()
+        await asyncio.wait(hanging)
+    finally:
+        await asyncio.to_thread(decoder.close)
+
+
+async def test_a_photograph_that_takes_much_of_a_core_gives_way_only_when_others_wait(
+    info: EngineInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "MAX_QUICK_CPU_S", 0.0)
+    monkeypatch.setattr(decoders, "STEP_S", 0.005)
+    large = encoded(Image.effect_noise((1500, 1200), 50).convert("RGB"), "PNG", compress_level=1)
+    decoder = PhotoDecoder(info, num_decoders=1)
+    calls = list[bytes]()
+    decode = decoder._slow_pool.open
+    monkeypatch.setattr(decoder._slow_pool, "open", lambda body, size: calls.append(body) or decode(body, size))
+    try:
+        await decoder.decode(RED)  # its process has started
+        await decoder.decode(large)
+        assert calls == []
+        await asyncio.gather(decoder.decode(large), decoder.decode(RED))
+        assert calls == [large]
+    finally:
+        await asyncio.to_thread(decoder.close)
 
 
 async def test_more_photographs_than_may_wait_are_refused_at_once(

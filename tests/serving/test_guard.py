@@ -133,6 +133,23 @@ async def test_a_declared_length_over_the_limit_is_refused_after_a_short_body_is
     assert client.num_read == num_read
 
 
+@pytest.mark.parametrize(
+    ("address", "headers", "expected"),
+    [
+        ("/" + "x" * guard.MAX_ADDRESS, {}, 414),
+        ("/x", {str(n): "" for n in range(guard.MAX_HEADERS + 1)}, 431),
+        ("/x", {"cookie": "x" * guard.MAX_HEADER_BYTES}, 431),
+        ("/" + "x" * (guard.MAX_ADDRESS - 1), {str(n): "x" for n in range(guard.MAX_HEADERS)}, 200),
+    ],
+)
+async def test_a_head_that_is_too_long_is_refused_after_a_short_body_is_dropped(
+    address: str, headers: dict[str, str], expected: int
+) -> None:
+    client = Client(guarded(length), "POST", address, headers).send(b"x", more=True).send()
+    assert (await client.answer())[0] == expected
+    assert client.num_read >= 2
+
+
 async def test_all_bodies_together_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "MAX_ALL_BYTES", 1500)
     app = guarded(length)
@@ -152,21 +169,25 @@ async def test_no_more_requests_wait_than_permitted_and_slow_senders_do_not_coun
     app = guarded(work, 2)
     slow = Client(app).send(b"x", more=True)
     await slow.reads(2)
-    waiting = [Client(app, "POST").send(b"x"), Client(app, "GET").send()]
+    waiting = [Client(app, "POST").send(b"x"), Client(app, "GET", "/v2/identify/all").send()]
     for client in waiting:
         await client.reads(2)  # it has arrived
-    refused = Client(app, method).send(b"x")
+    refused = Client(app, method, "/identify").send(b"x")
     assert (await refused.answer())[0] == 503
     assert refused.headers["retry-after"] == "5"
     probe = Client(app, "GET", "/prefix/healthz").send()
+    thumbnails = [Client(app, "GET", "/images/1").send() for _ in range(2 * guard.MAX_READING)]
+    for client in thumbnails:
+        await client.reads(2)
+    assert (await Client(app, "GET", "/v2/identify/all/taxa").send().answer())[0] == 503
     slow.send()
     assert (await slow.answer())[0] == 503
-    assert app.num_waiting == 2
-    for client in [*waiting, probe]:
+    assert app.num_waiting == {"identifying": 2, "reading": len(thumbnails)}
+    for client in [*waiting, *thumbnails, probe]:
         assert not client.task.done()
         client.leave()
         await client.answer()
-    assert (app.num_waiting, app.num_bytes) == (0, 0)
+    assert (app.num_waiting.total(), app.num_bytes) == (0, 0)
 
 
 @pytest.mark.parametrize("name", ["BODY_PAUSE_S", "BODY_TIMEOUT_S"])

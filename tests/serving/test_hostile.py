@@ -217,6 +217,10 @@ RAW = {
     "two lengths": (400, POST + HOST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello"),
     "length of a petabyte": (413, POST + HOST + b"Content-Length: 1000000000000000\r\n\r\n"),
     "chunks that are none": (400, POST + HOST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"),
+    "an address of 50 KB": (414, b"GET /status?x=" + b"y" * 50_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "an address of 100 KB": (400, b"GET /status?x=" + b"y" * 100_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "200 headers": (431, b"GET /status HTTP/1.1\r\n" + HOST + b"X-Y: z\r\n" * 200 + b"\r\n"),
+    "a header of 1 MB": (431, b"GET /status HTTP/1.1\r\n" + HOST + b"X-Y: " + b"z" * 1_000_000 + b"\r\n\r\n"),
     "a path with dots": (404, b"GET /../../etc/passwd HTTP/1.1\r\n" + HOST + b"\r\n"),
 }
 
