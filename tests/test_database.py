@@ -78,3 +78,8 @@ def test_a_query_that_fails_is_an_error_of_the_data(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"the tables cannot be joined: .*north") as caught:
         run(tmp_path, "SELECT 'north'::DOUBLE")
     assert "\n" not in str(caught.value)
+
+
+def test_joins_of_large_tables_get_a_least_memory(tmp_path: Path) -> None:
+    with open_database(tmp_path, 100_000) as database:
+        assert database.execute("SELECT current_setting('memory_limit')").fetchall() == [("93.1 GiB",)]

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from aitax_ray import takedowns
-from aitax_ray.database import open_database
+from aitax_ray.database import MEMORY_FOR_JOINS, open_database
 from aitax_ray.images import ledger as module
 from aitax_ray.images import shards
 from aitax_ray.images.ledger import new_run, read_ledger
@@ -297,7 +297,7 @@ def test_fates_are_counted_by_what_decides(storage: Storage) -> None:
 
 def test_the_tables_are_joined_within_the_bound_of_memory(storage: Storage, tmp_path: Path) -> None:
     query = "SELECT current_setting('threads'), current_setting('memory_limit'), current_setting('temp_directory')"
-    with open_database(tmp_path / "elsewhere") as database:
+    with open_database(tmp_path / "elsewhere", MEMORY_FOR_JOINS) as database:
         threads, memory, _ = database.execute(query).fetchall()[0]
     with read_ledger(storage) as ledger:
         *found, spill = ledger.database.execute(query).fetchall()[0]
