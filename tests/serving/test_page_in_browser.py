@@ -10,6 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect
 
+from aitax_ray.serving.queries import QueryStore
 from tests.engines import COLOURS, photo, write_small_engine
 from tests.serving.browser import NEEDS_CHROMIUM, chromium
 from tests.serving.service import LocalBackend, serve
@@ -18,10 +19,24 @@ pytestmark = NEEDS_CHROMIUM
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    backend = LocalBackend(write_small_engine(tmp_path_factory.mktemp("engine") / "colours-1"))
+def backend(tmp_path_factory: pytest.TempPathFactory) -> LocalBackend:
+    return LocalBackend(write_small_engine(tmp_path_factory.mktemp("engine") / "colours-1"))
+
+
+@pytest.fixture(scope="module")
+def address(backend: LocalBackend) -> Iterator[str]:
     for client in serve(backend):
         yield str(client.base_url)
+
+
+@pytest.fixture
+def kept(backend: LocalBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for photographs of visitors; only for the test that asks for it."""
+    queries = QueryStore(str(tmp_path / "kept"), 10**9)
+    queries.flush(20)
+    monkeypatch.setattr(backend, "queries", queries)
+    monkeypatch.setattr(backend, "info", backend.info.model_copy(update={"version": "keeping"}))
+    return tmp_path / "kept"
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +133,41 @@ def test_nothing_keeps_people_out(visit: Visit, red: Path, text: Path) -> None:
     expect(visit.page.locator("tbody tr")).to_have_count(3)
     assert visit.violations() == []
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+    visit.page.get_by_role("link", name="About this engine").click()
+    expect(visit.page.get_by_role("heading", name="How to cite")).to_be_visible()
+    assert visit.violations() == []
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
     visit.page.goto(visit.address)
     visit.identify(text)
     assert visit.violations() == []
+
+
+def test_references_are_copied_and_the_pages_of_the_engine_are_shown(visit: Visit) -> None:
+    visit.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    visit.page.get_by_role("link", name="How to cite").click()
+    visit.page.get_by_role("button", name="Copy").first.click()
+    expect(visit.page.get_by_text("Copied.").first).to_be_visible()
+    assert "10.15468/dl.colour" in visit.page.evaluate("navigator.clipboard.readText()")
+    visit.page.get_by_role("link", name="Evaluation").click()
+    heading = visit.page.get_by_role("heading", name="How good is the engine?")
+    expect(heading).to_have_css("color", "rgb(1, 2, 3)")  # its own style works, and so do its pictures
+    assert visit.page.locator("img").evaluate("image => image.naturalWidth") == 1
+    assert visit.errors == []
+
+
+def test_photographs_that_are_kept_are_deleted_with_a_button(
+    visit: Visit, kept: Path, red: Path, backend: LocalBackend
+) -> None:
+    assert backend.queries is not None
+    visit.page.reload()
+    expect(visit.page.locator(".notice")).to_contain_text("keeps your photographs")
+    visit.identify(red)
+    backend.queries.flush(20)
+    assert len(list(kept.rglob("*.zip"))) == 1
+    assert visit.violations() == []
+    visit.page.get_by_role("button", name="Delete my photographs").click()
+    expect(visit.page.get_by_text("Your photographs were deleted.")).to_be_visible()
+    assert not list(kept.rglob("*.zip"))
 
 
 def test_it_works_with_the_keyboard_alone(visit: Visit, red: Path) -> None:
