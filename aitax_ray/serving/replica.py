@@ -52,7 +52,8 @@ def _share_log() -> logging.handlers.RotatingFileHandler | None:
     Returns the handler of this file, None if there is none.
     """
     theirs, ours = logging.getLogger("ray.serve"), logging.getLogger(PACKAGE)
-    ours.handlers, ours.propagate = list(theirs.handlers), False
+    # Past the buffers before these files, in which Ray may keep a thousand lines: an error must be seen at once.
+    targets = [getattr(handler, "target", handler) for handler in theirs.handlers]
+    ours.handlers, ours.propagate = list(targets), False
     ours.setLevel(logging.INFO)
-    targets = (getattr(handler, "target", handler) for handler in theirs.handlers)
     return next((each for each in targets if isinstance(each, logging.handlers.RotatingFileHandler)), None)

@@ -36,7 +36,7 @@ def test_our_lines_go_to_the_log_file_of_the_replica(
 ) -> None:
     theirs, _ = loggers
     file = logging.handlers.RotatingFileHandler(tmp_path / "replica_a.log", maxBytes=1000, backupCount=3)
-    theirs.addHandler(logging.handlers.MemoryHandler(1, logging.ERROR, file))
+    theirs.addHandler(logging.handlers.MemoryHandler(1000, logging.ERROR, file))
     assert replica._share_log() is file
     logging.getLogger("aitax_ray.serving.ingress").info("engine 2 is in use")
     assert (tmp_path / "replica_a.log").read_text() == "engine 2 is in use\n"
