@@ -33,7 +33,7 @@ class LocalBackend:
     def __init__(self, folder: Path) -> None:
         self._identifier = Identifier(open_engine(str(folder)))
         self.info, self.taxa = self._identifier.engine.info, self._identifier.engine.taxa
-        self.num_queries, self.decoder = 7, PhotoDecoder(self.info, timeout_s=3.0, slow_timeout_s=0.5)
+        self.num_queries, self.decoder = 7, PhotoDecoder(self.info, timeout_s=3.0, slow_timeout_s=2.0)
         self.is_loaded = True
         self.project = project_of(self.info)
         self.ledger: Ledger | None = None
