@@ -6,7 +6,6 @@ file per day beside the file of keys, and outlive a restart; the last minute doe
 
 import json
 import logging
-import os
 import threading
 import time
 from collections import defaultdict, deque
@@ -73,7 +72,7 @@ class Accounts:
         self._folder = None if located.startswith("{") else Path(f"{located}.counts")
         self._keys, self._stamp, self._checked = read_keys(located), self._look(), time.monotonic()
         self._recent: dict[str, deque[float]] = defaultdict(deque)
-        self._day, self._counts = "", dict[str, int]()
+        self._day, self._counts, self._is_kept = "", dict[str, int](), True
 
     async def ask(self, who: str, origin: str, cost: int | None) -> Verdict:
         """See `Ledger`."""
@@ -128,7 +127,7 @@ class Accounts:
     def _look(self) -> tuple[int, ...]:
         """What changes when the file does."""
         try:
-            found = os.stat(self._located) if self._folder else None  # noqa: PTH116
+            found = Path(self._located).stat() if self._folder else None
         except OSError:
             return ()
         return (found.st_ino, found.st_size, found.st_mtime_ns) if found else ()
@@ -157,9 +156,11 @@ class Accounts:
             self._folder.mkdir(exist_ok=True)
             path.with_suffix(".new").write_text(json.dumps(self._counts), encoding="utf-8")
             path.with_suffix(".new").replace(path)
+            self._is_kept = True
         except OSError as error:
-            log.warning("counts are not kept over a restart: %s: %s", path, error.strerror)
-            self._folder = None
+            if self._is_kept:  # one line, until it works again
+                log.warning("counts are not kept over a restart: %s: %s", path, error.strerror)
+            self._is_kept = False
 
 
 def _read(path: Path) -> dict[str, int]:

@@ -8,10 +8,12 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, TypeVar
 
+from aitax_ray.errors import ClusterError
 from aitax_ray.serving.record import add_part
 
 Question = TypeVar("Question")
@@ -30,7 +32,7 @@ class _Asked(Generic[Question, Answer]):
 
 
 class Gatherer(Generic[Question, Answer]):
-    """Sends what has come while `max_calls` calls are on their way, with one next call."""
+    """Joins questions: while `max_calls` calls run, questions wait, and the next call takes all that fit."""
 
     def __init__(
         self,
@@ -83,7 +85,8 @@ class Gatherer(Generic[Question, Answer]):
                     together.append(asked)
                     size += asked.size
             if together:
-                call = asyncio.create_task(self._answer(together, size))
+                # A call is of several requests. In the context of one, Ray Serve would end it when that client leaves.
+                call = asyncio.create_task(self._answer(together, size), context=Context())
                 self._calls.add(call)
                 call.add_done_callback(self._finish)
                 for each in together:
@@ -96,10 +99,13 @@ class Gatherer(Generic[Question, Answer]):
     async def _answer(self, together: Sequence[_Asked[Question, Answer]], size: int) -> None:
         try:
             answers, seconds = await self._call([asked.question for asked in together])
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            is_cancelled = isinstance(error, asyncio.CancelledError)
             for asked in together:
                 if not asked.answer.done():
-                    asked.answer.set_exception(error)
+                    asked.answer.set_exception(ClusterError("the call was ended") if is_cancelled else error)
+            if is_cancelled:
+                raise
             return
         recent = seconds / size
         self._seconds_each += (RECENT if self._seconds_each else 1) * (recent - self._seconds_each)

@@ -41,12 +41,17 @@ MAX_ALL_BYTES = 400_000_000  # of the bodies of all requests together, in one pr
 RETRY_AFTER_S = 5
 BUSY = "the service has too many photographs to identify now; try again in some seconds"
 
-UNCOUNTED = ("/healthz", "/readyz")  # they are asked most when many requests wait
+PROBES = ("/healthz", "/readyz")  # load balancers ask for them, by address, and most when many requests wait
 IDENTIFYING, READING = "identifying", "reading"  # kinds of requests: a page with dozens of thumbnails stops no answer
 IDENTIFICATION = re.compile(r"/identify(/[^/]*)?$")  # with GET; all other addresses are only read
 MAX_READING = 4  # x max_waiting
 
 MakeError = Callable[[str, int, str], Response]
+
+
+def is_probe(scope: Scope) -> bool:
+    """Tell whether a load balancer asks how the service is."""
+    return str(scope["path"]).removeprefix(scope.get("root_path", "")) in PROBES
 
 
 class Guard:
@@ -139,7 +144,7 @@ class _Request:
 
         Those that are still being sent do not count: slow clients could refuse all others.
         """
-        if self._scope["path"].endswith(UNCOUNTED):
+        if is_probe(self._scope):
             return True
         if self._guard.num_waiting[self._kind] >= self._guard.max_waiting[self._kind]:
             return False

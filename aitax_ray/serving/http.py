@@ -27,7 +27,7 @@ from aitax_ray.serving.backend import Backend
 from aitax_ray.serving.decoding import MAX_BYTES
 from aitax_ray.serving.error_bodies import error_response
 from aitax_ray.serving.guard import Guard, allowed_methods
-from aitax_ray.serving.policy import Policy
+from aitax_ray.serving.policy import Hosts, Policy
 from aitax_ray.serving.record import current
 from aitax_ray.serving.settings import MAX_WAITING
 from aitax_ray.serving.telemetry import HEADER, Telemetry
@@ -60,8 +60,9 @@ def make_app(
         description="Names the species on a photograph. Formats: c4c (ai-taxonomist), pn (Pl@ntNet), nia (Naturalis).",
     )
     app.state.get_backend = get_backend
-    # Below CORS: pages can read its answers.
+    # Below CORS: pages can read their answers.
     app.add_middleware(Guard, max_bytes=MAX_BYTES, max_waiting=max_waiting, make_error=error_response)
+    app.add_middleware(Hosts, allowed=allowed_hosts)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=list(cors_origins) or ["*"],
@@ -69,7 +70,7 @@ def make_app(
         allow_headers=["*"],
         expose_headers=EXPOSED,
     )
-    app.add_middleware(Policy, allowed_hosts=allowed_hosts)
+    app.add_middleware(Policy)
     known = [route for each in ROUTES for route in each.router.routes]
     app.add_middleware(Telemetry, routes=known, log_clients=log_clients, serve_adds_id=serve_adds_id)
     app.add_middleware(PlainPaths)

@@ -10,21 +10,35 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aitax_ray.errors import AitaxError
 from aitax_ray.serving.error_bodies import error_response
+from aitax_ray.serving.guard import is_probe
 
 log = logging.getLogger(__name__)
 
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
-PROBES = ("/healthz", "/readyz")  # load balancers ask for them by address
+
+
+class Hosts:
+    """Answers only those who call the service by one of these names; without names, all."""
+
+    def __init__(self, app: ASGIApp, allowed: Sequence[str] = ()) -> None:
+        self.app, self._allowed = app, {host.lower() for host in allowed}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        app = self.app
+        if scope["type"] == "http" and self._allowed and _host(scope) not in self._allowed and not is_probe(scope):
+            app = error_response(scope["path"], 400, "this service has another name: see its --allowed-hosts")
+        await app(scope, receive, send)
 
 
 class Policy:
-    """Adds headers to all answers, also those of a route (`request.state.headers`), and refuses other hosts.
+    """Adds headers to all answers, also those of a route (`request.state.headers`).
 
     If the service fails (a status from 500 on), it calls what a route left in `request.state.on_failure`.
     """
 
-    def __init__(self, app: ASGIApp, allowed_hosts: Sequence[str] = ()) -> None:
-        self.app, self._hosts = app, {host.lower() for host in allowed_hosts}
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -43,10 +57,7 @@ class Policy:
                     headers.setdefault(name, value)
             await send(message)
 
-        app: ASGIApp = self.app
-        if self._hosts and _host(scope) not in self._hosts and not scope["path"].endswith(PROBES):
-            app = error_response(scope["path"], 400, "this service has another name: see its --allowed-hosts")
-        await app({**scope, "state": state}, receive, send_with_headers)
+        await self.app({**scope, "state": state}, receive, send_with_headers)
 
 
 async def _call(on_failure: Callable[[], Awaitable[None]]) -> None:

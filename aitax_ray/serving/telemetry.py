@@ -8,8 +8,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aitax_ray.serving import access_log, metrics, tracing
-from aitax_ray.serving.guard import METHODS
-from aitax_ray.serving.policy import PROBES
+from aitax_ray.serving.guard import METHODS, PROBES
 from aitax_ray.serving.record import Record, add_part, choose_request_id, recording
 
 HEADER = "X-Request-ID"

@@ -97,14 +97,20 @@ async def test_counts_that_cannot_be_read_begin_again(path: Path) -> None:
         assert await statuses(Accounts(str(path), Clock()), who, 2) == [200, 429]
 
 
-async def test_where_counts_cannot_be_written_quotas_hold_in_memory(
-    path: Path, caplog: pytest.LogCaptureFixture
+async def test_where_counts_cannot_be_written_quotas_hold_in_memory_and_keys_can_be_revoked(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    who = digest(add_key(path, "ann", per_day=1))
+    monkeypatch.setattr(accounts, "CHECK_S", 0.0)
+    who, ben = digest(add_key(path, "ann", per_day=1)), digest(add_key(path, "ben"))
     Path(f"{path}.counts").write_text("a file in the place of the folder")
     ledger = Accounts(str(path), Clock())
     assert await statuses(ledger, who, 2) == [200, 429]
-    assert "counts are not kept over a restart" in caplog.text
+    assert await statuses(ledger, ben, 3) == [200, 200, 200]
+    assert caplog.text.count("counts are not kept over a restart") == 1
+    revoke_key(path, "ben")
+    assert await statuses(ledger, ben, 1) == [401]
+    Path(f"{path}.counts").unlink()
+    assert await statuses(Accounts(str(path), Clock()), who, 1) == [200]
     ledger = Accounts(path.read_text().strip(), Clock())  # as in AITAX_KEYS
     assert await statuses(ledger, who, 2) == [200, 429]
     assert await ledger.history(who, 2026) == {}

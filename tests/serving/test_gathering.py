@@ -1,8 +1,10 @@
 import asyncio
 from collections.abc import Sequence
+from contextvars import ContextVar
 
 import pytest
 
+from aitax_ray.errors import ClusterError
 from aitax_ray.serving.gathering import Gatherer
 
 
@@ -125,3 +127,38 @@ async def test_a_call_is_cancelled_when_all_its_clients_have_left_and_the_next_o
     assert await together[1] == 30
     with pytest.raises(asyncio.CancelledError):
         await together[0]
+
+
+async def test_a_call_is_in_nobodys_context() -> None:
+    request: ContextVar[str] = ContextVar("request", default="nobody")
+    seen = []
+    other = Other()
+
+    async def call(questions: Sequence[int]) -> tuple[list[int], float]:
+        seen.append(request.get())
+        return await other.call(questions)
+
+    gathering: Gatherer[int, int] = Gatherer(call, 1, 4, 1.0)
+
+    async def client(name: str) -> int:
+        request.set(name)
+        return await gathering.ask(1, 1)
+
+    asked = [asyncio.create_task(client(name)) for name in ("a", "b", "c")]
+    await started(*asked)
+    other.may_answer.set()
+    await asyncio.gather(*asked)
+    assert seen == ["nobody", "nobody"]
+
+
+async def test_a_call_that_somebody_ends_is_an_error_for_all_that_wait_for_it() -> None:
+    other = Other()
+    gathering = gatherer(other)
+    asked = ask(gathering, 1, 2)
+    await started(*asked)
+    (call,) = gathering._calls
+    call.cancel()
+    with pytest.raises(ClusterError, match="the call was ended"):
+        await asked[0]
+    other.may_answer.set()
+    assert await asked[1] == 20

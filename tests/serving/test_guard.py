@@ -175,7 +175,9 @@ async def test_no_more_requests_wait_than_permitted_and_slow_senders_do_not_coun
     refused = Client(app, method, "/identify").send(b"x")
     assert (await refused.answer())[0] == 503
     assert refused.headers["retry-after"] == "5"
-    probe = Client(app, "GET", "/prefix/healthz").send()
+    probe = Client(app, "GET", "/healthz").send()
+    named_like_a_probe = Client(app, "POST", "/v2/observation/identify/token/healthz").send(b"x")
+    assert (await named_like_a_probe.answer())[0] == 503
     thumbnails = [Client(app, "GET", "/images/1").send() for _ in range(2 * guard.MAX_READING)]
     for client in thumbnails:
         await client.reads(2)
@@ -291,3 +293,9 @@ def test_allowed_methods_are_those_of_all_routes() -> None:
         return allowed_methods(Request({"type": "http", "method": "PUT", "path": path, "app": app, "headers": []}))
 
     assert (allowed("/a/x"), allowed("/b"), allowed("/c")) == ("GET, POST, HEAD", "POST", "")
+
+
+@pytest.mark.parametrize(("path", "root_path"), [("/healthz", ""), ("/frogs/readyz", "/frogs")])
+def test_load_balancers_are_known_by_the_whole_address(path: str, root_path: str) -> None:
+    assert guard.is_probe({"path": path, "root_path": root_path})
+    assert not guard.is_probe({"path": f"/x{path}", "root_path": root_path})

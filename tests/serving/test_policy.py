@@ -50,6 +50,10 @@ def test_other_names_are_refused_in_the_format_of_the_route(named: httpx.Client,
     answer = named.get("/status", headers={"Host": host})
     assert (answer.status_code, answer.json()["code"]) == (400, 400)
     assert answer.headers["x-content-type-options"] == "nosniff"
+    with_origin = named.get("/status", headers={"Host": host, "Origin": FROGS})
+    assert with_origin.headers["access-control-allow-origin"] == FROGS
+    token = "/v2/observation/identify/token/healthz"  # ends as a probe does
+    assert named.post(token, headers={"Host": host}).status_code == 400
     assert named.get("/v2/languages", headers={"Host": host}).json()["statusCode"] == 400
     assert named.get("/healthz", headers={"Host": host}).status_code == 200
 
