@@ -32,7 +32,7 @@ from aitax_ray.serving.remote import Remote
 from aitax_ray.serving.replica import equip
 from aitax_ray.serving.retrieval import Found, Question, RemoteRetrieval
 from aitax_ray.serving.settings import ApplicationArgs, change
-from aitax_ray.serving.versions import INTERVAL_S, Current
+from aitax_ray.serving.versions import INTERVAL_S, KEEP_S, RETRY_S, Current
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -49,14 +49,13 @@ READY_TIMEOUT_S = 3.0
 PREPARE_TIMEOUT_S = 600.0  # to open an engine, which may be fetched first; it is opened further after that
 # Calls at a time per replica: one is answered, and the next one is on its way.
 CALLS = 2
-RETRY_S = 30.0  # until an engine that could not be used is tried again
 
 
 class Ingress:
     """Answers HTTP requests with the help of the other deployments, and decides which engine does.
 
-    A request keeps its `backend` to its end. When another engine becomes current, and all deployments have opened it,
-    later requests get another backend.
+    A request keeps its `backend` to its end. When another engine becomes current, and a replica of each deployment has
+    opened it, later requests get another backend.
     """
 
     def __init__(
@@ -134,18 +133,20 @@ class Ingress:
         return C4cRefused(engine=place.rpartition("/")[2], reason=brief)
 
     async def prepare(self, place: str, timeout_s: float = PREPARE_TIMEOUT_S) -> None:
-        """Open an engine in the other deployments."""
+        """Open an engine in a replica of each other deployment."""
         classifier = self.classifier.call("prepare", place, timeout_s=timeout_s)
         await asyncio.gather(classifier, self.retrieval.prepare(place, timeout_s))
 
     async def _switch(self, place: str) -> None:
         engine = await asyncio.to_thread(open_engine, self.args.engine, place)
+        await self.prepare(place)  # first: a backend that is not used would leave its decoders
         backend = await asyncio.to_thread(EngineBackend, self, engine)
-        await self.prepare(place)
         backend.apply(self.changed)
         metrics.ENGINE_INFO.record(0, version=self.backend.info.version)
         metrics.ENGINE_INFO.record(version=engine.info.version)
-        self.backend = backend
+        self.backend, old = backend, self.backend
+        loop = asyncio.get_running_loop()
+        loop.call_later(KEEP_S, loop.run_in_executor, None, old.decoder.close)  # no request uses it any more
         log.warning("%s is in use", place)
 
 

@@ -1,4 +1,8 @@
-"""The deployment that counts what each key has asked, and how an ingress reaches it."""
+"""The deployment that counts what each key has asked, and how an ingress reaches it.
+
+If the replica dies after it has counted and before it has answered, the call is sent again: one identification may then
+count twice.
+"""
 
 from typing import Any, cast
 

@@ -1,6 +1,7 @@
-"""Calls to other deployments: each has a time limit, is sent once more if its replica dies, and ends with its caller.
+"""Calls to other deployments: each has a time limit, is sent once more if its replica fails, and ends with its caller.
 
 Ray Serve sends nothing more to a replica of which it knows that it died, and lets a call wait while there is no other.
+A replica that died may have done the work already, which is then done twice.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from ray.exceptions import ObjectLostError, RayActorError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from aitax_ray.errors import ClusterError
+from aitax_ray.errors import ClusterError, EngineError
 from aitax_ray.serving import metrics
 
 log = logging.getLogger(__name__)
@@ -35,17 +36,23 @@ class Remote:
 
         `num_bytes` is about what the longer one of question and answer has.
         """
+        # One replica may fail to open an engine that another has open. Only `prepare` wants to know the cause.
+        again = DIED if method == "prepare" else (*DIED, EngineError)
         handle = self._handle if num_bytes <= MESSAGE_BYTES else self._handle.options(_by_reference=True)
         try:
             async with asyncio.timeout(timeout_s):
                 try:
                     return await self._call(handle, method, given)
-                except DIED as error:
+                except again as error:
                     self.num_retries += 1
                     metrics.RETRIES.record(target=self._name)
-                    log.warning("%s died or is out of reach (%s): the call is sent again", self._name, _reason(error))
+                    log.warning(
+                        "%s died, is out of reach or lacks the engine (%s): the call is sent again",
+                        self._name,
+                        _reason(error),
+                    )
                     return await self._call(handle, method, given)
-        except (*DIED, RayServeException, TimeoutError) as error:
+        except (*again, RayServeException, TimeoutError) as error:
             raise ClusterError(f"{self._name} does not answer: {_reason(error)}") from error
 
     async def _call(self, handle: DeploymentHandle[Any], method: str, given: tuple[Any, ...]) -> Any:
@@ -58,4 +65,5 @@ class Remote:
 
 
 def _reason(error: BaseException) -> str:
+    error = getattr(error, "cause", error)  # what Ray makes of an error of a replica begins with a traceback
     return f"{type(error).__name__} {str(error)[:200]}".strip()

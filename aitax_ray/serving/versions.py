@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 INTERVAL_S = 1.0  # between two looks at `current`
 KEEP_S = 90.0  # an engine stays open so long after its last request: longer than a request may take
+RETRY_S = 30.0  # until an engine that could not be opened is tried again
 
 Part = TypeVar("Part")
 
@@ -48,7 +49,8 @@ class Versions(Generic[Part]):
         """Open the current engine. Raises EngineError."""
         engine = open_engine(location)
         self._location, self._open_part, self._current = location, open_part, Current(engine)
-        self._seen = self._last = engine.place
+        self._tried = self._last = engine.place
+        self._retry_at, self._problem = 0.0, ""
         first: Future[Part] = Future()
         first.set_result(open_part(engine))
         self._parts, self._used = {engine.place: first}, {engine.place: time.monotonic()}
@@ -72,10 +74,13 @@ class Versions(Generic[Part]):
             return [part.result() for part in self._parts.values() if part.done() and not part.exception()]
 
     def look(self) -> None:
-        """Open the engine that has become current, and close those that nobody asks for any more."""
+        """Open the engine that has become current, and close those that nobody asks for any more.
+
+        An engine that could not be opened is tried again after RETRY_S.
+        """
         place = self._current.read()
-        if place != self._seen:
-            self._seen = place
+        if place != self._tried or time.monotonic() >= self._retry_at:
+            self._tried, self._retry_at = place, time.monotonic() + RETRY_S
             self._start(place)
         with self._lock:
             for old in self._parts.keys() - {place, self._last}:
@@ -93,10 +98,15 @@ class Versions(Generic[Part]):
 
     def _open(self, place: str) -> Part:
         try:
-            return self._open_part(open_engine(self._location, place))
+            part = self._open_part(open_engine(self._location, place))
         except Exception as error:
-            log.error("%s cannot be opened: %s", place, error)
+            problem = f"{place} cannot be opened: {error}"
+            if problem != self._problem:
+                log.error(problem)
+            self._problem = problem
             raise
+        self._problem = ""
+        return part
 
 
 def _watch(reference: "weakref.ref[Versions[Part]]") -> None:

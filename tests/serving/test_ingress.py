@@ -92,6 +92,27 @@ async def test_requests_change_to_the_current_engine_and_each_is_answered_by_one
     assert await answer(service.backend) == expected[0]
 
 
+async def test_the_decoders_of_the_engine_before_are_stopped_when_no_request_can_use_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aitax_ray.serving.ingress.KEEP_S", 0.01)
+    root, closed = write_root(tmp_path, monkeypatch), asyncio.Event()
+    service, _, _ = ingress(root)
+    before, loop = service.backend.decoder, asyncio.get_running_loop()
+    close = before.close
+
+    def close_and_tell() -> None:
+        close()
+        loop.call_soon_threadsafe(closed.set)
+
+    monkeypatch.setattr(before, "close", close_and_tell)
+    write_current(Storage(str(root)), ENGINES, "2")
+    await service.look()
+    await asyncio.wait_for(closed.wait(), 30)
+    assert (before._pool._is_closed, before._slow_pool._is_closed) == (True, True)
+    assert not service.backend.decoder._pool._is_closed
+
+
 @pytest.mark.parametrize("damaged", ["classifier.onnx", "shards/00000/vectors.npy", "taxa.parquet"])
 async def test_a_damaged_engine_is_refused_with_a_message_and_the_old_one_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, damaged: str

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorDiedError, ActorUnavailableError, ObjectLostError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, ObjectLostError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 
 from aitax_ray.errors import ClusterError, EngineError
@@ -32,6 +32,8 @@ class Deployment:
                 raise
         return f"{question} {answer}"
 
+    prepare = ask
+
 
 def remote(*answers: Any) -> tuple[Remote, Deployment, Handle]:
     deployment = Deployment(*answers)
@@ -46,8 +48,19 @@ async def test_a_call_whose_replica_dies_is_sent_once_more(death: Exception, cap
     oracle, _, handle = remote(death, 42, death, death)
     assert await oracle.call("ask", "why?") == "why? 42"
     assert (oracle.num_retries, handle.calls) == (1, ["ask", "ask"])
-    assert "the oracle died or is out of reach" in caplog.text
+    assert "the oracle died, is out of reach or lacks the engine" in caplog.text
     with pytest.raises(ClusterError, match=f"the oracle does not answer: {type(death).__name__}"):
+        await oracle.call("ask", "why?")
+    assert (oracle.num_retries, len(handle.calls)) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    "error", [EngineError("broken"), RayTaskError("f", "Traceback", EngineError("broken")).as_instanceof_cause()]
+)
+async def test_a_call_to_a_replica_that_cannot_open_the_engine_is_sent_once_more(error: Exception) -> None:
+    oracle, _, handle = remote(error, 42, error, error)
+    assert await oracle.call("ask", "why?") == "why? 42"
+    with pytest.raises(ClusterError, match="the oracle does not answer: EngineError broken"):
         await oracle.call("ask", "why?")
     assert (oracle.num_retries, len(handle.calls)) == (2, 4)
 
@@ -55,7 +68,7 @@ async def test_a_call_whose_replica_dies_is_sent_once_more(death: Exception, cap
 async def test_an_error_that_would_come_again_is_not_asked_for_twice() -> None:
     oracle, _, handle = remote(EngineError("broken"), BackPressureError(num_queued_requests=1, max_queued_requests=1))
     with pytest.raises(EngineError, match="broken"):
-        await oracle.call("ask", "why?")
+        await oracle.call("prepare", "engines/2")
     with pytest.raises(ClusterError, match="BackPressureError"):
         await oracle.call("ask", "why?")
     assert (oracle.num_retries, len(handle.calls)) == (0, 2)

@@ -1,5 +1,6 @@
 """serving.versions: which engines a replica has open."""
 
+import asyncio
 import gc
 import threading
 from pathlib import Path
@@ -83,6 +84,42 @@ async def test_an_engine_that_is_damaged_is_refused_until_it_is_mended(
     assert versions.opened() == ["1"]
     path.write_bytes(content)
     assert await versions.prepare("engines/2") == "2"
+
+
+async def test_the_current_engine_is_tried_again_after_a_pause_and_a_problem_is_logged_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries: list[str] = []
+
+    def open_part(engine: Engine) -> str:
+        tries.append(engine.info.version)
+        return version(engine)
+
+    async def finish() -> None:  # the engines are opened one after the other, so this ends after what looks began
+        await asyncio.wrap_future(versions._pool.submit(lambda: None))
+
+    versions = Versions(str(root), open_part)
+    path = root / ENGINES / "2" / ONNX
+    content = path.read_bytes()
+    path.write_bytes(b"\0" * len(content))
+    make_current(root, "2")
+    for _ in range(3):
+        versions.look()
+        await finish()
+    assert tries == ["1", "2"]
+    monkeypatch.setattr(module, "RETRY_S", -1.0)
+    for number in (3, 4):
+        versions._retry_at = 0.0
+        versions.look()
+        await finish()
+        assert tries[1:] == ["2"] * (number - 1)
+    assert len([each for each in caplog.messages if "cannot be opened" in each]) == 1
+    path.write_bytes(content)
+    for _ in range(2):
+        versions.look()
+        await finish()
+    assert versions.opened() == ["1", "2"]
+    assert tries[1:] == ["2"] * 4  # what is open is not opened again
 
 
 def test_replicas_look_by_themselves_until_they_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
