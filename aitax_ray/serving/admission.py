@@ -49,7 +49,6 @@ async def ask(request: Request, backend: BackendOf, who: str | None, cost: int |
         request.state.num_remaining = remaining(verdict.count, verdict.per_day)
         request.state.headers = quota_headers(verdict)
     if verdict.status in MESSAGES:
-        await _drop_body(request)
         raise RequestError(MESSAGES[verdict.status], verdict.status, _refusal_headers(verdict))
     if cost:
         request.state.on_failure = partial(backend.ledger.give_back, who, verdict.day, cost)
@@ -86,13 +85,6 @@ def _refusal_headers(verdict: Verdict) -> dict[str, str]:
         # A date has whole seconds: rounded up, so that who comes then is let in.
         return {"Retry-After": formatdate(math.ceil(time.time() + verdict.wait_s), usegmt=True)}
     return {}
-
-
-async def _drop_body(request: Request) -> None:
-    """Read the photographs and drop them: a browser that is interrupted while it sends shows a network error."""
-    if "expect" not in request.headers:
-        async for _ in request.stream():
-            pass
 
 
 async def _describe_keys(

@@ -106,7 +106,9 @@ class _Request:
         self._has_body = scope["method"] not in WITHOUT_BODY
         self._is_started = self._is_complete = self._has_left = False
         self._messages: asyncio.Queue[Message | HTTPException] = asyncio.Queue()
-        self._wanted = asyncio.Event()
+        self._wanted, self._is_over = asyncio.Event(), asyncio.Event()
+        self._is_over.set()  # no body is being read
+        self._is_dropping = False
         self._task = asyncio.current_task()
         self._num_bytes = 0
         self._is_waiting = False
@@ -117,6 +119,7 @@ class _Request:
         if not self._has_body and not self._begin_to_wait():
             await self.refuse(503, BUSY)
             return
+        self._is_over.clear()
         reader = asyncio.create_task(self._read())
         try:
             async with asyncio.timeout(TIMEOUT_S) as limit:
@@ -177,6 +180,7 @@ class _Request:
     async def send(self, message: Message) -> None:
         """Send a piece of the answer; of an answer to HEAD only the headers."""
         if message["type"] == "http.response.start":
+            await self._drop_rest()
             self._is_started = True
             message = {**message, "headers": [*message.get("headers", ()), *_more_headers(message["status"])]}
         else:
@@ -184,6 +188,16 @@ class _Request:
             if self._is_head:
                 message = {**message, "body": b""}
         await self._send(message)
+
+    async def _drop_rest(self) -> None:
+        """Drop what the application did not read of the body, unless the client waits for leave to send it."""
+        if self._num_bytes or "expect" not in Headers(scope=self._scope):
+            self._is_dropping = True
+            self._wanted.set()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                    await self._is_over.wait()
+        self._is_over.set()  # an error after this answer does not wait again
 
     async def _read(self) -> None:
         """Read the body, piece by piece as the application wants it, and then wait until the client leaves."""
@@ -196,8 +210,12 @@ class _Request:
                 self._messages.put_nowait(HTTPException(408, "the photographs did not arrive in time"))
         else:
             self._messages.put_nowait(message)
+        left = DRAINED * self._guard.max_bytes
         while message["type"] != "http.disconnect":
-            message = await self._receive()  # a body after its limit, or where none belongs, is dropped
+            left -= len(message.get("body", b""))
+            if left < 0 or not message.get("more_body", False):
+                self._is_over.set()
+            message = await self._receive()  # a body after its limit, or that nobody wants, is dropped
         self._messages.put_nowait(message)
         if not self._is_complete and self._task is not None:
             self._has_left = True
@@ -207,6 +225,8 @@ class _Request:
         """Read the body up to its end or limit. Returns the last message."""
         while True:
             await self._wanted.wait()
+            if self._is_dropping:
+                return {"type": "http.request", "more_body": True}
             self._wanted.clear()
             async with asyncio.timeout(BODY_PAUSE_S):
                 message = await self._receive()

@@ -46,7 +46,10 @@ GBIF_SPECIES = "https://www.gbif.org/species/"
 # A word for each range of scores, from its lower end on.
 WORDS = ((0.95, "almost_certain"), (0.8, "very_likely"), (LIKELY, "likely"), (0.2, "possible"), (0.0, "unlikely"))
 # The texts that the script needs.
-SCRIPT_TEXTS = ("no_picture", "too_many", "remove", "choose_first", "working", "no_connection", "your_photograph")
+SCRIPT_TEXTS = (
+    *("no_picture", "too_many", "remove", "choose_first", "working", "no_connection", "busy"),
+    "your_photograph",
+)
 
 
 @lru_cache
@@ -115,6 +118,10 @@ class Page:
     def say_failed(self, reason: str) -> str:
         """Say why photographs cannot be used. The reason itself is in English."""
         return self._say("failed", reason=reason)
+
+    def say_busy(self) -> str:
+        """Say that the service cannot answer now."""
+        return self._say("busy")
 
     def answer(
         self, identification: Identification, photos: "Sequence[Image.Image]", kept: "Kept | None" = None

@@ -1,19 +1,24 @@
 """The routes of the page for people."""
 
+import logging
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, Response
+from starlette.exceptions import HTTPException
 
 from aitax_ray.engine.documents import DATA_CARD, MODEL_CARD, REPORT
-from aitax_ray.errors import RequestError
+from aitax_ray.errors import ClusterError, RequestError
 from aitax_ray.serving.admission import admit_page
 from aitax_ray.serving.backend import Backend, BackendOf, base_url
 from aitax_ray.serving.citation import list_references, to_bibtex
 from aitax_ray.serving.form import read_form
 from aitax_ray.serving.page import BY_ACCURACY, BY_NAME, DOCUMENTS, FOLDER, Page, negotiate, read_texts
 from aitax_ray.serving.photographs import keep, uploaded
+from aitax_ray.serving.record import current
 from aitax_ray.serving.routes_queries import delete_query
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(include_in_schema=False)
 
@@ -28,6 +33,8 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Vary": "Accept-Language",
 }
+# Says to the script that an answer is a part of the page: proxies and public networks answer HTML too.
+PART = {"X-Part": "answer"}
 # The pages of an engine have their style and their plots inside, and no script.
 DOCUMENT_HEADERS = {
     "Content-Security-Policy": (
@@ -40,6 +47,8 @@ MAX_QUERY = 100  # characters
 
 Language = Annotated[str, Query(alias="lang", max_length=20)]
 
+FAILURES = (RequestError, ClusterError, HTTPException)  # the last is of Guard: 408, 413, 503
+
 
 @router.get("/")
 async def ask(request: Request, backend: BackendOf, language: Language = "") -> Response:
@@ -50,31 +59,33 @@ async def ask(request: Request, backend: BackendOf, language: Language = "") -> 
 @router.post("/")
 async def answer(request: Request, backend: BackendOf, language: Language = "") -> Response:
     """Answer the form: with the whole page, or with the answer alone where the script asks for it."""
-    page, is_part = _page(request, backend, language), request.headers.get("x-part") == "answer"
+    page, is_part, headers = _page(request, backend, language), _is_part(request), _headers(request)
     try:
         await admit_page(request, backend)
         sent, _ = await uploaded(request, backend)
         identification = await backend.identify(sent.photos, None)
         found = page.answer(identification, sent.photos, keep(backend, sent, identification))
-    except RequestError as error:
-        text = page.say_failed(str(error))
+    except FAILURES as error:
+        status, reason, more = _explain(error)
+        text = page.say_failed(reason) if status < 500 else page.say_busy()
         html = page.error_part(text) if is_part else page.ask(error=text)
-        return HTMLResponse(html, error.status, headers=HEADERS | error.headers)
-    return HTMLResponse(page.answer_part(found) if is_part else page.ask(answer=found), headers=HEADERS)
+        return HTMLResponse(html, status, headers=headers | more)
+    return HTMLResponse(page.answer_part(found) if is_part else page.ask(answer=found), headers=headers)
 
 
 @router.post("/forget")
 async def forget(request: Request, backend: BackendOf, language: Language = "") -> Response:
     """Delete the photographs that a visitor has sent: the button below an answer."""
-    page, is_part = _page(request, backend, language), request.headers.get("x-part") == "answer"
-    fields = (await read_form(request)).last()
+    page, is_part, headers = _page(request, backend, language), _is_part(request), _headers(request)
     status = 200
     try:
+        fields = (await read_form(request)).last()
         await delete_query(backend, fields.get("id", ""), fields.get("token", ""))
-    except RequestError as error:
-        status = error.status
+    except FAILURES as error:
+        status, _, more = _explain(error)
+        headers |= more
     notice = page.say_deleted(is_deleted=status == 200)
-    return HTMLResponse(page.notice_part(notice) if is_part else page.ask(notice=notice), status, headers=HEADERS)
+    return HTMLResponse(page.notice_part(notice) if is_part else page.ask(notice=notice), status, headers=headers)
 
 
 @router.get("/about")
@@ -131,6 +142,24 @@ async def _document(backend: Backend, name: str, kind: str) -> Response:
     if content is None:
         raise RequestError("this engine has no such page: an earlier version made it", 404)
     return Response(content, media_type=f"{kind}; charset=utf-8", headers=HEADERS | DOCUMENT_HEADERS)
+
+
+def _explain(error: RequestError | ClusterError | HTTPException) -> tuple[int, str, dict[str, str]]:
+    """Give the status of an error, its reason and its headers."""
+    if isinstance(error, RequestError):
+        return error.status, str(error), error.headers
+    if isinstance(error, HTTPException):
+        return error.status_code, error.detail, dict(error.headers or {})
+    log.error("request %s: %s", current().request_id, error)
+    return 503, str(error), {}
+
+
+def _is_part(request: Request) -> bool:
+    return request.headers.get("x-part") == "answer"
+
+
+def _headers(request: Request) -> dict[str, str]:
+    return HEADERS | (PART if _is_part(request) else {})
 
 
 def _page(request: Request, backend: Backend, language: str) -> Page:

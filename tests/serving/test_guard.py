@@ -29,7 +29,7 @@ class Client:
             "headers": [(name.encode(), value.encode()) for name, value in (headers or {}).items()],
         }
         self._pieces: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self.num_read = 0
+        self.num_read = self.num_read_before_answer = 0
         self._reads = asyncio.Condition()
         self.status, self.headers, self.body = 0, dict[str, str](), b""
         self.task = asyncio.create_task(app(self.scope, self._receive, self._send))
@@ -60,7 +60,7 @@ class Client:
 
     async def _send(self, message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self.status, self.num_read_before_answer = message["status"], self.num_read
             self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
         else:
             self.body += message["body"]
@@ -148,6 +148,41 @@ async def test_a_head_that_is_too_long_is_refused_after_a_short_body_is_dropped(
     client = Client(guarded(length), "POST", address, headers).send(b"x", more=True).send()
     assert (await client.answer())[0] == expected
     assert client.num_read >= 2
+
+
+@pytest.mark.parametrize(
+    ("pieces", "headers", "num_read"),
+    [
+        ([b"x" * 900, b"y" * 900, b"z" * 900], {}, 3),
+        ([b"x" * 900] * 9, {}, 5),
+        ([b"x"], {"expect": "100-continue"}, 0),
+    ],
+)
+async def test_what_the_application_does_not_read_of_a_body_is_dropped_before_its_answer(
+    pieces: list[bytes], headers: dict[str, str], num_read: int
+) -> None:
+    async def refuse(_: Request) -> Response:
+        return PlainTextResponse("no such project", 404)
+
+    app = guarded(refuse)
+    client = Client(app, headers=headers)
+    for place, piece in enumerate(pieces, 1):
+        client.send(piece, more=place < len(pieces))
+    assert await client.answer() == (404, b"no such project")
+    assert client.num_read_before_answer >= num_read
+    assert num_read or not client.num_read
+    assert app.num_bytes == 0
+
+
+async def test_a_body_that_does_not_end_holds_a_refusal_up_for_a_short_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "DRAIN_TIMEOUT_S", 0.05)
+
+    async def refuse(request: Request) -> Response:
+        async for _ in request.stream():
+            return PlainTextResponse("too many fields", 400)
+        raise AssertionError
+
+    assert await Client(guarded(refuse)).send(b"x", more=True).answer() == (400, b"too many fields")
 
 
 async def test_all_bodies_together_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:

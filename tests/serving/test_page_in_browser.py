@@ -241,3 +241,24 @@ def test_the_service_out_of_reach_is_said_in_words(visit: Visit, red: Path) -> N
     visit.choose(red)
     visit.page.get_by_role("button", name="Identify").click()
     expect(visit.page.locator("#status")).to_contain_text("cannot be reached")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "body", "said"),
+    [
+        (503, "application/json", '{"code":503,"message":"<b>busy</b>"}', "cannot answer now"),
+        (502, "text/html", "<h1>Bad Gateway</h1>", "cannot answer now"),
+        (200, "text/html", "<h1>Welcome to the network of this hotel</h1>", "cannot be reached"),
+    ],
+)
+def test_what_others_answer_is_not_put_into_the_page(
+    visit: Visit, kept: Path, red: Path, status: int, kind: str, body: str, said: str
+) -> None:
+    visit.page.reload()
+    visit.identify(red)
+    visit.page.route("**/*", lambda route: route.fulfill(status=status, content_type=kind, body=body))
+    for button in ("Delete my photographs", "Identify"):
+        visit.page.get_by_role("button", name=button).click()
+        expect(visit.page.locator("#status")).to_contain_text(said)
+        expect(visit.page.get_by_role("button", name=button)).to_be_enabled()
+        expect(visit.page.locator("#answer .result h2 i").first).to_have_text("Ruber primus")

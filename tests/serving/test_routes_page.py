@@ -2,7 +2,10 @@
 
 import httpx
 import pytest
+from starlette.exceptions import HTTPException
 
+from aitax_ray.errors import ClusterError
+from aitax_ray.serving import routes_page
 from aitax_ray.serving.page import FOLDER
 from aitax_ray.serving.routes_page import FILES
 from tests.engines import COLOURS, photo
@@ -48,6 +51,36 @@ def test_what_cannot_be_used_gets_a_page_with_the_reason(
     part = service.post("/?lang=es", files=upload, headers={"X-Part": "answer"})
     assert part.status_code == status
     assert part.text.startswith('<p class="banner error"')
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (ClusterError("the queue is full"), 503, "Der Dienst kann gerade nicht antworten."),
+        (HTTPException(503, "too many photographs"), 503, "Der Dienst kann gerade nicht antworten."),
+        (HTTPException(408, "too slow"), 408, "Die Fotos konnten nicht verwendet werden: too slow"),
+        (HTTPException(413, "too large"), 413, "Die Fotos konnten nicht verwendet werden: too large"),
+    ],
+)
+def test_what_fails_is_said_on_the_page_too(
+    service: httpx.Client, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, text: str
+) -> None:
+    async def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(routes_page, "admit_page", fail)
+    monkeypatch.setattr(routes_page, "read_form", fail)
+    for path, said in (("/?lang=de", text), ("/forget?lang=de", "Die Fotos wurden nicht gelöscht.")):
+        whole, part = (service.post(path, files=UPLOAD, headers=headers) for headers in ({}, {"X-Part": "answer"}))
+        assert (whole.status_code, part.status_code) == (status, status)
+        assert ("<html" in whole.text, said in whole.text, "x-part" in whole.headers) == (True, True, False)
+        assert (said in part.text, part.headers["x-part"]) == (True, "answer")
+        assert part.text.startswith("<p class")
+
+
+def test_a_wish_to_delete_that_is_no_form_gets_a_page(service: httpx.Client) -> None:
+    answer = service.post("/forget?lang=en", content=b"{}", headers={"Content-Type": "application/json"})
+    assert (answer.status_code, "were not deleted" in answer.text) == (415, True)
 
 
 def test_the_species_are_listed_and_found(service: httpx.Client) -> None:

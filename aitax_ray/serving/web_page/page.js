@@ -89,6 +89,12 @@ function start(form) {
     });
   }
 
+  // Shows only what the page of this service made: not the JSON of a full service, nor the page of a proxy or a hotel.
+  async function read(got) {
+    if (got.headers.get("X-Part") === "answer") return got.text();
+    throw Object.assign(new Error(), {text: got.status >= 500 ? texts.busy : texts.no_connection});
+  }
+
   async function ask() {
     if (!photographs.length) return say(texts.choose_first);
     request?.abort();
@@ -99,15 +105,14 @@ function start(form) {
       const body = new FormData();
       for (const {file} of photographs) body.append("image", await shrink(file), file.name || "photograph.jpg");
       const got = await fetch(form.action, {method: "POST", body, headers: {"X-Part": "answer"}, signal: mine.signal});
-      const html = await got.text();
-      answer.innerHTML = html;
+      answer.innerHTML = await read(got);
       showOriginals(answer);
       say("");
       answer.focus();
       answer.scrollIntoView({behavior: "auto", block: "start"});
       if (got.ok) remember(answer);
     } catch (error) {
-      if (error.name !== "AbortError") say(texts.no_connection);
+      if (error.name !== "AbortError") say(error.text || texts.no_connection);
     } finally {
       if (request === mine) send.disabled = false;
     }
@@ -120,10 +125,10 @@ function start(form) {
     own.querySelector("button").disabled = true;
     try {
       const got = await fetch(own.action, {method: "POST", body, headers: {"X-Part": "answer"}});
-      own.outerHTML = await got.text();
-    } catch {
+      own.outerHTML = await read(got);
+    } catch (error) {
       own.querySelector("button").disabled = false;
-      say(texts.no_connection);
+      say(error.text || texts.no_connection);
     }
   });
 
