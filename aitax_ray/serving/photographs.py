@@ -1,8 +1,8 @@
 """The photographs of a request: uploaded or named by their URLs, decoded to pixels, perhaps kept."""
 
-import asyncio
+import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -13,11 +13,34 @@ from aitax_ray.errors import RequestError
 from aitax_ray.serving.assessment import Kept, Observation
 from aitax_ray.serving.backend import Backend
 from aitax_ray.serving.form import PHOTOGRAPHS, Form, Upload, read_form
+from aitax_ray.serving.guard import BUSY
 from aitax_ray.serving.identifier import MAX_IMAGES, Identification
 from aitax_ray.serving.record import current, part
+from aitax_ray.serving.together import together
 
 if TYPE_CHECKING:
     from PIL import Image
+
+MAX_FETCHED_BYTES = 400_000_000  # of all photographs that have been fetched and are not decoded, in one process
+
+
+class _Held:
+    """Counts the bytes that the requests of this process hold together."""
+
+    num_bytes = 0
+
+    @contextlib.contextmanager
+    def hold(self, num_bytes: int) -> Iterator[None]:
+        if self.num_bytes + num_bytes > MAX_FETCHED_BYTES:
+            raise RequestError(BUSY, 503)
+        self.num_bytes += num_bytes
+        try:
+            yield
+        finally:
+            self.num_bytes -= num_bytes
+
+
+_FETCHED = _Held()
 
 
 @dataclass(frozen=True)
@@ -51,9 +74,17 @@ async def fetched(request: Request, backend: Backend) -> Sent:
     urls = [url for name, url in request.query_params.multi_items() if name in PHOTOGRAPHS]
     if len(urls) > MAX_IMAGES:
         raise RequestError(f"name 1 to {MAX_IMAGES} photographs of one individual, not {len(urls)}")
-    with part("fetch"):
-        bodies = await asyncio.gather(*map(backend.fetch, urls))
-    return await _decode(backend, [Upload(url, body) for url, body in zip(urls, bodies, strict=True)], urls)
+    with contextlib.ExitStack() as held:
+
+        async def fetch(url: str) -> Upload:
+            body = await backend.fetch(url)
+            held.enter_context(_FETCHED.hold(len(body)))
+            return Upload(url, body)
+
+        with part("fetch"):
+            uploads = await together(map(fetch, urls))
+        sent = await _decode(backend, uploads, urls)
+    return Sent(sent.photos, [Upload(url, b"") for url in urls], urls)  # their bytes are not counted any more
 
 
 def keep(backend: Backend, sent: Sent, found: Identification, observation: Observation | None = None) -> Kept | None:
@@ -84,5 +115,5 @@ async def _decode(backend: Backend, uploads: Sequence[Upload], urls: Sequence[st
     bodies = [upload.body for upload in uploads]
     current().num_photographs = len(bodies)
     with part("decode"):
-        photos = await asyncio.gather(*map(backend.decoder.decode, bodies, titles))
+        photos = await together(map(backend.decoder.decode, bodies, titles))
     return Sent(photos, uploads, urls)

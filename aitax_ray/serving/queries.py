@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import logging
+import math
 import os
 import re
 import secrets
@@ -21,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.fs as pafs
@@ -37,6 +39,7 @@ log = logging.getLogger(__name__)
 ID = re.compile(r"(\d{4}-\d{2}-\d{2})T\d{6}Z-([0-9a-f]{32})")
 TIME = "%Y-%m-%dT%H%M%SZ"
 DELETED = "deleted"
+TEST = ".test"  # always the same name: so the same problem gives the same message
 QUALITY = 90  # of JPEGs: the photographs have the size that the network sees
 NUM_WRITERS = 2
 MAX_FLYING_BYTES = 100_000_000  # of the pixels that wait to be written; later photographs are not kept
@@ -50,27 +53,28 @@ class QueryStore:
     """Keeps queries in a folder or URL. Several copies of the service may share it."""
 
     def __init__(self, location: str, max_bytes: int, clock: Callable[[], float] = time.time) -> None:
-        """Raises StorageError when nothing can be written there."""
-        self._storage, self._max_bytes, self._clock = Storage(location.rstrip("/")), max_bytes, clock
-        test = f".test-{secrets.token_hex(8)}"
-        self._storage.write_bytes(test, b"")
-        self._storage.delete(test)
+        """While nothing can be written there, nothing is kept: storage that is away stops no answer."""
+        self._location, self._max_bytes, self._clock = location, max_bytes, clock
         self._lock, self._pool = threading.Lock(), ThreadPoolExecutor(NUM_WRITERS, thread_name_prefix="queries")
         self._flying = 0
         self._num_bytes: int | None = None  # that are kept; not known yet
-        self._count_at, self._problem = 0.0, ""
+        self._count_at, self._problem = math.inf, ""  # inf: it is being counted
         self._early = deque[float](maxlen=MAX_EARLY_DELETIONS)
         self._jobs = set[Future[None]]()
         self._submit(self._count)
+
+    @cached_property
+    def _storage(self) -> Storage:
+        return Storage(self._location.rstrip("/"))  # asks some clouds, and so is tried again when it fails
 
     def keep(self, photos: "Sequence[Image.Image]", query: Mapping[str, Any]) -> Kept | None:
         """Keep photographs and what is to be known of them. None: there is no room, and they are not kept."""
         size = sum(3 * photo.width * photo.height for photo in photos)
         with self._lock:
             if self._num_bytes is None or self._num_bytes >= self._max_bytes:
-                if self._num_bytes is not None and time.monotonic() >= self._count_at:
-                    self._count_at = time.monotonic() + COUNT_S
-                    self._submit(self._count)  # some may have been deleted
+                if time.monotonic() >= self._count_at:
+                    self._count_at = math.inf
+                    self._submit(self._count)  # some may have been deleted, or storage is back
                 return None
             if self._flying + size > MAX_FLYING_BYTES:
                 return None
@@ -131,9 +135,11 @@ class QueryStore:
 
     def _count(self) -> None:
         """Find out how much is kept, and delete what killed writers and old deletions left."""
-        begin, self._count_at = time.monotonic(), time.monotonic() + COUNT_S
+        begin, self._count_at = time.monotonic(), math.inf
         try:
             total, now, storage = 0, self._clock(), self._storage
+            if self._num_bytes is None:
+                _write_test(storage)
             for info in storage.fs.get_file_info(pafs.FileSelector(storage.base or "/", recursive=True)):
                 if not info.is_file:
                     continue
@@ -145,6 +151,7 @@ class QueryStore:
                     total += info.size or 0
         except Exception as error:  # whatever storage raises, the next look may succeed
             self._complain(error)
+            self._count_at = time.monotonic() + COUNT_S
             return
         with self._lock:
             is_full, was_full = total >= self._max_bytes, (self._num_bytes or 0) >= self._max_bytes
@@ -191,9 +198,22 @@ def pack(photos: "Sequence[Image.Image]", query: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
+def check_queries(location: str) -> None:
+    """Raise StorageError, with the remedy, when nothing can be written there."""
+    try:
+        _write_test(Storage(location.rstrip("/")))
+    except StorageError as error:
+        raise StorageError(f"--keep-queries: {error}") from error
+
+
 def locate_queries(given: str | None) -> str | None:
     """Make the path of a folder absolute: replicas may run elsewhere. A URL stays."""
     return os.path.abspath(given) if given and "://" not in given else given  # noqa: PTH100
+
+
+def _write_test(storage: Storage) -> None:
+    storage.write_bytes(TEST, b"")
+    storage.delete(TEST)
 
 
 def _path(query_id: str) -> str:

@@ -25,6 +25,7 @@ from aitax_ray.serving.findings import (
 from aitax_ray.serving.gallery import Gallery, Picture
 from aitax_ray.serving.replica import equip
 from aitax_ray.serving.settings import ApplicationArgs
+from aitax_ray.serving.together import together
 from aitax_ray.serving.versions import Versions
 
 if TYPE_CHECKING:
@@ -134,4 +135,4 @@ class RemoteRetrieval:
         return next((picture for picture in pictures if picture is not None), None)
 
     async def _ask(self, method: str, *given: Any, **options: Any) -> list[Any]:
-        return await asyncio.gather(*(part.call(method, *given, **options) for part in self._parts))
+        return await together(part.call(method, *given, **options) for part in self._parts)

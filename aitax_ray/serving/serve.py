@@ -20,7 +20,7 @@ from aitax_ray.engine.bundle import open_engine
 from aitax_ray.errors import AitaxError, ClusterError
 from aitax_ray.images.memory import give_back_memory
 from aitax_ray.serving.keys import locate_keys, read_keys
-from aitax_ray.serving.queries import QueryStore, locate_queries
+from aitax_ray.serving.queries import check_queries, locate_queries
 from aitax_ray.serving.settings import ApplicationArgs, ServeSettings
 
 log = logging.getLogger(__name__)
@@ -51,8 +51,9 @@ HAPROXY_FILES = 10_000  # that HAProxy may have open: two for each of its 4,096 
 def serving(settings: ServeSettings) -> Iterator[str]:
     """Run the service while the context lasts. Yields its address when it answers.
 
-    Raises EngineError when there is no such engine, SettingsError when there are no such keys, AitaxError when the port
-    is taken, ClusterError when Ray Serve runs on the cluster already: it keeps the address with which it was started.
+    Raises EngineError when there is no such engine, SettingsError when there are no such keys, StorageError when no
+    queries can be kept, AitaxError when the port is taken, ClusterError when Ray Serve runs on the cluster already: it
+    keeps the address with which it was started.
     """
     engine = os.path.abspath(settings.engine) if "://" not in settings.engine else settings.engine  # noqa: PTH100
     opened = open_engine(engine)
@@ -61,7 +62,7 @@ def serving(settings: ServeSettings) -> Iterator[str]:
         read_keys(keys)
     queries = locate_queries(settings.keep_queries)
     if queries is not None:
-        QueryStore(queries, settings.max_kept_bytes)  # report a bad folder here
+        check_queries(queries)  # replicas would only log it
     settings = settings.model_copy(update={"keys": keys, "keep_queries": queries})
     port = free_port(settings.host, settings.port)
     _prepare_ray()

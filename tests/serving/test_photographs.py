@@ -1,12 +1,19 @@
 """serving.photographs: uploads and photographs by URL reach the engine in their order."""
 
+import asyncio
 import gc
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
+from fastapi import Request
 from python_multipart.multipart import File
 
+from aitax_ray.errors import RequestError
+from aitax_ray.serving import photographs
 from aitax_ray.serving.form import Upload
+from aitax_ray.serving.photographs import fetched
 from tests.engines import COLOURS, photo
 from tests.serving.service import RED_URL
 
@@ -50,3 +57,71 @@ def test_nothing_holds_an_upload_once_it_is_answered(service: httpx.Client) -> N
         assert not [each for each in kept if type(each) is Upload or not each.file_object.closed]
     finally:
         gc.enable()
+
+
+def asking(*urls: str) -> Request:
+    return Request({"type": "http", "query_string": "&".join(f"image={url}" for url in urls).encode(), "headers": []})
+
+
+class SlowBackend:
+    """Fetches 1,000 bytes, which it decodes for ever, from `fast`, and for ever from `slow`."""
+
+    def __init__(self) -> None:
+        self.decoder, self.waiting, self.has_waiting = self, 0, asyncio.Event()
+
+    async def fetch(self, url: str) -> bytes:
+        if url == "bad":
+            raise RequestError("bad cannot be fetched")
+        if url in ("broken", "small"):
+            return url.encode()
+        if url == "slow":
+            await self._wait()
+        return bytes(1000)
+
+    async def decode(self, body: bytes, title: str) -> Any:
+        if body == b"broken":
+            raise RequestError(f"{title} cannot be used", 415)
+        if len(body) == 1000:
+            await self._wait()
+        return SimpleNamespace()
+
+    async def _wait(self) -> None:
+        self.waiting += 1
+        self.has_waiting.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.waiting -= 1
+
+
+async def test_fetched_bytes_of_all_requests_are_counted_until_they_are_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(photographs, "MAX_FETCHED_BYTES", 1500)
+    backend: Any = SlowBackend()
+    first = asyncio.create_task(fetched(asking("fast", "slow"), backend))
+    await asyncio.wait_for(backend.has_waiting.wait(), 10)
+    async with asyncio.timeout(10):
+        with pytest.raises(RequestError, match="too many photographs") as refused:
+            await fetched(asking("slow", "fast"), backend)
+    assert (refused.value.status, backend.waiting) == (503, 1)
+    backend.has_waiting.clear()
+    first.cancel()  # the client leaves
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    second = asyncio.create_task(fetched(asking("fast"), backend))
+    await asyncio.wait_for(backend.has_waiting.wait(), 10)
+    assert photographs._FETCHED.num_bytes == 1000  # it is being decoded
+    second.cancel()
+    await asyncio.wait([second])
+    sent = await fetched(asking("small"), backend)
+    assert (photographs._FETCHED.num_bytes, [each.body for each in sent.uploads], sent.names) == (0, [b""], ["small"])
+
+
+@pytest.mark.parametrize("urls", [("slow", "bad", "slow"), ("broken", "fast", "fast")])
+async def test_when_one_photograph_fails_no_other_is_fetched_or_decoded(urls: tuple[str, ...]) -> None:
+    backend: Any = SlowBackend()
+    async with asyncio.timeout(10):
+        with pytest.raises(RequestError, match="cannot be"):
+            await fetched(asking(*urls), backend)
+    assert (backend.waiting, photographs._FETCHED.num_bytes) == (0, 0)

@@ -16,7 +16,7 @@ from PIL import Image
 from aitax_ray.errors import RequestError, StorageError
 from aitax_ray.serving import queries
 from aitax_ray.serving.assessment import Kept
-from aitax_ray.serving.queries import DELETED, GIVE_UP_S, QueryStore, locate_queries
+from aitax_ray.serving.queries import DELETED, GIVE_UP_S, QueryStore, check_queries, locate_queries
 from aitax_ray.storage import Storage
 
 RED = Image.new("RGB", (40, 30), (200, 0, 0))
@@ -159,10 +159,33 @@ def test_many_deletions_of_what_is_not_there_are_refused(tmp_path: Path, monkeyp
     assert status(store, f"9999-99-99T000000Z-{ids[0][0][-32:]}", "a") == 404
 
 
-def test_a_folder_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
+def test_a_service_does_not_start_with_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    check_queries(str(tmp_path / "new"))
+    assert files(tmp_path) == []
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StorageError, match="cannot be written"):
-        QueryStore(str(tmp_path / "file" / "folder"), 1)
+    with pytest.raises(StorageError, match=r"--keep-queries: .* cannot be written: .* choose a folder or URL"):
+        check_queries(str(tmp_path / "file" / "folder"))
+
+
+@pytest.mark.parametrize("broken", ["file/folder", "nothing://bucket"])
+def test_storage_that_is_away_at_the_start_stops_no_replica_and_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, broken: str
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    store = QueryStore(broken if "://" in broken else str(tmp_path / broken), 10**9)
+    for _ in range(3):
+        store.flush(20)
+        store._count_at = 0.0
+        assert store.keep([RED], {}) is None
+    store.flush(20)
+    assert len([each for each in caplog.records if each.name == queries.__name__]) == 1
+    store._location = str(tmp_path / "folder")  # it is back
+    (tmp_path / "file").unlink()
+    store._count_at = 0.0
+    assert store.keep([RED], {}) is None
+    store.flush(20)
+    assert store.keep([RED], {}) is not None
+    store.flush(20)
 
 
 def test_a_storage_that_fails_later_is_said_once_and_answers_go_on(
