@@ -36,7 +36,9 @@ class Acceptance(BaseModel):
         The score may be below 1 by this part of what the threshold is below 1.
         """
         limits = self.limits(top)
-        return np.asarray(score >= np.where(np.isfinite(limits), 1 - part * (1 - limits), np.inf).astype(np.float32))
+        has_limit = np.isfinite(limits)
+        limits = np.where(has_limit, 1 - part * (1 - np.where(has_limit, limits, 1.0)), np.inf)
+        return np.asarray(score >= limits.astype(np.float32))
 
 
 @dataclass(frozen=True)
