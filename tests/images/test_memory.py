@@ -51,7 +51,7 @@ for name, make in FILES.items():
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
     before, reserved = status("VmRSS"), []
-    normalize(body, 64, reserve=reserved.append)
+    normalize(body, 64, reserve=lambda num_bytes, _: reserved.append(num_bytes))
     print(name, reserved[0], status("VmHWM") - before, sep=",")
 """
 # 8 threads free blocks of 20 MB from below blocks that stay.
