@@ -532,14 +532,14 @@ def _run(arguments: list[str], debug: bool) -> int:
         return _fail(f"{' '.join(str(error).split())} See `aitax --help`.", 2)
     except KeyboardInterrupt as error:
         return _fail("; ".join(["stopped", *error.args]), INTERRUPTED)
-    except ModuleNotFoundError as error:
-        remedy = "take the image built with VARIANT=cuda, or install all that aitax-ray needs (--debug shows more)"
-        return _fail(f"{error.name} is not installed here: {remedy}", 1, debug)
     except Exception as error:
         cause = _cause(error)
         if isinstance(cause, AitaxError):
             return _fail(str(cause), cause.exit_status, debug)
-        if isinstance(cause, ModuleNotFoundError) and cause is not error:
+        if cause is error and isinstance(error, ModuleNotFoundError):
+            remedy = "take the image built with VARIANT=cuda, or install all that aitax-ray needs (--debug shows more)"
+            return _fail(f"{error.name} is not installed here: {remedy}", 1, debug)
+        if isinstance(cause, ModuleNotFoundError):
             where = "install it there, or give the job a runtime_env; `aitax doctor` compares the nodes"
             return _fail(f"a node of the cluster lacks the package {cause.name}: {where}", 1, debug)
         lines = str(cause).strip().splitlines() or [""]
