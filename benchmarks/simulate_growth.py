@@ -33,7 +33,7 @@ from aitax_ray.images.turns import Reports, Turns
 # Photographs per host in six downloads of GBIF that people keep in public repositories: 10.15468/dl.4gbcs6 (ticks),
 # dl.pafy54 (a fungus), dl.csc4n4 (frogs), dl.tsyjt4 (grouse), and two without a DOI (lanternflies, sea animals). The 23
 # smallest of the 34 hosts have 225 together. All of GBIF had some 200 million photographs on 545 servers
-# (https://pypi.org/project/distributed-downloader).
+# (the package distributed-downloader).
 HOSTS = {
     "inaturalist-open-data.s3.amazonaws.com": 12379,
     "static.inaturalist.org": 1513,
