@@ -81,11 +81,14 @@ def is_reported(address: str) -> None:
         assert answer.status_code == 415
         (request_id,) = answer.headers.get_list("X-Request-ID")
     assert request_id == "mine"
-    folder = Path(get_serve_logs_dir())
-    lines = [
-        json.loads(line) for path in folder.glob("access_aitax_Ingress_*.log") for line in path.read_text().splitlines()
-    ]
-    last = next(line for line in lines if line["request_id"] == "mine")
+    folder, until = Path(get_serve_logs_dir()), time.monotonic() + 10
+    while True:  # a line is written after its answer
+        texts = [path.read_text() for path in folder.glob("access_aitax_Ingress_*.log")]
+        lines = [json.loads(line) for text in texts for line in text.splitlines() if line.endswith("}")]
+        last = next((line for line in lines if line["request_id"] == "mine"), None)
+        if last is not None:
+            break
+        assert time.monotonic() < until
     assert (last["route"], last["status"], last["outcome"]) == ("/identify", 415, "error")
     assert any(set(line["parts"]) >= {"decode", "prepare", "model", "search", "reason", "serialise"} for line in lines)
     assert any("engine colours-1" in path.read_text() for path in folder.glob("replica_aitax_Retrieval_*.log"))
