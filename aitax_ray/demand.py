@@ -52,7 +52,7 @@ def find_demand(settings: StageSettings, have: Resources, *, gpu: bool, num_phot
             num, memory = count_actors(settings, have), settings.max_memory
             return Demand("download workers", num, CPUS_PER_ACTOR, 0, memory, "--num-actors")
         case TrainSettings():
-            num = settings.min_workers or settings.num_workers
+            num = settings.min_workers or settings.count_workers(have.gpus if gpu else 0, num_photographs)
             return Demand("training workers", num, settings.cpus_per_worker, gpu, 0, "--num-workers, --cpus-per-worker")
         case InferenceSettings():
             num = settings.num_classifiers or count_classifiers(num_photographs, gpu, have)

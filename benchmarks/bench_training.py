@@ -8,10 +8,12 @@ plain script runs with several numbers of loader processes, of which the best co
 
     python benchmarks/bench_training.py                                         some minutes
     python benchmarks/bench_training.py --stream --numbers 5000 50000           growth, in the stream
+    python benchmarks/bench_training.py --gpu resnet50 timm/convnext_tiny --numbers 10000
 
 With --stream the photographs are not held in memory. Then the time per photograph and the memory of a worker are
-printed for each number of photographs. Generated photographs of 683 x 512 px stand for real ones: their JPEGs have
-the size of real ones.
+printed for each number of photographs. With --gpu these networks train on the GPUs, in the number format that is
+fastest there, beside the network alone on one of them: this shows how many cores must load photographs. Generated
+photographs of 683 x 512 px stand for real ones: their JPEGs have the size of real ones.
 """
 
 import argparse
@@ -37,7 +39,7 @@ from aitax_ray import schemas, workspace
 from aitax_ray.settings import StageSettings
 from aitax_ray.training import distributed
 from aitax_ray.training.build import make_learner
-from aitax_ray.training.execution import Execution
+from aitax_ray.training.execution import Execution, choose_execution
 from aitax_ray.training.history import read_history
 from aitax_ray.training.loop import Batch, Learner
 from aitax_ray.training.model import build_classifier
@@ -46,6 +48,7 @@ from aitax_ray.training.train import train
 from aitax_ray.workspace import Outcome, Workspace
 
 ARCH, CROP, BATCH, SPECIES = "mobilenet_v3_small", 224, 64, 10
+GPU_BATCH = 256
 DISTINCT = 500  # photographs that are drawn; more are copies of these under other names
 PLAIN = Path(__file__).with_name("plain_training.py")
 
@@ -153,6 +156,39 @@ def constant(num: int) -> float:
         return float(Path(path).read_text())
 
 
+def gpu_settings(root: str, arch: str, epochs: int) -> TrainSettings:
+    """The settings on GPUs."""
+    given = {"root": root, "force": True, "recipe": "from-scratch", "arch": arch, "crop_size": CROP, "epochs": epochs}
+    return TrainSettings.model_validate(given | {"batch_size": GPU_BATCH, "compile": "no", "final_epochs": 0})
+
+
+def constant_on_gpu(arch: str, steps: int = 30) -> float:
+    """Photographs per second of the network on one GPU, fed with one tensor."""
+    settings, classifier = gpu_settings("unused", arch, 1), build_classifier(arch, SPECIES, CROP).cuda()
+    way = choose_execution(classifier, settings, CROP, GPU_BATCH, 0, None)
+    learner = make_learner(settings, 1e-3, [1] * SPECIES, classifier, lambda network: network, way)
+    classes, weights = torch.randint(0, SPECIES, (GPU_BATCH,)), torch.ones(GPU_BATCH)
+    batch = Batch(torch.randn(GPU_BATCH, 3, CROP, CROP).cuda(), classes.cuda(), weights.cuda())
+    learner.train_epoch([batch] * 5, 0, 5)
+    return float(learner.train_epoch([batch] * steps, 0, steps)["images_per_s"])
+
+
+def compare_on_gpus(jpegs: list[bytes], num: int, epochs: int, archs: list[str]) -> None:
+    """Measure the training of each network, and its network alone."""
+    print(f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}, {os.cpu_count()} cores")  # noqa: T201
+    with tempfile.TemporaryDirectory() as folder:
+        ws = write_root(Path(folder, "root"), jpegs, num)
+        for arch in archs:
+            alone = constant_on_gpu(arch)
+            torch.cuda.empty_cache()
+            train(gpu_settings(ws.root, arch, epochs))
+            rows = read_history(ws.storage)[1:]
+            rate, waited = (statistics.median(row[name] for row in rows) for name in ("images_per_s", "wait_share"))
+            print(  # noqa: T201
+                f"{arch}: {rate:.0f} photographs/s, {waited:.0%} of the time waited; the network alone {alone:.0f}"
+            )
+
+
 class PeakMemory:
     """The peak of the unique memory (USS) of Ray's training workers, MB."""
 
@@ -220,10 +256,13 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--stream", action="store_true")
+    parser.add_argument("--gpu", nargs="+", metavar="ARCH", help="train these networks on the GPUs")
     given = parser.parse_args()
     jpegs = draw_jpegs(DISTINCT)
     print(f"JPEGs of {np.mean([len(jpeg) for jpeg in jpegs]) / 1e3:.0f} KB")  # noqa: T201
-    if given.stream:
+    if given.gpu:
+        compare_on_gpus(jpegs, given.numbers[0], given.epochs, given.gpu)
+    elif given.stream:
         grow(jpegs, given.numbers)
     else:
         compare(jpegs, given.numbers[0], given.epochs, given.rounds)

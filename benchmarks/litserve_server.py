@@ -33,6 +33,7 @@ class Identify(litserve.LitAPI):
         """Load the model in each worker."""
         torch.set_num_threads(1)
         self.model = torchvision.models.get_model(sys.argv[2], num_classes=int(sys.argv[3])).eval()
+        self.model, self.device = self.model.to(device), device
 
     def decode_request(self, request: Request) -> torch.Tensor:
         """Decode a photograph."""
@@ -45,7 +46,7 @@ class Identify(litserve.LitAPI):
     def predict(self, x: torch.Tensor) -> Any:
         """Compute the best five of each."""
         with torch.inference_mode():
-            return torch.stack(self.model(x).softmax(1).topk(5), dim=1)
+            return torch.stack(self.model(x.to(self.device)).softmax(1).topk(5), dim=1).cpu()
 
     def unbatch(self, output: torch.Tensor) -> list[torch.Tensor]:
         """Part the answers."""
@@ -58,5 +59,5 @@ class Identify(litserve.LitAPI):
 
 if __name__ == "__main__":
     api = Identify(max_batch_size=8, batch_timeout=0.005, api_path="/identify")
-    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=os.cpu_count() or 1)
+    server = litserve.LitServer(api, accelerator="auto", workers_per_device=os.cpu_count() or 1)
     server.run(port=int(sys.argv[1]), generate_client_file=False, log_level="warning")

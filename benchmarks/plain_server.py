@@ -15,6 +15,8 @@ from torchvision.transforms import v2
 
 port, arch, num_classes = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 model = torchvision.models.get_model(arch, num_classes=num_classes).eval()
+device = "cuda" if torch.cuda.is_available() else "cpu"
+model = model.to(device)
 names = [f"species {number}" for number in range(num_classes)]
 transform = v2.Compose(
     [
@@ -33,7 +35,7 @@ def identify(image: UploadFile) -> list[dict[str, object]]:
     """Name the five most probable species."""
     photo = Image.open(io.BytesIO(image.file.read())).convert("RGB")
     with torch.inference_mode():
-        scores, classes = model(transform(photo)[None]).softmax(1)[0].topk(5)
+        scores, classes = model(transform(photo)[None].to(device)).softmax(1)[0].topk(5)
     return [{"name": names[number], "score": score} for number, score in zip(classes.tolist(), scores.tolist())]  # noqa: B905
 
 

@@ -22,6 +22,8 @@ BIG = Resources(nodes=2, cpus=32, gpus=2, memory_bytes=64e9, object_store_bytes=
         (DownloadSettings(root="r", num_actors=3), False, 1.3, 0),
         (TrainSettings(root="r", num_workers=4, cpus_per_worker=3), True, 13, 4),
         (TrainSettings(root="r", num_workers=4, min_workers=2), True, 3, 2),
+        (TrainSettings(root="r"), False, 3, 0),
+        (TrainSettings(root="r"), True, 3, 2),  # of the GPUs, not of the CPUs
         (EvaluateSettings(root="r"), False, 32, 0),
         (EvaluateSettings(root="r"), True, 3, 2),
         (EvaluateSettings(root="r", num_classifiers=5), True, 6, 5),

@@ -33,7 +33,7 @@ FLAGS = {
     "publish": f"{STAGE} min_score max_total_score quantize quantization max_quantization_loss allow_worse to",
     "serve": "engine project illustrate num_illustrations allow_private_hosts keys cors_origins allowed_hosts "
     "keep_queries max_kept_bytes "
-    "access_log log_clients max_batch_size batch_budget_s classifier_cpus max_waiting "
+    "access_log log_clients max_batch_size batch_budget_s classifier_cpus classifier_gpus max_waiting "
     "min_ingress_replicas max_ingress_replicas "
     "min_classifier_replicas max_classifier_replicas min_retrieval_replicas max_retrieval_replicas "
     "retrieval_parts target_ongoing_requests target_ongoing_calls upscale_delay_s downscale_delay_s "

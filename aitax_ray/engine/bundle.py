@@ -96,13 +96,15 @@ class Engine:
             self.folder = Path(tempfile.mkdtemp(prefix="aitax-engine-"))
             weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
-    def classifier(self, num_threads: int | None = None) -> OnnxClassifier:
+    def classifier(self, num_threads: int | None = None, on_gpu: bool = False) -> OnnxClassifier:
         """Load the classifier, and run it once. Raises EngineError unless its outputs are those of engine.json."""
         self._check([ONNX])
         path, size = self.folder / ONNX, self.info.transform.crop_size
         try:
-            classifier = OnnxClassifier(path.read_bytes(), num_threads)
+            classifier = OnnxClassifier(path.read_bytes(), num_threads, on_gpu)
             embedding, logits = classifier.predict(np.zeros((1, size, size, 3), np.uint8))
+        except EngineError:
+            raise
         except Exception as error:  # those of onnxruntime have no other common base
             reason = " ".join(str(error).split())[:300]
             raise EngineError(f"{path} does not classify photographs of {size} px ({reason}): {AGAIN}") from error

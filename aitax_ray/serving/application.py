@@ -36,17 +36,17 @@ def build(args: ApplicationArgs) -> Application:
     located = {"keys": locate_keys(args.keys), "keep_queries": locate_queries(args.keep_queries)}
     args = args.model_copy(update=located)
 
-    def deployment(name: str, num_cpus: float, max_ongoing_requests: int, target: float) -> Any:
+    def deployment(name: str, num_cpus: float, max_ongoing_requests: int, target: float, num_gpus: float = 0) -> Any:
         smallest, largest = getattr(args, f"min_{name}_replicas"), getattr(args, f"max_{name}_replicas")
         number: dict[str, Any] = {"num_replicas": smallest}
         if largest > smallest:
             limits = {"min_replicas": smallest, "max_replicas": largest}
             number = {"autoscaling_config": limits | {"target_ongoing_requests": target} | _delays(args)}
-        options = {"num_cpus": num_cpus}
+        options = {"num_cpus": num_cpus, "num_gpus": num_gpus}
         return serve.deployment(ray_actor_options=options, max_ongoing_requests=max_ongoing_requests, **number, **LIFE)
 
     calls = MAX_CALLS, args.target_ongoing_calls
-    classifier = deployment("classifier", args.classifier_cpus, *calls)(Classifier).bind(args)
+    classifier = deployment("classifier", args.classifier_cpus, *calls, args.classifier_gpus)(Classifier).bind(args)
     num_parts = args.retrieval_parts or len(open_engine(args.engine).shards)
     part_of = deployment("retrieval", LIGHT, *calls)(Retrieval)
     names = [Retrieval.__name__] if num_parts == 1 else [f"{Retrieval.__name__}-{n}" for n in range(num_parts)]

@@ -16,8 +16,8 @@ class Classifier:
 
     def __init__(self, args: ApplicationArgs) -> None:
         equip(args)
-        num_threads = max(1, int(args.classifier_cpus))
-        self._versions = Versions(args.engine, lambda engine: engine.classifier(num_threads))
+        num_threads, on_gpu = max(1, int(args.classifier_cpus)), args.classifier_gpus > 0
+        self._versions = Versions(args.engine, lambda engine: engine.classifier(num_threads, on_gpu))
         self._turn = asyncio.Lock()  # batches at the same time would only take the cores from each other
 
     async def prepare(self, place: str) -> None:

@@ -73,7 +73,9 @@ def serving(settings: ServeSettings) -> Iterator[str]:
         connect()
     if verified:
         verified.result()
-    check_room("the service", settings.classifier_cpus * settings.min_classifier_replicas, 0, "lower --classifier-cpus")
+    number = settings.min_classifier_replicas
+    reserved = number * settings.classifier_cpus, number * settings.classifier_gpus
+    check_room("the service", *reserved, "lower --classifier-cpus or --classifier-gpus")
     from ray import serve
 
     if serve.status().proxies:

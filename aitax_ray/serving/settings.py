@@ -47,6 +47,8 @@ class ApplicationArgs(Settings):
     """Longest time in seconds that a batch should take. Batches are as large as this permits; none waits to fill up."""
     classifier_cpus: Annotated[float, Field(gt=0)] = 1
     """CPUs that Ray reserves per replica of the classifier."""
+    classifier_gpus: Annotated[float, Field(ge=0)] = 0
+    """GPUs that Ray reserves per replica of the classifier, such as 0.5; it needs onnxruntime-gpu. 0: it uses CPUs."""
     max_waiting: Annotated[int, Field(ge=1)] = MAX_WAITING
     """Largest number of requests that wait for answers, per replica of the ingress; the others get 503."""
     min_ingress_replicas: Annotated[int, Field(ge=1)] = 1

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aitax_ray.cluster import check_room, use_gpus
+from aitax_ray.cluster import check_room, count_resources, use_gpus
 from aitax_ray.errors import AitaxError
 from aitax_ray.training.batches import FromMemory, FromStream, read_all
 from aitax_ray.training.best import SelectBy, selection
@@ -84,7 +84,8 @@ def _make_trainer(
     from ray.train.torch import TorchConfig, TorchTrainer
 
     use_gpu = use_gpus(settings.use_gpu)
-    least = settings.min_workers or settings.num_workers
+    most = settings.count_workers(count_resources().gpus if use_gpu else 0, config["num_train"])
+    least = settings.min_workers or most
     check_room(
         "training",
         least * settings.cpus_per_worker,
@@ -93,7 +94,7 @@ def _make_trainer(
     )
     resources = {"CPU": settings.cpus_per_worker} | ({"GPU": 1.0} if use_gpu else {})
     # With two numbers Ray Train is elastic. The type annotation of Ray does not have this form.
-    num_workers: Any = (least, settings.num_workers) if least < settings.num_workers else settings.num_workers
+    num_workers: Any = (least, most) if least < most else most
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     return TorchTrainer(
         train_loop_per_worker,

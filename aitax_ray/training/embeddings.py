@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from aitax_ray import schemas, workspace
-from aitax_ray.cluster import check_room, use_gpus
+from aitax_ray.cluster import check_room, count_resources, use_gpus
 from aitax_ray.progress import progress
 from aitax_ray.training.onnx_classifier import OnnxClassifier
 from aitax_ray.training.views import decode_views
@@ -102,7 +102,8 @@ def embed(
     if not len(missing):
         return stored
     gpu = use_gpus(settings.use_gpu)
-    num, cpus = min(settings.num_workers, -(-len(missing) // ROWS_PER_BLOCK)), settings.cpus_per_worker
+    blocks, cpus = -(-len(missing) // ROWS_PER_BLOCK), settings.cpus_per_worker
+    num = min(settings.count_workers(count_resources().gpus if gpu else 0, len(missing)), blocks)
     check_room("the backbone", num * cpus, num if gpu else 0, "lower --num-workers, or take --no-use-gpu")
     rows = (
         photographs(ws, missing)

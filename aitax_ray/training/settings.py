@@ -21,6 +21,9 @@ LEARNING_RATES = {("adamw", True): 1e-4, ("adamw", False): 1e-3, ("sgd", True): 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+CPU_WORKERS = 2
+
+
 class TrainSettings(StageSettings):
     """Settings of `train`."""
 
@@ -116,8 +119,8 @@ class TrainSettings(StageSettings):
     """Compile the network with torch.compile; auto measures at the start whether that is faster."""
     track: Annotated[tuple[Literal["mlflow", "wandb"], ...], HOW] = ()
     """Also log each epoch to MLflow or Weights & Biases. Set the server with their own environment variables."""
-    num_workers: Annotated[int, HOW, Field(ge=1)] = 2
-    """Number of Ray Train workers. With GPUs, set it to the number of GPUs. On CPUs the workers share them."""
+    num_workers: Annotated[int | None, HOW, Field(ge=1)] = None
+    """Number of Ray Train workers. Default: one per GPU. Without GPUs 2, which share the CPUs."""
     min_workers: Annotated[int | None, HOW, Field(ge=1)] = None
     """Smallest number of workers to continue with when nodes are lost. Default: --num-workers."""
     use_gpu: Annotated[bool | None, HOW] = None
@@ -144,7 +147,7 @@ class TrainSettings(StageSettings):
 
     @model_validator(mode="after")
     def _workers_fit(self) -> Self:
-        if self.min_workers is not None and self.min_workers > self.num_workers:
+        if self.min_workers and self.num_workers and self.min_workers > self.num_workers:
             raise ValueError("--min-workers is more than --num-workers")
         return self
 
@@ -167,6 +170,10 @@ class TrainSettings(StageSettings):
         if self.recipe is None:
             raise SettingsError(f"--show needs --recipe NAME, one of {', '.join(get_args(RecipeName))}")
         return super().shown()
+
+    def count_workers(self, num_gpus: float, num_photographs: int) -> int:
+        """Decide how many workers train: on this many GPUs, or, when there are none, on CPUs."""
+        return self.num_workers or max(min(int(num_gpus) or CPU_WORKERS, num_photographs), self.min_workers or 1)
 
     def learning_rate(self) -> float:
         """The peak learning rate."""

@@ -7,11 +7,11 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from aitax_ray import workspace
-from aitax_ray.cluster import connect, use_gpus
+from aitax_ray.cluster import connect, count_resources, use_gpus
 from aitax_ray.errors import DataError, SettingsError
 from aitax_ray.storage import Storage
 from aitax_ray.training.recipes import RecipeName
-from aitax_ray.training.settings import TrainSettings
+from aitax_ray.training.settings import CPU_WORKERS, TrainSettings
 from aitax_ray.workspace import Outcome, StageReport, Workspace, versions
 
 if TYPE_CHECKING:
@@ -89,9 +89,9 @@ def _start(ws: Workspace, settings: TrainSettings) -> _Start:
     from aitax_ray.training.weights import start_classifier, start_transform
 
     classes, frequencies = read_classes(ws)
-    if sum(frequencies) < settings.num_workers:
+    if sum(frequencies) < (num_workers := settings.num_workers or CPU_WORKERS):
         raise DataError(
-            f"{sum(frequencies)} training photographs are too few for {settings.num_workers} workers: "
+            f"{sum(frequencies)} training photographs are too few for {num_workers} workers: "
             "widen the query, or lower --num-workers"
         )
     transform = start_transform(settings.arch, settings.crop_size, settings.weights)
@@ -210,7 +210,8 @@ def _train_all(
     ws.storage.write_bytes(distributed.START, save(start))
     # Larger than the crops, so that few of them have to be enlarged.
     shorter_side = max(transform.resize_size, round(1.25 * transform.crop_size))
-    in_memory = distributed.fits_in_memory(len(labels) + len(val_labels), shorter_side, settings.num_workers)
+    num_workers = settings.count_workers(count_resources().gpus if use_gpus(settings.use_gpu) else 0, len(labels))
+    in_memory = distributed.fits_in_memory(len(labels) + len(val_labels), shorter_side, num_workers)
     decode = partial(decode_for_training, shorter_side=shorter_side)
     decode_val = partial(decode_for_evaluation, transform=transform)
     stored = photographs(ws, labels, shuffle_files=not in_memory)

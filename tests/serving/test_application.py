@@ -58,6 +58,17 @@ def test_each_shard_of_the_index_has_its_deployment_unless_told_otherwise(tmp_pa
     assert found["Retrieval-1"].autoscaling_config.max_replicas == 4
 
 
+def test_only_the_classifier_takes_gpus_and_only_if_told() -> None:
+    for given, expected in (({}, 0), ({"classifier_gpus": 0.5}, 0.5)):
+        ingress = build(ApplicationArgs.model_validate({"engine": "e", "retrieval_parts": 1} | given))._bound_deployment
+        classifier, [retrieval] = ingress.init_args[1], ingress.init_args[2]
+        found = [
+            each.ray_actor_options["num_gpus"]
+            for each in (ingress, *(c._bound_deployment for c in (classifier, retrieval)))
+        ]
+        assert found == [0, expected, 0]
+
+
 def test_replicas_that_are_removed_answer_first_and_dead_ones_are_soon_replaced(tmp_path: Path) -> None:
     keys = tmp_path / "keys.jsonl"
     add_key(keys, "ann")

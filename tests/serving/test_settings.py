@@ -16,7 +16,7 @@ def test_an_engine_is_all_that_must_be_given() -> None:
     "wrong",
     [
         {"max_batch_size": 0}, {"num_illustrations": 0}, {"num_illustrations": 21}, {"batch_budget_s": 0},
-        {"classifier_cpus": 0}, {"max_waiting": 0}, {"engin": "f"}, {"port": 8000},
+        {"classifier_cpus": 0}, {"classifier_gpus": -1}, {"max_waiting": 0}, {"engin": "f"}, {"port": 8000},
     ],
 )  # fmt: skip
 def test_invalid_settings_are_refused(wrong: dict[str, object]) -> None:

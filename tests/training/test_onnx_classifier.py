@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from aitax_ray.errors import EngineError
 from aitax_ray.training.onnx_classifier import OnnxClassifier
 from tests.engines import COLOURS, colour_classifier
 
@@ -35,3 +36,16 @@ def test_many_photographs_are_computed_in_parts_that_fit_a_cache() -> None:
     assert (len(embedding), len(logits)) == (21, 21)
     np.testing.assert_allclose(logits[-3:], logits[:3], atol=1e-6)
     assert len(classifier.outputs(many[:0], ["logits"])[0]) == 0
+
+
+def test_without_cuda_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(EngineError, match="pip install onnxruntime-gpu"):
+        OnnxClassifier(colour_classifier(), on_gpu=True)
+
+
+@pytest.mark.gpu
+def test_a_gpu_computes_as_a_cpu_does() -> None:
+    model, many = colour_classifier(), np.concatenate([photographs()] * 7)
+    for ours, theirs in zip(*(OnnxClassifier(model, on_gpu=gpu).predict(many) for gpu in (True, False)), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)

@@ -33,3 +33,16 @@ def test_the_learning_rate_follows_from_optimizer_start_and_batch() -> None:
 def test_the_fewest_workers_are_at_most_all() -> None:
     with pytest.raises(SettingsError, match="--min-workers is more than --num-workers"):
         build_settings(TrainSettings, {"root": "r", "num_workers": 2, "min_workers": 3})
+
+
+def test_each_gpu_gets_a_worker_and_no_worker_is_without_photographs() -> None:
+    settings = TrainSettings(root="r")
+    assert [settings.count_workers(*found) for found in ((0, 900), (1, 900), (8, 900), (8, 5), (0, 1))] == [
+        2,
+        1,
+        8,
+        5,
+        1,
+    ]
+    assert TrainSettings(root="r", num_workers=4).count_workers(1, 900) == 4
+    assert TrainSettings(root="r", min_workers=3).count_workers(0, 900) == 3
