@@ -328,7 +328,7 @@ def test_no_error_shows_the_secret_of_the_root(tmp_path: Path, read: str, secret
 
 def test_an_address_is_the_root_as_people_know_it(tmp_path: Path) -> None:
     assert Storage(str(tmp_path)).address("a/b") == f"{tmp_path}/a/b"
-    assert Storage("memory://KEY:SECRET@bucket/root/").address("a") == "memory://***@bucket/root/a"
+    assert Storage("memory://KEY:SECRET@bucket/frogs/").address("a") == "memory://***@bucket/frogs/a"
     assert Storage("memory://bucket").address() == "memory://bucket"
 
 

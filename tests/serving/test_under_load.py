@@ -120,9 +120,11 @@ class Service:
         return [len(self.replicas(deployment)) for deployment in DEPLOYMENTS]
 
     def kill_one(self, deployment: str) -> None:
-        """Kill the older one of two replicas."""
+        """Kill the older one of two replicas, and wait until it has ended: it may accept requests until then."""
         wait_until(lambda: len(self.replicas(deployment)) == 2)
-        self.replicas(deployment)[0].kill()
+        replica = self.replicas(deployment)[0]
+        replica.kill()
+        replica.wait(TIMEOUT_S)
 
 
 @pytest.fixture(scope="module")
