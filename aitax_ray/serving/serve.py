@@ -1,14 +1,11 @@
 """`aitax serve`: starts the service on this machine, or on the cluster that this process is connected to."""
 
-import atexit
 import contextlib
 import http.client
 import logging
 import os
-import shutil
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +16,7 @@ from aitax_ray.cluster import check_room, connect, stop
 from aitax_ray.engine.bundle import open_engine
 from aitax_ray.errors import AitaxError, ClusterError
 from aitax_ray.images.memory import give_back_memory
+from aitax_ray.serving.haproxy import clear_leftovers, make_folder
 from aitax_ray.serving.keys import locate_keys, read_keys
 from aitax_ray.serving.queries import check_queries, locate_queries
 from aitax_ray.serving.settings import ApplicationArgs, ServeSettings
@@ -64,6 +62,8 @@ def serving(settings: ServeSettings) -> Iterator[str]:
     if queries is not None:
         check_queries(queries)  # replicas would only log it
     settings = settings.model_copy(update={"keys": keys, "keep_queries": queries})
+    if sys.platform.startswith("linux"):
+        clear_leftovers()
     port = free_port(settings.host, settings.port)
     _prepare_ray()
     give_back_memory()  # of the engine, once it is verified
@@ -114,8 +114,7 @@ def _prepare_ray() -> None:
         )
         return
     # Two services on a machine would otherwise share the files and ports of HAProxy.
-    folder = tempfile.mkdtemp(prefix="aitax-haproxy-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = make_folder()
     own = {
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
         "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/admin.sock",
