@@ -9,6 +9,9 @@ from urllib.parse import unquote
 # The host of an http or https URL, without user, password and port (RFC 3986, 3.2). Python and DuckDB agree on it.
 _HOST = r"(?i)^\s*https?://(?:[^/?#@]*@)*(\[[^\]/?#]*\]|[^/?#:@\[\]]+)"
 
+_HOST_PATTERN = re.compile(_HOST)
+_LOCAL = re.compile(r"(?i)(?:^|::)(?:file|local):")
+
 HIDDEN = "***"
 # A user and a password, before "@". A password that is not escaped may contain "/", "?" and "#". Ports are digits only.
 # Paths may have one slash instead of two, as in "s3:/key:secret@bucket". The lengths are limited, so that a hostile
@@ -35,7 +38,7 @@ def host_of(url: str) -> str:
     >>> host_of("https://me:secret@Example.org:8080/a.jpg"), host_of("a.jpg")
     ('example.org', '')
     """
-    found = re.match(_HOST, url)
+    found = _HOST_PATTERN.match(url)
     return found[1].lower() if found else ""
 
 
@@ -72,7 +75,7 @@ def publish_address(address: str) -> str:
     """
     address = address.strip()
     # fsspec chains addresses: zip://frogs.csv::file:///home/ann/frogs.zip
-    if "://" not in address or re.search(r"(?i)(?:^|::)(?:file|local):", address):
+    if "://" not in address or _LOCAL.search(address):
         return re.split(r"[?#]", address)[0].rstrip("/").rsplit("/", 1)[-1]
     return hide_secrets(address)
 

@@ -27,8 +27,8 @@ class Acceptance(BaseModel):
 
     def limits(self, top: np.ndarray) -> np.ndarray:
         """The threshold of the best class (N,) of N answers, -1 for none: float64 (N,); inf where there is none."""
-        limits = [np.inf if limit is None else limit for limit in (*self.thresholds, None)]
-        return np.asarray(np.array(limits)[np.minimum(top, len(self.thresholds))])
+        known = [self.thresholds[place] if 0 <= place < len(self.thresholds) else None for place in top.tolist()]
+        return np.array([np.inf if limit is None else limit for limit in known], np.float64)
 
     def accepts(self, top: np.ndarray, score: np.ndarray, part: float = 1.0) -> np.ndarray:
         """Whether answers are accepted, bool (N,), from the best class (N,), -1 for none, and its score (N,).

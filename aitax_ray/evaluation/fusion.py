@@ -39,32 +39,37 @@ class Fusion(BaseModel):
         Without it all photographs are of one question. Where a logit is not a finite number, all are 0.
         """
         starts = np.zeros(1, np.int64) if starts is None else starts
-        sizes = np.diff(np.append(starts, len(logits)))
+        sizes = _sizes(starts, len(logits))
         scaled = self._scaled(logits, sizes)
         if self.rule == "mean_of_probabilities":
             fused = np.add.reduceat(_softmax(scaled), starts, axis=0) / sizes[:, None]
         else:
             total = np.add.reduceat(scaled, starts, axis=0)
             fused = _softmax(total if self.rule == "product" else total / sizes[:, None])
-        return np.asarray(np.nan_to_num(fused, nan=0.0), np.float32)
+        return np.where(np.isnan(fused), 0.0, fused).astype(np.float32)
 
     def energy(self, logits: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """Compute the log of the sum of the exponentials of the scaled logits, the mean over the photographs: (Q,).
 
         Liu et al. 2020, "Energy-based Out-of-distribution Detection", arXiv 2010.03759, there with the sign changed.
         """
-        sizes = np.diff(np.append(starts, len(logits)))
+        sizes = _sizes(starts, len(logits))
         largest = logits.max(axis=1)
         scale = np.repeat(self.temperature(sizes), sizes)
         with np.errstate(invalid="ignore"):
             each = largest / scale + np.log(np.exp(self._scaled(logits, sizes)).sum(axis=1))
-        return np.asarray(np.nan_to_num(np.add.reduceat(each, starts) / sizes, nan=-np.inf), np.float32)
+        mean = np.add.reduceat(each, starts) / sizes
+        return np.where(np.isnan(mean), -np.inf, mean).astype(np.float32)
 
     def _scaled(self, logits: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         """The logits at their temperature, the largest of each photograph being 0."""
         with np.errstate(invalid="ignore"):
             centred = logits - logits.max(axis=1, keepdims=True)
         return np.asarray(centred / np.repeat(self.temperature(sizes), sizes)[:, None])
+
+
+def _sizes(starts: np.ndarray, num_photographs: int) -> np.ndarray:
+    return np.asarray(np.concatenate([starts[1:], [num_photographs]]) - starts)
 
 
 def _softmax(scaled: np.ndarray) -> np.ndarray:

@@ -37,7 +37,8 @@ class Evidence:
     @property
     def score(self) -> np.ndarray:
         """The scores of the best species, float32 (N,); 0 where there is none."""
-        return np.asarray(np.nan_to_num(self.rank_scores[:, 0], nan=0.0))
+        best = self.rank_scores[:, 0]
+        return np.asarray(np.where(np.isnan(best), np.float32(0), best))
 
     @property
     def parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -77,7 +77,7 @@ class Backend(Protocol):
         ...
 
 
-def get_backend(request: Request) -> Backend:
+async def get_backend(request: Request) -> Backend:  # async: FastAPI calls others in a thread
     """Get the backend of this request; `make_app` has put its source into the state of the application."""
     backend: Backend = request.app.state.get_backend()
     current().engine = backend.info.version
@@ -87,7 +87,7 @@ def get_backend(request: Request) -> Backend:
 BackendOf = Annotated[Backend, Depends(get_backend)]
 
 
-def check_project(
+async def check_project(
     backend: BackendOf, project: Annotated[str, Path(description="all, best, or the one that /v2/projects names.")]
 ) -> str:
     """Check the project that a request names. Raises RequestError (404) unless it is the engine's."""

@@ -239,22 +239,14 @@ class Gallery:
         """Read what the index knows of rows."""
         rows = np.array([row for found in chosen for row, _ in found], np.int64)
         columns = self._read(rows, _COLUMNS)
-        parts = iter(zip(*columns.values(), strict=True))
-        answer = []
-        for found in chosen:
-            images = []
-            for _, similarity in found:
-                values: dict[str, Any] = dict(zip(_COLUMNS, next(parts), strict=True))
-                is_at_gbif, length = values.pop("is_at_gbif"), values.pop("thumbnail_length")
-                image = Illustration(
-                    **values,
-                    occurrence=OCCURRENCE_PAGE + values["gbif_id"] if is_at_gbif else "",
-                    has_thumbnail=length > 0,
-                    similarity=similarity,
-                )
-                images.append(image)
-            answer.append(images)
-        return answer
+        columns["occurrence"] = [
+            OCCURRENCE_PAGE + gbif_id if is_at_gbif else ""
+            for gbif_id, is_at_gbif in zip(columns["gbif_id"], columns["is_at_gbif"], strict=True)
+        ]
+        columns["has_thumbnail"] = [length > 0 for length in columns["thumbnail_length"]]
+        columns["similarity"] = [similarity for found in chosen for _, similarity in found]
+        images = map(Illustration, *(columns[name] for name in Illustration._fields))
+        return [list(itertools.islice(images, len(found))) for found in chosen]
 
     def _read(self, rows: np.ndarray, names: Sequence[str]) -> dict[str, list[Any]]:
         """Read the values of columns."""

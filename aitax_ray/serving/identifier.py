@@ -68,11 +68,14 @@ def rank(scores: np.ndarray, thresholds: Thresholds, max_results: int | None) ->
     The list ends when the sum of the scores reaches `max_total_score`, when a score is below `min_score`, or after
     `max_results` (MAX_RESULTS at most). It has at least one candidate.
     """
-    order = np.argsort(-scores, kind="stable")
-    before = np.cumsum(scores[order]) - scores[order]
-    is_candidate = (scores[order] >= thresholds.min_score) & (before < thresholds.max_total_score)
-    number = max(1, int(is_candidate.sum()))
-    return [(int(i), float(scores[i])) for i in order[: min(number, max_results or MAX_RESULTS, MAX_RESULTS)]]
+    likely = np.flatnonzero(scores >= thresholds.min_score)
+    if not len(likely):
+        likely = np.atleast_1d(scores.argmax())
+    order = likely[np.argsort(-scores[likely], kind="stable")]
+    best = scores[order]
+    number = max(1, int((np.cumsum(best) - best < thresholds.max_total_score).sum()))
+    number = min(number, max_results or MAX_RESULTS, MAX_RESULTS)
+    return list(zip(order[:number].tolist(), best[:number].tolist(), strict=True))
 
 
 class Reasoning:

@@ -69,7 +69,8 @@ class Judgement:
 def judge(decisions: Decisions, taxonomy: Taxonomy, together: Scores, alone: Scores) -> Judgement:
     """Judge the scores of an individual: those of its photographs together (1, K), and of each alone (N, K)."""
     evidence = _evidence(taxonomy, together)
-    verdicts = give_verdicts(decisions, evidence, _evidence(taxonomy, alone), np.zeros(1, np.int64))
+    each = evidence if alone is together else _evidence(taxonomy, alone)
+    verdicts = give_verdicts(decisions, evidence, each, np.zeros(1, np.int64))
     scores, best, rank = together.probabilities[0], int(evidence.top[0]), int(verdicts.rank[0])
     names = [
         taxonomy.names[best],
@@ -82,6 +83,7 @@ def judge(decisions: Decisions, taxonomy: Taxonomy, together: Scores, alone: Sco
     is_candidate = np.asarray(np.any(seen >= rule.limits(len(scores)), axis=0))
     is_candidate[best] = True
     candidates = np.flatnonzero(is_candidate)
+    order = candidates[np.argsort(-scores[candidates], kind="stable")].tolist()
     alike = {other for group in decisions.groups if best in group.species for other in group.species} - {best}
     return Judgement(
         is_known=bool(verdicts.is_known[0]),
@@ -90,7 +92,7 @@ def judge(decisions: Decisions, taxonomy: Taxonomy, together: Scores, alone: Sco
         score=float(evidence.rank_scores[0, rank]) if rank >= 0 else 0.0,
         is_accepted=bool(verdicts.is_accepted[0]),
         precision=decisions.acceptance.precision,
-        candidates=tuple(taxonomy.keys[n] for n in candidates[np.argsort(-scores[candidates], kind="stable")]),
+        candidates=tuple(taxonomy.keys[n] for n in order),
         promise=rule.promise,
         lookalikes=tuple(taxonomy.names[n] for n in sorted(alike)),
         similarity=float(together.similarity[0]),
@@ -115,8 +117,7 @@ def add_up(taxonomy: Taxonomy, scores: np.ndarray) -> tuple[tuple[GroupScore, ..
     """
 
     def sums(group: np.ndarray, names: list[str]) -> tuple[GroupScore, ...]:
-        is_known = group >= 0
-        totals = np.bincount(group[is_known], scores[is_known], minlength=len(names))
+        totals = np.bincount(group + 1, scores, minlength=len(names) + 1)[1:]  # the first one is of those without
         kept = np.flatnonzero(totals >= MIN_GROUP_SCORE)
         order = kept[np.argsort(-totals[kept], kind="stable")]
         return tuple(GroupScore(names[n], float(totals[n])) for n in order)

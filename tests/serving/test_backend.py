@@ -20,11 +20,11 @@ def test_the_address_of_the_service_is_the_one_that_the_client_sees() -> None:
     assert base_url(request(("x-forwarded-proto", "https"))) == "https://frogs.example/api/"
 
 
-def test_a_project_is_everything_or_the_engines_own(backend: LocalBackend) -> None:
+async def test_a_project_is_everything_or_the_engines_own(backend: LocalBackend) -> None:
     for project in ("all", "best", "dl.colour"):
-        assert check_project(backend, project) == project
+        assert await check_project(backend, project) == project
     with pytest.raises(RequestError, match="Project not found") as caught:
-        check_project(backend, "k-world-flora")
+        await check_project(backend, "k-world-flora")
     assert caught.value.status == 404
 
 

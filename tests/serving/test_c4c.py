@@ -1,7 +1,6 @@
 """serving.c4c: the spellings that the web component relies on."""
 
 import json
-from dataclasses import replace
 
 from aitax_ray.engine.bundle import Taxon
 from aitax_ray.serving.c4c import REJECTED, to_answer, to_taxa
@@ -61,7 +60,7 @@ NOT_ON_THE_WEB = ["file:///home/ann/1.jpg", "", "/srv/1.jpg", "s3://bucket/1.jpg
 
 
 def test_photographs_that_are_not_on_the_web_are_shown_by_the_thumbnail_that_the_service_has() -> None:
-    images = tuple(replace(IMAGE, url=url) for url in NOT_ON_THE_WEB)
+    images = tuple(IMAGE._replace(url=url) for url in NOT_ON_THE_WEB)
     (result,) = to_answer(make_identification(Candidate(TAXON, 0.9, images)), base_url=SERVICE).results
     assert {image.url for image in result.images} == {f"{SERVICE}images/{IMAGE.image_id}"}
     assert len(result.images) == len(NOT_ON_THE_WEB)
@@ -70,10 +69,10 @@ def test_photographs_that_are_not_on_the_web_are_shown_by_the_thumbnail_that_the
 
 def test_photographs_without_any_address_are_not_shown() -> None:
     urls = [*NOT_ON_THE_WEB, IMAGE.url]
-    images = tuple(replace(IMAGE, url=url) for url in urls)
+    images = tuple(IMAGE._replace(url=url) for url in urls)
     (result,) = to_answer(make_identification(Candidate(TAXON, 0.9, images))).results  # there is no service
     assert [(image.url, image.thumbnail) for image in result.images] == [(IMAGE.url, "")]
-    images = tuple(replace(IMAGE, url=url, has_thumbnail=False) for url in urls)
+    images = tuple(IMAGE._replace(url=url, has_thumbnail=False) for url in urls)
     (result,) = to_answer(make_identification(Candidate(TAXON, 0.9, images)), base_url=SERVICE).results
     assert [(image.url, image.thumbnail) for image in result.images] == [(IMAGE.url, "")]
 

@@ -122,10 +122,8 @@ def test_an_answer_with_low_scores_is_not_certain(identifier: Identifier, page: 
 
 def test_text_of_the_data_is_no_html(identifier: Identifier, page: Page) -> None:
     found = identifier.identify([RED])
-    image = replace(
-        found.candidates[0].illustrations[0], creator="<script>alert(1)</script>", references="javascript:x"
-    )
-    image = replace(image, occurrence="", url="")
+    image = found.candidates[0].illustrations[0]
+    image = image._replace(creator="<script>alert(1)</script>", references="javascript:x", occurrence="", url="")
     candidate = replace(found.candidates[0], illustrations=(image,))
     html = shown(page, replace(found, candidates=(candidate,)), is_known=True, lookalikes=("<b>",))
     assert "<script>" not in html
@@ -220,7 +218,7 @@ def test_numbers_are_written_as_in_the_language(
     ],
 )
 def test_licences_have_short_names(identifier: Identifier, page: Page, license_: str, shown: str) -> None:
-    image = replace(identifier.identify([RED]).candidates[0].illustrations[0], license=license_)
+    image = identifier.identify([RED]).candidates[0].illustrations[0]._replace(license=license_)
     assert page._image(image)["license"] == shown
 
 

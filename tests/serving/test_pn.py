@@ -97,7 +97,7 @@ def test_related_images_have_addresses_credits_and_a_date() -> None:
 def test_an_image_without_an_original_or_a_thumbnail_has_the_other_or_is_left_out(
     url: str, has_thumbnail: bool, addresses: tuple[str, ...] | None
 ) -> None:
-    image = replace(IMAGE, url=url, has_thumbnail=has_thumbnail)
+    image = IMAGE._replace(url=url, has_thumbnail=has_thumbnail)
     asked = replace(ASKED, include_related_images=True)
     images = answer(asked, replace(CANDIDATE, illustrations=(image,)))["results"][0]["images"]
     assert [tuple(each["url"].values()) for each in images] == ([] if addresses is None else [addresses])
@@ -129,7 +129,7 @@ def test_nothing_is_null_in_the_barest_of_answers() -> None:
     bare = Taxon("Q2M4", "Rana ignota", "", "", "SPECIES", "", "", "")
     asked = replace(ASKED, include_related_images=True, detailed=True, observation=Observation(date="2026-05-01"))
     text = to_answer(
-        replace(IDENTIFICATION, candidates=(Candidate(bare, 0.1, (replace(IMAGE, license_id="", event_date=""),)),)),
+        replace(IDENTIFICATION, candidates=(Candidate(bare, 0.1, (IMAGE._replace(license_id="", event_date=""),)),)),
         asked,
         ENGINE,
         1,
