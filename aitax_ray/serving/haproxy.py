@@ -8,7 +8,9 @@ import signal
 import tempfile
 from pathlib import Path
 
-PREFIX = "aitax-haproxy-"  # then the process id of the service
+# Then the process id of the service. Ray puts a folder with a name of 56 letters into it, and HAProxy takes 97 letters
+# for the path of its socket.
+PREFIX = "aitax-"
 END_S = 10.0
 
 
@@ -21,7 +23,7 @@ def make_folder() -> str:
 
 def clear_leftovers() -> None:
     """End each HAProxy whose service was killed, and delete its files: it would keep the port."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}[0-9]*-*"):
         owner = folder.name.removeprefix(PREFIX).partition("-")[0]
         # A folder of somebody else may have any name.
         if folder.lstat().st_uid == os.getuid() and not Path("/proc", owner).exists():

@@ -37,6 +37,11 @@ def folder_of(owner: int) -> Path:
     return Path(tempfile.mkdtemp(prefix=f"{haproxy.PREFIX}{owner}-"))
 
 
+def test_the_path_of_its_socket_is_short_enough() -> None:
+    folder = f"/tmp/{haproxy.PREFIX}{2**22}-abcdefgh/{'f' * 56}"  # Ray's, with the largest process id
+    assert len(f"{folder}/admin.sock") <= 97
+
+
 def test_haproxy_of_a_killed_service_ends_and_gives_its_port_back(tmp_path: Path) -> None:
     with subprocess.Popen(["true"]) as service:
         service.wait()
