@@ -9,12 +9,14 @@ this machine allows no hosts the trial is skipped, except in CI.
 import json
 import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from aitax_ray.serving.serve import FAST
 from tests import hosts
 
 ROOT = Path(__file__).parents[1]
@@ -82,6 +84,28 @@ def test_every_node_installs_this_version_and_asks_for_the_token(name: str) -> N
         assert "RAY_AUTH_MODE=token" in commands
         assert "unset OMP_NUM_THREADS" in " ".join(config[f"{kind}_start_ray_commands"])
     assert "~/.ray/auth_token" in config["file_mounts"]
+
+
+def exported_by(script: str, home: Path) -> dict[str, str]:
+    """Run a script in bash, and return the settings of Ray Serve that it leaves in the environment."""
+    variables = {"HOME": str(home), "PATH": os.environ["PATH"]}
+    done = subprocess.run(["bash", "-c", f"{script}\nenv"], env=variables, capture_output=True, text=True, check=True)
+    found = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    return {key: value for key, value in found.items() if key.startswith("RAY_SERVE_")}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_node_has_the_fast_front_end_of_the_service(name: str, tmp_path: Path) -> None:
+    writes = [command for command in prepare(name)["worker_setup_commands"] if "aitax.env" in command]
+    script = "\n".join([*writes, *writes, ". ~/.bashrc"])  # `ray up` again
+    assert exported_by(script, tmp_path) == FAST
+    assert (tmp_path / ".bashrc").read_text(encoding="utf-8") == ". ~/aitax.env\n"
+
+
+def test_the_guide_exports_the_same_settings_of_the_front_end(tmp_path: Path) -> None:
+    guide = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```\n(export RAY_SERVE_.*?)```", guide, re.DOTALL)
+    assert exported_by(block, tmp_path) == FAST
 
 
 @pytest.mark.parametrize("name", ["aws", "gcp"])

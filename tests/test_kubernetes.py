@@ -12,6 +12,7 @@ import yaml
 from referencing import Registry
 
 from aitax_ray.cli import app
+from aitax_ray.serving.serve import FAST
 from tests.kuberay import MANIFESTS, ROOT, problems, read_crds, registry
 
 # By way of JSON, which has no anchors: a change at one place of a document changes no other.
@@ -95,6 +96,11 @@ def test_the_ray_service_serves_what_serve_config_says() -> None:
     (workers,) = CLUSTERS["rayservice"]["workerGroupSpecs"]
     assert container(workers)["readinessProbe"]["httpGet"]["port"] == config["http_options"]["port"]
     assert workers["minReplicas"] > 0
+
+
+def test_every_pod_of_the_ray_service_has_the_fast_front_end() -> None:
+    for group in groups(CLUSTERS["rayservice"]):
+        assert {one["name"]: one["value"] for one in container(group)["env"]} == FAST
 
 
 @pytest.mark.parametrize("name", CLUSTERS)

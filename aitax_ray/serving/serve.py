@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 APPLICATION = "aitax"
 ANSWER_TIMEOUT_S = 60.0
 # Ray Serve reads these when Ray starts. The first two halve its own processor time per request: HAProxy stands before
-# the replicas, and their messages go by gRPC, see benchmarks.md. Whoever starts a cluster sets them there.
+# the replicas, and their messages go by gRPC, see benchmarks.md. clusters/ and kubernetes/ set the same on every node.
 FAST = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -36,10 +36,10 @@ FAST = {
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "70",
     # A busy machine takes longer than 5 s to start the proxy: Ray would kill it, and the service would not start.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    # An address and headers must fit into HAProxy's buffer, or it answers 400 in HTML: our own limits are 16 and 32 kB.
+    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "65536",
     # A request without a body that an ingress took with it when it died is sent to another one.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
-    # A service ends at Ctrl-C: HAProxy would wait half a minute for requests that may still come.
-    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
 }
 
 HAPROXY_FILES = 10_000  # that HAProxy may have open: two for each of its 4,096 places. With fewer it does not start
@@ -116,6 +116,8 @@ def _prepare_ray() -> None:
     # Two services on a machine would otherwise share the files and ports of HAProxy.
     folder = make_folder()
     own = {
+        # This service ends at Ctrl-C: HAProxy would wait half a minute for requests that may still come.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
         "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/admin.sock",
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": folder,
