@@ -71,6 +71,7 @@ TRAIN_GPU_RATE, EMBED_GPU_RATE = 819, 2379
 EPOCHS, TRAIN_SHARE = 20, 0.8  # of --recipe fine-tune; of the stored photographs
 SPLIT_MEMORY = 600  # bytes per photograph, bench_growth.py
 DIMENSIONS = 768  # of convnext_tiny
+PHOTOGRAPHS_PER_SHARD = 1_000_000  # of the index, at most: the setting's default
 # Memory per indexed photograph: a vector in bfloat16, codes of 4 dimensions in 4 bits, 72 bytes (bench_search.py: 1,160
 # with 512 dimensions). With a small --memory the vectors stay on disk.
 SEARCH_MEMORY, SEARCH_MEMORY_SMALL = 2 * DIMENSIONS + DIMENSIONS // 8 + 72, DIMENSIONS // 8 + 72
@@ -248,10 +249,12 @@ def estimate(num: int, cores: int, nodes: int, gpus: int, download: Download, pr
         "fetched_tb": num * FETCHED / 1e12,
         "disk_tb": disk / 1e12,
         **{f"{stage}_h": value for stage, value in hours.items()},
+        "train_one_gpu_h": hours["train"] * gpus,
         "split_gb": 1 + stored * SPLIT_MEMORY / GB,
         "search_gb": trained * SEARCH_MEMORY / GB,
+        "search_gb_per_shard": min(trained, PHOTOGRAPHS_PER_SHARD) * SEARCH_MEMORY / GB,
         "search_small_gb": trained * SEARCH_MEMORY_SMALL / GB,
-        "shards": math.ceil(trained / 1_000_000),
+        "shards": math.ceil(trained / PHOTOGRAPHS_PER_SHARD),
         "cores_per_gpu": load_cores,
         "compute_cost": cpu_hours * prices.core_hour + gpu_hours * (prices.gpu_hour + load_cores * prices.core_hour),
         "disk_cost_per_month": disk / GB * prices.gb_month,

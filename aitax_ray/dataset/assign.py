@@ -22,8 +22,8 @@ SIDES = ("train", "val", "test")
 
 def draw(seed: int, keys: Iterable[str]) -> NDArray[np.float64]:
     """Draw a number in [0, 1) for each key from sha256 of the seed and the key."""
-    digests = b"".join(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:8] for key in keys)
-    return (np.frombuffer(digests, ">u8") >> np.uint64(11)) / 2.0**53
+    numbers = (int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:8], "big") for key in keys)
+    return (np.fromiter(numbers, np.uint64) >> np.uint64(11)) / 2.0**53
 
 
 def assign(

@@ -45,7 +45,8 @@ def write_attribution(ws: Workspace) -> dict[str, int]:
         ws.storage.read_table(workspace.SPLIT, ["image_id", "gbif_id", "species_key", "split"], schemas.SPLIT)
     )
     name = workspace.ATTRIBUTION.rsplit("/", 1)[-1]
-    keys = [pl.DataFrame(schema={"dataset_key": pl.String, "gbif_id": pl.String})]
+    # Keys of datasets are few and long: as Categorical each is in memory once.
+    keys = [pl.DataFrame(schema={"dataset_key": pl.Categorical, "gbif_id": pl.String})]
     try:
         # A file of its own, not of the storage's, which takes whole files: it has hundreds of megabytes.
         with tempfile.TemporaryDirectory(prefix="aitax-attribution-") as folder:
@@ -56,7 +57,10 @@ def write_attribution(ws: Workspace) -> dict[str, int]:
                         references=pl.when(pl.col("references").str.contains(r"^(?i)https?://")).then("references"),
                     )
                     file.write(csv_lines(used.with_columns(pl.col(pl.String).str.replace_all(FORMULA, DISARMED))))
-                    keys.append(used.filter(pl.col("dataset_key") != "").select(keys[0].columns).unique())
+                    known = used.filter(pl.col("dataset_key") != "").with_columns(
+                        pl.col("dataset_key").cast(pl.Categorical)
+                    )
+                    keys.append(known.select(keys[0].columns).unique())
             ws.storage.upload(Path(folder), workspace.ATTRIBUTION.rsplit("/", 1)[0])
     except OSError as error:
         raise StorageError(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from aitax_ray import schemas, workspace
 from aitax_ray.dataset import duplicates, groups, label_trust, reasons, tested
+from aitax_ray.dataset.assign import SIDES
 from aitax_ray.dataset.photographs import read_photographs
 from aitax_ray.errors import DataError
 from aitax_ray.joins import as_frame
@@ -23,6 +24,11 @@ DUPLICATE_URL = "duplicate_url"  # of the manifest's reasons
 DOUBTFUL_WEIGHT = 0.5  # in training
 NUM_ROWS = 200_000  # dropped rows that are read at a time
 KEYS = ["species_key", "gbif_id"]
+# What the decisions need: other columns are not copied.
+TO_COMPARE = ["image_id", "jpeg_sha256", "phash"]
+TO_NAME = ["species_key", "cluster", "weight"]
+TO_KEEP = ["image_id", "cluster", "jpeg_sha256", "license_id", "width", "height", "weight"]
+TO_ASSIGN = ["species_key", "group", "weight"]
 
 
 def choose(ws: Workspace, settings: "SplitSettings", given_split: "pl.DataFrame | None" = None) -> "pl.DataFrame":
@@ -38,14 +44,14 @@ def choose(ws: Workspace, settings: "SplitSettings", given_split: "pl.DataFrame 
     images = images.with_columns(
         detail=pl.lit(""),
         weight=pl.when(is_doubtful).then(DOUBTFUL_WEIGHT).otherwise(1.0).cast(pl.Float32),
-        split=pl.lit(None, pl.String),
+        split=pl.lit(None, pl.Enum(SIDES)),
     )
     log.info("looking for copies among %s photographs", f"{images.height:,}")
     # Photographs without an organism are not compared: they are neither copies nor contradictions.
-    images = _spread(images, pl.col("reason") == "", lambda seen: _clusters(seen, settings.max_distance))
+    images = _spread(images, TO_COMPARE, pl.col("reason") == "", lambda seen: _clusters(seen, settings.max_distance))
     images = images.drop("phash").with_columns(pl.col("cluster").fill_null(""))
     is_alike = pl.col("cluster") != ""
-    images = _spread(images, is_alike, lambda alike: _contradictions(ws, alike))
+    images = _spread(images, TO_NAME, is_alike, lambda alike: _contradictions(ws, alike))
     images = _leave_out(images, pl.col("species").is_not_null(), reasons.CONFLICT, pl.col("species")).drop("species")
     admitted = [name for name in images["license_id"].unique() if is_admitted(name, settings.license)]
     images = _leave_out(images, ~pl.col("license_id").is_in(admitted), reasons.LICENSE, pl.col("license_id"))
@@ -55,10 +61,14 @@ def choose(ws: Workspace, settings: "SplitSettings", given_split: "pl.DataFrame 
         images = _leave_out(images, pl.col("trust") != label_trust.VERIFIED, reasons.NOT_VERIFIED, pl.col("trust"))
     if given_split is not None:
         images = images.drop("split").join(
-            given_split, on=given_split.columns[0], how="left", validate="m:1", maintain_order="left"
+            given_split.with_columns(pl.col("split").cast(pl.Enum(SIDES))),
+            on=given_split.columns[0],
+            how="left",
+            validate="m:1",
+            maintain_order="left",
         )
         images = _leave_out(images, pl.col("split").is_null(), reasons.NOT_IN_SPLIT_FILE)
-    images = _spread(images, is_alike & (pl.col("reason") == ""), duplicates.copies)
+    images = _spread(images, TO_KEEP, is_alike & (pl.col("reason") == ""), duplicates.copies)
     images = images.drop("jpeg_sha256", "license_id", "width", "height")
     images = images.with_columns(_groups(ws, images, settings))
     images = _bound_species(images, settings)
@@ -73,20 +83,22 @@ def choose(ws: Workspace, settings: "SplitSettings", given_split: "pl.DataFrame 
 
 
 def _spread(
-    images: "pl.DataFrame", condition: "pl.Expr", judge: "Callable[[pl.DataFrame], pl.DataFrame]"
+    images: "pl.DataFrame", columns: list[str], condition: "pl.Expr", judge: "Callable[[pl.DataFrame], pl.DataFrame]"
 ) -> "pl.DataFrame":
     """Set columns to what `judge` says of the photographs to which a condition applies, one row for each, in order.
 
-    For the others a new column is null, and one that is there stays. No join: it would hold all keys once more.
+    `judge` gets some columns of these photographs. For the others a new column is null, and one that is there stays.
+    No join: it would hold all keys once more.
     """
     import polars as pl
 
     applies = images.select(condition.alias("applies"))["applies"]
     place = pl.DataFrame({"applies": applies}).select(pl.when("applies").then(pl.col("applies").cum_sum() - 1))
-    judged = judge(images.filter(applies))
+    judged = judge(images.select(columns).filter(applies))
     for name in judged.columns:
         values = judged[name].gather(place["applies"])
-        values = values.zip_with(applies, images[name]) if name in images.columns else values
+        if name in images.columns:
+            values = values.cast(images[name].dtype).zip_with(applies, images[name])
         images = images.with_columns(values.alias(name))
     return images
 
@@ -95,7 +107,7 @@ def _clusters(seen: "pl.DataFrame", max_distance: int) -> "pl.DataFrame":
     """The cluster of each photograph, "" for one that looks like no other."""
     import polars as pl
 
-    found = seen.select("image_id", duplicates.find_clusters(seen, max_distance))
+    found = seen.select("image_id").with_columns(duplicates.find_clusters(seen, max_distance))
     several = found.filter(pl.col("cluster") != pl.col("image_id"))["cluster"].unique()
     is_alone = ~pl.col("cluster").is_in(several.implode())
     return found.select(cluster=pl.when(is_alone).then(pl.lit("")).otherwise("cluster"))
@@ -113,9 +125,13 @@ def _names(ws: Workspace, images: "pl.DataFrame") -> "pl.Series":
     import polars as pl
 
     names = as_frame(ws.storage.read_table(workspace.TAXA, ["species_key", "name"], schemas.TAXA))
-    names = names.unique("species_key", keep="first", maintain_order=True)
+    names = names.unique("species_key", keep="first", maintain_order=True).with_columns(
+        pl.col("species_key").cast(images["species_key"].dtype)
+    )
     rows = images.select("species_key").join(names, on="species_key", how="left", validate="m:1", maintain_order="left")
-    return rows.select(name=pl.coalesce(pl.col("name").replace("", None), "species_key"))["name"]
+    return rows.select(name=pl.coalesce(pl.col("name").replace("", None), pl.col("species_key").cast(pl.String)))[
+        "name"
+    ]
 
 
 def _groups(ws: Workspace, images: "pl.DataFrame", settings: "SplitSettings") -> "pl.Series":
@@ -129,12 +145,12 @@ def _groups(ws: Workspace, images: "pl.DataFrame", settings: "SplitSettings") ->
     # Of the rows with one URL the manifest keeps one, which is of one occurrence.
     names, others = (
         ["species_key", "gbif_id", "url"],
-        [pl.DataFrame(schema=dict.fromkeys(["image_id", *KEYS], pl.String))],
+        [pl.DataFrame(schema={"image_id": pl.String, "species_key": pl.Categorical, "gbif_id": pl.String})],
     )
     for batch in ws.storage.read_batches(workspace.DROPPED, [*names, "reason"], NUM_ROWS, schemas.DROPPED):
         rows = as_frame(batch).filter(pl.col("reason") == DUPLICATE_URL)
         ids = pl.Series("image_id", [schemas.image_id(url) for url in rows["url"]], pl.String)
-        others.append(rows.select(ids, *KEYS))
+        others.append(rows.select(ids, pl.col("species_key").cast(pl.Categorical), "gbif_id"))
     shared = pl.concat(others)
     is_shared = pl.col("image_id").is_in(shared["image_id"].implode())
     named = pl.when(is_shared & (pl.col("cluster") == "")).then("image_id").otherwise("cluster").alias("cluster")
@@ -192,7 +208,7 @@ def _assign(images: "pl.DataFrame", settings: "SplitSettings", earlier: "pl.Seri
     import numpy as np
     import polars as pl
 
-    from aitax_ray.dataset.assign import SIDES, TRAIN, assign, draw
+    from aitax_ray.dataset.assign import TRAIN, assign, draw
 
     # Also by photographs that are left out: a copy of what was in test is as good as that.
     was_tested = images.filter(pl.col("image_id").is_in(earlier.implode()))["group"].unique()
@@ -211,9 +227,9 @@ def _assign(images: "pl.DataFrame", settings: "SplitSettings", earlier: "pl.Seri
             names.is_in(was_tested.implode()).to_numpy(),
         )
         sides[~is_believed] = TRAIN
-        return pl.DataFrame({"split": pl.Series(SIDES).gather(sides[numbers])})
+        return pl.DataFrame({"split": pl.Series(SIDES, dtype=pl.Enum(SIDES)).gather(sides[numbers])})
 
-    return _spread(images, pl.col("reason") == "", judge)
+    return _spread(images, TO_ASSIGN, pl.col("reason") == "", judge)
 
 
 def _leave_out(

@@ -121,5 +121,5 @@ def _restrictions(license_id: "pl.Expr") -> "pl.Expr":
     import polars as pl
 
     ranks = {name: rank for rank, name in enumerate(LICENSES)}
-    name = license_id.str.replace(r"-\d.*$", "")
+    name = license_id.cast(pl.String).str.replace(r"-\d.*$", "")
     return name.replace_strict(ranks, default=len(LICENSES), return_dtype=pl.Int8)

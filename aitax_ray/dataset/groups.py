@@ -58,6 +58,7 @@ def group(images: "pl.DataFrame", known: "pl.DataFrame", shared: "pl.DataFrame |
     rows = images.select(columns) if shared is None else pl.concat([images.select(columns), shared.select(columns)])
     occurrence = pl.concat_str(pl.lit("occurrence"), "species_key", "gbif_id", separator="\0")
     if known.height:
+        known = known.with_columns(pl.col("species_key").cast(rows["species_key"].dtype))
         rows = rows.join(known, on=["species_key", "gbif_id"], how="left", validate="m:1", maintain_order="left")
         rows = rows.select("cluster", "day", anchor=pl.coalesce("place", "day", occurrence))
         has_day = rows["day"].is_not_null()

@@ -32,9 +32,11 @@ def clusters(hashes: Hashes, max_distance: int) -> NDArray[np.int64]:
     A cluster is what is linked by distances of at most `max_distance` bits, directly or over others. Takes some 300
     bytes a hash, however many are near each other.
     """
+    num, num_bytes = hashes.shape
     unique, of = _unique(hashes)
+    del hashes
     drawn = np.random.default_rng(0)
-    keys = [drawn.permutation(8 * hashes.shape[1])[:MAX_KEY_BITS] for _ in range(KEYS)]
+    keys = [drawn.permutation(8 * num_bytes)[:MAX_KEY_BITS] for _ in range(KEYS)]
     num_bits = int(np.clip(np.ceil(np.log2(max(1, len(unique)))), MIN_KEY_BITS, MAX_KEY_BITS))
     columns = np.ascontiguousarray(unique.T)  # by bytes, since a key takes a bit of many
     with ThreadPoolExecutor(
@@ -42,14 +44,14 @@ def clusters(hashes: Hashes, max_distance: int) -> NDArray[np.int64]:
     ) as threads:  # NumPy sorts and counts without the interpreter's lock
         found = list(
             threads.map(
-                lambda key: _pairs(unique, columns, key[1][:num_bits], key[0] % (hashes.shape[1] // 4), max_distance),
+                lambda key: _pairs(unique, columns, key[1][:num_bits], key[0] % (num_bytes // 4), max_distance),
                 enumerate(keys),
             )
         )
     first, second = (np.concatenate(side) for side in zip(*found, strict=True))
     numbers = components(len(unique), first, second)
-    firsts = np.full(len(unique), len(hashes))
-    np.minimum.at(firsts, numbers[of], np.arange(len(hashes)))
+    firsts = np.full(len(unique), num)
+    np.minimum.at(firsts, numbers[of], np.arange(num))
     result: NDArray[np.int64] = firsts[numbers[of]]
     return result
 

@@ -56,7 +56,7 @@ def _split(ws: Workspace, settings: SplitSettings, given_split: "pl.DataFrame | 
     images = choose(ws, settings, given_split)
     _check_complete(ws, images.height)
     is_used = pl.col("reason") == ""
-    species = images.filter(is_used)["species_key"].unique().sort()
+    species = images.select(pl.col("species_key").filter(is_used).unique().sort())["species_key"]
     _check_species(species.to_list(), images, settings)
     num_images, groups = images.select(is_used.sum()).item(), _count_groups(images)
     _warn(images, settings, num_images, groups)
@@ -70,7 +70,7 @@ def _split(ws: Workspace, settings: SplitSettings, given_split: "pl.DataFrame | 
 
     _write(ws, workspace.SPLIT, images, lambda rows: number(rows.filter(is_used)), schemas.SPLIT)
     _write(ws, workspace.EXCLUDED, images, lambda rows: rows.filter(~is_used), schemas.EXCLUDED)
-    sides = dict(images.filter(is_used)["split"].value_counts().iter_rows())
+    sides = dict(images.select(pl.col("split").filter(is_used))["split"].value_counts().iter_rows())
     outcome = Outcome(
         counts={
             "species": len(species),
@@ -101,7 +101,10 @@ def _write(
     schema: "pa.Schema",
 ) -> None:
     """Write some rows of the photographs, a part of these at a time: a copy of all would take as much memory again."""
-    parts = (choose_rows(rows).select(schema.names) for rows in images.iter_slices(ROWS_AT_ONCE))
+    import polars as pl
+
+    texts = pl.col(pl.Categorical, pl.Enum).cast(pl.String)
+    parts = (choose_rows(rows).select(schema.names).with_columns(texts) for rows in images.iter_slices(ROWS_AT_ONCE))
     ws.storage.write_tables(path, (rows.to_arrow() for rows in parts if rows.height), schema)
 
 
@@ -110,8 +113,11 @@ def _count_groups(images: "pl.DataFrame") -> "pl.DataFrame":
     import polars as pl
 
     used = images.lazy().filter(pl.col("reason") == "")
-    side = pl.col("split").replace_strict(dict(zip(SIDES, range(len(SIDES)), strict=True)), return_dtype=pl.Int8)
-    counts = used.select("group", side=side).group_by("group").agg(pl.len(), least=pl.min("side"), most=pl.max("side"))
+    counts = (
+        used.select("group", side=pl.col("split").to_physical())
+        .group_by("group")
+        .agg(pl.len(), least=pl.min("side"), most=pl.max("side"))
+    )
     return counts.select("len", is_parted=pl.col("least") != pl.col("most")).collect()
 
 

@@ -100,8 +100,7 @@ class Ledger:
         else:
             self.database.register("rows_held", pa.table({name: pa.array([], pa.string()) for name in columns}))
         self.database.execute(
-            """CREATE TABLE held AS SELECT image_id, parse_filename(__filename) AS shard, min(url) AS url
-            FROM rows_held GROUP BY ALL"""
+            "CREATE TABLE held AS SELECT DISTINCT image_id, parse_filename(__filename) AS shard, url FROM rows_held"
         )
         self.database.execute(
             """CREATE TABLE home AS SELECT image_id, shard FROM fate SEMI JOIN shard_file ON shard = name
@@ -282,7 +281,10 @@ class Ledger:
         changed = f"'{status}' AS status, {literal(run)} AS run, {literal(now.isoformat())}::TIMESTAMPTZ AS fetched_at"
         if shard is not None:
             changed += f", {literal(shard)} AS shard"
-        attempts = f"(FROM ledger WHERE image_id IN (SELECT image_id FROM fate WHERE {which}))"
+        self.database.execute(f"CREATE OR REPLACE TABLE affected AS SELECT image_id FROM fate WHERE {which}")
+        if not self._column("SELECT count(*) FROM affected")[0]:
+            return
+        attempts = "(FROM ledger WHERE image_id IN (FROM affected))"
         last = fates_sql([name for name in LEDGER_SCHEMA.names if name != "image_id"], attempts)
         self._write_fates(f"SELECT * REPLACE ({changed}) FROM ({last})", run, image_size)
 
