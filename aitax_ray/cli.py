@@ -1,125 +1,40 @@
 """The command line. Each command parses its flags, calls one function and reports.
 
-The flags are made from the settings models. Importing this module imports neither torch nor ray: `--help` is instant.
+flags.py makes flags from settings models, and terminal.py runs a command. Importing this module imports neither torch
+nor ray: `--help` is instant.
 """
 
-import atexit
-import contextlib
-import copy
-import gc
-import inspect
-import logging
-import os
-import signal
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from numbers import Number
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import cyclopts
 import yaml
-from cyclopts import App, Group, Parameter
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
+from cyclopts import App, Parameter
 
-from aitax_ray import __version__, cluster, pipeline
+from aitax_ray import __version__, pipeline
 from aitax_ray.dataset.export import ExportSettings, export
 from aitax_ray.demand import show_demand
 from aitax_ray.engine.purge import purge
-from aitax_ray.errors import AitaxError, EngineError, SettingsError
+from aitax_ray.errors import EngineError, SettingsError
+from aitax_ray.flags import CONFIG, add_command
 from aitax_ray.serving.serve import serve_until_interrupted
 from aitax_ray.serving.settings import ServeSettings
-from aitax_ray.settings import ByRecipe, build_settings, read_config
-from aitax_ray.text import escape_controls
-from aitax_ray.web import hide_secrets
+from aitax_ray.settings import build_settings, read_config
+from aitax_ray.terminal import make_safe, resumable, run_command
 from aitax_ray.workspace import Workspace
 
-CONFIG = "aitax.yaml"
 DRY_RUN = "Print the CPUs and GPUs that the stage asks of Ray, and whether the cluster has them, and stop."
-INTERRUPTED = 130  # the exit status that shells use: 128 + SIGINT
 
 app = App(
     name="aitax",
     version=__version__,
     help="From a GBIF query to a species identification engine.",
     help_format="plaintext",
-    suppress_keyboard_interrupt=False,  # `_run` says how to go on
+    suppress_keyboard_interrupt=False,  # `terminal.run_command` says how to go on
     help_epilogue=f"{CONFIG} (or --config FILE) may hold settings too, one section per command. Flags win over it. "
     "--debug shows tracebacks.",
 )
-Config = Annotated[Path, Parameter(help="File with settings, one section per command.")]
-
-
-def command(
-    name: str,
-    models: Mapping[str, type[BaseModel]],
-    run: Callable[[dict[str, Any], Path], None],
-    text: str,
-    others: Mapping[str, tuple[str, Callable[[dict[str, Any], Path], None]]] | None = None,
-) -> None:
-    """Add a command whose flags are the fields of settings models; `models` maps headings of its help to models.
-
-    A field that several models have becomes one flag. `run` gets only the flags that were given, so that the file and
-    the defaults decide the others. `others` maps names of flags to their help, and to what is called in place of `run`.
-    """
-    parameters: dict[str, inspect.Parameter] = {}
-    groups: dict[str, Group] = {}
-    for order, (own, model) in enumerate(models.items(), 1):
-        for field_name, field in model.model_fields.items():
-            known = sum(field_name in other.model_fields for other in models.values())
-            heading = own if known == 1 else "every stage" if known == len(models) else "several stages"
-            group = groups.setdefault(heading, Group(heading, sort_key=order if known == 1 else 0))
-            text_of_field = f"{field.description}{_shown_default(field)}"
-            given: Any = field.annotation
-            # Fields that are lists take several values: --splits train val.
-            shown = Parameter(
-                help=text_of_field, group=group, show_default=False, consume_multiple=True, negative_iterable=()
-            )
-            annotation = Annotated[given | None, shown]  # None: not given
-            kind = inspect.Parameter.KEYWORD_ONLY
-            parameters.setdefault(field_name, inspect.Parameter(field_name, kind, default=None, annotation=annotation))
-    for other, (help_text, _) in (others or {}).items():
-        shown = Parameter(help=help_text, negative="")
-        kind = inspect.Parameter.KEYWORD_ONLY
-        parameters[other] = inspect.Parameter(other, kind, default=False, annotation=Annotated[bool, shown])
-    config = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=Path(CONFIG), annotation=Config)
-
-    def entry(**given: Any) -> None:
-        file = given.pop("config", None)
-        if file is not None and not file.exists():
-            raise SettingsError(f"--config {file}: there is no such file")
-        file = file or Path(CONFIG)
-        instead = [call for other, (_, call) in (others or {}).items() if given.pop(other, False)]
-        (instead or [run])[0]({key: value for key, value in given.items() if value is not None}, file)
-
-    entry.__signature__ = inspect.Signature([*parameters.values(), config])  # type: ignore[attr-defined]  # what cyclopts reads
-    entry.__doc__ = text
-    app.command(entry, name=name)
-
-
-def _shown_default(field: FieldInfo) -> str:
-    if any(isinstance(mark, ByRecipe) for mark in field.metadata):
-        return " [default: the recipe's]"
-    if field.is_required():
-        return " [required]"
-    if field.default in (None, "", ()):
-        return ""
-    shown = {True: "yes", False: "no"}[field.default] if isinstance(field.default, bool) else field.default
-    if isinstance(shown, tuple):
-        shown = " ".join(map(str, shown))
-    return f" [default: {shown}]"
-
-
-@contextlib.contextmanager
-def _resumable(forced: bool = False) -> Iterator[None]:
-    """When the work is stopped with Ctrl-C, say that the same command goes on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        same = "the same command without --force" if forced else "the same command"
-        raise KeyboardInterrupt(f"{same} goes on from here") from None
 
 
 def _sections(config: Path) -> dict[str, dict[str, Any]]:
@@ -133,7 +48,7 @@ def _sections(config: Path) -> dict[str, dict[str, Any]]:
 def _add_stage(stage: pipeline.Stage) -> None:
     def run(flags: dict[str, Any], config: Path) -> None:
         settings = build_settings(stage.settings, flags, _sections(config).get(stage.name, {}))
-        with _resumable(settings.force):
+        with resumable(settings.force):
             pipeline.run_stage(stage, settings)
 
     def show(flags: dict[str, Any], config: Path) -> None:
@@ -148,12 +63,12 @@ def _add_stage(stage: pipeline.Stage) -> None:
     others = {"show": ("Print the settings in the form of aitax.yaml, and stop.", show)}
     if "dry_run" not in stage.settings.model_fields:
         others["dry_run"] = (DRY_RUN, dry_run)
-    command(stage.name, {"Settings": stage.settings}, run, (stage.run.__doc__ or "").split("\n")[0], others)
+    add_command(app, stage.name, {"Settings": stage.settings}, run, (stage.run.__doc__ or "").split("\n")[0], others)
 
 
 def _build(flags: dict[str, Any], config: Path) -> None:
     sections = _sections(config)
-    with _resumable(flags.get("force", any(section.get("force") for section in sections.values()))):
+    with resumable(flags.get("force", any(section.get("force") for section in sections.values()))):
         pipeline.build(flags, sections)
     if flags.get("dry_run", sections.get("manifest", {}).get("dry_run")):
         for stage, settings in pipeline.plan(flags, sections):
@@ -166,12 +81,13 @@ def _serve(flags: dict[str, Any], config: Path) -> None:
 
 def _export(flags: dict[str, Any], config: Path) -> None:
     settings = build_settings(ExportSettings, flags, _sections(config).get("export", {}))
-    with _resumable():
+    with resumable():
         purge(Workspace(settings.root))  # no withdrawn photograph is exported
         export(settings)
 
 
-command(
+add_command(
+    app,
     "build",
     {s.name: s.settings for s in pipeline.STAGES},
     _build,
@@ -179,8 +95,8 @@ command(
 )
 for _stage in pipeline.STAGES:
     _add_stage(_stage)
-command("serve", {"Settings": ServeSettings}, _serve, "Serve an engine over HTTP.")
-command("export", {"Settings": ExportSettings}, _export, (export.__doc__ or "").split("\n")[0])
+add_command(app, "serve", {"Settings": ServeSettings}, _serve, "Serve an engine over HTTP.")
+add_command(app, "export", {"Settings": ExportSettings}, _export, (export.__doc__ or "").split("\n")[0])
 
 
 @app.command
@@ -466,7 +382,7 @@ def takedown(
     text = module.run(
         root, engine, given, reason, requested_by, dry_run=dry_run, purge=purge, restore=restore, show_list=list
     )
-    sys.stdout.write(f"{_safe(text)}\n")
+    sys.stdout.write(f"{make_safe(text)}\n")
 
 
 @app.command
@@ -484,83 +400,13 @@ def demo(*, root: Path = Path("aitax-demo"), once: bool = False, port: int = 800
     """
     from aitax_ray.demo.demo import run_demo
 
-    with _resumable():
+    with resumable():
         run_demo(root, once=once, port=port)
 
 
-class _SafeFormatter(logging.Formatter):
-    """Formats records without secrets of addresses and without control characters; a value stays on its line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        record = copy.copy(record)  # other handlers format it too
-        if isinstance(record.args, tuple):
-            record.args = tuple(a if isinstance(a, Number) else escape_controls(str(a)) for a in record.args)
-        return _safe(super().format(record))
-
-
-def _safe(text: str) -> str:
-    """Make a text of several lines fit for a terminal."""
-    return "\n".join(map(escape_controls, hide_secrets(text).split("\n")))
-
-
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit with its status: 0 done, 1 failed, 2 bad usage."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_SafeFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])
-    for name in ("httpx", "httpcore", "matplotlib", "asyncio", "PIL"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # Services on this machine are never reached through a proxy.
-    os.environ.setdefault("NO_PROXY", "127.0.0.1,localhost,::1")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    atexit.register(gc.freeze)  # else Python searches a million objects for garbage as it exits: 0.4 s
-    status = _run(arguments, debug)
-    if status == INTERRUPTED and cluster.stop():
-        # A thread may still be in Ray's code. Python sometimes crashes when it finalises under such a thread.
-        sys.stdout.flush()
-        os._exit(status)
-    sys.exit(status)
-
-
-def _run(arguments: list[str], debug: bool) -> int:
-    try:
-        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
-    except cyclopts.CycloptsError as error:
-        return _fail(f"{' '.join(str(error).split())} See `aitax --help`.", 2)
-    except KeyboardInterrupt as error:
-        return _fail("; ".join(["stopped", *error.args]), INTERRUPTED)
-    except Exception as error:
-        cause = _cause(error)
-        if isinstance(cause, AitaxError):
-            return _fail(str(cause), cause.exit_status, debug)
-        if cause is error and isinstance(error, ModuleNotFoundError):
-            remedy = "take the image built with VARIANT=cuda, or install all that aitax-ray needs (--debug shows more)"
-            return _fail(f"{error.name} is not installed here: {remedy}", 1, debug)
-        if isinstance(cause, ModuleNotFoundError):
-            where = "install it there, or give the job a runtime_env; `aitax doctor` compares the nodes"
-            return _fail(f"a node of the cluster lacks the package {cause.name}: {where}", 1, debug)
-        lines = str(cause).strip().splitlines() or [""]
-        return _fail(f"{type(cause).__name__}: {lines[0][:300]} (--debug shows more)", 1, debug)
-    return 0
-
-
-def _cause(error: BaseException) -> BaseException:
-    """What was raised in another process. The text of Ray's own errors about it is a traceback."""
-    while type(error).__module__.startswith("ray."):
-        inner = getattr(error, "cause", None) or error.__cause__
-        if inner is None:
-            break
-        error = inner
-    return error
-
-
-def _fail(message: str, status: int, debug: bool = False) -> int:
-    """Say what is wrong in one line, or show the traceback, without secrets of addresses or control characters."""
-    sys.stderr.write(_safe(traceback.format_exc() if debug else f"aitax: {escape_controls(message)}\n"))
-    return status
+    """Run the command line and exit with its status."""
+    run_command(app, sys.argv[1:] if argv is None else argv)
 
 
 if __name__ == "__main__":
