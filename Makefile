@@ -2,8 +2,9 @@
 PYTHON ?= python3
 # The versions that the tests last passed with. CONSTRAINTS=/dev/null takes the newest ones instead.
 CONSTRAINTS ?= constraints.txt
-# Processes that run the tests. One of them runs all that starts Ray, so more than 3 gain nothing.
-WORKERS ?= 2
+# Processes that run the tests. Two of them run all that needs Ray, and wait for it much of the time: a third one helps
+# on two cores, too.
+WORKERS ?= 3
 BIN := .venv/bin
 READY := .venv/.ready
 # The web component, which a few tests run. It needs Node.js 18 or later; without npm these tests are skipped.

@@ -26,28 +26,38 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("tests")
 
-STARTS_RAY = re.compile(r"ray_session|mark\.ray\b")  # in the text of a module
+# In the text of a module: its tests use the Ray that they share, or start commands that start one.
+SHARES_RAY, STARTS_RAY = re.compile(r"\bray_session\b"), re.compile(r"mark\.ray\b")
 
 
-class RayInOneProcess(LoadScopeScheduling):
-    """Gives each test to the next free process, but all modules whose tests start Ray to one.
+class RayInTwoProcesses(LoadScopeScheduling):
+    """Gives each module to the next free process, but those whose tests need Ray to two, which begin with them.
 
-    Each of these tests wants all cores and some GB of memory. (`--dist loadgroup` would do, but pytest-xdist 3.8 finds
-    no groups with pytest 9.2.)
+    One runs the tests that share a Ray, the other those that start one after the other. All want some GB of memory, and
+    wait for processes to start most of the time. (`--dist loadgroup` would do, but pytest-xdist 3.8 finds no groups
+    with pytest 9.2.)
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "ray" if starts_ray(nodeid.split("::")[0]) else nodeid
+        module = nodeid.split("::")[0]
+        return scope_of(module) or module
 
 
 @functools.cache
-def starts_ray(module: str) -> bool:
-    """Whether tests of a module start Ray, in their own process or another."""
-    return STARTS_RAY.search((ROOT / module).read_text(encoding="utf-8")) is not None
+def scope_of(module: str) -> str:
+    """The group of a module whose tests need Ray; "" for others."""
+    text = (ROOT / module).read_text(encoding="utf-8")
+    return "shared Ray" if SHARES_RAY.search(text) else "own Ray" if STARTS_RAY.search(text) else ""
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> RayInOneProcess:
-    return RayInOneProcess(config, log)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    groups = ["shared Ray", "own Ray", ""]
+    items.sort(key=lambda item: groups.index(scope_of(item.nodeid.split("::")[0])))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> RayInTwoProcesses:
+    config.option.loadscopereorder = False  # by number of tests
+    return RayInTwoProcesses(config, log)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
