@@ -1,12 +1,14 @@
 """Storage: files under one root. The root is a folder, or any URL that pyarrow.fs or fsspec opens.
 
-Paths given to these methods are relative to the root. A file appears complete or not at all: a local file is written
-under another name and then renamed; an object store publishes an object when it is closed.
+Paths given to these methods are relative to the root. A file appears complete or not at all. On a local disk it is
+written under another name and then renamed. For an object store it is written to a local temporary file and then sent:
+Arrow publishes an object whenever its stream is closed, also after an exception in the middle.
 """
 
 import contextlib
 import hashlib
 import json
+import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,10 +20,15 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from aitax_ray.errors import StorageError
+from aitax_ray.s3 import remedy, with_retries
 from aitax_ray.web import hide_secrets
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
+
+
+LOCAL = pafs.LocalFileSystem()
+CHUNK_BYTES = 1 << 24  # that are read at once: object stores get a request for each
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,7 @@ class Storage:
         self.fs, self.base = _open_filesystem(root)
         # An absolute path, since other processes run in other folders.
         self.root = root if "://" in root else self.base
+        self.is_local = isinstance(self.fs, pafs.LocalFileSystem)
 
     def full(self, path: str = "") -> str:
         """Give the path as the filesystem `fs` needs it, for libraries that take a filesystem and a path."""
@@ -57,9 +65,7 @@ class Storage:
 
         Hidden files, and files in hidden folders, are left out: their names begin with a dot.
         """
-        if self._info(path).type != pafs.FileType.Directory:
-            return []
-        found = self.fs.get_file_info(pafs.FileSelector(self.full(path), recursive=True))
+        found = self._list(path, recursive=True)
         cut = len(self.base) + 1
         names = ((info.path[cut:], info.size) for info in found if info.type == pafs.FileType.File)
         return sorted(
@@ -69,10 +75,7 @@ class Storage:
 
     def entries(self, path: str) -> list[str]:
         """List the files and folders directly in a folder, hidden ones too; an absent folder has none."""
-        if self._info(path).type != pafs.FileType.Directory:
-            return []
-        found = self.fs.get_file_info(pafs.FileSelector(self.full(path)))
-        return sorted(info.path[len(self.base) + 1 :] for info in found)
+        return sorted(info.path[len(self.base) + 1 :] for info in self._list(path))
 
     def read_bytes(self, path: str) -> bytes:
         """Read all bytes of a file. Raises StorageError when it is not there."""
@@ -82,10 +85,19 @@ class Storage:
         except OSError as error:
             raise StorageError(f"{self.address(path)} cannot be read: {self._reason(error)}") from error
 
+    def read_if_there(self, path: str) -> bytes | None:
+        """Read all bytes of a file; None when it is not there. Object stores get fewer requests than by `exists`."""
+        try:
+            return self.read_bytes(path)
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+                return None
+            raise
+
     def write_bytes(self, path: str, data: bytes) -> None:
         """Write all bytes of a file; a reader sees the old or the new content, never a part."""
-        with self._complete_file(path) as target, self.fs.open_output_stream(target) as stream:
-            stream.write(data)
+        with self._complete_file(path) as target:
+            Path(target).write_bytes(data)
 
     def read_json(self, path: str) -> Any:
         """Read a JSON file."""
@@ -111,9 +123,11 @@ class Storage:
                 raise StorageError(f"no Parquet files in {self.address(path)}")
             return schema.empty_table().select(columns or schema.names)
         try:
-            return pa.concat_tables(
-                [pq.read_table(name, filesystem=self.fs, columns=columns, schema=schema) for name in names]
-            )
+            tables = []
+            for name in names:
+                with self.fs.open_input_file(name) as file:  # given the name, Arrow asks for its size three times
+                    tables.append(pq.read_table(file, columns=columns, schema=schema))
+            return pa.concat_tables(tables)
         except (OSError, pa.ArrowInvalid) as error:
             raise StorageError(f"{self.address(path)} cannot be read: {self._reason(error)}") from error
 
@@ -156,7 +170,7 @@ class Storage:
         """Write one Parquet file of many tables, one after the other, so that they need not be in memory together."""
         with (
             self._complete_file(path) as target,
-            pq.ParquetWriter(target, schema, filesystem=self.fs, compression="zstd") as file,
+            pq.ParquetWriter(target, schema, compression="zstd") as file,
         ):
             for table in tables:
                 file.write_table(table.cast(schema))
@@ -165,7 +179,7 @@ class Storage:
         """Write one Parquet file; the columns in `plain` are not compressed, since their content is already."""
         compression = {name: "none" if name in plain else "zstd" for name in table.schema.names} if plain else "zstd"
         with self._complete_file(path) as target:
-            pq.write_table(table, target, filesystem=self.fs, compression=compression)
+            pq.write_table(table, target, compression=compression)
 
     def rewrite_table(self, path: str, change: Callable[[pa.Table], pa.Table], plain: Sequence[str] = ()) -> None:
         """Change the rows of a Parquet file, one row group after the other; see `write_table` for `plain`.
@@ -176,7 +190,7 @@ class Storage:
             with pq.ParquetFile(self.full(path), filesystem=self.fs) as old, self._complete_file(path) as target:
                 schema = old.schema_arrow
                 compression = {name: "none" if name in plain else "zstd" for name in schema.names}
-                with pq.ParquetWriter(target, schema, filesystem=self.fs, compression=compression) as new:
+                with pq.ParquetWriter(target, schema, compression=compression) as new:
                     for group in range(old.num_row_groups):
                         new.write_table(change(old.read_row_group(group)).cast(schema))
         except (OSError, pa.ArrowInvalid) as error:
@@ -185,8 +199,18 @@ class Storage:
     def copy(self, source: str, path: str, storage: "Storage | None" = None) -> None:
         """Copy a file of the root, or of another storage, to `path`, without holding it in memory."""
         other = storage or self
-        with self._complete_file(path) as target:
-            pafs.copy_files(other.full(source), target, source_filesystem=other.fs, destination_filesystem=self.fs)
+        self._copy(other.fs, other.full(source), path)
+
+    def _copy(self, fs: pafs.FileSystem, source: str, path: str) -> None:
+        if not self.is_local and fs.equals(self.fs):  # the store copies by itself
+            with self._errors_of_writing(path):
+                self.fs.copy_file(source, self.full(path))
+        elif not self.is_local and isinstance(fs, pafs.LocalFileSystem):
+            with self._errors_of_writing(path):
+                self._send(source, path)
+        else:
+            with self._complete_file(path) as target:
+                _copy_here(fs, source, target)
 
     def sizes(self, paths: Sequence[str]) -> list[int | None]:
         """Give the size of each file in bytes; None where there is no file."""
@@ -201,7 +225,7 @@ class Storage:
         digest = hashlib.sha256()
         try:
             with self.fs.open_input_stream(self.full(path)) as stream:
-                while chunk := stream.read(1 << 22):
+                while chunk := stream.read(CHUNK_BYTES):
                     digest.update(chunk)
         except OSError as error:
             raise StorageError(f"{self.address(path)} cannot be read: {self._reason(error)}") from error
@@ -221,10 +245,7 @@ class Storage:
     def upload(self, folder: Path, path: str) -> None:
         """Copy all files of a local folder to below `path`."""
         for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-            with self._complete_file(f"{path}/{file.relative_to(folder).as_posix()}") as target:
-                pafs.copy_files(
-                    str(file), target, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=self.fs
-                )
+            self._copy(LOCAL, str(file), f"{path}/{file.relative_to(folder).as_posix()}")
 
     def fetch(self, path: str, folder: Path) -> Path:
         """Copy a file, or all files below `path`, into a local folder; return that folder."""
@@ -233,12 +254,7 @@ class Storage:
             target = folder / (name.removeprefix(f"{path}/") if name != path else name.rsplit("/", 1)[-1])
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                pafs.copy_files(
-                    self.full(name),
-                    str(target),
-                    source_filesystem=self.fs,
-                    destination_filesystem=pafs.LocalFileSystem(),
-                )
+                _copy_here(self.fs, self.full(name), str(target))
             except OSError as error:
                 raise StorageError(f"{self.address(name)} cannot be read: {self._reason(error)}") from error
         return folder
@@ -249,30 +265,65 @@ class Storage:
         except OSError as error:
             raise StorageError(f"{self.address(path)} cannot be reached: {self._reason(error)}") from error
 
-    def _reason(self, error: Exception) -> str:
+    def _list(self, path: str, *, recursive: bool = False) -> list[pafs.FileInfo]:
+        """List a folder; files and absent folders have nothing in them. An object store gets a request per 1,000."""
+        try:
+            selector = pafs.FileSelector(self.full(path), recursive=recursive, allow_not_found=True)
+            return list(self.fs.get_file_info(selector))
+        except NotADirectoryError:
+            return []
+        except OSError as error:
+            raise StorageError(f"{self.address(path)} cannot be listed: {self._reason(error)}") from error
+
+    def _reason(self, error: Exception, otherwise: str = "") -> str:
+        """Say in one line why, and what to do: `otherwise` for errors without a remedy of their own."""
         # fsspec may leave the user and password of an address in its paths.
-        return _one_line(error).replace(self.base, self.address()) if "@" in self.base else _one_line(error)
+        reason = _one_line(error).replace(self.base, self.address()) if "@" in self.base else _one_line(error)
+        return "; ".join(filter(None, (reason.rstrip("."), (not self.is_local and remedy(reason)) or otherwise)))
 
     @contextlib.contextmanager
-    def _complete_file(self, path: str) -> Any:
-        """Yield the name to write to. On success the file gets the name `path`; on failure nothing is left."""
-        final, local = self.full(path), isinstance(self.fs, pafs.LocalFileSystem)
-        parent, name = final.rsplit("/", 1)
-        target = f"{parent}/.{name}.{uuid.uuid4().hex}" if local else final
+    def _errors_of_writing(self, path: str) -> Iterator[None]:
         try:
-            self.fs.create_dir(parent, recursive=True)
-            yield target
-            if local:
-                self.fs.move(target, final)
+            yield
         except (OSError, NotImplementedError) as error:  # the second comes from roots that can only be read (http://)
-            raise StorageError(
-                f"{self.address(path)} cannot be written: {self._reason(error)}; "
-                "choose a folder or URL that can be written to"
-            ) from error
-        finally:
-            with contextlib.suppress(OSError):  # the first error is the one to report
-                if local and self.fs.get_file_info(target).type == pafs.FileType.File:
-                    self.fs.delete_file(target)
+            reason = self._reason(error, "choose a folder or URL that can be written to")
+            raise StorageError(f"{self.address(path)} cannot be written: {reason}") from error
+
+    def _send(self, file: str, path: str) -> None:
+        """Send a complete local file to an object store.
+
+        One call writes all of it, because closing the stream publishes what has been written, also after an exception.
+        `pyarrow.fs.copy_files` does not report an error of closing.
+        """
+        final = self.full(path)
+        self.fs.create_dir(final.rsplit("/", 1)[0], recursive=True)
+        with pa.memory_map(file) as source, self.fs.open_output_stream(final) as sink:
+            sink.write(source.read_buffer())
+
+    @contextlib.contextmanager
+    def _complete_file(self, path: str) -> Iterator[str]:
+        """Yield the local file to write to. On success it becomes the file `path`; on failure nothing is left."""
+        final = self.full(path)
+        parent, name = final.rsplit("/", 1)
+        with self._errors_of_writing(path):
+            if not self.is_local:
+                with tempfile.TemporaryDirectory(prefix="aitax-") as folder:
+                    yield f"{folder}/{name}"
+                    self._send(f"{folder}/{name}", path)
+                return
+            target = f"{parent}/.{name}.{uuid.uuid4().hex}"
+            try:
+                self.fs.create_dir(parent, recursive=True)
+                yield target
+                self.fs.move(target, final)
+            finally:
+                with contextlib.suppress(OSError):  # the first error is the one to report
+                    if self.fs.get_file_info(target).type == pafs.FileType.File:
+                        self.fs.delete_file(target)
+
+
+def _copy_here(fs: pafs.FileSystem, path: str, target: str) -> None:
+    pafs.copy_files(path, target, source_filesystem=fs, destination_filesystem=LOCAL, chunk_size=CHUNK_BYTES)
 
 
 def _one_line(error: Exception) -> str:
@@ -289,7 +340,7 @@ def _open_filesystem(root: str) -> tuple[pafs.FileSystem, str]:
             raise StorageError(f"{root} cannot be opened: {_one_line(error)}") from error
     try:
         fs, base = pafs.FileSystem.from_uri(root)
-        return fs, base.rstrip("/")
+        return with_retries(fs) if fs.type_name == "s3" else fs, base.rstrip("/")
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         import fsspec
 

@@ -123,15 +123,15 @@ class Workspace:
 
     def report(self, stage: str) -> StageReport | None:
         """Read the report of a stage; None when the stage is not complete."""
-        path = f"{FOLDERS[stage][0]}/report.json"
-        return StageReport.model_validate(self.storage.read_json(path)) if self.storage.exists(path) else None
+        found = self._read(f"{FOLDERS[stage][0]}/report.json")
+        return None if found is None else StageReport.model_validate(found)
 
     def last_settings(self, stage: str) -> dict[str, Any]:
         """Read the settings of a stage's last complete run, even if a later run was killed; {} when there is none."""
         report = self.report(stage)
         if report is not None:
             return report.settings
-        mark = self.storage.read_json(_mark(stage)) if self.storage.exists(_mark(stage)) else {}
+        mark = self._read(_mark(stage)) or {}
         return dict(mark.get("last_settings") or {})
 
     def require(self, stage: str) -> StageReport:
@@ -150,7 +150,7 @@ class Workspace:
         photographs are added. Artifacts that `edit` has changed keep their digest. Raises StorageError while an edit
         is not complete.
         """
-        if self.storage.exists(EDITING):
+        if self._read(EDITING) is not None:
             raise StorageError(
                 f"withdrawn photographs are being deleted from the files under {self.root}, or that was interrupted: "
                 f"`aitax takedown --root {self.root} --purge` goes on with it, and so does every stage"
@@ -163,23 +163,26 @@ class Workspace:
         `change` may be interrupted at any step. Then all stages wait until `edit` is called again with the same
         `change`, which must lead to the same files.
         """
-        if self.storage.exists(EDITING):
-            before = self.storage.read_json(EDITING)
-        else:
+        before = self._read(EDITING)
+        if before is None:
             before = {stage: self.digest(stage) for stage in FOLDERS if self.report(stage) is not None}
             self.storage.write_json(EDITING, before)
         change()
         after = {
             self._digest_files(stage): digest for stage, digest in before.items() if self.report(stage) is not None
         }
-        restated = self.storage.read_json(RESTATED) if self.storage.exists(RESTATED) else {}
+        restated = self._read(RESTATED) or {}
         changed = {own: digest for own, digest in after.items() if own != digest}
         if changed:
             self.storage.write_json(RESTATED, restated | changed)
         self.storage.delete(EDITING)
 
+    def _read(self, path: str) -> Any:
+        content = self.storage.read_if_there(path)
+        return None if content is None else json.loads(content)
+
     def _restate(self, digest: str) -> str:
-        restated = self.storage.read_json(RESTATED) if self.storage.exists(RESTATED) else {}
+        restated = self._read(RESTATED) or {}
         return str(restated.get(digest, digest))
 
     def _digest_files(self, stage: str) -> str:
@@ -233,7 +236,8 @@ class Workspace:
         if earlier is not None and earlier.fingerprint == fingerprint and not settings.force and not rerun_reason:
             log.info("%s is complete already (--force runs it again): %s", stage, earlier.summary())
             return earlier
-        unfinished = self.storage.read_json(mark)["fingerprint"] if self.storage.exists(mark) else None
+        last_mark = self._read(mark)
+        unfinished = None if last_mark is None else last_mark["fingerprint"]
         if earlier is not None:
             log.info("%s runs again: %s", stage, rerun_reason or _what_changed(earlier, settings, inputs))
         prepare()

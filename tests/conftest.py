@@ -16,6 +16,7 @@ from aitax_ray.gbif.client import Client
 from tests.fake_gbif import Gbif
 from tests.gbif_server import Server, serving
 from tests.head import Head, head
+from tests.s3 import S3, serving_s3
 from tests.web import Web
 
 ROOT = Path(__file__).parents[1]
@@ -89,6 +90,23 @@ def ray_session() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3]:
+    """One server for all tests: its start takes a second."""
+    with serving_s3() as running:
+        yield running
+
+
+@pytest.fixture
+def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
+    """An S3 server with an empty bucket, and the environment in which clients find it."""
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    s3_server.requests.clear()
+    yield s3_server
+    s3_server.choose = lambda number: ""
 
 
 @pytest.fixture(scope="session")

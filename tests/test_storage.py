@@ -1,4 +1,7 @@
-"""Storage behaves the same wherever the root is; `memory://` stands for the object stores that fsspec opens."""
+"""Storage behaves the same wherever the root is; `memory://` stands for the object stores that fsspec opens.
+
+S3 is moto's server on loopback.
+"""
 
 import hashlib
 import os
@@ -14,13 +17,17 @@ import pytest
 
 from aitax_ray.errors import StorageError
 from aitax_ray.storage import Storage, StoredFile
+from tests.s3 import BUCKET
 
 TABLE = pa.table({"key": ["a", "b", "c"], "number": [1, 2, 3]})
 HTTP_ROOT = "http://127.0.0.1:1/root"  # nothing listens there, and nothing is asked
 
 
-@pytest.fixture(params=["folder", "file", "memory"])
+@pytest.fixture(params=["folder", "file", "memory", "s3"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "s3":
+        request.getfixturevalue("s3")
+        return f"s3://{BUCKET}/{tmp_path.name}/root"
     if request.param == "memory":
         return f"memory://{tmp_path.name}/{os.getpid()}/root"
     return f"{'file://' if request.param == 'file' else ''}{tmp_path}/root"

@@ -140,10 +140,8 @@ def refuse(storage: Storage, place: str, faults: Sequence[str]) -> None:
 
 def read_current(storage: Storage, folder: str) -> str | None:
     """Read which engine of a folder is in use: its version; None when no engine was made current."""
-    path = join(folder, CURRENT)
-    if not storage.exists(path):
-        return None
-    return storage.read_bytes(path).decode(errors="replace").strip()
+    content = storage.read_if_there(join(folder, CURRENT))
+    return None if content is None else content.decode(errors="replace").strip()
 
 
 def write_current(storage: Storage, folder: str, version: str) -> None:

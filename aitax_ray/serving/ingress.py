@@ -104,7 +104,7 @@ class Ingress:
 
     async def _follow(self) -> None:
         while self._current.can_change:
-            await asyncio.sleep(INTERVAL_S)
+            await asyncio.sleep(INTERVAL_S * self._current.pace)
             await self.look()
 
     async def look(self) -> None:

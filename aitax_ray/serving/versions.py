@@ -18,6 +18,7 @@ from aitax_ray.engine.info import join, read_current
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 1.0  # between two looks at `current`
+REMOTE_FACTOR = 5  # object stores are asked less often: they charge for each look of each replica
 KEEP_S = 90.0  # an engine stays open so long after its last request: longer than a request may take
 RETRY_S = 30.0  # until an engine that could not be opened is tried again
 
@@ -29,6 +30,8 @@ class Current:
 
     def __init__(self, engine: Engine) -> None:
         self._storage, self._place = engine.storage, engine.place
+        self.pace = 1 if engine.storage.is_local else REMOTE_FACTOR
+        """Number of INTERVAL_S between two looks."""
 
     @property
     def can_change(self) -> bool:
@@ -110,12 +113,13 @@ class Versions(Generic[Part]):
 
 
 def _watch(reference: "weakref.ref[Versions[Part]]") -> None:
-    problem = ""
+    problem, pace = "", 1
     while True:
-        time.sleep(INTERVAL_S)
+        time.sleep(INTERVAL_S * pace)
         versions = reference()
         if versions is None:
             return
+        pace = versions._current.pace
         try:
             versions.look()
             problem = ""

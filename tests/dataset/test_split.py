@@ -19,6 +19,7 @@ from aitax_ray.settings import StageSettings
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import Outcome, Workspace
 from tests.blank import blank_row
+from tests.s3 import BUCKET, S3, share
 
 Photo = tuple[str, str, str]  # image_id, gbif_id, species_key
 # Species with 1, 2, 3, ... occurrences of 1 to 4 photographs each.
@@ -438,3 +439,21 @@ def test_the_tables_are_written_in_parts_with_the_same_rows(root: str, monkeypat
     split(SplitSettings(root=root, min_images=5, force=True))
     assert [storage.read_table(path) for path in paths] == before
     assert pq.ParquetFile(storage.full(workspace.SPLIT)).num_row_groups > 1
+
+
+def test_on_s3_it_gives_what_it_gives_on_a_disk_although_requests_fail(s3: S3, tmp_path: Path) -> None:
+    few = {"s08": 8, "s13": 13}
+    roots = [store(f"{base}/few", photos(few)) for base in (f"s3://{BUCKET}/{tmp_path.name}", tmp_path)]
+    s3.requests.clear()
+    s3.choose = share(10, 60)
+    assert split(SplitSettings(root=roots[0])).counts == split(SplitSettings(root=roots[1])).counts
+    s3.choose = lambda number: ""
+    assert {fault for _, _, fault in s3.requests} > {"", "throttle", "error"}
+    with_faults = s3.counts()
+    on_s3, on_disk = (Storage(root).read_table(workspace.SPLIT) for root in roots)
+    assert on_s3.equals(on_disk)
+    more = store(f"s3://{BUCKET}/{tmp_path.name}/more", photos({key: 4 * number for key, number in few.items()}))
+    s3.requests.clear()
+    split(SplitSettings(root=more))
+    for kind in ("LIST", "HEAD", "GET"):  # follows the number of files, not that of photographs
+        assert s3.counts()[kind] <= with_faults[kind]
