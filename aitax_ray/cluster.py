@@ -9,9 +9,11 @@ import logging
 import os
 import signal
 import socket
+import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,7 @@ MIN_LOGICAL_CPUS = 4
 CONNECT_TIMEOUT_S = 5.0
 MAX_READ_TASKS = 1000
 NOTICE = b"Set ray log level from environment variable"
+HEAD_TIMEOUT = "RAY_gcs_rpc_server_reconnect_timeout_s"  # after which Ray ends a process that has lost its head
 TOKEN_REMEDY = "export RAY_AUTH_MODE=token, and have the token of the cluster in ~/.ray/auth_token or in RAY_AUTH_TOKEN"
 
 _started_here = False
@@ -85,6 +88,7 @@ def connect() -> None:
         if where and (isinstance(error, ray.exceptions.AuthenticationError) or "uthentic" in str(error)):
             remedy = TOKEN_REMEDY
         raise ClusterError(f"Ray cannot start ({' '.join(str(error).split())[:300]}): {remedy}") from error
+    _watch_head()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own ends the process without a word, and with another status
     context = ray.data.DataContext.get_current()
@@ -208,6 +212,39 @@ def stop() -> bool:
     ray.shutdown()
     _started_here = False
     return True
+
+
+def _watch_head() -> None:
+    """End this process with a message when the head is lost. Ray ends it after a minute, without a word."""
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    # A head that has a database of its own may come back before (https://docs.ray.io, "GCS fault tolerance").
+    patience_s = float(os.environ.get(HEAD_TIMEOUT, "60")) - 2 * CONNECT_TIMEOUT_S
+
+    def watch() -> None:
+        if is_lost(address, patience_s, lambda: not ray.is_initialized()):
+            sys.stderr.write(
+                f"aitax: the head of the cluster, {address}, does not answer any more: start it again, then the same "
+                "command goes on\n"
+            )
+            sys.stderr.flush()
+            os._exit(1)
+
+    threading.Thread(target=watch, name="head", daemon=True).start()
+
+
+def is_lost(address: str, patience_s: float, is_over: Callable[[], bool], look_s: float = CONNECT_TIMEOUT_S) -> bool:
+    """Wait until nothing listens at an address for so long (True), or until `is_over` (False)."""
+    seen, pause = time.monotonic(), threading.Event()
+    while not pause.wait(look_s) and not is_over():
+        try:
+            _check_address(address)
+            seen = time.monotonic()
+        except OSError:
+            if time.monotonic() - seen > patience_s:
+                return True
+    return False
 
 
 def _check_address(address: str) -> None:

@@ -6,6 +6,7 @@ Arrow publishes an object whenever its stream is closed, also after an exception
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import tempfile
@@ -25,6 +26,8 @@ from aitax_ray.web import hide_secrets
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
+
+FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk is full, or the share of it that this user may fill
 
 
 LOCAL = pafs.LocalFileSystem()
@@ -286,7 +289,11 @@ class Storage:
         try:
             yield
         except (OSError, NotImplementedError) as error:  # the second comes from roots that can only be read (http://)
-            reason = self._reason(error, "choose a folder or URL that can be written to")
+            todo = "choose a folder or URL that can be written to"
+            if isinstance(error, OSError) and error.errno in FULL:
+                place = "there" if self.is_local else "in the folder for temporary files"
+                todo = f"make room {place}, and the same command goes on"
+            reason = self._reason(error, todo)
             raise StorageError(f"{self.address(path)} cannot be written: {reason}") from error
 
     def _send(self, file: str, path: str) -> None:

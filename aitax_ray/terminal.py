@@ -90,8 +90,17 @@ def _call(app: App, arguments: list[str], debug: bool) -> int:
             where = "install it there, or give the job a runtime_env; `aitax doctor` compares the nodes"
             return _report(f"a node of the cluster lacks the package {cause.name}: {where}", 1, debug)
         lines = str(cause).strip().splitlines() or [""]
-        return _report(f"{type(cause).__name__}: {lines[0][:300]} (--debug shows more)", 1, debug)
+        return _report(f"{type(cause).__name__}: {lines[0][:300]}{_remedy(cause)} (--debug shows more)", 1, debug)
     return 0
+
+
+def _remedy(error: BaseException) -> str:
+    """Say what to do about an error that has none of our messages: of a library, or of Ray itself."""
+    if "No space left on device" in str(error):
+        return ": a disk is full; make room there or in the folder for temporary files, and the same command goes on"
+    if any(kind.__name__ == "RayError" for kind in type(error).__mro__):
+        return ": Ray lost a worker or a node, or has no room left; once that is mended, the same command goes on"
+    return ""
 
 
 def _find_cause(error: BaseException) -> BaseException:

@@ -1,5 +1,6 @@
 """The web: the host of a URL, addresses without their secrets, and how long a server asks to wait."""
 
+import contextlib
 import re
 import time
 from email.utils import parsedate_to_datetime
@@ -89,15 +90,22 @@ def web_address(address: str) -> str:
     return publish_address(address.strip()) if host_of(address) else ""
 
 
-def retry_after_s(value: str) -> float | None:
-    """Read the seconds that a Retry-After header asks for: a number or a date (RFC 9110, 10.2.3), else None."""
+def retry_after_s(value: str, sent: str = "") -> float | None:
+    """Read the seconds that a Retry-After header asks for: a number or a date (RFC 9110, 10.2.3), else None.
+
+    `sent` is the Date header of the same answer: a date is counted from there, because our clock may be wrong.
+    """
     value = value.strip()
     if value.isascii() and value.isdigit():
         return float(value)
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        until = parsedate_to_datetime(value).timestamp()
     except (ValueError, OverflowError):
         return None
+    now = time.time()
+    with contextlib.suppress(ValueError, OverflowError):
+        now = parsedate_to_datetime(sent).timestamp()
+    return max(0.0, until - now)
 
 
 def _hide_user(found: re.Match[str]) -> str:

@@ -65,7 +65,7 @@ class Head:
 def head(num_cpus: int = 4) -> Iterator[Head]:
     """Start a head. In the end all of its processes are killed."""
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:  # Ray's sockets need a short path
-        gcs, dashboard, agent, client = _free_ports(4)
+        gcs, dashboard, agent, client = free_ports(4)
         token = "0123456789abcdef" * 4
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "HOME": folder, "NO_COLOR": "1"}
@@ -92,7 +92,7 @@ def head(num_cpus: int = 4) -> Iterator[Head]:
                 _kill_session(process)
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
         return [int(probe.getsockname()[1]) for probe in probes]

@@ -155,6 +155,7 @@ def test_sigterm_stays_what_it_was_before_ray(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(ray, "cluster_resources", dict)
     monkeypatch.setattr(cluster, "_started_here", False)
     monkeypatch.setattr(cluster.atexit, "register", lambda _: None)
+    monkeypatch.setattr(cluster, "_watch_head", lambda: None)
     before = signal.getsignal(signal.SIGTERM)
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -163,3 +164,12 @@ def test_sigterm_stays_what_it_was_before_ray(monkeypatch: pytest.MonkeyPatch) -
             signal.raise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_head_is_lost_when_it_does_not_answer_for_some_time() -> None:
+    looks = iter([False] * 4 + [True])
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        assert not cluster.is_lost(address, 0.0, lambda: next(looks), look_s=0.001)
+        assert next(looks, None) is None, "it answered each time"
+    assert cluster.is_lost(address, 0.01, lambda: False, look_s=0.001)

@@ -3,6 +3,7 @@
 S3 is moto's server on loopback.
 """
 
+import errno
 import hashlib
 import os
 import pickle
@@ -266,6 +267,25 @@ def test_a_root_that_cannot_be_written_says_what_to_do(unusable: Storage) -> Non
     assert "\n" not in str(caught.value)
     with pytest.raises(StorageError, match="choose a folder or URL that can"):
         unusable.write_table("t/a.parquet", TABLE)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_says_what_to_do_and_keeps_what_was_there(
+    local: Storage, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    local.write_table("t/a.parquet", TABLE)
+
+    def write_half(_: pa.Table, target: str, **__: Any) -> None:
+        Path(target).write_bytes(b"PA")
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(pq, "write_table", write_half)
+    with pytest.raises(
+        StorageError, match=r"t/a\.parquet cannot be written: .*; make room there, and the same command"
+    ):
+        local.write_table("t/a.parquet", TABLE.slice(1))
+    assert all_files(Path(local.base)) == ["t/a.parquet"]
+    assert local.read_table("t/a.parquet").equals(TABLE)
 
 
 def test_a_root_that_is_not_there_has_no_files(unusable: Storage) -> None:

@@ -1,11 +1,13 @@
 """A command in this process, of a command line that has one."""
 
+import errno
 import logging
 import signal
 from collections.abc import Callable, Iterator
 
 import pytest
 from cyclopts import App
+from ray.exceptions import NodeDiedError
 
 from aitax_ray.errors import DataError, SettingsError
 from aitax_ray.terminal import resumable, run_command
@@ -85,6 +87,18 @@ def test_a_package_that_is_missing_here_is_named_with_the_remedy(capsys: pytest.
             1,
             "a node of the cluster lacks the package polars: install it there, or give the job a runtime_env; "
             "`aitax doctor` compares the nodes",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            1,
+            "OSError: [Errno 28] No space left on device: a disk is full; make room there or in the folder for "
+            "temporary files, and the same command goes on (--debug shows more)",
+        ),
+        (
+            NodeDiedError("its node died\nDetails"),
+            1,
+            "NodeDiedError: its node died: Ray lost a worker or a node, or has no room left; once that is mended, the "
+            "same command goes on (--debug shows more)",
         ),
     ],
 )

@@ -131,6 +131,9 @@ def test_retry_after_is_a_number_or_a_date_or_unreadable() -> None:
     assert retry_after_s(" 120 ") == 120.0
     assert retry_after_s(format_datetime(datetime.now(UTC) + timedelta(minutes=5))) == pytest.approx(300, abs=5)
     assert retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
+    # The answer says when it was sent: a wrong clock on this side changes nothing.
+    assert retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:26:30 GMT") == 90.0
+    assert retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT", "yesterday") == 0.0
     assert [retry_after_s(value) for value in ("", "soon", "-1", "²", "1.5")] == [None] * 5
 
 

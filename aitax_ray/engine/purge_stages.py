@@ -26,7 +26,7 @@ from aitax_ray.workspace import FOLDERS, Workspace
 log = logging.getLogger(__name__)
 
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]{32}")  # how Storage names a local file until it is complete
-UNFINISHED_FOR = timedelta(hours=1)
+UNFINISHED_FOR = timedelta(hours=3)  # one, and two more, because the clocks of nodes and storage may differ
 PLAIN = ("jpeg", "thumbnail")  # columns whose content is compressed already
 
 

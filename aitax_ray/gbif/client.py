@@ -77,7 +77,8 @@ class Client:
                 if not repeatable and not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
                     raise GbifError(f"{host} {problem}: look on gbif.org whether it took the request") from error
             else:
-                asked = retry_after_s(response.headers.get("Retry-After", ""))
+                received = response.headers
+                asked = retry_after_s(received.get("Retry-After", ""), received.get("Date", ""))
                 is_not_taken = response.status_code in NOT_TAKEN and asked is not None
                 if response.status_code not in LATER or not (repeatable or is_not_taken):
                     return response

@@ -296,7 +296,8 @@ class Fetcher:
             answer.cookies = {name: value for name, value in cookies.items() if f"{name}{value}".isascii()}
         elif reason := answers.reason_of_status(status):
             wait = headers.get("Retry-After")
-            answer.reason, answer.retry_after_s = reason, retry_after_s(wait) if wait else None
+            answer.reason = reason
+            answer.retry_after_s = retry_after_s(wait, headers.get("Date", "")) if wait else None
         elif self.settings.respect_robots and answers.forbids_ai(headers.getall("X-Robots-Tag", [])):
             answer.reason = answers.NO_AI
         else:

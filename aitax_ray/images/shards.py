@@ -27,7 +27,8 @@ TODO_SCHEMA = pa.schema([MEDIA_SCHEMA.field(name) for name in ("image_id", "url"
 IMAGE_SIZE = b"image_size"  # in the metadata of a ledger file: the setting that its photographs were shrunk by
 FILE_MISSING = "file_missing"
 REASONS = {FILE_MISSING: "it was stored, and its file in `images/` is no longer there, or damaged"}
-LATELY = timedelta(hours=1)  # longer than any batch takes
+# One is longer than any batch takes; two more, because on some storages a file has the time of the node that wrote it.
+LATELY = timedelta(hours=3)
 
 
 def write_shard(storage: Storage, name: str, photographs: pa.Table, fates: pa.Table, image_size: int) -> None:

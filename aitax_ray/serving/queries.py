@@ -1,7 +1,7 @@
 """Keeps the photographs that were identified, with their answers, where the operator wants that (`--keep-queries`).
 
     <day>/<id>.zip   the photographs as JPEG without metadata, and query.json
-    deleted/<id>     the client deleted a query before it was written; gone after some minutes
+    deleted/<id>     the client deleted a query before it was written; gone after some hours
 
 An id is the time and the sha256 of a token that only the client gets. So any copy of the service can check a token,
 also after a restart. Queries are written in the background, within a bound: slow storage slows no answer.
@@ -44,6 +44,7 @@ QUALITY = 90  # of JPEGs: the photographs have the size that the network sees
 NUM_WRITERS = 2
 MAX_FLYING_BYTES = 100_000_000  # of the pixels that wait to be written; later photographs are not kept
 GIVE_UP_S = 900.0  # a query that has waited longer is not written any more
+CLOCKS_S = 7200.0  # the clocks of the copies of the service, and that of the storage, may differ by less
 MAX_EARLY_DELETIONS = 1000  # deletions of queries that are not there yet, per GIVE_UP_S and process: each writes a file
 COUNT_S = 60.0  # time between two looks at how much is kept, and at least so many times the time that a look takes:
 COUNT_SHARE = 20
@@ -145,7 +146,7 @@ class QueryStore:
                     continue
                 name = info.path[len(storage.base) + 1 :]
                 is_rest = info.base_name.startswith(".") or name.startswith(f"{DELETED}/")
-                if is_rest and info.mtime is not None and now - info.mtime.timestamp() > 2 * GIVE_UP_S:
+                if is_rest and info.mtime is not None and now - info.mtime.timestamp() > 2 * GIVE_UP_S + CLOCKS_S:
                     storage.delete(name)
                 else:
                     total += info.size or 0
@@ -175,7 +176,7 @@ class QueryStore:
             then = datetime.strptime(query_id[: query_id.rindex("-")], TIME).replace(tzinfo=UTC)
         except ValueError:
             return False
-        return abs(self._clock() - then.timestamp()) < GIVE_UP_S
+        return abs(self._clock() - then.timestamp()) < GIVE_UP_S + CLOCKS_S
 
     def _mark_deleted(self, query_id: str) -> None:
         now = time.monotonic()

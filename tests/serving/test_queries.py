@@ -16,7 +16,7 @@ from PIL import Image
 from aitax_ray.errors import RequestError, StorageError
 from aitax_ray.serving import queries
 from aitax_ray.serving.assessment import Kept
-from aitax_ray.serving.queries import DELETED, GIVE_UP_S, QueryStore, check_queries, locate_queries
+from aitax_ray.serving.queries import CLOCKS_S, DELETED, GIVE_UP_S, QueryStore, check_queries, locate_queries
 from aitax_ray.storage import Storage
 
 RED = Image.new("RGB", (40, 30), (200, 0, 0))
@@ -94,7 +94,7 @@ def test_only_its_token_deletes_a_query_also_after_a_restart(tmp_path: Path) -> 
 
 
 def test_an_old_query_that_is_not_there_is_not_found_and_writes_nothing(tmp_path: Path) -> None:
-    store = opened(tmp_path, clock=lambda: time.time() - 2 * GIVE_UP_S)
+    store = opened(tmp_path, clock=lambda: time.time() - 2 * GIVE_UP_S - CLOCKS_S)
     receipt = kept(store)
     store.flush(20)
     now = opened(tmp_path)
@@ -102,8 +102,12 @@ def test_an_old_query_that_is_not_there_is_not_found_and_writes_nothing(tmp_path
     assert files(tmp_path) == []
 
 
-def test_a_query_that_is_deleted_before_it_is_written_does_not_stay(tmp_path: Path, blocked: threading.Event) -> None:
-    store, other = opened(tmp_path), opened(tmp_path)
+@pytest.mark.parametrize("ahead_s", [0, 3600, -3600])
+def test_a_query_that_is_deleted_before_it_is_written_does_not_stay(
+    tmp_path: Path, blocked: threading.Event, ahead_s: float
+) -> None:
+    """The copy of the service that deletes it may have another clock."""
+    store, other = opened(tmp_path), opened(tmp_path, clock=lambda: time.time() + ahead_s)
     receipt = kept(store)
     assert status(other, receipt.id, receipt.token) == 204
     blocked.set()
