@@ -32,7 +32,11 @@ class _Asked(Generic[Question, Answer]):
 
 
 class Gatherer(Generic[Question, Answer]):
-    """Joins questions: while `max_calls` calls run, questions wait, and the next call takes all that fit."""
+    """Joins questions: while `max_calls` calls run, questions wait, and the next call takes all that fit.
+
+    With `ahead`, when so many photographs wait, up to `max_calls` calls more are sent: a busy replica has its next call
+    when it has answered one. Fewer photographs would go in smaller calls, and calls cost more than that saves.
+    """
 
     def __init__(
         self,
@@ -40,13 +44,14 @@ class Gatherer(Generic[Question, Answer]):
         max_calls: int,
         max_size: int,
         budget_s: float,
+        ahead: int | None = None,
     ) -> None:
         """`call` answers several questions, in their order, and gives the seconds that this took.
 
         A call has as many photographs as take at most `budget_s`, judged by the calls before it, and `max_size` at
         most. A single question may have more.
         """
-        self._call, self._max_calls = call, max_calls
+        self._call, self._max_calls, self._ahead = call, max_calls, ahead
         self.limit_calls(max_size, budget_s)
         self._waiting: deque[_Asked[Question, Answer]] = deque()
         self._calls: set[asyncio.Task[None]] = set()
@@ -76,7 +81,7 @@ class Gatherer(Generic[Question, Answer]):
         return max(1, min(self._max_size, int(self._budget_s / self._seconds_each)))
 
     def _send(self) -> None:
-        while self._waiting and len(self._calls) < self._max_calls:
+        while self._waiting and self._may_call():
             together, size, limit = list[_Asked[Question, Answer]](), 0, self.limit
             while self._waiting and (not together or size + self._waiting[0].size <= limit):
                 asked = self._waiting.popleft()
@@ -91,6 +96,11 @@ class Gatherer(Generic[Question, Answer]):
                 call.add_done_callback(self._finish)
                 for each in together:
                     each.answer.add_done_callback(partial(_cancel, call, together))
+
+    def _may_call(self) -> bool:
+        if self._ahead is None or len(self._calls) < self._max_calls:
+            return len(self._calls) < self._max_calls
+        return len(self._calls) < 2 * self._max_calls and sum(each.size for each in self._waiting) >= self._ahead
 
     def _finish(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)

@@ -47,8 +47,7 @@ HOST_MEMORY_S = 3.0  # strangers name hosts: one's bad URLs must not close a hos
 HOST_LIMIT = HostLimit(8, 50.0)  # higher than for downloads: a person waits for the answer
 READY_TIMEOUT_S = 3.0
 PREPARE_TIMEOUT_S = 600.0  # to open an engine, which may be fetched first; it is opened further after that
-# Calls at a time per replica: one is answered, and the next one is on its way.
-CALLS = 2
+AHEAD = 4  # photographs of the next call, which is on its way while a replica answers one
 
 
 class Ingress:
@@ -164,8 +163,8 @@ class EngineBackend:
         self.decoder = PhotoDecoder(engine.info)
         args = ingress.changed
         limits = args.max_batch_size, args.batch_budget_s
-        self._network = Gatherer(self._call_classifier, CALLS * args.max_classifier_replicas, *limits)
-        self._index = Gatherer(self._call_retrieval, CALLS * args.max_retrieval_replicas, *limits)
+        self._network = Gatherer(self._call_classifier, args.max_classifier_replicas, *limits, AHEAD)
+        self._index = Gatherer(self._call_retrieval, args.max_retrieval_replicas, *limits, AHEAD)
         self.apply(args)
 
     def apply(self, args: ApplicationArgs) -> None:
@@ -216,7 +215,8 @@ class EngineBackend:
 
     async def _predict(self, photos: "Sequence[Image.Image]") -> tuple[np.ndarray, np.ndarray]:
         with part("prepare"):
-            pixels = await asyncio.to_thread(lambda: np.stack([self.info.transform.pixels(photo) for photo in photos]))
+            # Decoders have resized them. What is left to do costs less than a thread.
+            pixels = np.stack([self.info.transform.pixels(photo) for photo in photos])
         with part("model"):
             return await self._network.ask(pixels, len(pixels))
 

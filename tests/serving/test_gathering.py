@@ -29,8 +29,10 @@ class Other:
         return [10 * question for question in questions], self.seconds_each * len(questions)
 
 
-def gatherer(other: Other, max_calls: int = 1, max_size: int = 4, budget_s: float = 1.0) -> Gatherer[int, int]:
-    return Gatherer(other.call, max_calls, max_size, budget_s)
+def gatherer(
+    other: Other, max_calls: int = 1, max_size: int = 4, budget_s: float = 1.0, ahead: int | None = None
+) -> Gatherer[int, int]:
+    return Gatherer(other.call, max_calls, max_size, budget_s, ahead)
 
 
 async def started(*questions: asyncio.Task[int]) -> None:
@@ -60,6 +62,20 @@ async def test_as_many_calls_as_permitted_are_on_their_way() -> None:
     assert other.calls == [[1], [2]]
     other.may_answer.set()
     assert await asyncio.gather(*asked) == [10, 20, 30]
+
+
+async def test_a_call_more_is_on_its_way_when_enough_photographs_wait() -> None:
+    other = Other()
+    gathering = gatherer(other, ahead=3)
+    few = ask(gathering, 1, 2, 3)
+    await started(*few)
+    assert other.calls == [[1]]
+    more = ask(gathering, 4, 5, 6, 7)
+    await started(*more)
+    assert other.calls == [[1], [2, 3, 4]]
+    other.may_answer.set()
+    assert await asyncio.gather(*few, *more) == [10, 20, 30, 40, 50, 60, 70]
+    assert other.calls == [[1], [2, 3, 4], [5, 6, 7]]
 
 
 async def test_a_question_of_more_photographs_than_a_call_may_have_is_asked_alone() -> None:
