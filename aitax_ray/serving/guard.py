@@ -1,6 +1,6 @@
 """ASGI middleware that bounds a request: its head, its bytes, its time, and the work that goes on without its client.
 
-It answers HEAD wherever GET is answered, and every error as JSON.
+It answers HEAD wherever GET is answered.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ IDENTIFYING, READING = "identifying", "reading"  # kinds of requests: a page wit
 IDENTIFICATION = re.compile(r"/identify(/[^/]*)?$")  # with GET; all other addresses are only read
 MAX_READING = 4  # x max_waiting
 
-MakeError = Callable[[str, int, str], Response]
+MakeError = Callable[[Scope, int, str], Response]
 
 
 def is_probe(scope: Scope) -> bool:
@@ -55,7 +55,7 @@ def is_probe(scope: Scope) -> bool:
 
 
 class Guard:
-    """Calls an application within limits. `make_error` makes the answer for a path, a status and a message."""
+    """Calls an application within limits. `make_error` makes the answer for a request, a status and a message."""
 
     def __init__(self, app: ASGIApp, max_bytes: int, max_waiting: int, make_error: MakeError) -> None:
         self.app, self.max_bytes, self.make_error = app, max_bytes, make_error
@@ -167,7 +167,7 @@ class _Request:
 
     async def refuse(self, status: int, message: str) -> None:
         """Answer an error."""
-        await self._guard.make_error(self._scope["path"], status, message)(self._scope, self._receive, self.send)
+        await self._guard.make_error(self._scope, status, message)(self._scope, self._receive, self.send)
 
     async def receive(self) -> Message:
         """Give the application the next piece of the body. Raises HTTPException (408, 413)."""

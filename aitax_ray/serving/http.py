@@ -60,9 +60,15 @@ def make_app(
         description="Names the species on a photograph. Formats: c4c (ai-taxonomist), pn (Pl@ntNet), nia (Naturalis).",
     )
     app.state.get_backend = get_backend
-    # Below CORS: pages can read their answers.
-    app.add_middleware(Guard, max_bytes=MAX_BYTES, max_waiting=max_waiting, make_error=error_response)
+
+    def make_error(scope: Scope, status: int, message: str) -> Response:
+        if routes_page.is_form(scope):
+            return routes_page.refuse_form(scope, get_backend(), status, message)
+        return error_response(scope["path"], status, message)
+
     app.add_middleware(Hosts, allowed=allowed_hosts)
+    # Above what may refuse a request: Guard reads its body first. Below CORS: pages can read their answers.
+    app.add_middleware(Guard, max_bytes=MAX_BYTES, max_waiting=max_waiting, make_error=make_error)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=list(cors_origins) or ["*"],

@@ -5,7 +5,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, Response
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from aitax_ray.engine.documents import DATA_CARD, MODEL_CARD, REPORT
 from aitax_ray.errors import ClusterError, RequestError
@@ -43,6 +45,7 @@ DOCUMENT_HEADERS = {
     ),
 }
 FILES = {"page.css": "text/css", "page.js": "text/javascript", "leaf.svg": "image/svg+xml"}
+FORMS = ("/", "/forget")  # routes to which the page sends forms
 MAX_QUERY = 100  # characters
 
 Language = Annotated[str, Query(alias="lang", max_length=20)]
@@ -67,7 +70,7 @@ async def answer(request: Request, backend: BackendOf, language: Language = "") 
         found = page.answer(identification, sent.photos, keep(backend, sent, identification))
     except FAILURES as error:
         status, reason, more = _explain(error)
-        text = page.say_failed(reason) if status < 500 else page.say_busy()
+        text = _say_why(page, status, reason)
         html = page.error_part(text) if is_part else page.ask(error=text)
         return HTMLResponse(html, status, headers=headers | more)
     return HTMLResponse(page.answer_part(found) if is_part else page.ask(answer=found), headers=headers)
@@ -86,6 +89,21 @@ async def forget(request: Request, backend: BackendOf, language: Language = "") 
         headers |= more
     notice = page.say_deleted(is_deleted=status == 200)
     return HTMLResponse(page.notice_part(notice) if is_part else page.ask(notice=notice), status, headers=headers)
+
+
+def is_form(scope: Scope) -> bool:
+    """Tell whether a browser sends a form of the page by itself, without the script: it shows any answer as a page."""
+    route = scope["path"].removeprefix(scope.get("root_path", ""))
+    headers = Headers(scope=scope)
+    is_html = "text/html" in headers.get("accept", "") and "x-part" not in headers
+    return is_html and scope["method"] == "POST" and route in FORMS
+
+
+def refuse_form(scope: Scope, backend: Backend, status: int, reason: str) -> Response:
+    """Make the page that says why a form was not read."""
+    request = Request(scope)
+    page = _page(request, backend, request.query_params.get("lang", ""))
+    return HTMLResponse(page.ask(error=_say_why(page, status, reason)), status, headers=HEADERS)
 
 
 @router.get("/about")
@@ -135,6 +153,10 @@ async def file(name: Annotated[str, Path()]) -> Response:
         raise RequestError("there is no such file", 404)
     headers = HEADERS | {"Cache-Control": "public, max-age=3600"}
     return FileResponse(FOLDER / name, media_type=FILES[name], headers=headers)
+
+
+def _say_why(page: Page, status: int, reason: str) -> str:
+    return page.say_failed(reason) if status < 500 else page.say_busy()
 
 
 async def _document(backend: Backend, name: str, kind: str) -> Response:

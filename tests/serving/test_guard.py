@@ -77,7 +77,7 @@ def guarded(use: Callable[[Request], Any], max_waiting: int = 99) -> Guard:
         ExceptionMiddleware(app),
         LIMIT,
         max_waiting,
-        lambda path, status, message: PlainTextResponse(f"{path} {message}", status),
+        lambda scope, status, message: PlainTextResponse(f"{scope['path']} {message}", status),
     )
 
 

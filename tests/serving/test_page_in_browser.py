@@ -217,8 +217,9 @@ def test_earlier_answers_stay_in_the_browser_until_they_are_deleted(visit: Visit
     visit.identify(red)
     entries = visit.page.locator("#history li")
     expect(entries).to_have_count(1)
+    score = visit.page.locator(".score span").first.inner_text().partition(" – ")[0]
     visit.page.reload()
-    expect(entries).to_contain_text("Ruber primus")
+    expect(entries).to_contain_text(f"Ruber primus, {score}, ")
     visit.page.get_by_role("button", name="Delete them").click()
     expect(entries).to_have_count(0)
     visit.page.reload()

@@ -58,6 +58,12 @@ def test_other_names_are_refused_in_the_format_of_the_route(named: httpx.Client,
     assert named.get("/healthz", headers={"Host": host}).status_code == 200
 
 
+def test_an_upload_to_another_name_is_read_to_its_end_before_it_is_refused(named: httpx.Client) -> None:
+    """Otherwise browsers show a network error. The body is larger than what sockets hold."""
+    answer = named.post("/identify", headers={"Host": "other.example"}, files={"image": b"0" * 20_000_000})
+    assert (answer.status_code, answer.json()["code"]) == (400, 400)
+
+
 @pytest.mark.parametrize(("origin", "allowed"), [(FROGS, FROGS), ("https://other.example", None)])
 def test_answers_and_errors_can_be_read_by_pages_of_the_origins_that_are_set(
     named: httpx.Client, origin: str, allowed: str | None

@@ -78,6 +78,27 @@ def test_what_fails_is_said_on_the_page_too(
         assert part.text.startswith("<p class")
 
 
+BROWSER = {"Accept": "text/html,application/xhtml+xml", "Accept-Language": "es"}
+
+
+def test_a_form_that_a_browser_sends_without_the_script_is_refused_with_a_page(
+    service: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aitax_ray.serving.guard.MAX_ALL_BYTES", 100)
+    refused = service.post("/", files=UPLOAD, headers=BROWSER)
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+    assert refused.headers["content-security-policy"]
+    monkeypatch.undo()
+    monkeypatch.setattr("aitax_ray.serving.guard.MAX_HEADERS", 5)
+    for path in ("/", "/forget"):
+        answer = service.post(path, files=UPLOAD, headers=BROWSER)
+        assert (answer.status_code, answer.headers["content-type"]) == (431, "text/html; charset=utf-8")
+        assert '<html lang="es">' in answer.text
+        assert "Las fotos no se pudieron usar: a request may have 5 headers" in answer.text
+    for path, headers in (("/identify", BROWSER), ("/", {}), ("/", BROWSER | {"X-Part": "answer"})):
+        assert service.post(path, files=UPLOAD, headers=headers).json()["code"] == 431
+
+
 def test_a_wish_to_delete_that_is_no_form_gets_a_page(service: httpx.Client) -> None:
     answer = service.post("/forget?lang=en", content=b"{}", headers={"Content-Type": "application/json"})
     assert (answer.status_code, "were not deleted" in answer.text) == (415, True)

@@ -149,7 +149,7 @@ function start(form) {
   // Several engines may be below one host.
   const KEY = `aitax-history ${location.pathname}`, KEPT = 30, section = document.getElementById("history");
   function history() {
-    try { return JSON.parse(localStorage.getItem(KEY)) || []; } catch { return []; }
+    try { return JSON.parse(localStorage.getItem(KEY)).filter((entry) => entry.text); } catch { return []; }
   }
   function store(entries) {
     try { localStorage.setItem(KEY, JSON.stringify(entries)); } catch { /* it is full, or not allowed */ }
@@ -163,19 +163,20 @@ function start(form) {
     canvas.width = Math.max(1, image.naturalWidth * scale);
     canvas.height = Math.max(1, image.naturalHeight * scale);
     canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
-    const entry = {name: best.dataset.name, score: Number(best.dataset.score), time: Date.now(),
-      picture: canvas.toDataURL("image/jpeg", 0.8)};
-    store([entry, ...history()].slice(0, KEPT));
+    const rejection = answer.querySelector(".unknown strong");  // then no species was named
+    const text = rejection ? rejection.textContent.replace(/\.$/, "") : `${best.dataset.name}, ${best.dataset.shown}`;
+    store([{text, time: Date.now(), picture: canvas.toDataURL("image/jpeg", 0.8)}, ...history()].slice(0, KEPT));
   }
   function showHistory() {
-    const here = document.documentElement.lang, percent = new Intl.NumberFormat(here, {style: "percent"});
+    const here = document.documentElement.lang;
+    const region = navigator.languages.find((code) => code.split("-")[0] === here) || here;  // dates: en-GB is not en-US
     const entries = history();
     section.hidden = !entries.length;
-    section.querySelector("ol").replaceChildren(...entries.map(({name, score, time, picture}) => {
+    section.querySelector("ol").replaceChildren(...entries.map(({text: line, time, picture}) => {
       const item = document.createElement("li"), image = new Image(), text = document.createElement("p");
       image.src = String(picture).startsWith("data:image/jpeg") ? picture : "";
       image.alt = "";
-      text.textContent = `${name}, ${percent.format(score)}, ${new Date(time).toLocaleDateString(here)}`;
+      text.textContent = `${line}, ${new Date(time).toLocaleDateString(region)}`;
       item.append(image, text);
       return item;
     }));
