@@ -48,18 +48,18 @@ class Verdict:
 class Ledger(Protocol):
     """Knows the keys and counts: a deployment of Ray Serve, or `Accounts` in this process."""
 
-    async def ask(self, who: str, origin: str, cost: int | None) -> Verdict:
+    async def ask(self, holder: str, origin: str, cost: int | None) -> Verdict:
         """Decide on one request of a key, named by its sha256, or of `PAGE`; count it if the verdict is 200.
 
         `cost` is the number of identifications, or None for a look at the account, which is always allowed.
         """
         ...
 
-    async def give_back(self, who: str, day: str, cost: int) -> None:
+    async def give_back(self, holder: str, day: str, cost: int) -> None:
         """Take back what a request of this day has counted, since the service failed to answer it. Its rate stays."""
         ...
 
-    async def history(self, who: str, year: int) -> dict[str, int]:
+    async def history(self, holder: str, year: int) -> dict[str, int]:
         """Count the identifications of a key by day of a year (ISO 8601), as far as counts are kept."""
         ...
 
@@ -74,11 +74,11 @@ class Accounts:
         self._recent: dict[str, deque[float]] = defaultdict(deque)
         self._day, self._counts, self._is_kept = "", dict[str, int](), True
 
-    async def ask(self, who: str, origin: str, cost: int | None) -> Verdict:
+    async def ask(self, holder: str, origin: str, cost: int | None) -> Verdict:
         """See `Ledger`."""
         with self._lock:
             now = self._clock()
-            key = self._find(who)
+            key = self._find(holder)
             if key is None:
                 return Verdict(401)
             if key.origins and origin.lower() not in key.origins:
@@ -96,24 +96,24 @@ class Accounts:
             count = self._counts.get(key.name, 0)
             return Verdict(429 if wait else 200, key.name, key.origins, count, *limits, wait, ends, self._day)
 
-    async def give_back(self, who: str, day: str, cost: int) -> None:
+    async def give_back(self, holder: str, day: str, cost: int) -> None:
         """See `Ledger`."""
         with self._lock:
-            key = self._find(who)
+            key = self._find(holder)
             if key is not None and cost and day == self._day:
                 self._counts[key.name] = max(0, self._counts.get(key.name, 0) - cost)
                 self._save()
 
-    async def history(self, who: str, year: int) -> dict[str, int]:
+    async def history(self, holder: str, year: int) -> dict[str, int]:
         """See `Ledger`."""
         with self._lock:
-            key = self._find(who)
+            key = self._find(holder)
             if key is None or self._folder is None:
                 return {}
             days = {path.stem: _read(path) for path in sorted(self._folder.glob(f"{year:04}-*.json"))}
             return {day: counts[key.name] for day, counts in days.items() if key.name in counts}
 
-    def _find(self, who: str) -> Key | None:
+    def _find(self, holder: str) -> Key | None:
         if time.monotonic() - self._checked >= CHECK_S:
             self._checked, stamp = time.monotonic(), self._look()
             if stamp != self._stamp:
@@ -122,7 +122,7 @@ class Accounts:
                     self._keys = read_keys(self._located)
                 except SettingsError as error:
                     log.error("%s; the keys from before remain valid", error)
-        return next((key for key in self._keys.values() if who == key.sha256 or who == PAGE == key.name), None)
+        return next((key for key in self._keys.values() if holder == key.sha256 or holder == PAGE == key.name), None)
 
     def _look(self) -> tuple[int, ...]:
         """What changes when the file does."""

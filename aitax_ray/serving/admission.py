@@ -35,23 +35,23 @@ def find_key(request: Request) -> str:
     return request.query_params.get("api-key", "").strip() or bearer
 
 
-async def ask(request: Request, backend: BackendOf, who: str | None, cost: int | None) -> Verdict | None:
+async def ask(request: Request, backend: BackendOf, holder: str | None, cost: int | None) -> Verdict | None:
     """Ask the ledger; None where the service needs no keys. Raises RequestError (401, 403, 429) with headers.
 
-    `who` is the sha256 of the key, or a name; None: the key of the request.
+    `holder` is the sha256 of the key, or a name; None: the key of the request.
     """
     if backend.ledger is None:
         return None
     key = find_key(request)
-    who = who or (digest(key) if key else "")
-    verdict = await backend.ledger.ask(who, request.headers.get("origin", ""), cost)
+    holder = holder or (digest(key) if key else "")
+    verdict = await backend.ledger.ask(holder, request.headers.get("origin", ""), cost)
     if verdict.name:
         request.state.num_remaining = remaining(verdict.count, verdict.per_day)
         request.state.headers = quota_headers(verdict)
     if verdict.status in MESSAGES:
         raise RequestError(MESSAGES[verdict.status], verdict.status, _refusal_headers(verdict))
     if cost:
-        request.state.on_failure = partial(backend.ledger.give_back, who, verdict.day, cost)
+        request.state.on_failure = partial(backend.ledger.give_back, holder, verdict.day, cost)
     return verdict
 
 

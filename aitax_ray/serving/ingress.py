@@ -27,7 +27,7 @@ from aitax_ray.serving.identifier import Identification, Reasoning
 from aitax_ray.serving.ledger import RemoteLedger
 from aitax_ray.serving.pn_taxa import project_of
 from aitax_ray.serving.queries import QueryStore
-from aitax_ray.serving.record import identified, part
+from aitax_ray.serving.record import part, record_answer
 from aitax_ray.serving.remote import Remote
 from aitax_ray.serving.replica import equip
 from aitax_ray.serving.retrieval import Found, Question, RemoteRetrieval
@@ -198,14 +198,14 @@ class EngineBackend:
         with part("reason"):
             conclusion = self._reasoning.conclude(logits, comparison, max_results)
         if not has_photographs:
-            return identified(self._reasoning.assemble(conclusion, [[] for _ in conclusion.ranked]))
+            return record_answer(self._reasoning.assemble(conclusion, [[] for _ in conclusion.ranked]))
         illustrations = dict(zip(likely, found, strict=True))
         missing = [each for each in conclusion.classes if each not in illustrations]
         if missing:
             with part("illustrate"):
                 _, found = await self._index.ask(Question(embeddings, missing), len(photos))
             illustrations |= zip(missing, found, strict=True)
-        return identified(self._reasoning.assemble(conclusion, [illustrations[each] for each in conclusion.classes]))
+        return record_answer(self._reasoning.assemble(conclusion, [illustrations[each] for each in conclusion.classes]))
 
     async def embed(self, photo: "Image.Image") -> list[float]:
         """Compute the embedding of a photograph."""

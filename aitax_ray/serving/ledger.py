@@ -31,14 +31,14 @@ class RemoteLedger:
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
         self._remote = Remote(handle, "the ledger of keys")
 
-    async def ask(self, who: str, origin: str, cost: int | None) -> Verdict:
+    async def ask(self, holder: str, origin: str, cost: int | None) -> Verdict:
         """See `accounts.Ledger`."""
-        return cast(Verdict, await self._remote.call("ask", who, origin, cost, timeout_s=LEDGER_TIMEOUT_S))
+        return cast(Verdict, await self._remote.call("ask", holder, origin, cost, timeout_s=LEDGER_TIMEOUT_S))
 
-    async def give_back(self, who: str, day: str, cost: int) -> None:
+    async def give_back(self, holder: str, day: str, cost: int) -> None:
         """See `accounts.Ledger`."""
-        await self._remote.call("give_back", who, day, cost, timeout_s=LEDGER_TIMEOUT_S)
+        await self._remote.call("give_back", holder, day, cost, timeout_s=LEDGER_TIMEOUT_S)
 
-    async def history(self, who: str, year: int) -> dict[str, int]:
+    async def history(self, holder: str, year: int) -> dict[str, int]:
         """See `accounts.Ledger`."""
-        return cast(dict[str, int], await self._remote.call("history", who, year, timeout_s=LEDGER_TIMEOUT_S))
+        return cast(dict[str, int], await self._remote.call("history", holder, year, timeout_s=LEDGER_TIMEOUT_S))

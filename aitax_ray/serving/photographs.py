@@ -62,14 +62,14 @@ class Sent:
         return [upload.filename for upload in self.uploads]
 
 
-async def uploaded(request: Request, backend: Backend) -> tuple[Sent, Form]:
+async def read_uploads(request: Request, backend: Backend) -> tuple[Sent, Form]:
     """Read the photographs of a form, and its other fields. Raises RequestError when one cannot be used."""
     with part("read"):
         form = await read_form(request)
     return await _decode(backend, form.photographs), form
 
 
-async def fetched(request: Request, backend: Backend) -> Sent:
+async def fetch_photographs(request: Request, backend: Backend) -> Sent:
     """Fetch the photographs that the address of the request names. Raises RequestError when one cannot be used."""
     urls = [url for name, url in request.query_params.multi_items() if name in PHOTOGRAPHS]
     if len(urls) > MAX_IMAGES:

@@ -42,7 +42,7 @@ DELETED = "deleted"
 TEST = ".test"  # always the same name: so the same problem gives the same message
 QUALITY = 90  # of JPEGs: the photographs have the size that the network sees
 NUM_WRITERS = 2
-MAX_FLYING_BYTES = 100_000_000  # of the pixels that wait to be written; later photographs are not kept
+MAX_UNWRITTEN_BYTES = 100_000_000  # of the pixels that wait to be written; later photographs are not kept
 GIVE_UP_S = 900.0  # a query that has waited longer is not written any more
 CLOCKS_S = 7200.0  # the clocks of the copies of the service, and that of the storage, may differ by less
 MAX_EARLY_DELETIONS = 1000  # deletions of queries that are not there yet, per GIVE_UP_S and process: each writes a file
@@ -57,7 +57,7 @@ class QueryStore:
         """While nothing can be written there, nothing is kept: storage that is away stops no answer."""
         self._location, self._max_bytes, self._clock = location, max_bytes, clock
         self._lock, self._pool = threading.Lock(), ThreadPoolExecutor(NUM_WRITERS, thread_name_prefix="queries")
-        self._flying = 0
+        self._num_unwritten_bytes = 0
         self._num_bytes: int | None = None  # that are kept; not known yet
         self._count_at, self._problem = math.inf, ""  # inf: it is being counted
         self._early = deque[float](maxlen=MAX_EARLY_DELETIONS)
@@ -77,9 +77,9 @@ class QueryStore:
                     self._count_at = math.inf
                     self._submit(self._count)  # some may have been deleted, or storage is back
                 return None
-            if self._flying + size > MAX_FLYING_BYTES:
+            if self._num_unwritten_bytes + size > MAX_UNWRITTEN_BYTES:
                 return None
-            self._flying += size
+            self._num_unwritten_bytes += size
         token, started = secrets.token_urlsafe(24), self._clock()
         query_id = f"{datetime.fromtimestamp(started, UTC):{TIME}}-{_digest(token)}"
         self._submit(self._write, query_id, started, list(photos), dict(query), size)
@@ -132,7 +132,7 @@ class QueryStore:
             self._complain(error)
         finally:
             with self._lock:
-                self._flying -= size
+                self._num_unwritten_bytes -= size
 
     def _count(self) -> None:
         """Find out how much is kept, and delete what killed writers and old deletions left."""

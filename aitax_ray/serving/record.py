@@ -76,7 +76,7 @@ def add_part(name: str, seconds: float) -> None:
     metrics.PART_SECONDS.record(seconds, part=name)
 
 
-def identified(identification: Identification) -> Identification:
+def record_answer(identification: Identification) -> Identification:
     """Record an answer, and return it."""
     record, judgement = current(), identification.judgement
     record.engine, record.end_of_work = identification.engine_version, time.perf_counter()

@@ -12,7 +12,7 @@ from aitax_ray.serving.examples import C4C_ANSWER, C4C_STATUS, C4C_TAXA
 from aitax_ray.serving.languages import choose_language
 from aitax_ray.serving.openapi import answers, photographs_by_url, uploads
 from aitax_ray.serving.parameters import Parameters
-from aitax_ray.serving.photographs import Sent, fetched, keep, uploaded
+from aitax_ray.serving.photographs import Sent, fetch_photographs, keep, read_uploads
 from aitax_ray.serving.pn_models import PnError
 
 ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": C4cError}, "5XX": {"model": C4cError}}
@@ -36,7 +36,7 @@ class C4cParameters(Parameters):
 )
 async def identify(request: Request, backend: BackendOf, parameters: Annotated[C4cParameters, Query()]) -> C4cAnswer:
     """Identify uploaded photographs of one individual (multipart/form-data)."""
-    sent, form = await uploaded(request, backend)
+    sent, form = await read_uploads(request, backend)
     return await answer(request, backend, sent, parameters, parameters.with_fields(form.fields))
 
 
@@ -50,7 +50,7 @@ async def identify_urls(
     request: Request, backend: BackendOf, parameters: Annotated[C4cParameters, Query()]
 ) -> C4cAnswer:
     """Identify photographs of one individual by their URLs."""
-    return await answer(request, backend, await fetched(request, backend), parameters, parameters)
+    return await answer(request, backend, await fetch_photographs(request, backend), parameters, parameters)
 
 
 @router.post(

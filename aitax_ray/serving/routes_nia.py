@@ -14,7 +14,7 @@ from aitax_ray.serving.examples import NIA_ANSWER, NIA_DOCUMENTATION
 from aitax_ray.serving.nia import NiaAnswer, NiaDocumentation, NiaMedium, to_answer, to_documentation
 from aitax_ray.serving.openapi import answers, uploads
 from aitax_ray.serving.parameters import Parameters
-from aitax_ray.serving.photographs import keep, uploaded
+from aitax_ray.serving.photographs import keep, read_uploads
 from aitax_ray.serving.routes_pn import ERRORS
 
 router = APIRouter(tags=["nia"], responses=ERRORS)
@@ -65,7 +65,7 @@ async def documentation(backend: BackendOf) -> NiaDocumentation:
 
 
 async def _answer(request: Request, backend: Backend, parameters: NiaParameters) -> NiaAnswer:
-    sent, form = await uploaded(request, backend)
+    sent, form = await read_uploads(request, backend)
     given = {name: values[-1] for name, values in form.fields.items() if name not in SECRETS}
     parameters = parameters.with_fields(form.fields | _read_place(given))
     found = await backend.identify(sent.photos, parameters.nb_results, False)

@@ -16,7 +16,7 @@ from aitax_ray.serving.backend import Backend, BackendOf, base_url
 from aitax_ray.serving.citation import list_references, to_bibtex
 from aitax_ray.serving.form import read_form
 from aitax_ray.serving.page import BY_ACCURACY, BY_NAME, DOCUMENTS, FOLDER, Page, negotiate, read_texts
-from aitax_ray.serving.photographs import keep, uploaded
+from aitax_ray.serving.photographs import keep, read_uploads
 from aitax_ray.serving.record import current
 from aitax_ray.serving.routes_queries import delete_query
 
@@ -65,7 +65,7 @@ async def answer(request: Request, backend: BackendOf, language: Language = "") 
     page, is_part, headers = _page(request, backend, language), _is_part(request), _headers(request)
     try:
         await admit_page(request, backend)
-        sent, _ = await uploaded(request, backend)
+        sent, _ = await read_uploads(request, backend)
         identification = await backend.identify(sent.photos, None)
         found = page.answer(identification, sent.photos, keep(backend, sent, identification))
     except FAILURES as error:

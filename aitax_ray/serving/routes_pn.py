@@ -13,7 +13,7 @@ from aitax_ray.serving.examples import PN_ANSWER, PN_EMBEDDING
 from aitax_ray.serving.languages import choose_language
 from aitax_ray.serving.openapi import answers, photographs_by_url, uploads
 from aitax_ray.serving.parameters import Parameters
-from aitax_ray.serving.photographs import Sent, fetched, keep, uploaded
+from aitax_ray.serving.photographs import Sent, fetch_photographs, keep, read_uploads
 from aitax_ray.serving.pn import AUTO, NOT_FOUND, ORGANS, PnRequest, to_answer, version_of
 from aitax_ray.serving.pn_models import PnAnswer, PnError, PnModel
 
@@ -50,7 +50,7 @@ async def identify(
     request: Request, backend: BackendOf, project: Project, parameters: Annotated[PnParameters, Query()]
 ) -> PnAnswer:
     """Identify uploaded photographs of one individual (multipart/form-data)."""
-    sent, form = await uploaded(request, backend)
+    sent, form = await read_uploads(request, backend)
     return await _answer(request, backend, project, sent, parameters.with_fields(form.fields, LISTS))
 
 
@@ -64,7 +64,7 @@ async def identify_urls(
     request: Request, backend: BackendOf, project: Project, parameters: Annotated[PnParameters, Query()]
 ) -> PnAnswer:
     """Identify photographs of one individual by their URLs."""
-    return await _answer(request, backend, project, await fetched(request, backend), parameters)
+    return await _answer(request, backend, project, await fetch_photographs(request, backend), parameters)
 
 
 @router.post(
@@ -75,7 +75,7 @@ async def identify_urls(
 )
 async def embeddings(request: Request, backend: BackendOf) -> PnEmbedding:
     """Compute the embedding of an uploaded photograph (multipart/form-data)."""
-    sent, _ = await uploaded(request, backend)
+    sent, _ = await read_uploads(request, backend)
     if len(sent.photos) > 1:
         raise RequestError("send one photograph")
     return PnEmbedding(embeddings=await backend.embed(sent.photos[0]), version=version_of(backend.info))

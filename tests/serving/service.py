@@ -21,7 +21,7 @@ from aitax_ray.serving.http import make_app
 from aitax_ray.serving.identifier import Identification, Identifier
 from aitax_ray.serving.pn_taxa import project_of
 from aitax_ray.serving.queries import QueryStore
-from aitax_ray.serving.record import identified
+from aitax_ray.serving.record import record_answer
 from tests.engines import COLOURS, photo
 
 RED_URL = "https://photos.example/red.jpg"
@@ -44,7 +44,7 @@ class LocalBackend:
     async def identify(
         self, photos: Sequence[Image.Image], max_results: int | None, illustrate: bool = True
     ) -> Identification:
-        return identified(self._identifier.identify(photos, max_results, 6 if illustrate else 0))
+        return record_answer(self._identifier.identify(photos, max_results, 6 if illustrate else 0))
 
     async def embed(self, photo: Image.Image) -> list[float]:
         return self._identifier.embed(photo)

@@ -13,7 +13,7 @@ from python_multipart.multipart import File
 from aitax_ray.errors import RequestError
 from aitax_ray.serving import photographs
 from aitax_ray.serving.form import Upload
-from aitax_ray.serving.photographs import fetched
+from aitax_ray.serving.photographs import fetch_photographs
 from tests.engines import COLOURS, photo
 from tests.serving.service import RED_URL
 
@@ -99,22 +99,22 @@ async def test_fetched_bytes_of_all_requests_are_counted_until_they_are_decoded(
 ) -> None:
     monkeypatch.setattr(photographs, "MAX_FETCHED_BYTES", 1500)
     backend: Any = SlowBackend()
-    first = asyncio.create_task(fetched(asking("fast", "slow"), backend))
+    first = asyncio.create_task(fetch_photographs(asking("fast", "slow"), backend))
     await asyncio.wait_for(backend.has_waiting.wait(), 10)
     async with asyncio.timeout(10):
         with pytest.raises(RequestError, match="too many photographs") as refused:
-            await fetched(asking("slow", "fast"), backend)
+            await fetch_photographs(asking("slow", "fast"), backend)
     assert (refused.value.status, backend.waiting) == (503, 1)
     backend.has_waiting.clear()
     first.cancel()  # the client leaves
     with pytest.raises(asyncio.CancelledError):
         await first
-    second = asyncio.create_task(fetched(asking("fast"), backend))
+    second = asyncio.create_task(fetch_photographs(asking("fast"), backend))
     await asyncio.wait_for(backend.has_waiting.wait(), 10)
     assert photographs._FETCHED.num_bytes == 1000  # it is being decoded
     second.cancel()
     await asyncio.wait([second])
-    sent = await fetched(asking("small"), backend)
+    sent = await fetch_photographs(asking("small"), backend)
     assert (photographs._FETCHED.num_bytes, [each.body for each in sent.uploads], sent.names) == (0, [b""], ["small"])
 
 
@@ -123,5 +123,5 @@ async def test_when_one_photograph_fails_no_other_is_fetched_or_decoded(urls: tu
     backend: Any = SlowBackend()
     async with asyncio.timeout(10):
         with pytest.raises(RequestError, match="cannot be"):
-            await fetched(asking(*urls), backend)
+            await fetch_photographs(asking(*urls), backend)
     assert (backend.waiting, photographs._FETCHED.num_bytes) == (0, 0)

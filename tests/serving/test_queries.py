@@ -118,7 +118,7 @@ def test_a_query_that_is_deleted_before_it_is_written_does_not_stay(
 def test_slow_storage_holds_nobody_up_and_photographs_beyond_the_bound_are_not_kept(
     tmp_path: Path, blocked: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queries, "MAX_FLYING_BYTES", 3 * 40 * 30 * 3)
+    monkeypatch.setattr(queries, "MAX_UNWRITTEN_BYTES", 3 * 40 * 30 * 3)
     store = opened(tmp_path)
     found = [store.keep([RED], {}) for _ in range(5)]
     assert [receipt is not None for receipt in found] == [True] * 3 + [False] * 2

@@ -18,8 +18,8 @@ from aitax_ray.serving.record import (
     add_part,
     choose_request_id,
     current,
-    identified,
     part,
+    record_answer,
     recording,
 )
 from tests.engines import COLOURS, write_small_engine
@@ -69,7 +69,7 @@ def test_an_answer_is_accepted_unsure_or_rejected_as_the_engine_says(tmp_path: P
         judgement = replace(found.judgement, is_known=is_known, is_accepted=is_accepted)
         record = Record()
         with recorded() as kept, recording(record):
-            identified(replace(found, judgement=judgement))
+            record_answer(replace(found, judgement=judgement))
         assert (record.judgement, record.engine) == (expected, "colours-1")
         assert kept.of(metrics.TOP_SCORE) == [(found.candidates[0].score, {})]
         assert kept.of(metrics.NEAREST_SIMILARITY) == [(found.judgement.similarity, {})]
