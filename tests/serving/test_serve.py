@@ -74,6 +74,16 @@ def test_the_address_of_another_machine_is_an_error(tmp_path: Path) -> None:
         pass
 
 
+def are_deleted_by_their_token(address: str, folder: Path, kept: dict[str, str]) -> None:
+    """Wait until photographs are kept, and delete them as their sender would."""
+    until = time.monotonic() + 10
+    while not list(folder.glob(f"*/{kept['id']}.zip")):
+        assert time.monotonic() < until
+    for token, status, num_files in (("other", 403, 1), (kept["token"], 204, 0)):
+        answer = httpx.delete(f"{address}/queries/{kept['id']}", headers={"X-Delete-Token": token}, timeout=30)
+        assert (answer.status_code, len(list(folder.glob("*/*.zip")))) == (status, num_files)
+
+
 def is_reported(address: str) -> None:
     """Look at the logs and metrics of a service that has answered."""
     for given in ({}, {"X-Request-ID": "mine"}):
@@ -103,7 +113,8 @@ def is_reported(address: str) -> None:
 
 @pytest.mark.usefixtures("ray_session")
 def test_on_a_joined_cluster_there_is_one_service_and_nothing_of_it_stays(tmp_path: Path) -> None:
-    settings = ServeSettings(engine=str(write_small_engine(tmp_path / "colours-1")), port=0)
+    engine, kept = str(write_small_engine(tmp_path / "colours-1")), tmp_path / "kept"
+    settings = ServeSettings(engine=engine, port=0, keep_queries=str(kept))
 
     def version(address: str) -> str:
         return str(httpx.get(f"{address}/status", timeout=30).json()["engine"])
@@ -112,6 +123,7 @@ def test_on_a_joined_cluster_there_is_one_service_and_nothing_of_it_stays(tmp_pa
         assert version(address) == "colours-1"
         answer = httpx.post(f"{address}/identify", files={"image": photo(COLOURS["22"])}, timeout=60)
         assert answer.json()["results"][0]["name"] == NAMES["22"]
+        are_deleted_by_their_token(address, kept, answer.json()["kept"])
         is_reported(address)
         with (
             pytest.raises(ClusterError, match=r"`serve deploy` .* or stop it with `serve shutdown`"),
