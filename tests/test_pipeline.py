@@ -1,5 +1,6 @@
 """The whole way, through the command line: an archive goes in, an identified photograph comes out."""
 
+import functools
 import json
 import shutil
 import time
@@ -13,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from aitax_ray import cli, pipeline, workspace
+from aitax_ray.demo import demo
 from aitax_ray.demo.demo import served_world
 from aitax_ray.demo.species import SPECIES
-from aitax_ray.demo.world import DOI, num_photos, unseen_photo
+from aitax_ray.demo.world import DOI, build_world, num_photos, unseen_photo
 from aitax_ray.errors import SettingsError
 from aitax_ray.index.shards import read_rows
 from aitax_ray.settings import build_settings
@@ -26,6 +28,7 @@ from tests.guides import ROOT, commands
 from tests.private import assert_nothing_private
 
 STAGE_OF = {stage.name: stage for stage in pipeline.STAGES}
+WORLD = {"fewest": 12, "most": 40}  # photographs per species
 FLOOR = 0.9  # top-1 on the test split of the demo's world
 
 pytestmark = pytest.mark.ray
@@ -47,12 +50,16 @@ class Built:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
-    """The demo's engine: the one build from download to engine that the tests can afford."""
+    """The demo's engine: the one build from download to engine that the tests can afford. Its world is smaller."""
     folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "build_world", functools.partial(build_world, **WORLD))
+        with served_world(Storage(str(folder / "root"))):  # draws it, and the demo takes what is drawn
+            pass
     command = ("demo", "--once", "--root", "root", "--port", "0")
-    with running(*command, cwd=folder) as demo:
-        demo.wait_for("recipe linear-probe:", TIMEOUT_S)
-        interrupted = demo.interrupt(), "".join(demo.lines)
+    with running(*command, cwd=folder) as begun:
+        begun.wait_for("recipe linear-probe:", TIMEOUT_S)
+        interrupted = begun.interrupt(), "".join(begun.lines)
     first = run(*command, cwd=folder)
     with served_world(Storage(str(folder / "root"))) as address:
         yield Built(folder / "root", address, interrupted, first)
@@ -90,7 +97,7 @@ def test_nothing_is_lost_between_archive_and_split(built: Built) -> None:
     split = built.ws.require("split")
     assert manifest.counts["rows_read"] == manifest.counts["kept"] + sum(manifest.reasons.values())
     assert download.counts["urls"] == manifest.counts["kept"]
-    assert download.counts["ok"] == num_photos()
+    assert download.counts["ok"] == num_photos(**WORLD)
     assert download.reasons == {"not_found": download.counts["failed"]}
     kept = sum(split.counts[side] for side in ("train", "val", "test"))
     assert kept + sum(split.reasons.values()) == download.counts["ok"]
@@ -169,7 +176,7 @@ def test_service_answers_over_http_and_stops_on_ctrl_c(built: Built, tmp_path: P
     photos = [unseen_photo(kind, seed=11) for kind in SPECIES]
     (tmp_path / "one.jpg").write_bytes(photos[0])
     with running("serve", "--engine", built.root, "--port", "0", "--allow-private-hosts", cwd=tmp_path) as service:
-        address = service.wait_for(r"serving (http://\S+) ")[1]
+        address = service.wait_for(r"serving (http://\S+) ", TIMEOUT_S)[1]
         with httpx.Client(base_url=address, timeout=60) as client:
             version = client.get("/status").json()["engine"]
             assert version == (built.root / "engines" / "current").read_text().strip()
@@ -212,7 +219,7 @@ def test_a_withdrawn_photograph_is_gone_from_a_running_service_at_once_and_never
     storage = Storage(str(root))
     row = read_rows(storage).to_pylist()[0]
     with running("serve", "--engine", root, "--port", "0", cwd=tmp_path) as service:
-        address = service.wait_for(r"serving (http://\S+) ")[1]
+        address = service.wait_for(r"serving (http://\S+) ", TIMEOUT_S)[1]
         with httpx.Client(base_url=address, timeout=60) as client:
             thumbnail = client.get(f"/images/{row['image_id']}")
             assert thumbnail.status_code == 200
