@@ -172,70 +172,79 @@ def test_the_commands_of_the_first_guide_run(
     assert DOI in capsys.readouterr().out
 
 
-def test_service_answers_over_http_and_stops_on_ctrl_c(built: Built, tmp_path: Path) -> None:
-    photos = [unseen_photo(kind, seed=11) for kind in SPECIES]
-    (tmp_path / "one.jpg").write_bytes(photos[0])
-    with running("serve", "--engine", built.root, "--port", "0", "--allow-private-hosts", cwd=tmp_path) as service:
-        address = service.wait_for(r"serving (http://\S+) ", TIMEOUT_S)[1]
+@dataclass(frozen=True)
+class Service:
+    """`aitax serve` on a copy of the root, since a photograph is withdrawn from it."""
+
+    root: Path
+    address: str
+    client: httpx.Client
+
+
+@pytest.fixture(scope="module")
+def service(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    root = Path(shutil.copytree(built.root, tmp_path_factory.mktemp("served") / "root"))
+    with running("serve", "--engine", root, "--port", "0", "--allow-private-hosts", cwd=root) as command:
+        address = command.wait_for(r"serving (http://\S+) ", TIMEOUT_S)[1]
         with httpx.Client(base_url=address, timeout=60) as client:
-            version = client.get("/status").json()["engine"]
-            assert version == (built.root / "engines" / "current").read_text().strip()
-            twice = [("image", ("a.jpg", photos[0])), ("image", ("b.jpg", photos[0]))]
-            # One in twenty photographs of known species is rejected, by the decisions of `evaluate`.
-            answer = client.post("/identify", params={"no-reject": True}, files=twice)
-            assert answer.status_code == 200
-            results = answer.json()["results"]
-            assert sum(result["score"] for result in results) == pytest.approx(1, abs=0.02)
-            assert results == sorted(results, key=lambda result: -result["score"])
-            shown = results[0]["images"][0]
-            assert shown["rightsHolder"]
-            small = client.get(shown["thumbnail"])
-            assert (small.headers["content-type"], small.content[8:12]) == ("image/webp", b"WEBP")
-            assert client.head(shown["thumbnail"]).headers["content-length"] == str(len(small.content))
-            assert client.get(f"/images/{'0' * 40}").status_code == 404
-            # What is shown can itself be asked about, by its URL: it was trained on, so the index knows it.
-            by_url = client.get("/identify", params={"image": shown["url"], "no-reject": True}).json()["results"]
-            assert shown["url"] in [image["url"] for result in by_url for image in result["images"]]
-            assert len(client.get("/taxa").json()) == len(SPECIES)
-            assert client.post("/identify", files={"image": b"no photograph"}).status_code == 415
-        local = json.loads(
-            run("identify", tmp_path / "one.jpg", "--engine", built.root, "--json", "--no-reject", cwd=tmp_path).out
-        )
-        remote = json.loads(
-            run("identify", tmp_path / "one.jpg", "--url", address, "--json", "--no-reject", cwd=tmp_path).out
-        )
-        scores = [{r["name"]: r["score"] for r in found["results"]} for found in (local, remote)]
-        assert scores[0] == pytest.approx(scores[1], abs=1e-4)
-        taken = run("serve", "--engine", built.root, "--port", address.rsplit(":", 1)[1], cwd=tmp_path)
-        assert (taken.status, taken.err.count("\n")) == (1, 2)
-        assert "choose another --port" in taken.err
-        assert service.interrupt() == 0
+            yield Service(root, address, client)
+        assert command.interrupt() == 0
+
+
+def test_service_answers_over_http(built: Built, service: Service, tmp_path: Path) -> None:
+    client, photos = service.client, [unseen_photo(kind, seed=11) for kind in SPECIES]
+    (tmp_path / "one.jpg").write_bytes(photos[0])
+    version = client.get("/status").json()["engine"]
+    assert version == (built.root / "engines" / "current").read_text().strip()
+    twice = [("image", ("a.jpg", photos[0])), ("image", ("b.jpg", photos[0]))]
+    # One in twenty photographs of known species is rejected, by the decisions of `evaluate`.
+    answer = client.post("/identify", params={"no-reject": True}, files=twice)
+    assert answer.status_code == 200
+    results = answer.json()["results"]
+    assert sum(result["score"] for result in results) == pytest.approx(1, abs=0.02)
+    assert results == sorted(results, key=lambda result: -result["score"])
+    shown = results[0]["images"][0]
+    assert shown["rightsHolder"]
+    small = client.get(shown["thumbnail"])
+    assert (small.headers["content-type"], small.content[8:12]) == ("image/webp", b"WEBP")
+    assert client.head(shown["thumbnail"]).headers["content-length"] == str(len(small.content))
+    assert client.get(f"/images/{'0' * 40}").status_code == 404
+    # What is shown can itself be asked about, by its URL: it was trained on, so the index knows it.
+    by_url = client.get("/identify", params={"image": shown["url"], "no-reject": True}).json()["results"]
+    assert shown["url"] in [image["url"] for result in by_url for image in result["images"]]
+    assert len(client.get("/taxa").json()) == len(SPECIES)
+    assert client.post("/identify", files={"image": b"no photograph"}).status_code == 415
+    asked = ("identify", tmp_path / "one.jpg", "--json", "--no-reject")
+    local = json.loads(run(*asked, "--engine", built.root, cwd=tmp_path).out)
+    remote = json.loads(run(*asked, "--url", service.address, cwd=tmp_path).out)
+    scores = [{r["name"]: r["score"] for r in found["results"]} for found in (local, remote)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+    taken = run("serve", "--engine", built.root, "--port", service.address.rsplit(":", 1)[1], cwd=tmp_path)
+    assert (taken.status, taken.err.count("\n")) == (1, 2)
+    assert "choose another --port" in taken.err
 
 
 def test_a_withdrawn_photograph_is_gone_from_a_running_service_at_once_and_never_comes_back(
-    built: Built, tmp_path: Path
+    built: Built, service: Service, tmp_path: Path
 ) -> None:
-    root = Path(shutil.copytree(built.root, tmp_path / "root"))
+    root, client = service.root, service.client
     storage = Storage(str(root))
     row = read_rows(storage).to_pylist()[0]
-    with running("serve", "--engine", root, "--port", "0", cwd=tmp_path) as service:
-        address = service.wait_for(r"serving (http://\S+) ", TIMEOUT_S)[1]
-        with httpx.Client(base_url=address, timeout=60) as client:
-            thumbnail = client.get(f"/images/{row['image_id']}")
-            assert thumbnail.status_code == 200
-            taken = run("takedown", "--root", root, "--url", row["url"], "--requested-by", "the author", cwd=tmp_path)
-            assert taken.status == 0, taken.err
-            assert "1 photograph by --url" in taken.out
-            until = time.monotonic() + 60
-            while client.get(f"/images/{row['image_id']}").status_code != 404:
-                assert time.monotonic() < until
-            ask = {"params": {"no-reject": True}, "files": {"image": thumbnail.content}}
-            answer = client.post("/identify", **ask)
-            assert answer.json()["results"][0]["images"]
-            assert row["url"] not in answer.text
-            published = run("publish", "--root", root, cwd=tmp_path)
-            assert published.status == 0, published.err
-            assert client.post("/identify", **ask).json() == answer.json()
+    thumbnail = client.get(f"/images/{row['image_id']}")
+    assert thumbnail.status_code == 200
+    taken = run("takedown", "--root", root, "--url", row["url"], "--requested-by", "the author", cwd=tmp_path)
+    assert taken.status == 0, taken.err
+    assert "1 photograph by --url" in taken.out
+    until = time.monotonic() + 60
+    while client.get(f"/images/{row['image_id']}").status_code != 404:
+        assert time.monotonic() < until
+    ask = {"params": {"no-reject": True}, "files": {"image": thumbnail.content}}
+    answer = client.post("/identify", **ask)
+    assert answer.json()["results"][0]["images"]
+    assert row["url"] not in answer.text
+    published = run("publish", "--root", root, cwd=tmp_path)
+    assert published.status == 0, published.err
+    assert client.post("/identify", **ask).json() == answer.json()
     for path in root.rglob("*"):
         is_kept = path.is_relative_to(root / "takedowns") or path.is_relative_to(root / "world")
         if path.is_file() and not is_kept:

@@ -118,7 +118,7 @@ def test_fine_tuning_starts_from_the_head_and_is_never_worse(
     caplog.set_level("INFO")
     shutil.copytree(root, tmp_path / "root")
     monkeypatch.setattr(train_module, "_write_onnx", lambda *_: None)  # it takes seconds
-    tuned = {**PROBE, "recipe": "fine-tune", "epochs": 2, "final_epochs": 1, "lr": 1e-4}
+    tuned = {**PROBE, "recipe": "fine-tune", "epochs": 2, "final_epochs": 1, "lr": 1e-4, "num_workers": 1}
     tuned |= {"precision": "float32", "compile": "no"}
     report = train(train_settings(tmp_path / "root", **tuned))
     ws = Workspace(str(tmp_path / "root"))
