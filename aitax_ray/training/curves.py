@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import logging
 import math
 import threading
@@ -18,6 +19,7 @@ from aitax_ray.training.trackers import CURVES, Trackers
 from aitax_ray.workspace import Workspace
 
 DRAW_EVERY_S = 30.0  # not more often, because drawing takes about as long as a training step and uses the same cores
+LOOK_EVERY_S, LOOK_AT_STORE_EVERY_S = 1.0, 10.0  # object stores charge for each request
 STEP = "model/runs/step.json"  # the last step of the current epoch; deleted with the other files of the run
 EXECUTION = "model/runs/execution.json"  # how the workers compute
 
@@ -117,7 +119,8 @@ class Watch:
             self._num_drawn, self._drawn_at = len(history), time.monotonic()
 
     def _read(self, path: str) -> Any:
-        return self._ws.storage.read_json(path) if self._ws.storage.exists(path) else None
+        content = self._ws.storage.read_if_there(path)
+        return None if content is None else json.loads(content)
 
 
 @contextlib.contextmanager
@@ -128,7 +131,7 @@ def watching(
     watch, stop = Watch(ws, num_epochs, select_by, trackers), threading.Event()
 
     def keep_looking() -> None:
-        while not stop.wait(1.0):
+        while not stop.wait(LOOK_EVERY_S if ws.storage.is_local else LOOK_AT_STORE_EVERY_S):
             with contextlib.suppress(StorageError):  # the next look may succeed
                 watch.look()
 

@@ -11,9 +11,8 @@ Row = dict[str, Any]
 
 def read_history(storage: Storage) -> list[Row]:
     """Read the rows; [] before the first epoch."""
-    if not storage.exists(workspace.HISTORY):
-        return []
-    return [json.loads(line) for line in storage.read_bytes(workspace.HISTORY).decode().splitlines()]
+    content = storage.read_if_there(workspace.HISTORY) or b""
+    return [json.loads(line) for line in content.decode().splitlines()]
 
 
 def write_history(storage: Storage, rows: list[Row]) -> None:
