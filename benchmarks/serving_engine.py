@@ -22,6 +22,7 @@ from PIL import Image
 from aitax_ray import schemas
 from aitax_ray.engine import bundle
 from aitax_ray.engine.info import FORMAT_VERSION
+from aitax_ray.evaluation.conformal import Candidates
 from aitax_ray.evaluation.decisions import Decisions
 from aitax_ray.index.shards import write_shard
 from aitax_ray.storage import Storage
@@ -32,6 +33,7 @@ from aitax_ray.training.onnx_classifier import OnnxClassifier
 
 CROP = 224
 SPREAD = 0.3  # of the embeddings around a species' mean, beside a mean of length 1
+CANDIDATE_SCORE = 0.01  # of the last candidate: without a limit all species would be candidates
 LOGITS = 16.0  # standard deviation of the logits: an answer lists about seven species
 
 
@@ -100,7 +102,7 @@ def write_engine(folder: Path, num_species: int, num_photographs: int, arch: str
         "classes": keys,
         "names": pa.table(taxa)["name"].to_pylist(),
         "embedding_size": len(base),
-        "decisions": Decisions(),
+        "decisions": Decisions(candidates=Candidates(limit=(CANDIDATE_SCORE,))),
         "thresholds": {"min_score": 0.005, "max_total_score": 0.99},
         "num_indexed": num_photographs,
         "doi": None,

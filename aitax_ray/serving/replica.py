@@ -1,5 +1,6 @@
 """What a replica of Ray Serve needs so that people can see what it does: metrics, log files, traces."""
 
+import asyncio
 import logging
 import logging.handlers
 from pathlib import Path
@@ -11,6 +12,7 @@ from aitax_ray.serving.settings import ApplicationArgs
 
 PACKAGE = "aitax_ray"
 INGRESS = "Ingress"  # the deployment that has an access log
+GAUGE_DELAY_S = 0.5  # Ray exports metrics every 10 s
 REPLICA, ACCESS = "replica_", "access_"  # beginnings of the names of log files
 
 
@@ -42,8 +44,30 @@ def _instrument(metric: Metric) -> Instrument:
     if metric.kind == "histogram":
         return serve_metrics.Histogram(metric.name, metric.help, list(metric.buckets), labels).observe
     if metric.kind == "gauge":
-        return serve_metrics.Gauge(metric.name, metric.help, labels).set
+        return _Latest(serve_metrics.Gauge(metric.name, metric.help, labels).set)
     return serve_metrics.Counter(metric.name, metric.help, labels).inc
+
+
+class _Latest:
+    """Hands on the latest value of a gauge. A request changes eight, and each would be a call of Ray's core."""
+
+    def __init__(self, instrument: Instrument) -> None:
+        self._instrument = instrument
+        self._latest: dict[tuple[str, ...], tuple[float, dict[str, str]]] = {}
+
+    def __call__(self, value: float, labels: dict[str, str]) -> None:
+        is_first = not self._latest
+        self._latest[tuple(labels.values())] = value, labels
+        if is_first:
+            try:
+                asyncio.get_running_loop().call_later(GAUGE_DELAY_S, self._hand_on)
+            except RuntimeError:  # there is no loop in this thread
+                self._hand_on()
+
+    def _hand_on(self) -> None:
+        latest, self._latest = self._latest, {}
+        for value, labels in latest.values():
+            self._instrument(value, labels)
 
 
 def _share_log() -> logging.handlers.RotatingFileHandler | None:

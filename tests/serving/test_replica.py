@@ -1,5 +1,6 @@
 """serving.replica: outside of a replica; in one, `test_serve.py` looks at what comes out."""
 
+import asyncio
 import logging
 import logging.handlers
 from collections.abc import Iterator
@@ -29,6 +30,26 @@ def test_outside_of_a_replica_nothing_is_changed(loggers: tuple[logging.Logger, 
     equip(ApplicationArgs(engine="e"))
     assert (ours.handlers, ours.propagate, ours.level) == before
     assert metrics._instruments == {}
+
+
+async def test_of_a_gauge_the_latest_value_is_handed_on_for_each_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica, "GAUGE_DELAY_S", 0.0)
+    seen: list[tuple[float, dict[str, str]]] = []
+    handed_on = asyncio.Event()
+
+    def instrument(value: float, labels: dict[str, str]) -> None:
+        seen.append((value, labels))
+        handed_on.set()
+
+    gauge = replica._Latest(instrument)
+    for value in (1.0, 2.0):
+        gauge(value, {"version": "a"})
+    gauge(3.0, {"version": "b"})
+    assert seen == []
+    await handed_on.wait()
+    assert seen == [(2.0, {"version": "a"}), (3.0, {"version": "b"})]
+    await asyncio.to_thread(gauge, 4.0, {})
+    assert seen[2:] == [(4.0, {})]
 
 
 def test_our_lines_go_to_the_log_file_of_the_replica(
