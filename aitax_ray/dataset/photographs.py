@@ -83,7 +83,7 @@ def _without_texts(rows: "duckdb.DuckDBPyRelation", min_side: int | None) -> "li
             reason=pl.when("is_listed").then(reason).otherwise(pl.lit(NOT_IN_MANIFEST)),
         )
         # A copy: DuckDB frees the texts of a batch when none of its columns is used any more, and Polars those that
-        # short ones were cut from. Together they are 220 bytes per photograph.
+        # short ones were cut from.
         part = as_frame(part.drop("url", "title", "description", "contrast", "is_listed").to_arrow())
         parts.append(part.with_columns(pl.col(NUMBERED).cast(pl.Categorical)))
     return parts
