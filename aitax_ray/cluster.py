@@ -222,12 +222,13 @@ def _watch_head() -> None:
     # A head that has a database of its own may come back before (https://docs.ray.io, "GCS fault tolerance").
     patience_s = float(os.environ.get(HEAD_TIMEOUT, "60")) - 2 * CONNECT_TIMEOUT_S
 
+    def is_over() -> bool:
+        return not ray.is_initialized() or ray.get_runtime_context().gcs_address != address
+
     def watch() -> None:
-        if is_lost(address, patience_s, lambda: not ray.is_initialized()):
-            sys.stderr.write(
-                f"aitax: the head of the cluster, {address}, does not answer any more: start it again, then the same "
-                "command goes on\n"
-            )
+        if is_lost(address, patience_s, is_over):
+            todo = "the same command goes on" if _started_here else "start it again, then the same command goes on"
+            sys.stderr.write(f"aitax: the head of the cluster, {address}, does not answer any more: {todo}\n")
             sys.stderr.flush()
             os._exit(1)
 
@@ -235,7 +236,7 @@ def _watch_head() -> None:
 
 
 def is_lost(address: str, patience_s: float, is_over: Callable[[], bool], look_s: float = CONNECT_TIMEOUT_S) -> bool:
-    """Wait until nothing listens at an address for so long (True), or until `is_over` (False)."""
+    """Wait until nothing has answered at an address for `patience_s` seconds (True), or until `is_over` (False)."""
     seen, pause = time.monotonic(), threading.Event()
     while not pause.wait(look_s) and not is_over():
         try:

@@ -58,7 +58,7 @@ class S3Handler(pafs.FileSystemHandler):  # type: ignore[misc]  # pyarrow has no
                 "connect_timeout": CONNECT_TIMEOUT_S,
                 "request_timeout": SILENCE_TIMEOUT_S,
                 "allow_delayed_open": True,  # a small file takes one request and not three
-                "background_writes": False,  # these copy into memory all that is not sent yet
+                "background_writes": True,  # otherwise closing completes an object of which a part was not sent
             }
         )
 

@@ -12,6 +12,7 @@ import json
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,10 +29,9 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
 FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk is full, or the share of it that this user may fill
-
-
 LOCAL = pafs.LocalFileSystem()
 CHUNK_BYTES = 1 << 24  # that are read at once: object stores get a request for each
+SENT_BYTES = 1 << 25  # that are given to an object store at once: it has them in parts, of 10 MiB on S3
 
 
 @dataclass(frozen=True)
@@ -299,13 +299,13 @@ class Storage:
     def _send(self, file: str, path: str) -> None:
         """Send a complete local file to an object store.
 
-        One call writes all of it, because closing the stream publishes what has been written, also after an exception.
-        `pyarrow.fs.copy_files` does not report an error of closing.
+        Closing the stream publishes what has been written, also after an exception. So Ctrl-C waits: it comes to
+        another thread. `pyarrow.fs.copy_files` does not report an error of closing.
         """
         final = self.full(path)
         self.fs.create_dir(final.rsplit("/", 1)[0], recursive=True)
-        with pa.memory_map(file) as source, self.fs.open_output_stream(final) as sink:
-            sink.write(source.read_buffer())
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(_send_to, self.fs, final, file).result()
 
     @contextlib.contextmanager
     def _complete_file(self, path: str) -> Iterator[str]:
@@ -331,6 +331,15 @@ class Storage:
 
 def _copy_here(fs: pafs.FileSystem, path: str, target: str) -> None:
     pafs.copy_files(path, target, source_filesystem=fs, destination_filesystem=LOCAL, chunk_size=CHUNK_BYTES)
+
+
+def _send_to(fs: pafs.FileSystem, path: str, file: str) -> None:
+    with pa.memory_map(file) as source, fs.open_output_stream(path) as sink:
+        content = source.read_buffer()
+        for start in range(0, content.size, SENT_BYTES):
+            if start:
+                sink.flush()  # an error of a part shows here, and memory holds no more than this
+            sink.write(content.slice(start, min(SENT_BYTES, content.size - start)))
 
 
 def _one_line(error: Exception) -> str:

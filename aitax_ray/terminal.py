@@ -24,6 +24,10 @@ from aitax_ray.errors import AitaxError
 from aitax_ray.text import escape_controls
 from aitax_ray.web import hide_secrets
 
+# Errors of Ray, and of its subclasses, that come from a loss and not from a mistake.
+LOST = frozenset(
+    {"NodeDiedError", "ActorDiedError", "WorkerCrashedError", "OutOfMemoryError", "ObjectLostError", "OutOfDiskError"}
+)
 INTERRUPTED = 130  # the exit status that shells use: 128 + SIGINT
 
 
@@ -98,7 +102,7 @@ def _remedy(error: BaseException) -> str:
     """Say what to do about an error that has none of our messages: of a library, or of Ray itself."""
     if "No space left on device" in str(error):
         return ": a disk is full; make room there or in the folder for temporary files, and the same command goes on"
-    if any(kind.__name__ == "RayError" for kind in type(error).__mro__):
+    if not LOST.isdisjoint(kind.__name__ for kind in type(error).__mro__):
         return ": Ray lost a worker or a node, or has no room left; once that is mended, the same command goes on"
     return ""
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from aitax_ray import s3 as s3_module
+from aitax_ray import storage as storage_module
 from aitax_ray.errors import StorageError
 from aitax_ray.storage import Storage
 from tests.s3 import BUCKET, S3, share
@@ -81,6 +82,26 @@ def test_a_file_of_several_parts_is_not_there_before_its_last_part(
         Storage(bucket.root).write_bytes("new", content)
     s3.choose = lambda number: ""
     assert not bucket.exists("new")
+
+
+def test_a_part_that_cannot_be_sent_leaves_the_old_object(
+    s3: S3, bucket: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.write_bytes("big", b"old")
+    monkeypatch.setattr(storage_module, "SENT_BYTES", 11_000_000)
+    content = os.urandom(16_000_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(s3_module, "MAX_ATTEMPTS", 0)
+        hasty = Storage(bucket.root)
+    for failing in (2, 3):  # the first request starts the object
+        kinds(s3)
+        s3.choose = lambda number, failing=failing: "error" if len(s3.requests) == failing - 1 else ""  # type: ignore[misc]
+        with pytest.raises(StorageError, match=r"big cannot be written"):
+            hasty.write_bytes("big", content)
+        s3.choose = lambda number: ""
+        assert bucket.read_bytes("big") == b"old"
+    bucket.write_bytes("big", content)
+    assert bucket.read_bytes("big") == content
 
 
 def test_requests_that_fail_are_sent_again_also_from_other_processes(s3: S3, bucket: Storage, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from cyclopts import App
-from ray.exceptions import NodeDiedError
+from ray.exceptions import GetTimeoutError, NodeDiedError
 
 from aitax_ray.errors import DataError, SettingsError
 from aitax_ray.terminal import resumable, run_command
@@ -100,6 +100,7 @@ def test_a_package_that_is_missing_here_is_named_with_the_remedy(capsys: pytest.
             "NodeDiedError: its node died: Ray lost a worker or a node, or has no room left; once that is mended, the "
             "same command goes on (--debug shows more)",
         ),
+        (GetTimeoutError("nothing came"), 1, "GetTimeoutError: nothing came (--debug shows more)"),
     ],
 )
 def test_an_error_in_another_process_is_one_line_instead_of_its_traceback(

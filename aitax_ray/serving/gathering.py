@@ -34,7 +34,7 @@ class _Asked(Generic[Question, Answer]):
 class Gatherer(Generic[Question, Answer]):
     """Joins questions: while `max_calls` calls run, questions wait, and the next call takes all that fit.
 
-    With `ahead`, when so many photographs wait, up to `max_calls` calls more are sent: a busy replica has its next call
+    When `ahead` photographs or more wait, up to `max_calls` further calls are sent: a busy replica has its next call
     when it has answered one. Fewer photographs would go in smaller calls, and calls cost more than that saves.
     """
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import logging.handlers
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,12 @@ class _Latest:
     def __init__(self, instrument: Instrument) -> None:
         self._instrument = instrument
         self._latest: dict[tuple[str, ...], tuple[float, dict[str, str]]] = {}
+        self._lock = threading.Lock()
 
     def __call__(self, value: float, labels: dict[str, str]) -> None:
-        is_first = not self._latest
-        self._latest[tuple(labels.values())] = value, labels
+        with self._lock:
+            is_first = not self._latest
+            self._latest[tuple(labels.values())] = value, labels
         if is_first:
             try:
                 asyncio.get_running_loop().call_later(GAUGE_DELAY_S, self._hand_on)
@@ -65,7 +68,8 @@ class _Latest:
                 self._hand_on()
 
     def _hand_on(self) -> None:
-        latest, self._latest = self._latest, {}
+        with self._lock:
+            latest, self._latest = self._latest, {}
         for value, labels in latest.values():
             self._instrument(value, labels)
 

@@ -144,9 +144,22 @@ def _start(settings: ServeSettings, engine: str, port: int) -> None:
         serve.run(build(args), name=APPLICATION, route_prefix="/")
     except Exception as error:  # the exceptions of Ray Serve have no other common base
         raise ClusterError(
-            f"the service does not start ({' '.join(str(error).split())[:300]}): "
-            "look into Ray's logs, /tmp/ray/session_latest/logs"
+            f"the service does not start ({_explain(error)}): look into Ray's logs, /tmp/ray/session_latest/logs"
         ) from error
+
+
+def _explain(error: Exception) -> str:
+    """Say in one line why the service does not start. Ray Serve's own error names only the deployment."""
+    import ray
+    from ray import serve
+
+    # Ray Serve may raise anything here: then its first error has to do. Without Ray it would start one.
+    with contextlib.suppress(Exception):
+        deployments = serve.status().applications[APPLICATION].deployments if ray.is_initialized() else {}
+        for name, deployment in sorted(deployments.items()):
+            if deployment.status != "HEALTHY" and deployment.message.strip():
+                return f"{name}: {deployment.message.strip().splitlines()[-1].strip()[:400]}"
+    return " ".join(str(error).split())[:300]
 
 
 def _wait_for_answer(host: str, port: int) -> None:

@@ -14,11 +14,11 @@ from typing import Generic, TypeVar
 
 from aitax_ray.engine.bundle import Engine, open_engine
 from aitax_ray.engine.info import join, read_current
+from aitax_ray.engine.withdrawn import REMOTE_FACTOR
 
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 1.0  # between two looks at `current`
-REMOTE_FACTOR = 5  # object stores are asked less often: they charge for each look of each replica
 KEEP_S = 90.0  # an engine stays open so long after its last request: longer than a request may take
 RETRY_S = 30.0  # until an engine that could not be opened is tried again
 

@@ -10,12 +10,11 @@ from aitax_ray.errors import EngineError
 # Batch size on a CPU. The layers of 4 photographs of 224 px fit into its cache. Batches of 8 are up to 16 % slower.
 PROCESSOR_BATCH = 4
 
-
-# On a GPU as exact as on a CPU, and without a search for the fastest convolution at each new size of a batch.
 NO_CUDA = (
     "the onnxruntime here does not compute on GPUs: `pip uninstall onnxruntime`, then `pip install onnxruntime-gpu`, "
     "or take --classifier-gpus 0"
 )
+# On a GPU as exact as on a CPU, and without a search for the fastest convolution at each new size of a batch.
 CUDA = ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"})
 CPU = "CPUExecutionProvider"
 
@@ -37,9 +36,7 @@ class OnnxClassifier:
             providers = [CUDA, CPU]
         self._session = onnxruntime.InferenceSession(model, options, providers=providers)
         if on_gpu and CUDA[0] not in self._session.get_providers():  # it would go on with the CPU
-            raise EngineError(
-                f"onnxruntime finds no GPU, or no CUDA that it can use: see its messages above. {NO_CUDA}"
-            )
+            raise EngineError(f"onnxruntime finds no GPU, or no CUDA that it can use. {NO_CUDA}")
         self._batch = None if on_gpu else PROCESSOR_BATCH
 
     def predict(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -58,7 +58,7 @@ def test_each_shard_of_the_index_has_its_deployment_unless_told_otherwise(tmp_pa
     assert found["Retrieval-1"].autoscaling_config.max_replicas == 4
 
 
-def test_only_the_classifier_takes_gpus_and_only_if_told() -> None:
+def test_only_the_classifier_takes_gpus_if_classifier_gpus_is_set() -> None:
     for given, expected in (({}, 0), ({"classifier_gpus": 0.5}, 0.5)):
         ingress = build(ApplicationArgs.model_validate({"engine": "e", "retrieval_parts": 1} | given))._bound_deployment
         classifier, [retrieval] = ingress.init_args[1], ingress.init_args[2]

@@ -33,12 +33,14 @@ def listening(folder: Path, name: str = "haproxy") -> Iterator[tuple["subprocess
             process.kill()
 
 
-def folder_of(owner: int) -> Path:
-    return Path(tempfile.mkdtemp(prefix=f"{haproxy.PREFIX}{owner}-"))
+def folder_of(service: int, processes: str | None = None) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix=haproxy.PREFIX))
+    (folder / haproxy.MARK).write_text(f"{service} {processes or haproxy._processes()}")
+    return folder
 
 
 def test_the_path_of_its_socket_is_short_enough() -> None:
-    folder = f"/tmp/{haproxy.PREFIX}{2**22}-abcdefgh/{'f' * 56}"  # Ray's, with the largest process id
+    folder = f"/tmp/{haproxy.PREFIX}abcdefgh/{'f' * 56}"  # Ray's
     assert len(f"{folder}/admin.sock") <= 97
 
 
@@ -52,6 +54,16 @@ def test_haproxy_of_a_killed_service_ends_and_gives_its_port_back(tmp_path: Path
         assert ended.wait(10) < 0
         assert (kept.poll(), other.poll()) == (None, None)
     assert list(tmp_path.iterdir()) == [mine]
+
+
+def test_folders_of_others_stay(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as service:
+        service.wait()
+    (tmp_path / f"{haproxy.PREFIX}{service.pid}-frogs").mkdir()  # of the user
+    folder_of(service.pid, "pid:[1]")  # of a service in another container
+    (folder_of(service.pid) / haproxy.MARK).write_text("")
+    haproxy.clear_leftovers()
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_service_that_ends_takes_its_haproxy_with_it(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -53,6 +54,21 @@ def test_a_damaged_engine_is_an_error_before_the_service_starts(
     monkeypatch.setattr(serve, "_start", lambda *_: pytest.fail("it was started"))
     with pytest.raises(EngineError, match=r"taxa\.parquet has changed"), serving(ServeSettings(engine=str(engine))):
         pass
+
+
+def test_the_cause_is_named_when_a_deployment_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = (
+        "The deployment failed to start 3 times in a row:\n  Traceback\nEngineError: pip install onnxruntime-gpu\n"
+    )
+    states = {"Classifier": ("DEPLOY_FAILED", message), "Ingress": ("HEALTHY", "well")}
+    deployments = {name: SimpleNamespace(status=status, message=text) for name, (status, text) in states.items()}
+    found = SimpleNamespace(applications={serve.APPLICATION: SimpleNamespace(deployments=deployments)})
+    monkeypatch.setattr(ray_serve, "status", lambda: found)
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    error = RuntimeError("Deploying app failed:\n Failed to update the deployments ['Classifier'].")
+    assert serve._explain(error) == "Classifier: EngineError: pip install onnxruntime-gpu"
+    deployments.clear()
+    assert serve._explain(error) == "Deploying app failed: Failed to update the deployments ['Classifier']."
 
 
 @pytest.mark.usefixtures("no_ray")
