@@ -31,7 +31,7 @@ THEIRS = {
     *("--address", "--build-arg", "--dashboard-agent-listen-port", "--entrypoint-num-cpus", "--follow", "--format"),
     *("--generate", "--gpus", "--logdir", "--metrics-export-port", "--no-wait", "--numbers", "--runtime-env-json"),
     *("--stream", "--tag", "--temp-dir", "--ulimit", "--working-dir"),
-    *("--core-hour", "--gb-month", "--gpu-hour", "--start"),  # of benchmarks
+    *("--core-hour", "--gb-month", "--gpu", "--gpu-hour", "--soak", "--start"),  # of benchmarks
 }
 UNCHECKED = {"CHANGELOG.md", "from-ai-taxonomist.md"}  # its table is checked by test_readme.py
 
