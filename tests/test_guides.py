@@ -32,6 +32,7 @@ THEIRS = {
     *("--generate", "--gpus", "--logdir", "--metrics-export-port", "--no-wait", "--numbers", "--runtime-env-json"),
     *("--stream", "--tag", "--temp-dir", "--ulimit", "--working-dir"),
     *("--core-hour", "--gb-month", "--gpu", "--gpu-hour", "--soak", "--start"),  # of benchmarks
+    "--outage",  # of tests/faults
 }
 UNCHECKED = {"CHANGELOG.md", "from-ai-taxonomist.md"}  # its table is checked by test_readme.py
 
