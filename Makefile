@@ -10,6 +10,9 @@ READY := .venv/.ready
 # The web component, which a few tests run. It needs Node.js 18 or later; without npm these tests are skipped.
 COMPONENT := tests/clients/node_modules/.package-lock.json
 
+# Each process would compile this project's modules anew, and the tests start hundreds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test check fix bench site constraints lock clean
 
 demo: $(READY)  ## build an engine from a small generated world, serve it, identify a photograph
@@ -43,12 +46,12 @@ constraints:  ## write constraints.txt: the newest versions, in a new .venv; run
 lock: $(READY)  ## write containers/*.lock: what images install, with hashes, in the versions of .venv; after constraints
 	mkdir -p build
 	$(BIN)/python -m pip freeze --exclude-editable > build/installed.txt
-	printf '%s\n' setuptools "onnxruntime-gpu; sys_platform == 'linux' and platform_machine == 'x86_64'" > build/images.in
+	echo setuptools > build/builder.in
 	$(PYTHON) -m venv build/uv
 	build/uv/bin/pip install --quiet uv
 	build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-	  --constraints build/installed.txt --output-file build/all.lock pyproject.toml build/images.in
-	awk '/^[a-z]/ {file = /^(torch|triton|timm|nvidia-|cuda-|efficientnet|onnxruntime-gpu)/ ? "torch" : "base"} \
+	  --constraints build/installed.txt --output-file build/all.lock pyproject.toml build/builder.in
+	awk '/^[a-z]/ {file = /^(torch|triton|timm|nvidia-|cuda-|efficientnet)/ ? "torch" : "base"} \
 	  {print > ("containers/" file ".lock")}' build/all.lock
 
 clean:  ## the virtual environment and what tools left behind
@@ -57,7 +60,9 @@ clean:  ## the virtual environment and what tools left behind
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "aitax_ray needs Python 3.11 to 3.13; call make PYTHON=python3.13")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --progress-bar off --upgrade-strategy only-if-needed -c $(CONSTRAINTS) -e '.[dev]'
+	$(BIN)/python -m pip install --progress-bar off --no-compile --upgrade-strategy only-if-needed -c $(CONSTRAINTS) -e '.[dev]'
+	# pip would compile in one process, and also the tests of packages.
+	-$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' .venv/lib
 	touch $@
 
 # Without a network the tests run all the same.
