@@ -329,6 +329,11 @@ class Storage:
                         self.fs.delete_file(target)
 
 
+def is_of_the_storage(error: BaseException) -> bool:
+    """Tell whether an object store has failed, and not the file: then nothing is known about the file."""
+    return bool(remedy(str(error)))
+
+
 def _copy_here(fs: pafs.FileSystem, path: str, target: str) -> None:
     pafs.copy_files(path, target, source_filesystem=fs, destination_filesystem=LOCAL, chunk_size=CHUNK_BYTES)
 

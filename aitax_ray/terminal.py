@@ -93,8 +93,8 @@ def _call(app: App, arguments: list[str], debug: bool) -> int:
         if isinstance(cause, ModuleNotFoundError):
             where = "install it there, or give the job a runtime_env; `aitax doctor` compares the nodes"
             return _report(f"a node of the cluster lacks the package {cause.name}: {where}", 1, debug)
-        lines = str(cause).strip().splitlines() or [""]
-        return _report(f"{type(cause).__name__}: {lines[0][:300]}{_remedy(cause)} (--debug shows more)", 1, debug)
+        line = (str(cause).strip().splitlines() or [""])[0][:300].rstrip(".")
+        return _report(f"{type(cause).__name__}: {line}{_remedy(cause)} (--debug shows more)", 1, debug)
     return 0
 
 
@@ -104,6 +104,11 @@ def _remedy(error: BaseException) -> str:
         return ": a disk is full; make room there or in the folder for temporary files, and the same command goes on"
     if not LOST.isdisjoint(kind.__name__ for kind in type(error).__mro__):
         return ": Ray lost a worker or a node, or has no room left; once that is mended, the same command goes on"
+    if isinstance(error, OSError):
+        from aitax_ray import s3  # it imports Arrow, which takes a while
+
+        todo = s3.remedy(str(error))
+        return f": {todo}" if todo else ""
     return ""
 
 

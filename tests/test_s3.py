@@ -11,7 +11,10 @@ import pytest
 
 from aitax_ray import s3 as s3_module
 from aitax_ray import storage as storage_module
+from aitax_ray.engine.info import FORMAT_VERSION
+from aitax_ray.engine.purge import purge_engine
 from aitax_ray.errors import StorageError
+from aitax_ray.images.inventory import Changes, move_damaged_away
 from aitax_ray.storage import Storage
 from tests.s3 import BUCKET, S3, share
 
@@ -143,3 +146,23 @@ def test_an_outage_ends_with_the_name_of_the_storage_and_what_to_do(
 def test_an_absent_bucket_is_named(s3: S3, root: str, remedy: str) -> None:
     with pytest.raises(StorageError, match=remedy):
         Storage(root).write_bytes("a", b"1")
+
+
+def test_an_engine_or_file_that_an_outage_hides_is_not_taken_for_damaged(
+    s3: S3, bucket: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 is back for the request that would delete or move it."""
+    bucket.write_json("engines/a/engine.json", {"format_version": FORMAT_VERSION, "files": {}})
+    bucket.write_table("images/a.parquet", TABLE)
+    with monkeypatch.context() as patch:
+        patch.setattr(s3_module, "MAX_ATTEMPTS", 0)
+        hasty = Storage(bucket.root)
+    changes = Changes(missing=[], changed=[], new=["images/a.parquet"])
+    for work in (lambda: purge_engine(hasty, "engines/a", ["key"]), lambda: move_damaged_away(hasty, changes)):
+        kinds(s3)
+        s3.choose = lambda number: "" if s3.requests else "error"
+        with pytest.raises(StorageError, match="cannot be read"):
+            work()
+    s3.choose = lambda number: ""
+    assert bucket.exists("engines/a/engine.json")
+    assert bucket.exists("images/a.parquet")

@@ -95,6 +95,13 @@ def test_a_package_that_is_missing_here_is_named_with_the_remedy(capsys: pytest.
             "temporary files, and the same command goes on (--debug shows more)",
         ),
         (
+            OSError("When getting the key 'a' in bucket 'b': AWS Error SLOW_DOWN: Please reduce your request rate."),
+            1,
+            "OSError: When getting the key 'a' in bucket 'b': AWS Error SLOW_DOWN: Please reduce your request rate: "
+            "the storage did not answer although it was asked again for about a minute: check that it is up and that "
+            "this machine reaches it; then the same command goes on (--debug shows more)",
+        ),
+        (
             NodeDiedError("its node died\nDetails"),
             1,
             "NodeDiedError: its node died: Ray lost a worker or a node, or has no room left; once that is mended, the "

@@ -14,7 +14,7 @@ from aitax_ray.criteria import Criteria
 from aitax_ray.index.added import TABLES
 from aitax_ray.index.shards import ROWS
 from aitax_ray.joins import as_frame
-from aitax_ray.storage import Storage
+from aitax_ray.storage import Storage, is_of_the_storage
 from aitax_ray.takedowns import Request
 
 if TYPE_CHECKING:
@@ -140,6 +140,8 @@ def _shards(storage: Storage, name: str, place: str) -> Tables:
                 with storage.fs.open_input_file(storage.full(f"{shard}/{ROWS}")) as source:
                     rows = pa.ipc.open_file(source).read_all().select(CREDITED)
             except (OSError, KeyError, pa.ArrowException) as error:  # others can be searched all the same
+                if is_of_the_storage(error):
+                    raise
                 log.warning("%s cannot be searched: %s", storage.address(shard), " ".join(str(error).split())[:200])
             else:
                 yield name, as_frame(rows)

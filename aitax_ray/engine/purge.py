@@ -21,7 +21,7 @@ from aitax_ray.engine.matches import find_photographs, record_matches, search, t
 from aitax_ray.engine.purge_stages import Withdrawn, purge_stages
 from aitax_ray.errors import AitaxError
 from aitax_ray.index.withdraw import delete_shard, write_without
-from aitax_ray.storage import Storage
+from aitax_ray.storage import Storage, is_of_the_storage
 from aitax_ray.takedowns import Request
 from aitax_ray.workspace import Workspace
 
@@ -67,6 +67,8 @@ def purge_engine(storage: Storage, place: str, image_ids: Collection[str]) -> bo
             return True
         why = "it holds withdrawn photographs, in an earlier format"
     except (AitaxError, OSError, ValueError, LookupError, TypeError, pa.ArrowException) as error:
+        if is_of_the_storage(error):
+            raise
         why = f"it may hold withdrawn photographs, and cannot be read ({' '.join(str(error).split())[:200]})"
     if place == f"{workspace.ENGINES}/{read_current(storage, workspace.ENGINES)}":
         log.warning("%s must be published again, and then deleted: %s", storage.address(place), why)

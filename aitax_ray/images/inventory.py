@@ -19,7 +19,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from aitax_ray.errors import StorageError
-from aitax_ray.storage import Storage
+from aitax_ray.storage import Storage, is_of_the_storage
 from aitax_ray.workspace import IMAGES, LEDGER
 
 log = logging.getLogger(__name__)
@@ -135,6 +135,8 @@ def _find_problem(storage: Storage, path: str, *, whole: bool) -> str:
                 if "jpeg_sha256" in batch.schema.names and not _are_hashes_right(batch):
                     return "a photograph is not what was stored"
     except (OSError, pa.ArrowException) as error:
+        if is_of_the_storage(error):
+            raise StorageError(f"{storage.address(path)} cannot be read: {error}") from error
         storage.sha256(path)  # damaged means that the bytes can be read and are no Parquet file
         return " ".join(str(error).split())[:200]
     return ""
