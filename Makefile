@@ -10,6 +10,9 @@ READY := .venv/.ready
 # The web component, which a few tests run. It needs Node.js 18 or later; without npm these tests are skipped.
 COMPONENT := tests/clients/node_modules/.package-lock.json
 
+# Each process would compile this project's modules anew, and the tests start hundreds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test check fix bench site constraints lock clean
 
 demo: $(READY)  ## build an engine from a small generated world, serve it, identify a photograph
@@ -57,7 +60,9 @@ clean:  ## the virtual environment and what tools left behind
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "aitax_ray needs Python 3.11 to 3.13; call make PYTHON=python3.13")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --progress-bar off --upgrade-strategy only-if-needed -c $(CONSTRAINTS) -e '.[dev]'
+	$(BIN)/python -m pip install --progress-bar off --no-compile --upgrade-strategy only-if-needed -c $(CONSTRAINTS) -e '.[dev]'
+	# pip would compile in one process, and also the tests of packages.
+	-$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' .venv/lib
 	touch $@
 
 # Without a network the tests run all the same.

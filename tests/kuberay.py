@@ -62,11 +62,13 @@ def strict(schema: Any) -> Any:
 
 
 def main() -> None:
-    """Check the manifests by the definitions that the command names."""
-    crds, schemas = read_crds([Path(name) for name in sys.argv[1:]]), registry()
+    """Check the manifests by the definitions that the command names. Exit status 1: one is wrong."""
+    crds, schemas, is_wrong = read_crds([Path(name) for name in sys.argv[1:]]), registry(), False
     for path in MANIFESTS:
         found = problems(yaml.safe_load(path.read_text(encoding="utf-8")), schemas, crds)
+        is_wrong = is_wrong or bool(found)
         sys.stdout.write("\n".join([f"{path.name}: {'wrong' if found else 'right'}", *found]) + "\n")
+    sys.exit(is_wrong)
 
 
 if __name__ == "__main__":

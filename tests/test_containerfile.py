@@ -72,6 +72,14 @@ def test_pytorch_and_what_comes_with_it_is_in_a_lock_of_its_own() -> None:
     assert not [name for name in BASE if re.match("torch|nvidia|cuda|triton", name)]
 
 
+def test_the_cuda_variant_has_onnxruntime_for_gpus_in_the_place_of_the_other() -> None:
+    assert "onnxruntime" in BASE
+    assert "platform_machine == 'x86_64'" in TORCH["onnxruntime-gpu"].splitlines()[0]
+    (variants,) = [line for line in said("RUN") if line.startswith("case")]
+    cuda = variants[variants.index("cuda)") : variants.index("*)")]
+    assert cuda.index("pip uninstall --yes onnxruntime;") < cuda.index("pip install")
+
+
 def test_the_service_and_its_engine_need_nothing_of_pytorch(tmp_path: Path) -> None:
     engine = write_small_engine(tmp_path / "colours-1")
     (tmp_path / "red.png").write_bytes(photo(COLOURS["11"]))

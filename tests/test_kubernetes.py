@@ -13,7 +13,7 @@ from referencing import Registry
 
 from aitax_ray.cli import app
 from aitax_ray.serving.serve import FAST
-from tests.kuberay import MANIFESTS, ROOT, problems, read_crds, registry
+from tests.kuberay import MANIFESTS, ROOT, main, problems, read_crds, registry
 
 # By way of JSON, which has no anchors: a change at one place of a document changes no other.
 DOCUMENTS = {path.stem: json.loads(json.dumps(yaml.safe_load(path.read_text(encoding="utf-8")))) for path in MANIFESTS}
@@ -78,16 +78,20 @@ def test_a_wrong_key_or_value_is_found(place: str, value: object, schemas: Regis
 
 
 def test_the_definitions_that_kuberay_publishes_decide_where_they_are_given(
-    tmp_path: Path, schemas: Registry[Any]
+    tmp_path: Path, schemas: Registry[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec = {"type": "object", "properties": {"entrypoint": {"type": "string"}}}
     root = {"type": "object", "properties": {name: {} for name in ("apiVersion", "kind", "metadata")} | {"spec": spec}}
     versions = [{"name": "v1alpha1"}, {"name": "v1", "schema": {"openAPIV3Schema": root}}]
     crd = tmp_path / "ray.io_rayjobs.yaml"
     crd.write_text(yaml.safe_dump({"spec": {"names": {"kind": "RayJob"}, "versions": versions}}), encoding="utf-8")
-    found = problems(DOCUMENTS["rayjob"], schemas, read_crds([crd]))
-    assert len(found) == 1
-    assert "'clusterSelector', 'entrypointNumCpus', 'submitterConfig' were unexpected" in found[0]
+    (found,) = problems(DOCUMENTS["rayjob"], schemas, read_crds([crd]))
+    assert "'clusterSelector', 'entrypointNumCpus', 'submitterConfig' were unexpected" in found
+    monkeypatch.setattr("sys.argv", ["kuberay", str(crd)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code
+    assert capsys.readouterr().out == f"raycluster.yaml: right\nrayjob.yaml: wrong\n{found}\nrayservice.yaml: right\n"
 
 
 def test_the_ray_service_serves_what_serve_config_says() -> None:

@@ -134,7 +134,7 @@ class Accounts:
 
     def _wait(self, key: Key, now: float, ends: float, cost: int) -> float:
         recent = self._recent[key.name]
-        while recent and recent[0] <= now - MINUTE_S:
+        while recent and not now - MINUTE_S < recent[0] <= now:  # it is later than now if the clock was put back
             recent.popleft()
         if key.per_day is not None and cost and self._counts.get(key.name, 0) + cost > key.per_day:
             return ends

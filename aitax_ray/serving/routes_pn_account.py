@@ -128,8 +128,9 @@ async def varieties() -> None:
 
 
 def _today(account: Verdict | None) -> PnDay:
-    count, per_day = (account.count, account.per_day) if account is not None else (0, None)
-    return _day(datetime.now(UTC).date().isoformat(), count, per_day)
+    if account is None:
+        return _day(datetime.now(UTC).date().isoformat(), 0, None)
+    return _day(account.day, account.count, account.per_day)  # the clock of the ledger counts
 
 
 def _day(day: str, count: int, per_day: int | None) -> PnDay:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 
-from aitax_ray.cluster import check_room, connect, stop
+from aitax_ray.cluster import check_room, connect, count_resources, stop
 from aitax_ray.engine.bundle import open_engine
 from aitax_ray.errors import AitaxError, ClusterError
 from aitax_ray.images.memory import give_back_memory
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 APPLICATION = "aitax"
 ANSWER_TIMEOUT_S = 60.0
+LOGS = "/tmp/ray/session_latest/logs"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 # Ray Serve reads these when Ray starts. The first two halve its own processor time per request: HAProxy stands before
 # the replicas, and their messages go by gRPC, see benchmarks.md. clusters/ and kubernetes/ set the same on every node.
 FAST = {
@@ -76,6 +78,12 @@ def serving(settings: ServeSettings) -> Iterator[str]:
     number = settings.min_classifier_replicas
     reserved = number * settings.classifier_cpus, number * settings.classifier_gpus
     check_room("the service", *reserved, "lower --classifier-cpus or --classifier-gpus")
+    if settings.host in LOOPBACK and os.environ.get("RAY_ADDRESS") and (num_nodes := count_resources().nodes) > 1:
+        log.warning(
+            "the cluster has %d nodes, and HAProxy cannot reach replicas on others at %s: give --host 0.0.0.0",
+            num_nodes,
+            settings.host,
+        )
     from ray import serve
 
     if serve.status().proxies:
@@ -136,16 +144,16 @@ def _start(settings: ServeSettings, engine: str, port: int) -> None:
     from aitax_ray.serving.application import build
 
     args = ApplicationArgs(**settings.model_dump(include=set(ApplicationArgs.model_fields)) | {"engine": engine})
+    http = {"host": settings.host, "port": port, "request_timeout_s": settings.request_timeout_s}
+    # Both wait for the proxies, but never longer than 60 s. A busy machine starts these later.
+    slow = contextlib.suppress(TimeoutError)
     try:
-        serve.start(
-            http_options={"host": settings.host, "port": port, "request_timeout_s": settings.request_timeout_s},
-            logging_config={"log_level": "WARNING", "enable_access_log": False},
-        )
-        serve.run(build(args), name=APPLICATION, route_prefix="/")
+        with slow:
+            serve.start(http_options=http, logging_config={"log_level": "WARNING", "enable_access_log": False})
+        with slow:
+            serve.run(build(args), name=APPLICATION, route_prefix="/")
     except Exception as error:  # the exceptions of Ray Serve have no other common base
-        raise ClusterError(
-            f"the service does not start ({_explain(error)}): look into Ray's logs, /tmp/ray/session_latest/logs"
-        ) from error
+        raise ClusterError(f"the service does not start ({_explain(error)}): look into Ray's logs, {LOGS}") from error
 
 
 def _explain(error: Exception) -> str:
@@ -163,7 +171,10 @@ def _explain(error: Exception) -> str:
 
 
 def _wait_for_answer(host: str, port: int) -> None:
-    """Wait until HAProxy, which listens earlier, knows the replicas of the ingress: it answers 404 or 500 before."""
+    """Wait until HAProxy, which listens earlier, knows the replicas of the ingress: it answers 404 or 500 before.
+
+    Raises ClusterError when no node has a proxy that works.
+    """
     until = time.monotonic() + ANSWER_TIMEOUT_S
     while time.monotonic() < until:
         asked = http.client.HTTPConnection(host, port, timeout=5)
@@ -172,6 +183,10 @@ def _wait_for_answer(host: str, port: int) -> None:
             if asked.getresponse().status not in (HTTPStatus.NOT_FOUND, HTTPStatus.INTERNAL_SERVER_ERROR):
                 return
         time.sleep(0.05)
+    from ray import serve
+
+    if "HEALTHY" not in serve.status().proxies.values():
+        raise ClusterError("the service does not start (no proxy works): look into Ray's logs, " + LOGS)
     log.warning("the service has started, but http://%s:%d does not answer from here", host, port)
 
 

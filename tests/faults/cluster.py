@@ -75,14 +75,17 @@ class Node:
         except psutil.NoSuchProcess:
             return []
 
-    def is_at_work(self, what: str) -> bool:
-        """Whether one of its workers is an actor or a task whose name contains `what`."""
+    def titles(self) -> list[str]:
+        """The titles of its workers, such as `ray::Embedder.__call__`: the actor, and the method at work."""
+        found = []
         for process in self.below():
             with contextlib.suppress(psutil.Error):
-                title = " ".join(process.cmdline())
-                if title.startswith("ray::") and what in title:
-                    return True
-        return False
+                found.append(" ".join(process.cmdline()).strip())
+        return [title for title in found if title.startswith("ray::")]
+
+    def is_at_work(self, what: str) -> bool:
+        """Whether one of its workers is an actor or a task whose name contains `what`."""
+        return any(what in title for title in self.titles())
 
     def kill_raylet(self) -> None:
         """`kill -9` of its raylet; the workers end by themselves."""
@@ -129,7 +132,10 @@ class Cluster:
     def _start(self, options: list[str], num_cpus: int, store_bytes: int, environment: dict[str, str]) -> Node:
         command = [*RAY, "start", "--block", "--node-ip-address=127.0.0.1", f"--num-cpus={num_cpus}", *options]
         command += [f"--object-store-memory={store_bytes}", "--min-worker-port=0", "--max-worker-port=0"]
-        command += [f"--dashboard-agent-listen-port={free_ports(1)[0]}", "--disable-usage-stats"]
+        # The raylet would wait 15 s at most for the ports that its agents choose.
+        agents = ("dashboard-agent-listen", "dashboard-agent-grpc", "runtime-env-agent", "metrics-export")
+        command += [f"--{name}-port={port}" for name, port in zip(agents, free_ports(len(agents)), strict=True)]
+        command += ["--disable-usage-stats"]
         node = Node(command, self.environment | environment)
         self.nodes.append(node)
         num_before = self.count_nodes()

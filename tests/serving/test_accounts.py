@@ -56,6 +56,9 @@ async def test_a_rate_is_of_any_minute(path: Path) -> None:
     clock.now += 10
     assert await statuses(ledger, who, 2) == [200, 429]
     assert (await ledger.ask(who, "", 1)).count == 3  # what is refused does not count
+    clock.now -= 3600  # it was wrong
+    assert await statuses(ledger, who, 3) == [200, 200, 429]
+    assert (await ledger.ask(who, "", 1)).wait_s == 60
 
 
 async def test_what_costs_nothing_counts_for_the_rate_and_a_look_for_nothing(path: Path) -> None:

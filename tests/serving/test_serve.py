@@ -252,8 +252,28 @@ def test_an_address_that_cannot_be_reached_from_here_is_given_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(serve, "ANSWER_TIMEOUT_S", 0.01)
-    serve._wait_for_answer("127.0.0.1", serve.free_port("127.0.0.1", 0))
+    proxies = {"a": "UNHEALTHY", "b": "HEALTHY"}
+    monkeypatch.setattr(ray_serve, "status", lambda: ServeStatus(applications={}, proxies=proxies))
+    port = serve.free_port("127.0.0.1", 0)
+    serve._wait_for_answer("127.0.0.1", port)
     assert "does not answer from here" in caplog.text
+    del proxies["b"]
+    with pytest.raises(ClusterError, match="no proxy works"):
+        serve._wait_for_answer("127.0.0.1", port)
+
+
+def test_proxies_that_start_slowly_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def give_up(call: str) -> None:
+        calls.append(call)
+        raise TimeoutError("Proxies not available after 60s.")
+
+    monkeypatch.setattr(ray_serve, "start", lambda **_: give_up("start"))
+    monkeypatch.setattr(ray_serve, "run", lambda *_, **__: give_up("run"))
+    monkeypatch.setattr("aitax_ray.serving.application.build", lambda _: None)
+    serve._start(ServeSettings(engine="e"), "e", 8000)
+    assert calls == ["start", "run"]
 
 
 def test_a_start_that_is_interrupted_takes_the_service_from_the_cluster(
@@ -276,7 +296,7 @@ def test_a_start_that_is_interrupted_takes_the_service_from_the_cluster(
     assert calls == ["start", "leave"]
 
 
-@pytest.mark.parametrize("error", [RuntimeError, TimeoutError, RayServeException])
+@pytest.mark.parametrize("error", [RuntimeError, RayServeException])
 def test_a_service_that_does_not_start_is_an_error_that_says_where_to_look(
     monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
