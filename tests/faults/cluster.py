@@ -87,6 +87,12 @@ class Node:
         """Whether one of its workers is an actor or a task whose name contains `what`."""
         return any(what in title for title in self.titles())
 
+    def has_lost_raylet(self) -> bool:
+        """Whether its raylet has ended by itself."""
+        with contextlib.suppress(psutil.Error):
+            return any(each.name() == "raylet" and each.status() == psutil.STATUS_ZOMBIE for each in self.below())
+        return False
+
     def kill_raylet(self) -> None:
         """`kill -9` of its raylet; the workers end by themselves."""
         for process in self.below():
@@ -132,21 +138,26 @@ class Cluster:
     def _start(self, options: list[str], num_cpus: int, store_bytes: int, environment: dict[str, str]) -> Node:
         command = [*RAY, "start", "--block", "--node-ip-address=127.0.0.1", f"--num-cpus={num_cpus}", *options]
         command += [f"--object-store-memory={store_bytes}", "--min-worker-port=0", "--max-worker-port=0"]
-        # The raylet would wait 15 s at most for the ports that its agents choose.
-        agents = ("dashboard-agent-listen", "dashboard-agent-grpc", "runtime-env-agent", "metrics-export")
-        command += [f"--{name}-port={port}" for name, port in zip(agents, free_ports(len(agents)), strict=True)]
-        command += ["--disable-usage-stats"]
-        node = Node(command, self.environment | environment)
-        self.nodes.append(node)
+        command += [f"--dashboard-agent-listen-port={free_ports(1)[0]}", "--disable-usage-stats"]
+        while True:
+            node = Node(command, self.environment | environment)
+            self.nodes.append(node)
+            if self._has_started(node):
+                return node
+            say("a raylet ended because its agents take longer than 15 s to start here: once more")
+            self.nodes.pop().kill()
+
+    def _has_started(self, node: Node) -> bool:
+        """Wait until the cluster has a new node, or its raylet has ended (False)."""
         num_before = self.count_nodes()
 
-        def has_started() -> bool:
+        def is_decided() -> bool:
             if node.process.poll() is not None:
                 fail(f"a node did not start:\n{os.pread(node.log.fileno(), 1 << 20, 0).decode(errors='replace')}")
-            return self.count_nodes() > num_before
+            return node.has_lost_raylet() or self.count_nodes() > num_before
 
-        wait_until(has_started, "a node starts", START_S)
-        return node
+        wait_until(is_decided, "a node starts", START_S)
+        return not node.has_lost_raylet()
 
     def count_nodes(self) -> int:
         """The nodes that are alive, as the GCS knows it."""
