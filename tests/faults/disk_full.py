@@ -1,6 +1,6 @@
 """The disk of ROOT fills up in the middle of a stage: an error says so, and with more room the same command goes on.
 
-python -m tests.faults.disk_full [download] [index] [evaluate] [train]     as root: the disk is a tmpfs
+python -m tests.faults.disk_full [download] [split] [index] [evaluate] [publish] [train]   as root: the disk is a tmpfs
 """
 
 import subprocess
@@ -12,7 +12,6 @@ from tests.faults.cluster import check, cluster, say
 from tests.faults.stages import check_result, chosen, run_undisturbed
 from tests.web import Web
 
-ROOM_BYTES = 250_000  # for the stage, until the disk is full
 LARGE = "4g"
 
 
@@ -23,15 +22,15 @@ def main(names: list[str]) -> None:
         disk.mkdir()
         _run("mount", "-t", "tmpfs", "-o", f"size={LARGE}", "tmpfs", disk)
         try:
-            for stage, is_tried in chosen(names, web, folder):
+            for stage, is_tried in chosen(names, web, folder, on_ray=False):
                 expected = run_undisturbed(ray, stage, folder)
                 if not is_tried:
                     continue
                 name, root = stage.name, disk / stage.name
                 stage.prepare(root)
                 used = int(_run("df", "-B1", "--output=used", disk).split()[-1])
-                _run("mount", "-o", f"remount,size={used + ROOM_BYTES}", disk)
-                say(f"{name}: the disk has {ROOM_BYTES:,} bytes left")
+                _run("mount", "-o", f"remount,size={used + stage.room_bytes}", disk)
+                say(f"{name}: the disk has {stage.room_bytes:,} bytes left")
                 log = stage.begin(ray, root).finish(1)
                 last = log.strip().splitlines()[-1]
                 say(f"{name} says: {last}")

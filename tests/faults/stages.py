@@ -1,4 +1,4 @@
-"""The stages that run on Ray, for scripts that kill something in the middle: inputs, when that is, and results."""
+"""Stages, for scripts that disturb them in the middle: their inputs, when the middle is, and their results."""
 
 import hashlib
 import json
@@ -11,22 +11,26 @@ from typing import Any
 
 import numpy as np
 
-from aitax_ray import workspace
+from aitax_ray import schemas, workspace
+from aitax_ray.engine.bundle import open_engine
+from aitax_ray.index.shards import open_index
 from aitax_ray.schemas import IMAGES
 from aitax_ray.storage import Storage
 from aitax_ray.training.history import read_history
-from aitax_ray.training.predict import as_matrix
 from aitax_ray.workspace import Workspace
-from tests.faults.cluster import Cluster, Command, Node, check, say
+from tests.faults.cluster import Cluster, Command, Node, check, fail, say
 from tests.images.test_download import fates, write_manifest
 from tests.small import ARCH, CROP, write_model, write_root
 from tests.web import HOSTS, Web
 
 NUM_URLS = 400
-SIDES = ("train",) * 500 + ("val",) * 250 + ("test",) * 350
+SIDES = ("train",) * 350 + ("val",) * 125 + ("test",) * 200
 LARGE_CROP = 160  # so that the network has some work
 FIGURES = ("train_loss", "train_top1", "loss", "top1", "macro_top1", "lr")
 NUM_EPOCHS = 12
+MADE_FROM = {"evaluate": ("index",), "publish": ("index", "evaluate")}  # stage -> those that make its input
+ROOM_BYTES = 250_000  # on the disk, which is full before the stage is complete
+ROOM_FOR_TRAINING = 40_000_000  # for two or three checkpoints
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,14 @@ class Stage:
     name: str
     flags: list[str]
     prepare: Callable[[Path], object]
-    is_in_the_middle: Callable[[Path, Command], bool]
     result: Callable[[Path], Any]
     """What must be the same as without a disturbance."""
     compare: Callable[[Any, Any], None]
-    actor: str
-    """Part of the names of its workers."""
+    actor: str = ""
+    """Part of the names of its workers on Ray; empty if it does not use Ray."""
+    is_in_the_middle: Callable[[Path, Command], bool] = lambda root, command: True
+    """Whether some of the work is done and stored."""
+    room_bytes: int = ROOM_BYTES
 
     def begin(self, cluster: Cluster, root: Path) -> Command:
         """Begin the stage on a cluster."""
@@ -59,16 +65,22 @@ def stages(web: Web, folder: Path) -> dict[str, Stage]:
     urls = [web.url(f"/slow/0.3/{n}", HOSTS[n % len(HOSTS)]) for n in range(NUM_URLS)]
     urls += [web.url(f"/status/404/{n}") for n in range(20)]
 
+    def downloaded(root: Path) -> None:
+        storage = write_root(root, ("train",) * 400).storage
+        storage.delete("split")
+        storage.write_table(workspace.DROPPED, schemas.DROPPED.empty_table())
+
     def with_model(root: Path) -> None:
         made = folder / "with-model"
         if not made.exists():
-            write_model(write_root(made, SIDES), crop_size=LARGE_CROP)
+            write_model(write_root(made, SIDES), crop_size=LARGE_CROP, onnx=True)
         shutil.copytree(made, root)
 
-    def with_index(root: Path) -> None:
-        shutil.copytree(folder / "index-undisturbed", root)
+    def after(stage: str) -> Callable[[Path], object]:
+        return lambda root: shutil.copytree(folder / f"{stage}-undisturbed", root)
 
     small = "--image-size 64 --allow-private-hosts --shard-size 16 --num-actors 2 --per-host-rate 10"
+    plain = "--min-side 0 --max-distance 0"  # the photographs are small and plain
     on_two = ["--num-classifiers", "2", "--no-use-gpu"]
     short = f"--recipe from-scratch --arch {ARCH} --crop-size {CROP} --epochs {NUM_EPOCHS} --batch-size 8 --lr 1e-3"
     short += " --ema 0 --augment light --random-erasing 0 --final-epochs 0 --precision float32 --compile no"
@@ -80,34 +92,35 @@ def stages(web: Web, folder: Path) -> dict[str, Stage]:
                 "download",
                 small.split(),
                 lambda root: write_manifest(root, urls),
-                lambda root, _: len(fates(root)) > NUM_URLS // 4,
                 _photographs,
                 _are_equal,
                 "Worker",
+                lambda root, _: len(fates(root)) > NUM_URLS // 4,
             ),
+            Stage("split", plain.split(), downloaded, _sides, _are_equal),
             Stage(
                 "index",
-                on_two,
+                [*on_two, "--photographs-per-shard", "400"],
                 with_model,
-                lambda root, _: bool(Storage(str(root)).files(workspace.EMBEDDINGS)),
                 _vectors,
                 _are_close,
                 "Embedder",
+                lambda root, _: bool(Storage(str(root)).files(workspace.EMBEDDINGS)),
             ),
             Stage(
                 "evaluate",
                 on_two,
-                with_index,
-                lambda _, command: "evaluating: " in command.log(),
+                after("index"),
                 _metrics,
                 _are_close,
                 "ViewEmbedder",
+                lambda _, command: "evaluating: " in command.log(),
             ),
+            Stage("publish", [], after("evaluate"), _checksums, _are_equal),
             Stage(
                 "train",
                 short.split(),
                 lambda root: write_root(root, ("train",) * 24 + ("val",) * 8),
-                lambda root, _: len(read_history(Storage(str(root)))) >= 2,
                 lambda root: {
                     f"epoch {row['epoch']} {name}": row[name]
                     for row in read_history(Storage(str(root)))
@@ -115,18 +128,26 @@ def stages(web: Web, folder: Path) -> dict[str, Stage]:
                 },
                 _are_close,
                 "RayTrainWorker",
+                lambda root, _: len(read_history(Storage(str(root)))) >= 2,
+                ROOM_FOR_TRAINING,
             ),
         )
     }
 
 
-def chosen(names: list[str], web: Web, folder: Path) -> Iterator[tuple[Stage, bool]]:
-    """The stages with these names, all if there are none. One that only prepares another one comes with False."""
-    for name, stage in stages(web, folder).items():
-        if not names or name in names:
-            yield stage, True
-        elif name == "index" and "evaluate" in names:
-            yield stage, False
+def chosen(names: list[str], web: Web, folder: Path, *, on_ray: bool = True) -> Iterator[tuple[Stage, bool]]:
+    """The stages with these names, all if there are none. One that only prepares another one comes with False.
+
+    With `on_ray` only those that use Ray.
+    """
+    made = stages(web, folder)
+    tried = names or [name for name, stage in made.items() if stage.actor or not on_ray]
+    if unknown := [name for name in tried if name not in made or (on_ray and not made[name].actor)]:
+        fail(f"there is no stage {', '.join(unknown)} for this script")
+    needed = {name for tried_name in tried for name in (tried_name, *MADE_FROM.get(tried_name, ()))}
+    for name, stage in made.items():
+        if name in needed:
+            yield stage, name in tried
 
 
 def run_undisturbed(cluster: Cluster, stage: Stage, folder: Path) -> Any:
@@ -154,15 +175,25 @@ def _photographs(root: Path) -> dict[str, str]:
     return fates(root) | {row["url"]: hashlib.sha256(row["jpeg"]).hexdigest() for row in rows}
 
 
+def _sides(root: Path) -> dict[str, Any]:
+    """image_id -> its row of the split, or why it has none."""
+    storage = Storage(str(root))
+    rows = storage.read_table(workspace.SPLIT).to_pylist() + storage.read_table(workspace.EXCLUDED).to_pylist()
+    return {row["image_id"]: row for row in rows}
+
+
 def _vectors(root: Path) -> dict[str, np.ndarray]:
     storage = Storage(str(root))
-    rows = storage.read_table(workspace.EMBEDDINGS).sort_by("image_id")
-    keys = rows["image_id"].to_pylist()
+    keys = sorted(storage.read_table(workspace.EMBEDDINGS, ["image_id"])["image_id"].to_pylist())
     check(len(set(keys)) == len(keys), f"each of {len(keys)} photographs has one embedding")
-    indexed = [storage.read_table(file.path) for file in storage.files(workspace.SHARDS, "rows.parquet")]
-    in_index = sorted(key for table in indexed for key in table["image_id"].to_pylist())
-    check(in_index == keys, "and each is in the index")
-    return dict(zip(keys, as_matrix(rows["embedding"]), strict=True))
+    with open_index(storage) as index:
+        found = {
+            key: np.array(vector)  # a copy: the file is closed below
+            for shard in index.shards
+            for key, vector in zip(shard.rows["image_id"].to_pylist(), shard.vectors, strict=True)
+        }
+        check(sorted(found) == keys and len(index) == len(keys), f"and each is in one of {len(index.shards)} shards")
+    return found
 
 
 def _metrics(root: Path) -> dict[str, float]:
@@ -177,7 +208,16 @@ def _metrics(root: Path) -> dict[str, float]:
     return numbers(json.loads((root / workspace.EVALUATION).read_text()), "")
 
 
-def _are_equal(found: dict[str, str], expected: dict[str, str]) -> None:
+def _checksums(root: Path) -> dict[str, str]:
+    """File of the current engine -> its sha256."""
+    engine = open_engine(str(root))
+    check(not engine.find_problems(), f"the engine {engine.info.version} is complete")
+    versions = Storage(str(root)).entries(workspace.ENGINES)
+    check(len(versions) == 3, "it is the only one")  # with the file `current` and the report
+    return {name: file.sha256 for name, file in engine.info.files.items()}
+
+
+def _are_equal(found: dict[str, Any], expected: dict[str, Any]) -> None:
     differ = [name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)]
     check(not differ, f"all {len(expected)} results are those of the undisturbed run {differ[:3] or ''}".strip())
 
