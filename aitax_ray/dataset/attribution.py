@@ -5,6 +5,7 @@
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ COLUMNS = (
     "publisher", "license", "license_id", "license_url", "url", "references", "dataset_key",
 )  # fmt: skip
 LINEAGE = ("genus", "family", "order", "class", "phylum", "kingdom")
-ROWS_PER_BATCH = 16_384
+ROWS_PER_BATCH, ROWS_OF_SPLIT = 16_384, 1 << 18
 
 
 def write_attribution(ws: Workspace) -> dict[str, int]:
@@ -41,15 +42,23 @@ def write_attribution(ws: Workspace) -> dict[str, int]:
     """
     import polars as pl
 
-    rows = as_frame(
-        ws.storage.read_table(workspace.SPLIT, ["image_id", "gbif_id", "species_key", "split"], schemas.SPLIT)
-    )
+    from aitax_ray.database import open_database
+
+    columns = ["image_id", "gbif_id", "species_key", "split"]
+    # As Categorical each text is in memory once: species and sides are few.
+    few = pl.col("species_key", "split").cast(pl.Categorical)
+    empty = schemas.SPLIT.empty_table().select(columns)
+    parts = chain([empty], ws.storage.read_batches(workspace.SPLIT, columns, ROWS_OF_SPLIT, schemas.SPLIT))
+    rows = pl.concat([as_frame(part).with_columns(few) for part in parts])
     name = workspace.ATTRIBUTION.rsplit("/", 1)[-1]
-    # Keys of datasets are few and long: as Categorical each is in memory once.
-    keys = [pl.DataFrame(schema={"dataset_key": pl.Categorical, "gbif_id": pl.String})]
     try:
         # A file of its own, not of the storage's, which takes whole files: it has hundreds of megabytes.
-        with tempfile.TemporaryDirectory(prefix="aitax-attribution-") as folder:
+        with (
+            tempfile.TemporaryDirectory(prefix="aitax-attribution-") as folder,
+            tempfile.TemporaryDirectory(prefix="aitax-attribution-") as scratch,
+            open_database(Path(scratch)) as database,
+        ):
+            database.execute("CREATE TABLE record (dataset_key TEXT, gbif_id TEXT)")
             with Path(folder, name).open("wb") as file:
                 file.write(csv_lines(pl.DataFrame(schema=dict.fromkeys(COLUMNS, pl.String)), header=True))
                 for batch in describe(ws, rows):
@@ -57,19 +66,20 @@ def write_attribution(ws: Workspace) -> dict[str, int]:
                         references=pl.when(pl.col("references").str.contains(r"^(?i)https?://")).then("references"),
                     )
                     file.write(csv_lines(used.with_columns(pl.col(pl.String).str.replace_all(FORMULA, DISARMED))))
-                    known = used.filter(pl.col("dataset_key") != "").with_columns(
-                        pl.col("dataset_key").cast(pl.Categorical)
-                    )
-                    keys.append(known.select(keys[0].columns).unique())
+                    known = used.filter(pl.col("dataset_key") != "").select("dataset_key", "gbif_id").unique()
+                    database.register("known", known.to_arrow())
+                    database.execute("INSERT INTO record FROM known")
+            records = database.execute(
+                """SELECT dataset_key, count(*) AS num FROM (SELECT DISTINCT dataset_key, gbif_id FROM record)
+                GROUP BY dataset_key ORDER BY num DESC, dataset_key"""
+            ).fetchall()
             ws.storage.upload(Path(folder), workspace.ATTRIBUTION.rsplit("/", 1)[0])
     except OSError as error:
         raise StorageError(
             f"no room below {tempfile.gettempdir()} ({error}): make room or set TMPDIR to another disk"
         ) from error
-    records = pl.concat(keys).unique().group_by("dataset_key").len("records")
-    records = records.sort("records", "dataset_key", descending=[True, False])
-    ws.storage.write_json(workspace.RELATED_DATASETS, dict(records.iter_rows()))
-    return {"photographs": rows.height, "datasets": records.height, "records": int(records["records"].sum())}
+    ws.storage.write_json(workspace.RELATED_DATASETS, dict(records))
+    return {"photographs": rows.height, "datasets": len(records), "records": sum(num for _, num in records)}
 
 
 def require_split(ws: Workspace) -> StageReport:
@@ -118,7 +128,7 @@ def describe(ws: Workspace, rows: "pl.DataFrame") -> Iterator["pl.DataFrame"]:
             # The manifest may be many times the split, and is sorted: a batch has to do with few rows of it.
             first, last = batch["image_id"].min(), batch["image_id"].max()
             begin, end = ids.search_sorted(first, "left"), ids.search_sorted(last, "right")
-            near = rows.slice(begin, end - begin)
+            near = rows.slice(begin, end - begin).with_columns(pl.col(pl.Categorical).cast(pl.String))
             check_unique(table, "image_id", workspace.MEDIA)
             batch = join_rows(batch, near, "image_id", workspace.SPLIT)
             batch = join_rows(batch, taxa, "species_key", workspace.TAXA, how="left")

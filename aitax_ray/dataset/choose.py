@@ -1,13 +1,19 @@
-"""The decisions of the `split` stage, in their order: which stored photographs are used, and on which side."""
+"""The decisions of the `split` stage, in their order: which stored photographs are used, and on which side.
+
+All photographs are in memory, in the order of their file (photographs.py), each with some 30 bytes. Keys are read from
+the file where they are needed.
+"""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aitax_ray import schemas, workspace
 from aitax_ray.dataset import duplicates, groups, label_trust, reasons, tested
 from aitax_ray.dataset.assign import SIDES
-from aitax_ray.dataset.photographs import read_photographs
+from aitax_ray.dataset.photographs import Photographs, write_photographs
 from aitax_ray.errors import DataError
 from aitax_ray.joins import as_frame
 from aitax_ray.licenses import is_admitted
@@ -23,78 +29,109 @@ log = logging.getLogger(__name__)
 DUPLICATE_URL = "duplicate_url"  # of the manifest's reasons
 DOUBTFUL_WEIGHT = 0.5  # in training
 NUM_ROWS = 200_000  # dropped rows that are read at a time
-KEYS = ["species_key", "gbif_id"]
 # What the decisions need: other columns are not copied.
-TO_COMPARE = ["image_id", "jpeg_sha256", "phash"]
 TO_NAME = ["species_key", "cluster", "weight"]
-TO_KEEP = ["image_id", "cluster", "jpeg_sha256", "license_id", "width", "height", "weight"]
+TO_KEEP = ["image_id", "jpeg_sha256", "license_id", "width", "height"]
 TO_ASSIGN = ["species_key", "group", "weight"]
 
 
-def choose(ws: Workspace, settings: "SplitSettings", given_split: "pl.DataFrame | None" = None) -> "pl.DataFrame":
-    """All photographs with `reason` ("" for those that are used), `detail`, `cluster`, `group` and `split`.
+@dataclass(frozen=True)
+class Chosen:
+    """What was decided of each photograph.
 
-    `given_split` is an existing split, as split_file.read_split_file gives it.
+    `images` has a row per photograph of `photographs`: `species_key`, `trust`, `has_hash`, `weight`; `reason` ("" for
+    those that are used), `detail`, `cluster` and `split`; and `group`, its number in `groups`.
+    """
+
+    photographs: Photographs
+    images: "pl.DataFrame"
+    groups: "pl.Series"
+
+    def with_keys(self, num_rows: int) -> "Iterator[pl.DataFrame]":
+        """Add image_id, gbif_id and the names of the groups, to some rows at a time."""
+        import polars as pl
+
+        start = 0
+        for keys in self.photographs.batches(["image_id", "gbif_id"], num_rows):
+            rows = self.images.slice(start, keys.height)
+            start += keys.height
+            named = rows.with_columns(
+                pl.col(pl.Categorical, pl.Enum).cast(pl.String), group=self.groups.gather(rows["group"])
+            )
+            yield keys.hstack(named)
+
+
+def choose(ws: Workspace, settings: "SplitSettings", folder: Path, given_split: "pl.DataFrame | None" = None) -> Chosen:
+    """Decide of all photographs whether they are used, and on which side.
+
+    Writes their columns to a file in `folder`. `given_split` is an existing split, as split_file.read_split_file gives
+    it.
     """
     import polars as pl
 
     image_size = ws.require("download").settings.get("image_size", settings.min_side)
-    images = read_photographs(ws, min(settings.min_side, image_size) if settings.rules else None)
+    min_side = min(settings.min_side, image_size) if settings.rules else None
+    photographs = write_photographs(ws, min_side, folder)
+    images = photographs.read(["species_key", "trust", "reason", "has_hash"]).rechunk()
     is_doubtful = pl.col("trust").is_in(label_trust.DOUBTFUL) & (settings.labels != "any")
     images = images.with_columns(
-        detail=pl.lit(""),
+        detail=pl.lit("", pl.Categorical),
         weight=pl.when(is_doubtful).then(DOUBTFUL_WEIGHT).otherwise(1.0).cast(pl.Float32),
         split=pl.lit(None, pl.Enum(SIDES)),
     )
     log.info("looking for copies among %s photographs", f"{images.height:,}")
     # Photographs without an organism are not compared: they are neither copies nor contradictions.
-    images = _spread(images, TO_COMPARE, pl.col("reason") == "", lambda seen: _clusters(seen, settings.max_distance))
-    images = images.drop("phash").with_columns(pl.col("cluster").fill_null(""))
+    images = images.with_columns(cluster=_clusters(photographs, images["reason"] == "", settings.max_distance))
     is_alike = pl.col("cluster") != ""
-    images = _spread(images, TO_NAME, is_alike, lambda alike: _contradictions(ws, alike))
+    images = _spread(images, is_alike, lambda alike: _contradictions(ws, images.select(TO_NAME).filter(alike)))
     images = _leave_out(images, pl.col("species").is_not_null(), reasons.CONFLICT, pl.col("species")).drop("species")
-    admitted = [name for name in images["license_id"].unique() if is_admitted(name, settings.license)]
-    images = _leave_out(images, ~pl.col("license_id").is_in(admitted), reasons.LICENSE, pl.col("license_id"))
+    license_ids = photographs.read(["license_id"])["license_id"]
+    admitted = [name for name in license_ids.unique() if is_admitted(name, settings.license)]
+    images = _leave_out(
+        images.with_columns(license_ids), ~pl.col("license_id").is_in(admitted), reasons.LICENSE, pl.col("license_id")
+    ).drop("license_id")
     if settings.labels == "not-machine":
         images = _leave_out(images, pl.col("trust") == label_trust.MACHINE, reasons.MACHINE_LABEL)
     if settings.labels == "verified":
         images = _leave_out(images, pl.col("trust") != label_trust.VERIFIED, reasons.NOT_VERIFIED, pl.col("trust"))
     if given_split is not None:
-        images = images.drop("split").join(
-            given_split.with_columns(pl.col("split").cast(pl.Enum(SIDES))),
-            on=given_split.columns[0],
-            how="left",
-            validate="m:1",
-            maintain_order="left",
-        )
+        images = images.with_columns(_sides(photographs, given_split))
         images = _leave_out(images, pl.col("split").is_null(), reasons.NOT_IN_SPLIT_FILE)
-    images = _spread(images, TO_KEEP, is_alike & (pl.col("reason") == ""), duplicates.copies)
-    images = images.drop("jpeg_sha256", "license_id", "width", "height")
-    images = images.with_columns(_groups(ws, images, settings))
-    images = _bound_species(images, settings)
+
+    def find_copies(alike: pl.Series) -> pl.DataFrame:
+        rows = photographs.read(TO_KEEP, alike)
+        return duplicates.copies(rows.hstack(images.select("cluster", "weight").filter(alike)))
+
+    images = _spread(images, is_alike & (pl.col("reason") == ""), find_copies)
+    group, names = _groups(ws, photographs, images, settings)
+    images = images.with_columns(group)
+    images = _bound_species(photographs, images, settings)
     images = _hold_out(images, settings)
     if given_split is None:
-        images = _assign(images, settings, tested.read(ws, settings))
+        # Also by photographs that are left out: a copy of what was in test is as good as that.
+        was_tested = images["group"].filter(photographs.find(tested.read(ws, settings)))
+        images = _assign(images, names, settings, was_tested)
     images = _leave_out(
         images, (pl.col("weight") < 1) & (pl.col("split") != "train"), reasons.DOUBTFUL_LABEL, pl.col("trust")
     )
     trained = images.filter((pl.col("reason") == "") & (pl.col("split") == "train"))["species_key"].unique()
-    return _leave_out(images, ~pl.col("species_key").is_in(trained.implode()), reasons.NO_TRAINING_IMAGES)
+    images = _leave_out(images, ~pl.col("species_key").is_in(trained.implode()), reasons.NO_TRAINING_IMAGES)
+    return Chosen(photographs, images, names)
 
 
 def _spread(
-    images: "pl.DataFrame", columns: list[str], condition: "pl.Expr", judge: "Callable[[pl.DataFrame], pl.DataFrame]"
+    images: "pl.DataFrame", condition: "pl.Expr", judge: "Callable[[pl.Series], pl.DataFrame]"
 ) -> "pl.DataFrame":
     """Set columns to what `judge` says of the photographs to which a condition applies, one row for each, in order.
 
-    `judge` gets some columns of these photographs. For the others a new column is null, and one that is there stays.
-    No join: it would hold all keys once more.
+    `judge` gets for each photograph whether it applies. For the others a new column is null, and one that is there
+    stays. No join: it would hold all keys once more.
     """
     import polars as pl
 
     applies = images.select(condition.alias("applies"))["applies"]
     place = pl.DataFrame({"applies": applies}).select(pl.when("applies").then(pl.col("applies").cum_sum() - 1))
-    judged = judge(images.select(columns).filter(applies))
+    judged = judge(applies)
     for name in judged.columns:
         values = judged[name].gather(place["applies"])
         if name in images.columns:
@@ -103,14 +140,33 @@ def _spread(
     return images
 
 
-def _clusters(seen: "pl.DataFrame", max_distance: int) -> "pl.DataFrame":
-    """The cluster of each photograph, "" for one that looks like no other."""
+def _clusters(photographs: Photographs, seen: "pl.Series", max_distance: int) -> "pl.Series":
+    """The cluster of each photograph: the smallest image_id of those that look the same; "" for all others."""
+    import numpy as np
     import polars as pl
 
-    found = seen.select("image_id").with_columns(duplicates.find_clusters(seen, max_distance))
-    several = found.filter(pl.col("cluster") != pl.col("image_id"))["cluster"].unique()
-    is_alone = ~pl.col("cluster").is_in(several.implode())
-    return found.select(cluster=pl.when(is_alone).then(pl.lit("")).otherwise("cluster"))
+    place = seen.arg_true().to_numpy()
+    hashes, is_hashed = photographs.hashes(seen)
+    sha256 = photographs.read(["jpeg_sha256"], seen)["jpeg_sha256"]
+    first = duplicates.find_clusters(sha256, hashes, is_hashed, max_distance)
+    del hashes, sha256
+    is_later = first != np.arange(len(first))
+    is_alike = np.zeros(len(seen), bool)
+    is_alike[place[is_later]] = is_alike[place[first[is_later]]] = True
+    ids = photographs.read(["image_id"], pl.Series(is_alike))["image_id"]
+    number = np.cumsum(is_alike, dtype=np.uint32)  # of those that look like others, from 1
+    named = np.zeros(len(seen), np.uint32)
+    named[place] = np.where(is_alike[place], number[place[first]], 0)
+    return pl.concat([pl.Series([""]), ids]).cast(pl.Categorical).gather(named).rename("cluster")
+
+
+def _sides(photographs: Photographs, given_split: "pl.DataFrame") -> "pl.Series":
+    """The side of each photograph in an existing split."""
+    import polars as pl
+
+    key = given_split.columns[0]
+    sides = given_split.with_columns(pl.col("split").cast(pl.Enum(SIDES)))
+    return photographs.read([key]).join(sides, on=key, how="left", validate="m:1", maintain_order="left")["split"]
 
 
 def _contradictions(ws: Workspace, alike: "pl.DataFrame") -> "pl.DataFrame":
@@ -134,8 +190,10 @@ def _names(ws: Workspace, images: "pl.DataFrame") -> "pl.Series":
     ]
 
 
-def _groups(ws: Workspace, images: "pl.DataFrame", settings: "SplitSettings") -> "pl.Series":
-    """Find the group of each photograph. Photographs that are left out also link occurrences."""
+def _groups(
+    ws: Workspace, photographs: Photographs, images: "pl.DataFrame", settings: "SplitSettings"
+) -> "tuple[pl.Series, pl.Series]":
+    """Find the group of each photograph, and the groups' names. Photographs that are left out also link occurrences."""
     import polars as pl
 
     columns = ["gbif_id", "species_key", "recorded_by", "event_date", "decimal_latitude", "decimal_longitude"]
@@ -152,22 +210,30 @@ def _groups(ws: Workspace, images: "pl.DataFrame", settings: "SplitSettings") ->
         ids = pl.Series("image_id", [schemas.image_id(url) for url in rows["url"]], pl.String)
         others.append(rows.select(ids, pl.col("species_key").cast(pl.Categorical), "gbif_id"))
     shared = pl.concat(others)
-    is_shared = pl.col("image_id").is_in(shared["image_id"].implode())
-    named = pl.when(is_shared & (pl.col("cluster") == "")).then("image_id").otherwise("cluster").alias("cluster")
-    rows = images.select("image_id", "gbif_id", "species_key", named)
-    shared = shared.join(rows.filter(is_shared).select("image_id", "cluster"), on="image_id", validate="m:1")
-    return groups.group(rows, groups.keys(as_frame(occurrences), settings.group_by), shared)
+    is_shared = photographs.find(shared["image_id"])
+    own = photographs.read(["image_id"], is_shared)
+    named = _spread(
+        images.select("species_key", "cluster", is_shared.alias("is_shared")),
+        pl.col("is_shared") & (pl.col("cluster") == ""),
+        lambda alone: own.select(cluster="image_id").filter(alone.filter(is_shared)),
+    )
+    shared = shared.join(own.hstack(named.select("cluster").filter(is_shared)), on="image_id", validate="m:1")
+    rows = named.select("species_key", "cluster").hstack(photographs.read(["gbif_id"]))
+    group, keys = groups.group(rows, groups.keys(as_frame(occurrences), settings.group_by), shared)
+    return pl.Series("group", group, pl.UInt32), keys
 
 
-def _bound_species(images: "pl.DataFrame", settings: "SplitSettings") -> "pl.DataFrame":
+def _bound_species(photographs: Photographs, images: "pl.DataFrame", settings: "SplitSettings") -> "pl.DataFrame":
     """Keep --max-images per species, doubtful labels last; then leave out species with fewer than --min-images."""
+    import numpy as np
     import polars as pl
 
     from aitax_ray.dataset.assign import draw
 
     is_left = pl.col("reason") == ""
     if settings.max_images is not None:
-        drawn = pl.Series("drawn", draw(settings.seed, images["image_id"]))
+        ids = (batch["image_id"] for batch in photographs.batches(["image_id"]))
+        drawn = pl.Series("drawn", np.concatenate([np.empty(0), *(draw(settings.seed, some) for some in ids)]))
         rank = pl.struct(~is_left, -pl.col("weight"), "drawn").rank("ordinal").over("species_key")
         images = images.with_columns(drawn).with_columns(rank=rank)
         images = _leave_out(images, pl.col("rank") > settings.max_images, reasons.ABOVE_MAX_IMAGES).drop(
@@ -200,36 +266,38 @@ def _hold_out(images: "pl.DataFrame", settings: "SplitSettings") -> "pl.DataFram
     return _leave_out(images, held_out, reasons.HELD_OUT)
 
 
-def _assign(images: "pl.DataFrame", settings: "SplitSettings", earlier: "pl.Series") -> "pl.DataFrame":
-    """Give each remaining photograph its side; groups with a photograph of `earlier` stay in test.
+def _assign(
+    images: "pl.DataFrame", names: "pl.Series", settings: "SplitSettings", was_tested: "pl.Series"
+) -> "pl.DataFrame":
+    """Give each remaining photograph its side; the groups `was_tested` stay in test.
 
-    Groups whose labels are all doubtful are for training.
+    `names` are those of the groups. Groups whose labels are all doubtful are for training.
     """
     import numpy as np
     import polars as pl
 
     from aitax_ray.dataset.assign import TRAIN, assign, draw
 
-    # Also by photographs that are left out: a copy of what was in test is as good as that.
-    was_tested = images.filter(pl.col("image_id").is_in(earlier.implode()))["group"].unique()
+    earlier = np.zeros(len(names), bool)
+    earlier[was_tested.to_numpy()] = True
 
-    def judge(remaining: pl.DataFrame) -> pl.DataFrame:
-        numbers, names = groups.number(remaining["group"])
+    def judge(is_left: pl.Series) -> pl.DataFrame:
+        remaining = images.select(TO_ASSIGN).filter(is_left)
         is_believed = np.zeros(len(names), bool)
-        is_believed[numbers[(remaining["weight"] == 1).to_numpy()]] = True
-        pairs = remaining.select(pl.col("species_key").rank("dense").cast(pl.Int64) - 1, number=numbers)
-        pairs = pairs.filter(is_believed[numbers]).unique()
-        sides = assign(
-            draw(settings.seed, names),
-            (pairs["species_key"].to_numpy(), pairs["number"].to_numpy()),
-            settings.val,
-            settings.test,
-            names.is_in(was_tested.implode()).to_numpy(),
-        )
+        is_believed[remaining.filter(pl.col("weight") == 1)["group"].to_numpy()] = True
+        numbers, species = remaining["group"].to_numpy(), remaining["species_key"].unique().sort()
+        # Species are numbered by their names. A pair is one number of 64 bits, since NumPy sorts these fast.
+        codes = species.to_physical().to_numpy()
+        ranks = np.zeros(codes.max(initial=0) + 1, np.uint64)
+        ranks[codes] = np.arange(len(codes))
+        pairs = ranks[remaining["species_key"].to_physical().to_numpy()] << np.uint64(32) | numbers
+        pairs = np.unique(pairs[is_believed[numbers]])
+        members = (pairs >> np.uint64(32)).astype(np.int64), (pairs & np.uint64(0xFFFFFFFF)).astype(np.int64)
+        sides = assign(draw(settings.seed, names), members, settings.val, settings.test, earlier)
         sides[~is_believed] = TRAIN
         return pl.DataFrame({"split": pl.Series(SIDES, dtype=pl.Enum(SIDES)).gather(sides[numbers])})
 
-    return _spread(images, TO_ASSIGN, pl.col("reason") == "", judge)
+    return _spread(images, pl.col("reason") == "", judge)
 
 
 def _leave_out(
@@ -239,7 +307,8 @@ def _leave_out(
     import polars as pl
 
     applies = (pl.col("reason") == "") & condition
+    detail = pl.lit("") if detail is None else detail
     return images.with_columns(
-        reason=pl.when(applies).then(pl.lit(reason)).otherwise("reason"),
-        detail=pl.when(applies).then(pl.lit("") if detail is None else detail).otherwise("detail"),
+        reason=pl.when(applies).then(pl.lit(reason, pl.Categorical)).otherwise("reason"),
+        detail=pl.when(applies).then(detail.cast(pl.Categorical)).otherwise("detail"),
     )

@@ -13,18 +13,20 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
-HASHES_AT_ONCE = 1 << 20
 # Without versions, the least demanding first. All others rank last.
 LICENSES = (
     "CC0", "CC-PDM", "public-domain", "CC-BY", "CC-BY-SA", "CC-BY-ND", "CC-BY-NC", "CC-BY-NC-SA", "CC-BY-NC-ND",
 )  # fmt: skip
 
 
-def find_clusters(images: "pl.DataFrame", max_distance: int) -> "pl.Series":
-    """Find the cluster of each photograph: the smallest image_id of those that look the same.
+def find_clusters(
+    sha256: "pl.Series", hashes: "NDArray[np.uint8]", is_hashed: "NDArray[np.bool_]", max_distance: int
+) -> "NDArray[np.int64]":
+    """Number each of n photographs by the first one of its cluster, of those that look the same.
 
-    INPUT: image_id, jpeg_sha256 and phash, either of which may be null or "" where it is not known. The same pixels
-    are always one cluster; others are where their hashes differ in at most `max_distance` bits, unless that is 0.
+    INPUT: the sha256 of each photograph's JPEG, null or "" where it is not known; which photographs have a perceptual
+    hash, and these hashes. The same pixels are always one cluster; others are where their hashes differ in at most
+    `max_distance` bits, unless that is 0.
     """
     import numpy as np
     import polars as pl
@@ -32,42 +34,21 @@ def find_clusters(images: "pl.DataFrame", max_distance: int) -> "pl.Series":
     from aitax_ray.dataset.components import components
     from aitax_ray.dataset.similar import clusters
 
-    ids = images["image_id"]
-    order = None if ids.is_sorted() else ids.arg_sort()
-    rows = images.select("image_id", "jpeg_sha256", "phash")
-    rows = rows if order is None else rows[order]
+    num = len(sha256)
+    sha256 = sha256.replace("", None)
     # Few are alike: only these are grouped.
-    sha256 = rows["jpeg_sha256"].replace("", None)
-    same = pl.DataFrame({"number": pl.int_range(len(ids), eager=True), "sha256": sha256}).filter(
+    same = pl.DataFrame({"number": pl.int_range(num, eager=True), "sha256": sha256}).filter(
         sha256.is_duplicated() & sha256.is_not_null()
     )
+    del sha256
     same = same.select("number", first=pl.col("number").min().over("sha256"))
     links = [(same["number"].to_numpy(), same["first"].to_numpy())]
-    is_hashed = rows["phash"].is_not_null()
-    if max_distance > 0 and is_hashed.any():
-        hashed = rows["phash"].drop_nulls()
-        own = is_hashed.arg_true().to_numpy().astype(np.int64)
-        found = own[clusters(_as_matrix(hashed), max_distance)]
+    if max_distance > 0 and len(hashes):
+        own = np.flatnonzero(is_hashed)
+        found = own[clusters(hashes, max_distance)]
         is_linked = found != own
         links.append((own[is_linked], found[is_linked]))
-    first, second = (np.concatenate(side).astype(np.int64) for side in zip(*links, strict=True))
-    # Sorted: the smallest number of a cluster is that of its smallest image_id.
-    named = rows["image_id"].gather(components(len(ids), first, second)).rename("cluster")
-    return named if order is None else named.gather(order.arg_sort())
-
-
-def _as_matrix(hashes: "pl.Series") -> "NDArray[np.uint8]":
-    """The bytes of hashes of one length, uint8 (n, length), without a Python object for each."""
-    import numpy as np
-    import pyarrow as pa
-
-    parts = []
-    for start in range(0, len(hashes), HASHES_AT_ONCE):
-        some = hashes.slice(start, HASHES_AT_ONCE).to_arrow().cast(pa.large_binary())
-        _, offsets, content = some.buffers()
-        begin, end = np.frombuffer(offsets, np.int64)[[some.offset, some.offset + len(some)]]
-        parts.append(np.frombuffer(content, np.uint8)[begin:end].reshape(len(some), -1))
-    return np.concatenate(parts)
+    return components(num, *(np.concatenate(side).astype(np.int64) for side in zip(*links, strict=True)))
 
 
 def contradictions(images: "pl.DataFrame") -> "pl.Series":

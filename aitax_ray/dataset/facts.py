@@ -338,14 +338,15 @@ def _labels(database: "duckdb.DuckDBPyConnection") -> list[dict[str, Any]]:
     rows = []
     for trust in TRUSTS:
         sides = {side: counts.get((trust, side), 0) for side in SIDES}
+        if not any(sides.values()):
+            continue
         examples = _rows(
             database,
             f"""SELECT identified_by, identification_status, left(identification_remarks, 80) AS remarks,
             occurrences.dataset_key AS dataset_key FROM occurrences JOIN used USING (gbif_id, species_key)
             WHERE trust = '{trust}' GROUP BY ALL ORDER BY count(*) DESC, 1, 2, 3, 4 LIMIT {IDENTIFICATIONS}""",
         )
-        if any(sides.values()):
-            rows.append({"trust": trust, "meaning": TRUSTS[trust], "sides": sides, "examples": examples})
+        rows.append({"trust": trust, "meaning": TRUSTS[trust], "sides": sides, "examples": examples})
     return rows
 
 

@@ -41,13 +41,15 @@ def keys(occurrences: "pl.DataFrame", group_by: Sequence[GroupBy]) -> "pl.DataFr
     return unique.select("species_key", "gbif_id", day=day, place=place)
 
 
-def group(images: "pl.DataFrame", known: "pl.DataFrame", shared: "pl.DataFrame | None" = None) -> "pl.Series":
+def group(
+    images: "pl.DataFrame", known: "pl.DataFrame", shared: "pl.DataFrame | None" = None
+) -> "tuple[NDArray[np.int64], pl.Series]":
     """Give each photograph its group.
 
     INPUT: images with species_key, gbif_id and cluster, "" for one that looks like no other; `known` as `keys` gives
-    it; `shared`, like images, further occurrences of the same photographs. OUTPUT: for each photograph, in their order,
-    the smallest of the keys that are linked. An occurrence counts with its place if it has one, else with its day, else
-    with itself.
+    it; `shared`, like images, further occurrences of the same photographs. OUTPUT: for each photograph, in their
+    order, the number of the smallest of the keys that are linked; and the keys by their numbers, sorted. An occurrence
+    counts with its place if it has one, else with its day, else with itself.
     """
     import numpy as np
     import polars as pl
@@ -76,7 +78,7 @@ def group(images: "pl.DataFrame", known: "pl.DataFrame", shared: "pl.DataFrame |
     # A day may be a node without being an anchor: the name is taken from the anchors.
     first = np.full(len(names), len(names))
     np.minimum.at(first, lowest[anchors], anchors)
-    return names.gather(first[lowest[anchors[: images.height]]]).rename("group")
+    return first[lowest[anchors[: images.height]]], names
 
 
 def number(texts: "pl.Series") -> "tuple[NDArray[np.int64], pl.Series]":

@@ -5,7 +5,9 @@ also of those left out as duplicates: they show which occurrences belong togethe
 """
 
 import logging
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aitax_ray import workspace
@@ -17,6 +19,8 @@ from aitax_ray.workspace import Outcome, StageReport, Workspace
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
+
+    from aitax_ray.dataset.choose import Chosen
 
 log = logging.getLogger(__name__)
 
@@ -45,43 +49,11 @@ def split(settings: SplitSettings) -> StageReport:
 
 
 def _split(ws: Workspace, settings: SplitSettings, given_split: "pl.DataFrame | None") -> Outcome:
-    import polars as pl
-
-    from aitax_ray import schemas
-    from aitax_ray.dataset import tested
     from aitax_ray.dataset.attribution import write_attribution
     from aitax_ray.dataset.card import write_card
-    from aitax_ray.dataset.choose import choose
 
-    images = choose(ws, settings, given_split)
-    _check_complete(ws, images.height)
-    is_used = pl.col("reason") == ""
-    species = images.select(pl.col("species_key").filter(is_used).unique().sort())["species_key"]
-    _check_species(species.to_list(), images, settings)
-    num_images, groups = images.select(is_used.sum()).item(), _count_groups(images)
-    _warn(images, settings, num_images, groups)
-    classes = species.to_frame().with_columns(class_index=pl.int_range(pl.len(), dtype=pl.Int32))
-    in_test = is_used & (pl.col("split") == "test")
-    if given_split is None:
-        tested.add(ws, settings, images.filter(in_test)["image_id"])
-
-    def number(rows: pl.DataFrame) -> pl.DataFrame:
-        return rows.join(classes, on="species_key", validate="m:1", maintain_order="left")
-
-    _write(ws, workspace.SPLIT, images, lambda rows: number(rows.filter(is_used)), schemas.SPLIT)
-    _write(ws, workspace.EXCLUDED, images, lambda rows: rows.filter(~is_used), schemas.EXCLUDED)
-    sides = dict(images.select(pl.col("split").filter(is_used))["split"].value_counts().iter_rows())
-    outcome = Outcome(
-        counts={
-            "species": len(species),
-            **{side: sides.get(side, 0) for side in SIDES},
-            "species_with_test_images": images.filter(in_test)["species_key"].n_unique(),
-            "groups": groups.height,
-            "groups_on_several_sides": int(groups["is_parted"].sum()),
-        },
-        reasons=dict(images.filter(~is_used)["reason"].value_counts(sort=True).iter_rows()),
-    )  # fmt: skip
-    del images, groups  # the files have it all
+    with tempfile.TemporaryDirectory(prefix="aitax-split-") as folder:
+        outcome = _write_sides(ws, settings, Path(folder), given_split)
     if outcome.counts["groups_on_several_sides"]:
         log.warning(
             "--split-file parts %s groups of photographs that belong together: test figures will flatter",
@@ -93,18 +65,54 @@ def _split(ws: Workspace, settings: SplitSettings, given_split: "pl.DataFrame | 
     return outcome
 
 
+def _write_sides(ws: Workspace, settings: SplitSettings, folder: Path, given_split: "pl.DataFrame | None") -> Outcome:
+    """Write split.parquet and excluded.parquet. What they are made from is kept in `folder`."""
+    import polars as pl
+
+    from aitax_ray import schemas
+    from aitax_ray.dataset import tested
+    from aitax_ray.dataset.choose import choose
+
+    chosen = choose(ws, settings, folder, given_split)
+    images = chosen.images
+    _check_complete(ws, images.height)
+    is_used = pl.col("reason") == ""
+    species = images.select(pl.col("species_key").filter(is_used).unique().sort())["species_key"]
+    _check_species(species.to_list(), images, settings)
+    num_images, groups = images.select(is_used.sum()).item(), _count_groups(images)
+    _warn(images, settings, num_images, groups)
+    classes = species.cast(pl.String).to_frame().with_columns(class_index=pl.int_range(pl.len(), dtype=pl.Int32))
+    in_test = is_used & (pl.col("split") == "test")
+    if given_split is None:
+        tested.add(ws, settings, chosen.photographs.read(["image_id"], images.select(in_test).to_series())["image_id"])
+
+    def number(rows: pl.DataFrame) -> pl.DataFrame:
+        return rows.join(classes, on="species_key", validate="m:1", maintain_order="left")
+
+    _write(ws, workspace.SPLIT, chosen, lambda rows: number(rows.filter(is_used)), schemas.SPLIT)
+    _write(ws, workspace.EXCLUDED, chosen, lambda rows: rows.filter(~is_used), schemas.EXCLUDED)
+    sides = dict(images.select(pl.col("split").filter(is_used))["split"].value_counts().iter_rows())
+    return Outcome(
+        counts={
+            "species": len(species),
+            **{side: sides.get(side, 0) for side in SIDES},
+            "species_with_test_images": images.filter(in_test)["species_key"].n_unique(),
+            "groups": groups.height,
+            "groups_on_several_sides": int(groups["is_parted"].sum()),
+        },
+        reasons=dict(images.filter(~is_used)["reason"].value_counts(sort=True).iter_rows()),
+    )  # fmt: skip
+
+
 def _write(
     ws: Workspace,
     path: str,
-    images: "pl.DataFrame",
+    chosen: "Chosen",
     choose_rows: "Callable[[pl.DataFrame], pl.DataFrame]",
     schema: "pa.Schema",
 ) -> None:
     """Write some rows of the photographs, a part of these at a time: a copy of all would take as much memory again."""
-    import polars as pl
-
-    texts = pl.col(pl.Categorical, pl.Enum).cast(pl.String)
-    parts = (choose_rows(rows).select(schema.names).with_columns(texts) for rows in images.iter_slices(ROWS_AT_ONCE))
+    parts = (choose_rows(rows).select(schema.names) for rows in chosen.with_keys(ROWS_AT_ONCE))
     ws.storage.write_tables(path, (rows.to_arrow() for rows in parts if rows.height), schema)
 
 

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from aitax_ray.dataset.duplicates import find_clusters
+from aitax_ray.dataset.photographs import HASH_BYTES
 
 if TYPE_CHECKING:
     import polars as pl
@@ -25,7 +26,10 @@ def find_overlap(here: "pl.DataFrame", other: "pl.DataFrame", known: list[str], 
     import polars as pl
 
     both = pl.concat([here.select(COLUMNS), other.select(COLUMNS)])
-    both = both.with_columns(cluster=find_clusters(both, max_distance))
+    hashes = both["phash"].drop_nulls().bin.reinterpret(dtype=pl.Array(pl.UInt8, HASH_BYTES)).to_numpy()
+    is_hashed = both["phash"].is_not_null().to_numpy()
+    cluster = find_clusters(both["jpeg_sha256"], hashes, is_hashed, max_distance)
+    both = both.with_columns(cluster=pl.Series(cluster))
     here, other = both.head(here.height), both.tail(other.height)
 
     def looks_like(side: "pl.Expr") -> "pl.Expr":

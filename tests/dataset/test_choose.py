@@ -1,6 +1,7 @@
 """What is left out and where the rest goes, on worlds with planted duplicates, conflicts and links."""
 
 import random
+import tempfile
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,8 @@ def chosen(root: Path | str, **changes: Any) -> dict[str, dict[str, Any]]:
 def frame(root: Path | str, **changes: Any) -> pl.DataFrame:
     settings = SplitSettings(root=str(root), **{"min_images": 1, **changes})
     given_split = None if settings.split_file is None else read_split_file(settings.split_file)
-    return choose(Workspace(str(root)), settings, given_split)
+    with tempfile.TemporaryDirectory() as folder:
+        return pl.concat(choose(Workspace(str(root)), settings, Path(folder), given_split).with_keys(5))
 
 
 def reasons(rows: dict[str, dict[str, Any]]) -> dict[str, str]:

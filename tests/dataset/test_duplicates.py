@@ -28,18 +28,18 @@ def test_pixels_and_hashes_link_what_looks_the_same() -> None:
         "d": ("1", hashes[0]), "b": ("2", near[0]), "c": ("2", None), "a": ("3", hashes[1]), "e": ("", hashes[2]),
         "f": (None, hashes[3]), "g": ("", None), "h": (None, None),
     }  # fmt: skip
-    frame = pl.DataFrame(
-        [
-            {"image_id": name, "jpeg_sha256": sha, "phash": None if phash is None else phash.tobytes()}
-            for name, (sha, phash) in rows.items()
-        ],
-        schema={"image_id": pl.String, "jpeg_sha256": pl.String, "phash": pl.Binary},
-    )
-    together = dict(zip(frame["image_id"], find_clusters(frame, 16), strict=True))
-    assert together == {"d": "b", "b": "b", "c": "b"} | {name: name for name in "aefgh"}
-    exact = dict(zip(frame["image_id"], find_clusters(frame, 0), strict=True))
-    assert exact == {"b": "b", "c": "b"} | {name: name for name in "adefgh"}
-    assert find_clusters(frame.clear(), 16).to_list() == []
+    names = sorted(rows)
+    sha256 = pl.Series([rows[name][0] for name in names], dtype=pl.String)
+    known = [phash for name in names if (phash := rows[name][1]) is not None]
+    is_hashed = np.array([rows[name][1] is not None for name in names])
+
+    def found(max_distance: int) -> dict[str, str]:
+        first = find_clusters(sha256, np.array(known), is_hashed, max_distance)
+        return {name: names[number] for name, number in zip(names, first, strict=True)}
+
+    assert found(16) == {"d": "b", "b": "b", "c": "b"} | {name: name for name in "aefgh"}
+    assert found(0) == {"b": "b", "c": "b"} | {name: name for name in "adefgh"}
+    assert not len(find_clusters(sha256.clear(), np.empty((0, 32), np.uint8), is_hashed[:0], 16))
 
 
 def test_the_freest_licence_is_kept_then_the_largest_then_the_first() -> None:
@@ -100,10 +100,7 @@ def test_precision_and_recall_on_planted_copies() -> None:
     hashes = random_hashes(2000)
     copies = np.concatenate([altered(hashes[:400], distance, seed=distance) for distance in (2, 8, 14)])
     every = np.concatenate([hashes, copies])
-    frame = pl.DataFrame(
-        {"image_id": [f"{n:05}" for n in range(len(every))], "jpeg_sha256": "", "phash": [h.tobytes() for h in every]}
-    )
-    found = find_clusters(frame, 16).cast(pl.Int64).to_numpy()
+    found = find_clusters(pl.Series([""] * len(every)), every, np.ones(len(every), bool), 16)
     planted = np.concatenate([np.arange(2000), np.tile(np.arange(400), 3)])
     hits = (found[2000:] == planted[2000:]).sum()
     recall, precision = hits / 1200, hits / (found != np.arange(len(every))).sum()

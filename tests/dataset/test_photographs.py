@@ -1,10 +1,12 @@
+import tempfile
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from aitax_ray.dataset import photographs
 from aitax_ray.dataset.label_trust import judge_label
-from aitax_ray.dataset.photographs import read_photographs
+from aitax_ray.dataset.photographs import COLUMNS, write_photographs
 from aitax_ray.errors import DataError
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import Workspace
@@ -13,9 +15,14 @@ from tests.dataset.test_split import Photo, store
 PHOTOS: list[Photo] = [("c", "g1", "s"), ("a", "g2", "t"), ("b", "g3", "s")]
 
 
+def read(root: str, min_side: int | None) -> pl.DataFrame:
+    with tempfile.TemporaryDirectory() as folder:
+        return write_photographs(Workspace(root), min_side, Path(folder)).read(COLUMNS.names)
+
+
 def test_rows_are_sorted_and_say_what_the_manifest_says(tmp_path: Path) -> None:
     store(str(tmp_path), PHOTOS, num_shards=2, listed=[("c", "g9", "t"), ("b", "g3", "s"), ("not stored", "g", "s")])
-    rows = read_photographs(Workspace(str(tmp_path)), None)
+    rows = read(str(tmp_path), None)
     assert rows.select("image_id", "gbif_id", "species_key", "reason").rows() == [
         ("a", "g2", "t", "not_in_manifest"),
         ("b", "g3", "s", ""),
@@ -29,18 +36,18 @@ def test_rules_are_asked_when_there_is_a_limit(tmp_path: Path) -> None:
         PHOTOS,
         known={"a": {"title": "Label"}, "b": {"url": "https://archive.org/download/x/page/n7.jpg"}},
     )
-    rows = read_photographs(Workspace(root), 128)
+    rows = read(root, 128)
     assert rows["reason"].to_list() == ["label", "book_page", ""]
-    assert read_photographs(Workspace(root), None)["reason"].to_list() == [""] * 3
+    assert read(root, None)["reason"].to_list() == [""] * 3
 
 
 def test_a_photograph_that_two_files_hold_is_one(tmp_path: Path) -> None:
     root = store(str(tmp_path), [*PHOTOS, PHOTOS[0]], num_shards=2, listed=PHOTOS)
-    assert read_photographs(Workspace(root), None)["image_id"].to_list() == ["a", "b", "c"]
+    assert read(root, None)["image_id"].to_list() == ["a", "b", "c"]
 
 
 def test_nothing_stored_and_nothing_listed_is_no_row(tmp_path: Path) -> None:
-    assert read_photographs(Workspace(store(str(tmp_path), [])), None).height == 0
+    assert read(store(str(tmp_path), []), None).height == 0
 
 
 def test_no_table_is_read_whole_and_each_text_is_judged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +63,7 @@ def test_no_table_is_read_whole_and_each_text_is_judged_once(tmp_path: Path, mon
     monkeypatch.setattr(photographs, "judge_label", judge)
     monkeypatch.setattr(photographs, "ROWS", 4)
     monkeypatch.delattr(Storage, "read_table")
-    found = read_photographs(Workspace(root), 128)
+    found = read(root, 128)
     assert found["image_id"].to_list() == [image_id for image_id, _, _ in rows]
     assert found["trust"].to_list() == ["machine", "unknown"] * 10
     assert sorted(judged) == ["", "identified by AI"]
@@ -65,10 +72,10 @@ def test_no_table_is_read_whole_and_each_text_is_judged_once(tmp_path: Path, mon
 def test_a_photograph_that_the_manifest_lists_twice_is_an_error(tmp_path: Path) -> None:
     root = store(str(tmp_path), PHOTOS, listed=[*PHOTOS, PHOTOS[0]])
     with pytest.raises(DataError, match="manifest/media has 2 rows with the image_id 'c' where it may have one"):
-        read_photographs(Workspace(root), None)
+        read(root, None)
 
 
 def test_a_sha256_is_shortened_and_any_other_text_stays(tmp_path: Path) -> None:
     digests = {"a": "12" * 32, "b": "12" * 31 + "13", "c": "same"}
     root = store(str(tmp_path), PHOTOS, known={name: {"jpeg_sha256": digest} for name, digest in digests.items()})
-    assert read_photographs(Workspace(root), None)["jpeg_sha256"].to_list() == ["EhISEhISEhIS"] * 2 + ["same"]
+    assert read(root, None)["jpeg_sha256"].to_list() == ["EhISEhISEhIS"] * 2 + ["same"]
