@@ -30,6 +30,7 @@ def open_database(scratch: Path, memory_mb: int = 0) -> Iterator[duckdb.DuckDBPy
     }
     try:
         with duckdb.connect(config=config) as database:
+            database.execute("SET enable_progress_bar = false")  # DuckDB would print one, also into log files
             yield database
     except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
         reason = str(error).splitlines()[0]

@@ -70,6 +70,7 @@ class Generator:
         self.num, self.num_occurrences = num, int(num / PHOTOGRAPHS_PER_OCCURRENCE)
         self.num_species = max(4, int(num**0.6))
         self.database = duckdb.connect(config={"memory_limit": "1GB", "threads": 2})
+        self.database.execute("SET enable_progress_bar = false")
         ends = np.cumsum(list(HOSTS.values())) / sum(HOSTS.values())
         hosts = pa.table({"low": [0.0, *ends[:-1]], "high": [*ends[:-1], 2.0], "host": list(HOSTS)})
         self.database.register("hosts", hosts)

@@ -24,6 +24,11 @@ def test_what_is_written_is_read_again_from_all_its_files(tmp_path: Path) -> Non
     assert pq.read_table(paths[1])["n"].to_pylist() == [3, 4, 5]
 
 
+def test_no_progress_bar_is_printed(tmp_path: Path) -> None:
+    with open_database(tmp_path) as database:
+        assert database.execute("SELECT current_setting('enable_progress_bar')").fetchall() == [(False,)]
+
+
 def test_rows_that_do_not_fit_into_memory_go_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aitax_ray.database.MEMORY_PER_THREAD", 30 / (os.cpu_count() or 1))
     with open_database(tmp_path) as database:
