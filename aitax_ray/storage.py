@@ -84,7 +84,8 @@ class Storage:
         """Read all bytes of a file. Raises StorageError when it is not there."""
         try:
             with self.fs.open_input_stream(self.full(path)) as stream:
-                return bytes(stream.read())
+                # Without a size, Arrow reads 256 KiB at a time.
+                return b"".join(iter(lambda: stream.read(CHUNK_BYTES), b""))
         except OSError as error:
             raise StorageError(f"{self.address(path)} cannot be read: {self._reason(error)}") from error
 
