@@ -37,6 +37,7 @@ HEAD_TIMEOUT = "RAY_gcs_rpc_server_reconnect_timeout_s"  # after which Ray ends 
 TOKEN_REMEDY = "export RAY_AUTH_MODE=token, and have the token of the cluster in ~/.ray/auth_token or in RAY_AUTH_TOKEN"
 
 _started_here = False
+_reported = set[str]()
 
 
 def connect() -> None:
@@ -61,6 +62,9 @@ def connect() -> None:
     if ray.is_initialized():
         return
     on_sigterm = signal.getsignal(signal.SIGTERM)
+    # This is no public interface of Ray, which shows what its nodes report in no other way.
+    internals: Any = ray._private.worker
+    internals.print_to_stdstream = _report
     try:
         if os.environ.get("RAY_ADDRESS"):
             _check_address(os.environ["RAY_ADDRESS"])
@@ -95,11 +99,24 @@ def connect() -> None:
     context.enable_progress_bars = False
     context.memory_usage_poll_interval_s = None  # one thread per task would watch memory that nobody looks at
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # after Ray has set its own level
+    if not log.isEnabledFor(
+        logging.DEBUG
+    ):  # an error is raised, too: its traceback would hide the line that we make of it
+        logging.getLogger("ray.data.exceptions").setLevel(logging.CRITICAL)
     log.info(
         "connected to Ray: %s CPUs, %s GPUs",
         int(ray.cluster_resources().get("CPU", 0)),
         int(ray.cluster_resources().get("GPU", 0)),
     )
+
+
+def _report(data: dict[str, Any], **_: object) -> None:
+    """Log what a node of Ray reports in one line, once. Ray would print it again and again, with its traceback."""
+    lines = "\n".join(data["lines"]).strip().splitlines() or [""]
+    line = lines[-1 if lines[0].startswith("Traceback") else 0].strip()
+    if line and line not in _reported:
+        _reported.add(line)
+        log.warning("Ray reports: %s", line)
 
 
 @contextlib.contextmanager

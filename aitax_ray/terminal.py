@@ -26,7 +26,8 @@ from aitax_ray.web import hide_secrets
 
 # Errors of Ray, and of its subclasses, that come from a loss and not from a mistake.
 LOST = frozenset(
-    {"NodeDiedError", "ActorDiedError", "WorkerCrashedError", "OutOfMemoryError", "ObjectLostError", "OutOfDiskError"}
+    {"NodeDiedError", "ActorDiedError", "WorkerCrashedError", "ObjectLostError"}
+    | {"OutOfMemoryError", "OutOfDiskError", "ObjectStoreFullError"}
 )
 INTERRUPTED = 130  # the exit status that shells use: 128 + SIGINT
 

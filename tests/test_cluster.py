@@ -45,6 +45,19 @@ def inits(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> li
     return calls
 
 
+def test_what_nodes_report_is_logged_in_one_line_and_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(cluster, "_reported", set())
+    full = "Traceback (most recent call last):\n  File ...\nwhile spilling objects: No space left on device\n"
+    for text in (full, full, "The node a has been marked dead because\n(1) its raylet crashed, or ...", ""):
+        cluster._report({"lines": [text], "pid": "raylet", "is_err": False}, ignore_prefix=False)
+    assert [record.message for record in caplog.records] == [
+        "Ray reports: while spilling objects: No space left on device",
+        "Ray reports: The node a has been marked dead because",
+    ]
+
+
 def test_a_cluster_that_does_not_answer_is_an_error_at_once_with_the_remedy(
     closed_port: int, inits: list[dict[str, Any]]
 ) -> None:
