@@ -1,6 +1,6 @@
 """How do time and memory of the steps that see every row grow: the ledger, the plan of a download, the split?
 
-The claim: DuckDB's part of the memory does not grow with the photographs, `split` takes below 700 bytes per photograph
+The claim: DuckDB's part of the memory does not grow with the photographs, `split` takes below 200 bytes per photograph
 more, and ten times the photographs take at most 12 times the processor time. No peer does the same.
 
     python benchmarks/bench_growth.py                                 1 million photographs: some minutes

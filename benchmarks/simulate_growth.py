@@ -69,7 +69,7 @@ INDEX_RATE = 10_000  # bench_search.py: 1,000,000 vectors in 48 s of two cores
 # benchmark-train-amp-nhwc-pt112-cu113-rtx3090.csv, and the same for infer.
 TRAIN_GPU_RATE, EMBED_GPU_RATE = 819, 2379
 EPOCHS, TRAIN_SHARE = 20, 0.8  # of --recipe fine-tune; of the stored photographs
-SPLIT_MEMORY = 460  # bytes per photograph, bench_growth.py: at least, from 5 to 10 million photographs
+SPLIT_MEMORY = 170  # bytes per photograph, bench_growth.py: from 5 to 20 million; DuckDB's part takes 2.3 GB before
 DIMENSIONS = 768  # of convnext_tiny
 PHOTOGRAPHS_PER_SHARD = 1_000_000  # of the index, at most: the setting's default
 # Memory per indexed photograph: a vector in bfloat16, codes of 4 dimensions in 4 bits, 72 bytes (bench_search.py: 1,160
@@ -250,7 +250,7 @@ def estimate(num: int, cores: int, nodes: int, gpus: int, download: Download, pr
         "disk_tb": disk / 1e12,
         **{f"{stage}_h": value for stage, value in hours.items()},
         "train_one_gpu_h": hours["train"] * gpus,
-        "split_gb": 1 + stored * SPLIT_MEMORY / GB,
+        "split_gb": max(2.3, 0.5 + stored * SPLIT_MEMORY / GB),
         "search_gb": trained * SEARCH_MEMORY / GB,
         "search_gb_per_shard": min(trained, PHOTOGRAPHS_PER_SHARD) * SEARCH_MEMORY / GB,
         "search_small_gb": trained * SEARCH_MEMORY_SMALL / GB,

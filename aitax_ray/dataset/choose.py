@@ -147,9 +147,11 @@ def _clusters(photographs: Photographs, seen: "pl.Series", max_distance: int) ->
 
     place = seen.arg_true().to_numpy()
     hashes, is_hashed = photographs.hashes(seen)
-    sha256 = photographs.read(["jpeg_sha256"], seen)["jpeg_sha256"]
-    first = duplicates.find_clusters(sha256, hashes, is_hashed, max_distance)
-    del hashes, sha256
+    # `sha256` has no name here, so that it is freed before hashes are compared.
+    first = duplicates.find_clusters(
+        photographs.read(["jpeg_sha256"], seen)["jpeg_sha256"], hashes, is_hashed, max_distance
+    )
+    del hashes
     is_later = first != np.arange(len(first))
     is_alike = np.zeros(len(seen), bool)
     is_alike[place[is_later]] = is_alike[place[first[is_later]]] = True

@@ -9,6 +9,7 @@ one of 10^6 cases, one at distance 16 in one of 260; with fewer hashes keys are 
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,8 @@ def clusters(hashes: Hashes, max_distance: int) -> NDArray[np.int64]:
         found = threads.map(
             lambda key: _pairs(unique, key[1][:num_bits], key[0] % WORDS, max_distance), enumerate(keys)
         )
-        first, second = _spanning(len(unique), found)
+        # One key after the other: each finds nearly the same pairs.
+        first, second = reduce(lambda known, new: _spanning(len(unique), [known, new]), found)
     firsts[own[first]] = own[second]
     result: NDArray[np.int64] = firsts[firsts]  # equal hashes follow the first of them
     return result
