@@ -38,10 +38,10 @@ class Attention(Means):
 
     def __init__(self) -> None:
         super().__init__()
-        self.fused_attn = True
+        self.fused_attn, self.clip = True, nn.ReLU6(inplace=True)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        axes = pixels[:, :, None]
+        axes = self.clip(pixels)[:, :, None]
         if self.fused_attn:
             return super().forward(nn.functional.scaled_dot_product_attention(axes, axes, axes)[:, :, 0])
         weights = (axes @ axes.mT / axes.shape[-1] ** 0.5).softmax(-1)
@@ -110,6 +110,7 @@ def test_fused_attention_that_the_exporter_does_not_know_is_exported_in_its_plai
     pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
     (logits,) = open_session(export_onnx(network, transform)).run(["logits"], {"pixels": pixels})
     assert network.fused_attn
+    assert network.clip.inplace
     expected = network(torch.from_numpy(transform.normalize(pixels)))[1]
     np.testing.assert_allclose(logits, expected.numpy(), atol=1e-4)
 
