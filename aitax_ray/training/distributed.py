@@ -4,6 +4,7 @@ Ray Data decodes the photographs. The workers augment them and train. Each epoch
 a worker or of the run, training continues from the last checkpoint.
 """
 
+import json
 import logging
 import tempfile
 import threading
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from aitax_ray.cluster import check_room, count_resources, use_gpus
 from aitax_ray.errors import AitaxError
+from aitax_ray.storage import Storage
 from aitax_ray.training.batches import FromMemory, FromStream, read_all
 from aitax_ray.training.best import SelectBy, selection
 from aitax_ray.training.history import read_history
@@ -26,8 +28,13 @@ if TYPE_CHECKING:
 
     from aitax_ray.training.settings import TrainSettings
 
+log = logging.getLogger(__name__)
+
 RUNS = "model/runs"
 START = "model/runs/start.safetensors"  # start weights of all workers, so that workers need not fetch any
+RUN = "run"
+SNAPSHOT = f"{RUNS}/{RUN}/checkpoint_manager_snapshot.json"  # in which Ray Train lists the checkpoints
+KEPT_SNAPSHOT = f"{RUNS}/snapshot.json"
 CHECKPOINT = "state.pt"
 
 
@@ -55,14 +62,17 @@ def fit(
     import ray.train
     import torch
 
+    mend_snapshot(ws.storage)
     trainer = _make_trainer(ws, settings, config, datasets)
     try:
         result = _run_in_thread(trainer.fit)
     except ray.train.TrainingFailedError as error:
         cause = str(error).strip().splitlines()[-1]
-        raise AitaxError(
-            f"training failed ({cause[:300]}): the same command continues after the last complete epoch"
-        ) from error
+        todo = "the same command continues after the last complete epoch"
+        if "No space left on device" in str(error):
+            folder = ws.storage.address(RUNS)
+            todo = f"make room for {folder}, or in the folder for temporary files of its node, and {todo}"
+        raise AitaxError(f"training failed ({cause[:300]}): {todo}") from error
     history = read_history(ws.storage)
     if history[-1]["train_loss"] is None:
         raise AitaxError(
@@ -107,7 +117,7 @@ def _make_trainer(
         torch_config=TorchConfig(timeout_s=600),
         run_config=ray.train.RunConfig(
             # Ray continues a run of the same name. The folder is emptied when settings or inputs change.
-            name="run",
+            name=RUN,
             storage_path=ws.storage.full(RUNS),
             storage_filesystem=ws.storage.fs,
             failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
@@ -150,8 +160,9 @@ def train_loop_per_worker(config: dict[str, Any]) -> None:
         with checkpoint.as_directory() as folder:
             state = torch.load(Path(folder) / CHECKPOINT, map_location=device, weights_only=True)
     train, val = _sources(config, place)
-    start = load(Workspace(config["root"]).storage.read_bytes(START))
-    report = partial(_report, place.rank, config["settings"]["select_by"])
+    storage = Workspace(config["root"]).storage
+    start = load(storage.read_bytes(START))
+    report = partial(_report, storage, place.rank, config["settings"]["select_by"])
     run_epochs(config, place, train, val, start, state, report, prepare_model)
 
 
@@ -174,7 +185,7 @@ def _sources(config: dict[str, Any], place: Place) -> tuple[Any, Any]:
     return sources[0], sources[1]
 
 
-def _report(rank: int, select_by: SelectBy, state: dict[str, Any], row: dict[str, Any]) -> None:
+def _report(storage: Storage, rank: int, select_by: SelectBy, state: dict[str, Any], row: dict[str, Any]) -> None:
     """Report an epoch to Ray Train. The first worker also hands over its state, which Ray Train stores."""
     import ray.train
     import torch
@@ -183,6 +194,39 @@ def _report(rank: int, select_by: SelectBy, state: dict[str, Any], row: dict[str
     if rank != 0:
         ray.train.report(metrics)
         return
+    keep_snapshot(storage)
     with tempfile.TemporaryDirectory() as folder:
         torch.save(state, Path(folder) / CHECKPOINT)
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def keep_snapshot(storage: Storage) -> None:
+    """Copy the list of checkpoints unless it is broken, see `mend_snapshot`."""
+    content = storage.read_if_there(SNAPSHOT)
+    if content is not None and _is_json(content):
+        storage.write_bytes(KEPT_SNAPSHOT, content)
+
+
+def mend_snapshot(storage: Storage) -> None:
+    """Put the copy in place of a broken list of checkpoints; without one, training starts over.
+
+    Ray Train overwrites the list in place: a full disk or a power cut leaves it empty, and no run can continue with it.
+    """
+    content = storage.read_if_there(SNAPSHOT)
+    if content is None or _is_json(content):
+        return
+    kept = storage.read_if_there(KEPT_SNAPSHOT)
+    results = json.loads(kept)["checkpoint_results"] if kept else []
+    if kept and all(storage.exists(f"{RUNS}/{RUN}/{result['checkpoint_dir_name']}") for result in results):
+        storage.write_bytes(SNAPSHOT, kept)
+    else:
+        log.warning("the list of checkpoints is broken: training starts over")
+        storage.delete(SNAPSHOT)
+
+
+def _is_json(content: bytes) -> bool:
+    try:
+        json.loads(content)
+    except ValueError:
+        return False
+    return True

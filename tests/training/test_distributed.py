@@ -1,4 +1,5 @@
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,17 @@ import torch
 
 from aitax_ray.errors import AitaxError
 from aitax_ray.training import distributed
-from aitax_ray.training.distributed import CHECKPOINT, fit, fits_in_memory
+from aitax_ray.training.distributed import (
+    CHECKPOINT,
+    KEPT_SNAPSHOT,
+    RUN,
+    RUNS,
+    SNAPSHOT,
+    fit,
+    fits_in_memory,
+    keep_snapshot,
+    mend_snapshot,
+)
 from aitax_ray.training.history import write_history
 from aitax_ray.workspace import Workspace
 from tests.small import train_settings
@@ -64,6 +75,39 @@ def test_a_worker_that_fails_ends_the_run_with_its_reason(tmp_path: Path, monkey
 
     with pytest.raises(AitaxError, match=r"training failed \(.*out of memory\): the same command continues"):
         fit_with(tmp_path, fail, monkeypatch)
+
+
+def test_a_full_disk_ends_the_run_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.train import WorkerGroupError
+
+    def fail() -> None:
+        text = "OSError: [Errno 28] Error writing bytes to file. Detail: [errno 28] No space left on device"
+        raise WorkerGroupError(text, {0: OSError(text)})
+
+    with pytest.raises(AitaxError, match=r"make room for .*/model/runs, or .*, and the same command continues"):
+        fit_with(tmp_path, fail, monkeypatch)
+
+
+@pytest.mark.parametrize("broken", [b"", b'{"checkpoint_results": [{"check'])
+def test_a_broken_list_of_checkpoints_is_replaced_by_its_copy(tmp_path: Path, broken: bytes) -> None:
+    storage = Workspace(str(tmp_path)).storage
+    mend_snapshot(storage)  # there is none before the first epoch
+    good = json.dumps({"checkpoint_results": [{"checkpoint_dir_name": "checkpoint_1"}]}).encode()
+    storage.write_bytes(f"{RUNS}/{RUN}/checkpoint_1/{CHECKPOINT}", b"")
+    storage.write_bytes(SNAPSHOT, good)
+    keep_snapshot(storage)
+    storage.write_bytes(SNAPSHOT, broken)
+    keep_snapshot(storage)
+    mend_snapshot(storage)
+    assert storage.read_bytes(SNAPSHOT) == storage.read_bytes(KEPT_SNAPSHOT) == good
+
+
+def test_training_starts_over_when_the_copy_names_a_checkpoint_that_is_deleted(tmp_path: Path) -> None:
+    storage = Workspace(str(tmp_path)).storage
+    storage.write_bytes(KEPT_SNAPSHOT, b'{"checkpoint_results": [{"checkpoint_dir_name": "checkpoint_1"}]}')
+    storage.write_bytes(SNAPSHOT, b"")
+    mend_snapshot(storage)
+    assert not storage.exists(SNAPSHOT)
 
 
 @pytest.mark.parametrize("num_good", [0, 3])
