@@ -32,6 +32,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk is full, or the share of it that
 LOCAL = pafs.LocalFileSystem()
 CHUNK_BYTES = 1 << 24  # that are read at once: object stores get a request for each
 SENT_BYTES = 1 << 25  # that are given to an object store at once: it has them in parts, of 10 MiB on S3
+MAX_COPY_BYTES = 5 << 30  # S3 refuses to copy larger objects by itself (CopyObject)
 
 
 @dataclass(frozen=True)
@@ -206,15 +207,25 @@ class Storage:
         self._copy(other.fs, other.full(source), path)
 
     def _copy(self, fs: pafs.FileSystem, source: str, path: str) -> None:
-        if not self.is_local and fs.equals(self.fs):  # the store copies by itself
-            with self._errors_of_writing(path):
-                self.fs.copy_file(source, self.full(path))
-        elif not self.is_local and isinstance(fs, pafs.LocalFileSystem):
+        if not self.is_local and fs.equals(self.fs) and self._let_store_copy(source, path):
+            return
+        if not self.is_local and isinstance(fs, pafs.LocalFileSystem):
             with self._errors_of_writing(path):
                 self._send(source, path)
         else:
             with self._complete_file(path) as target:
                 _copy_here(fs, source, target)
+
+    def _let_store_copy(self, source: str, path: str) -> bool:
+        """Copy a file within an object store, by itself. False: the file is too large for that."""
+        with self._errors_of_writing(path):
+            try:
+                self.fs.copy_file(source, self.full(path))
+            except OSError:
+                if (self.fs.get_file_info(source).size or 0) <= MAX_COPY_BYTES:
+                    raise
+                return False
+        return True
 
     def sizes(self, paths: Sequence[str]) -> list[int | None]:
         """Give the size of each file in bytes; None where there is no file."""

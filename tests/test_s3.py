@@ -71,6 +71,24 @@ def test_small_files_take_few_requests_however_deep_they_lie(s3: S3, bucket: Sto
     assert kinds(s3) == "LIST LIST"
 
 
+def test_an_object_too_large_for_s3_to_copy_goes_through_this_machine(
+    s3: S3, bucket: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.write_bytes("a", b"123")
+    bucket.copy("a", "b")
+    assert kinds(s3) == "PUT PUT"
+
+    def refuse(*_: str) -> None:
+        raise OSError("The specified copy source is larger than the maximum allowable size for a copy source")
+
+    monkeypatch.setattr(s3_module.S3Handler, "copy_file", refuse)
+    with pytest.raises(StorageError, match="larger than the maximum"):
+        bucket.copy("a", "c")
+    monkeypatch.setattr(storage_module, "MAX_COPY_BYTES", 2)
+    bucket.copy("a", "c")
+    assert bucket.read_bytes("b") == bucket.read_bytes("c") == b"123"
+
+
 def test_a_file_of_several_parts_is_not_there_before_its_last_part(
     s3: S3, bucket: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
