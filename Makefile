@@ -46,12 +46,12 @@ constraints:  ## write constraints.txt: the newest versions, in a new .venv; run
 lock: $(READY)  ## write containers/*.lock: what images install, with hashes, in the versions of .venv; after constraints
 	mkdir -p build
 	$(BIN)/python -m pip freeze --exclude-editable > build/installed.txt
-	echo setuptools > build/builder.in
+	printf '%s\n' setuptools "onnxruntime-gpu; sys_platform == 'linux' and platform_machine == 'x86_64'" > build/images.in
 	$(PYTHON) -m venv build/uv
 	build/uv/bin/pip install --quiet uv
 	build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-	  --constraints build/installed.txt --output-file build/all.lock pyproject.toml build/builder.in
-	awk '/^[a-z]/ {file = /^(torch|triton|timm|nvidia-|cuda-|efficientnet)/ ? "torch" : "base"} \
+	  --constraints build/installed.txt --output-file build/all.lock pyproject.toml build/images.in
+	awk '/^[a-z]/ {file = /^(torch|triton|timm|nvidia-|cuda-|efficientnet|onnxruntime-gpu)/ ? "torch" : "base"} \
 	  {print > ("containers/" file ".lock")}' build/all.lock
 
 clean:  ## the virtual environment and what tools left behind

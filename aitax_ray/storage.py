@@ -32,6 +32,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk is full, or the share of it that
 LOCAL = pafs.LocalFileSystem()
 CHUNK_BYTES = 1 << 24  # that are read at once: object stores get a request for each
 SENT_BYTES = 1 << 25  # that are given to an object store at once: it has them in parts, of 10 MiB on S3
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)  # an error says that a path leads to no file
 MAX_COPY_BYTES = 5 << 30  # S3 refuses to copy larger objects by itself (CopyObject)
 
 
@@ -88,7 +89,7 @@ class Storage:
                 # Without a size, Arrow reads 256 KiB at a time.
                 return b"".join(iter(lambda: stream.read(CHUNK_BYTES), b""))
         except OSError as error:
-            raise StorageError(f"{self.address(path)} cannot be read: {self._reason(error)}") from error
+            raise self.unreadable(path, error) from error
 
     def read_if_there(self, path: str) -> bytes | None:
         """Read all bytes of a file; None when it is not there. Object stores get fewer requests than by `exists`."""
@@ -134,7 +135,7 @@ class Storage:
                     tables.append(pq.read_table(file, columns=columns, schema=schema))
             return pa.concat_tables(tables)
         except (OSError, pa.ArrowInvalid) as error:
-            raise StorageError(f"{self.address(path)} cannot be read: {self._reason(error)}") from error
+            raise self.unreadable(path, error) from error
 
     def read_batches(
         self, path: str, columns: list[str], num_rows: int, schema: pa.Schema | None = None
@@ -155,7 +156,7 @@ class Storage:
                         table = table.append_column(field, pa.nulls(table.num_rows, field.type))
                     yield table if schema is None else table.select(columns)
         except (OSError, pa.ArrowInvalid) as error:
-            raise StorageError(f"{self.address(path)} cannot be read: {self._reason(error)}") from error
+            raise self.unreadable(path, error) from error
 
     def dataset(self, path: str, schema: pa.Schema) -> "ds.Dataset | pa.Table":
         """Open a Parquet file, or those of a folder, as one table for DuckDB; nothing is read yet.
@@ -199,7 +200,7 @@ class Storage:
                     for group in range(old.num_row_groups):
                         new.write_table(change(old.read_row_group(group)).cast(schema))
         except (OSError, pa.ArrowInvalid) as error:
-            raise StorageError(f"{self.address(path)} cannot be read: {self._reason(error)}") from error
+            raise self.unreadable(path, error) from error
 
     def copy(self, source: str, path: str, storage: "Storage | None" = None) -> None:
         """Copy a file of the root, or of another storage, to `path`, without holding it in memory."""
@@ -243,7 +244,7 @@ class Storage:
                 while chunk := stream.read(CHUNK_BYTES):
                     digest.update(chunk)
         except OSError as error:
-            raise StorageError(f"{self.address(path)} cannot be read: {self._reason(error)}") from error
+            raise self.unreadable(path, error) from error
         return digest.hexdigest()
 
     def delete(self, path: str) -> None:
@@ -271,7 +272,7 @@ class Storage:
             try:
                 _copy_here(self.fs, self.full(name), str(target))
             except OSError as error:
-                raise StorageError(f"{self.address(name)} cannot be read: {self._reason(error)}") from error
+                raise self.unreadable(name, error) from error
         return folder
 
     def _info(self, path: str) -> pafs.FileInfo:
@@ -289,6 +290,10 @@ class Storage:
             return []
         except OSError as error:
             raise StorageError(f"{self.address(path)} cannot be listed: {self._reason(error)}") from error
+
+    def unreadable(self, path: str, error: Exception) -> StorageError:
+        """The error of a file that cannot be read, with what to do where that is known."""
+        return StorageError(f"{self.address(path)} cannot be read: {self._reason(error)}")
 
     def _reason(self, error: Exception, otherwise: str = "") -> str:
         """Say in one line why, and what to do: `otherwise` for errors without a remedy of their own."""
@@ -342,8 +347,12 @@ class Storage:
 
 
 def is_of_the_storage(error: BaseException) -> bool:
-    """Tell whether an object store has failed, and not the file: then nothing is known about the file."""
-    return bool(remedy(str(error)))
+    """Tell whether a storage has failed, and not the file: then nothing is known about the file.
+
+    A disk or a shared folder that fails gives an error with a number, such as ENOSPC; a damaged file gives none.
+    """
+    numbers = [each.errno for each in (error, error.__cause__) if isinstance(each, OSError)]
+    return bool(remedy(str(error))) or any(number not in (None, *ABSENT) for number in numbers)
 
 
 def _copy_here(fs: pafs.FileSystem, path: str, target: str) -> None:

@@ -74,7 +74,10 @@ FOLDERS: dict[str, tuple[str, ...]] = {
     "index": ("index",),
     "publish": (ENGINES,),
 }
-VERSIONED = ("aitax-ray", "ray", "torch", "torchvision", "pyarrow", "polars", "duckdb", "scann", "onnxruntime")
+VERSIONED = (
+    *("aitax-ray", "ray", "torch", "torchvision", "pyarrow", "polars", "duckdb", "scann", "onnxruntime"),
+    "onnxruntime-gpu",
+)
 
 
 class Outcome(BaseModel):

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    *("aitax-ray", "ray", "torch", "torchvision", "pyarrow", "numpy", "polars", "duckdb", "onnxruntime", "scann"),
-    *("pillow", "timm"),
+    *("aitax-ray", "ray", "torch", "torchvision", "pyarrow", "numpy", "polars", "duckdb", "onnxruntime"),
+    *("onnxruntime-gpu", "scann", "pillow", "timm"),
 )
 OWN = "aitax_ray"
 

@@ -141,7 +141,7 @@ def _shards(storage: Storage, name: str, place: str) -> Tables:
                     rows = pa.ipc.open_file(source).read_all().select(CREDITED)
             except (OSError, KeyError, pa.ArrowException) as error:  # others can be searched all the same
                 if is_of_the_storage(error):
-                    raise
+                    raise storage.unreadable(f"{shard}/{ROWS}", error) from error
                 log.warning("%s cannot be searched: %s", storage.address(shard), " ".join(str(error).split())[:200])
             else:
                 yield name, as_frame(rows)

@@ -136,7 +136,7 @@ def _find_problem(storage: Storage, path: str, *, whole: bool) -> str:
                     return "a photograph is not what was stored"
     except (OSError, pa.ArrowException) as error:
         if is_of_the_storage(error):
-            raise StorageError(f"{storage.address(path)} cannot be read: {error}") from error
+            raise storage.unreadable(path, error) from error
         storage.sha256(path)  # damaged means that the bytes can be read and are no Parquet file
         return " ".join(str(error).split())[:200]
     return ""

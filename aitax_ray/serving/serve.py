@@ -150,8 +150,9 @@ def _start(settings: ServeSettings, engine: str, port: int) -> None:
     try:
         with slow:
             serve.start(http_options=http, logging_config={"log_level": "WARNING", "enable_access_log": False})
+        application = build(args)
         with slow:
-            serve.run(build(args), name=APPLICATION, route_prefix="/")
+            serve.run(application, name=APPLICATION, route_prefix="/")
     except Exception as error:  # the exceptions of Ray Serve have no other common base
         raise ClusterError(f"the service does not start ({_explain(error)}): look into Ray's logs, {LOGS}") from error
 
@@ -173,7 +174,7 @@ def _explain(error: Exception) -> str:
 def _wait_for_answer(host: str, port: int) -> None:
     """Wait until HAProxy, which listens earlier, knows the replicas of the ingress: it answers 404 or 500 before.
 
-    Raises ClusterError when no node has a proxy that works.
+    Raises ClusterError when no node has a proxy that works, or when the service does not run.
     """
     until = time.monotonic() + ANSWER_TIMEOUT_S
     while time.monotonic() < until:
@@ -185,8 +186,11 @@ def _wait_for_answer(host: str, port: int) -> None:
         time.sleep(0.05)
     from ray import serve
 
-    if "HEALTHY" not in serve.status().proxies.values():
+    status = serve.status()
+    if "HEALTHY" not in status.proxies.values():
         raise ClusterError("the service does not start (no proxy works): look into Ray's logs, " + LOGS)
+    if APPLICATION not in status.applications or status.applications[APPLICATION].status != "RUNNING":
+        raise ClusterError(f"the service does not start (it was not deployed): look into Ray's logs, {LOGS}")
     log.warning("the service has started, but http://%s:%d does not answer from here", host, port)
 
 

@@ -1,5 +1,7 @@
 """A root after the purge: the photograph is nowhere, everything else is as it was, and nothing is stale."""
 
+import errno
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +14,12 @@ from aitax_ray import pipeline, takedowns, workspace
 from aitax_ray.criteria import Criteria
 from aitax_ray.dataset.settings import SplitSettings
 from aitax_ray.engine.bundle import open_engine
+from aitax_ray.engine.info import FORMAT_VERSION
 from aitax_ray.engine.matches import find_photographs, record_matches
 from aitax_ray.engine.publish import publish
-from aitax_ray.engine.purge import purge
+from aitax_ray.engine.purge import purge, purge_engine
 from aitax_ray.engine.settings import PublishSettings
-from aitax_ray.errors import DataError
+from aitax_ray.errors import DataError, StorageError
 from aitax_ray.images import inventory
 from aitax_ray.index.index import index
 from aitax_ray.index.settings import IndexSettings
@@ -251,6 +254,22 @@ def test_an_engine_that_cannot_be_read_is_deleted_unless_it_is_in_use(
     assert not published.storage.exists("engines/20250101-000000-00000000")
     assert published.storage.exists(f"engines/{current}/engine.json")
     assert f"{current} must be published again, and then deleted: it may hold withdrawn" in caplog.text
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.ESTALE])
+def test_an_engine_stays_when_the_disk_and_not_the_engine_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(*_: object) -> int:
+        raise StorageError("cannot be written") from OSError(number, os.strerror(number))
+
+    storage = Storage(str(tmp_path))
+    files = {"shards/00000/rows.arrow": {"size": 1, "sha256": ""}}
+    storage.write_json("engines/a/engine.json", {"format_version": FORMAT_VERSION, "files": files})
+    monkeypatch.setattr("aitax_ray.engine.purge.write_without", fail)
+    with pytest.raises(StorageError, match="cannot be written"):
+        purge_engine(storage, "engines/a", ["key"])
+    assert storage.exists("engines/a/engine.json")
 
 
 def test_a_copy_of_the_engine_loses_it_with_the_next_publish(published: Workspace, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 from ray import serve as ray_serve
 from ray.serve._private.logging_utils import get_serve_logs_dir
 from ray.serve.exceptions import RayServeException
-from ray.serve.schema import ServeStatus
+from ray.serve.schema import ApplicationStatusOverview, ServeStatus
 
 from aitax_ray.errors import AitaxError, ClusterError, EngineError, SettingsError
 from aitax_ray.serving import serve
@@ -253,10 +253,14 @@ def test_an_address_that_cannot_be_reached_from_here_is_given_with_a_warning(
 ) -> None:
     monkeypatch.setattr(serve, "ANSWER_TIMEOUT_S", 0.01)
     proxies = {"a": "UNHEALTHY", "b": "HEALTHY"}
-    monkeypatch.setattr(ray_serve, "status", lambda: ServeStatus(applications={}, proxies=proxies))
+    applications = {serve.APPLICATION: ApplicationStatusOverview("RUNNING", "", 0.0, {})}
+    monkeypatch.setattr(ray_serve, "status", lambda: ServeStatus(applications=applications, proxies=proxies))
     port = serve.free_port("127.0.0.1", 0)
     serve._wait_for_answer("127.0.0.1", port)
     assert "does not answer from here" in caplog.text
+    del applications[serve.APPLICATION]
+    with pytest.raises(ClusterError, match="not deployed"):
+        serve._wait_for_answer("127.0.0.1", port)
     del proxies["b"]
     with pytest.raises(ClusterError, match="no proxy works"):
         serve._wait_for_answer("127.0.0.1", port)
