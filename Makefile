@@ -61,7 +61,8 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "aitax_ray needs Python 3.11 to 3.13; call make PYTHON=python3.13")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --progress-bar off --no-compile --upgrade-strategy only-if-needed -c $(CONSTRAINTS) -e '.[dev]'
-	# pip would compile in one process, and also the tests of packages.
+	# pip would compile in one process, and also the tests of packages. Some packages hold files of other Python versions,
+	# which do not compile.
 	-$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' .venv/lib
 	touch $@
 

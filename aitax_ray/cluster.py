@@ -99,9 +99,8 @@ def connect() -> None:
     context.enable_progress_bars = False
     context.memory_usage_poll_interval_s = None  # one thread per task would watch memory that nobody looks at
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # after Ray has set its own level
-    if not log.isEnabledFor(
-        logging.DEBUG
-    ):  # an error is raised, too: its traceback would hide the line that we make of it
+    # Ray Data logs the traceback of an error that it also raises. We show that error in one line.
+    if not log.isEnabledFor(logging.DEBUG):
         logging.getLogger("ray.data.exceptions").setLevel(logging.CRITICAL)
     log.info(
         "connected to Ray: %s CPUs, %s GPUs",
@@ -112,11 +111,13 @@ def connect() -> None:
 
 def _report(data: dict[str, Any], **_: object) -> None:
     """Log what a node of Ray reports in one line, once. Ray would print it again and again, with its traceback."""
-    lines = "\n".join(data["lines"]).strip().splitlines() or [""]
+    text = "\n".join(data["lines"]).strip()
+    lines = text.splitlines() or [""]
     line = lines[-1 if lines[0].startswith("Traceback") else 0].strip()
     if line and line not in _reported:
         _reported.add(line)
         log.warning("Ray reports: %s", line)
+        log.debug("the whole text of this report:\n%s", text)
 
 
 @contextlib.contextmanager

@@ -94,7 +94,9 @@ def _call(app: App, arguments: list[str], debug: bool) -> int:
         if isinstance(cause, ModuleNotFoundError):
             where = "install it there, or give the job a runtime_env; `aitax doctor` compares the nodes"
             return _report(f"a node of the cluster lacks the package {cause.name}: {where}", 1, debug)
-        line = (str(cause).strip().splitlines() or [""])[0][:300].rstrip(".")
+        line = (str(cause).strip().splitlines() or [""])[0][:300]
+        if not line.endswith(".."):  # the dots of a text that was shortened stay
+            line = line.removesuffix(".")
         return _report(f"{type(cause).__name__}: {line}{_remedy(cause)} (--debug shows more)", 1, debug)
     return 0
 

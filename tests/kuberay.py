@@ -34,7 +34,9 @@ def registry() -> Registry[Any]:
 def problems(document: Mapping[str, Any], schemas: Registry[Any], crds: Mapping[str, Any] | None = None) -> list[str]:
     """Say what is wrong with a manifest of KubeRay. `crds`: kind to schema; without them kuberay.json decides."""
     kind = document["kind"]
-    schema = (crds or {}).get(kind, {"$ref": f"https://aitax.example/kuberay.json#/$defs/{kind}"})
+    if crds and kind not in crds:
+        return [f"no definition of {kind} is given"]
+    schema = crds[kind] if crds else {"$ref": f"https://aitax.example/kuberay.json#/$defs/{kind}"}
     errors = Draft202012Validator(schema, registry=schemas).iter_errors(document)
     return [f"{error.json_path}: {(best_match(error.context or [error])).message}" for error in errors]
 

@@ -1,3 +1,4 @@
+import logging
 import os
 import signal
 import socket
@@ -49,13 +50,32 @@ def test_what_nodes_report_is_logged_in_one_line_and_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(cluster, "_reported", set())
+    caplog.set_level(logging.DEBUG, cluster.log.name)
     full = "Traceback (most recent call last):\n  File ...\nwhile spilling objects: No space left on device\n"
     for text in (full, full, "The node a has been marked dead because\n(1) its raylet crashed, or ...", ""):
         cluster._report({"lines": [text], "pid": "raylet", "is_err": False}, ignore_prefix=False)
-    assert [record.message for record in caplog.records] == [
+    assert [record.message for record in caplog.records if record.levelno > logging.DEBUG] == [
         "Ray reports: while spilling objects: No space left on device",
         "Ray reports: The node a has been marked dead because",
     ]
+    in_full = [record.message for record in caplog.records if record.levelno == logging.DEBUG]
+    assert [message.partition("\n")[2] for message in in_full] == [
+        full.strip(),
+        "The node a has been marked dead because\n(1) its raylet crashed, or ...",
+    ]
+
+
+def test_what_nodes_report_comes_to_us_and_ray_has_not_renamed_its_function(
+    monkeypatch: pytest.MonkeyPatch, inits: list[dict[str, Any]]
+) -> None:
+    internals: Any = ray._private.worker
+    monkeypatch.setattr(internals, "print_to_stdstream", print)  # as it was before, after the test
+    with pytest.raises(ClusterError):
+        connect()
+    assert inits
+    assert internals.print_to_stdstream is cluster._report
+    # What `connect` has set is there in any case: only the code that calls it shows whether Ray still has this name.
+    assert "print_to_stdstream" in internals.listen_error_messages.__code__.co_names
 
 
 def test_a_cluster_that_does_not_answer_is_an_error_at_once_with_the_remedy(

@@ -91,7 +91,12 @@ def test_the_definitions_that_kuberay_publishes_decide_where_they_are_given(
     with pytest.raises(SystemExit) as left:
         main()
     assert left.value.code
-    assert capsys.readouterr().out == f"raycluster.yaml: right\nrayjob.yaml: wrong\n{found}\nrayservice.yaml: right\n"
+    expected = {
+        "raycluster": "no definition of RayCluster is given",
+        "rayjob": found,
+        "rayservice": "no definition of RayService is given",
+    }
+    assert capsys.readouterr().out == "".join(f"{name}.yaml: wrong\n{text}\n" for name, text in expected.items())
 
 
 def test_the_ray_service_serves_what_serve_config_says() -> None:

@@ -34,7 +34,9 @@ def test_the_citation_follows_its_format_and_the_package() -> None:
 
 
 def test_the_workflow_runs_what_a_developer_runs() -> None:
-    job = read(".github/workflows/ci.yml")["jobs"]["ci"]
+    jobs = read(".github/workflows/ci.yml")["jobs"]
+    assert set(jobs) == {"ci", "kuberay"}
+    job = jobs["ci"]
     assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
     first, beyond = map(int, re.findall(r"3\.(\d+)", PROJECT["requires-python"]))
     assert job["strategy"]["matrix"]["python"] == [f"3.{first}", f"3.{beyond - 1}"]

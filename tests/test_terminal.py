@@ -107,6 +107,7 @@ def test_a_package_that_is_missing_here_is_named_with_the_remedy(capsys: pytest.
             "NodeDiedError: its node died: Ray lost a worker or a node, or has no room left; once that is mended, the "
             "same command goes on (--debug shows more)",
         ),
+        (ValueError("not this: 'abc..."), 1, "ValueError: not this: 'abc... (--debug shows more)"),
         (GetTimeoutError("nothing came"), 1, "GetTimeoutError: nothing came (--debug shows more)"),
     ],
 )

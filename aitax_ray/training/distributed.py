@@ -71,7 +71,7 @@ def fit(
         todo = "the same command continues after the last complete epoch"
         if "No space left on device" in str(error):
             folder = ws.storage.address(RUNS)
-            todo = f"make room for {folder}, or in the folder for temporary files of its node, and {todo}"
+            todo = f"make room in {folder}, or in the folder for temporary files of the node, and {todo}"
         raise AitaxError(f"training failed ({cause[:300]}): {todo}") from error
     history = read_history(ws.storage)
     if history[-1]["train_loss"] is None:
@@ -208,7 +208,7 @@ def keep_snapshot(storage: Storage) -> None:
 
 
 def mend_snapshot(storage: Storage) -> None:
-    """Put the copy in place of a broken list of checkpoints; without one, training starts over.
+    """Put the copy in place of a broken list of checkpoints; training starts over if the copy cannot be used either.
 
     Ray Train overwrites the list in place: a full disk or a power cut leaves it empty, and no run can continue with it.
     """
@@ -216,12 +216,20 @@ def mend_snapshot(storage: Storage) -> None:
     if content is None or _is_json(content):
         return
     kept = storage.read_if_there(KEPT_SNAPSHOT)
-    results = json.loads(kept)["checkpoint_results"] if kept else []
-    if kept and all(storage.exists(f"{RUNS}/{RUN}/{result['checkpoint_dir_name']}") for result in results):
+    names = _list_checkpoints(kept or b"")
+    if kept and names is not None and all(storage.exists(f"{RUNS}/{RUN}/{name}") for name in names):
         storage.write_bytes(SNAPSHOT, kept)
     else:
         log.warning("the list of checkpoints is broken: training starts over")
         storage.delete(SNAPSHOT)
+
+
+def _list_checkpoints(snapshot: bytes) -> list[str] | None:
+    """List the folders that a list of checkpoints names; None if it is broken."""
+    try:
+        return [result["checkpoint_dir_name"] for result in json.loads(snapshot)["checkpoint_results"]]
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _is_json(content: bytes) -> bool:

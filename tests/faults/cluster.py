@@ -20,6 +20,7 @@ from tests.head import RAY, ROOT, free_ports
 START_S = 300.0  # a busy machine
 RUN_S = 600.0
 LOOK_S = 0.1
+MAX_STARTS = 3  # of a node
 ALONE = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -139,35 +140,36 @@ class Cluster:
         command = [*RAY, "start", "--block", "--node-ip-address=127.0.0.1", f"--num-cpus={num_cpus}", *options]
         command += [f"--object-store-memory={store_bytes}", "--min-worker-port=0", "--max-worker-port=0"]
         command += [f"--dashboard-agent-listen-port={free_ports(1)[0]}", "--disable-usage-stats"]
-        while True:
+        for _ in range(MAX_STARTS):
+            before = self.live_nodes()
             node = Node(command, self.environment | environment)
             self.nodes.append(node)
-            if self._has_started(node):
+            if self._has_started(node, before):
                 return node
-            say("a raylet ended because its agents take longer than 15 s to start here: once more")
+            say("a raylet ended because its agents take longer than 15 s to start here")
             self.nodes.pop().kill()
+        fail(f"a node did not start, {MAX_STARTS} times")
 
-    def _has_started(self, node: Node) -> bool:
-        """Wait until the cluster has a new node, or its raylet has ended (False)."""
-        num_before = self.count_nodes()
+    def _has_started(self, node: Node, before: set[object]) -> bool:
+        """Wait until the cluster has a node that is not one of those before, or its raylet has ended (False)."""
 
         def is_decided() -> bool:
             if node.process.poll() is not None:
                 fail(f"a node did not start:\n{os.pread(node.log.fileno(), 1 << 20, 0).decode(errors='replace')}")
-            return node.has_lost_raylet() or self.count_nodes() > num_before
+            return node.has_lost_raylet() or bool(self.live_nodes() - before)
 
         wait_until(is_decided, "a node starts", START_S)
         return not node.has_lost_raylet()
 
-    def count_nodes(self) -> int:
-        """The nodes that are alive, as the GCS knows it."""
+    def live_nodes(self) -> set[object]:
+        """The ids of the nodes that are alive, as the GCS knows it."""
         from ray._raylet import GcsClient
 
         with contextlib.suppress(OSError):  # the client itself would wait for long
             socket.create_connection(("127.0.0.1", self._port), timeout=10).close()
             found = GcsClient(address=self.address).get_all_node_info(timeout=10)
-            return sum(node.state == 0 for node in found.values())
-        return 0
+            return {name for name, node in found.items() if node.state == 0}
+        return set()
 
     def begin(self, *arguments: str | Path, **environment: str) -> "Command":
         """Begin `aitax ...` on this cluster."""

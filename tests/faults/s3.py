@@ -188,8 +188,8 @@ class Work:
     def __init__(self, folder: Path, runner: Runner, worlds: Sequence[str], done: dict[str, Any]) -> None:
         self.folder, self.runner, self.worlds = folder, runner, worlds
         self.done: dict[str, dict[str, list[Run]]] = {
-            root: {name: [Run(**run) for run in runs] for name, runs in commands.items()}
-            for root, commands in done.items()
+            root: {name: [Run(**run) for run in runs] for name, runs in runs_of.items()}
+            for root, runs_of in done.items()
         }
         for root in self.done.keys() - {"local"}:
             Storage(f"s3://{BUCKET}").upload(folder / "s3" / root, root)

@@ -86,8 +86,12 @@ class Load:
 
 def main() -> None:
     """Serve on two nodes, and kill one."""
-    with tempfile.TemporaryDirectory() as scratch, cluster(**FAST, **_own_haproxy()) as ray:
-        other = ray.add(**_own_haproxy())
+    # In /tmp, because the path of a socket must be short.
+    with (
+        tempfile.TemporaryDirectory(prefix="aitax-", dir="/tmp", ignore_cleanup_errors=True) as scratch,
+        cluster(**FAST, **_own_haproxy(Path(scratch) / "head")) as ray,
+    ):
+        other = ray.add(**_own_haproxy(Path(scratch) / "other"))
         say("two nodes are there")
         url = serve(ray, Path(scratch))
         wait_until(lambda: _count(other) == _count(ray.head) == len(REPLICAS), "each node has all replicas", START_S)
@@ -135,15 +139,15 @@ def serve(ray: Cluster, folder: Path) -> str:
     return f"http://127.0.0.1:{port}"
 
 
-def _own_haproxy() -> dict[str, str]:
+def _own_haproxy(folder: Path) -> dict[str, str]:
     """Give a node files and ports for HAProxy, and let it share the port of the service: each machine has its own."""
-    folder = tempfile.mkdtemp(prefix="aitax-")
+    folder.mkdir()
     metrics, stats, fallback = free_ports(3)
     return {
         "SERVE_SOCKET_REUSE_PORT_ENABLED": "1",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
         "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/admin.sock",
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": folder,
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{folder}/server-state",
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),

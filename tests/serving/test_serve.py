@@ -21,6 +21,7 @@ from ray.serve._private.logging_utils import get_serve_logs_dir
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatusOverview, ServeStatus
 
+from aitax_ray.cluster import Resources
 from aitax_ray.errors import AitaxError, ClusterError, EngineError, SettingsError
 from aitax_ray.serving import serve
 from aitax_ray.serving.keys import add_key, revoke_key
@@ -298,6 +299,39 @@ def test_a_start_that_is_interrupted_takes_the_service_from_the_cluster(
     with pytest.raises(KeyboardInterrupt), serving(settings):
         pass
     assert calls == ["start", "leave"]
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "num_nodes", "is_warned"),
+    [
+        ("127.0.0.1", "a:6379", 2, True),
+        ("127.0.0.1", "a:6379", 1, False),
+        ("127.0.0.1", "", 2, False),
+        ("0.0.0.0", "a:6379", 2, False),
+    ],
+)
+def test_a_host_at_which_other_nodes_cannot_be_reached_is_a_warning(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    host: str,
+    address: str,
+    num_nodes: int,
+    is_warned: bool,
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(serve, "_prepare_ray", lambda: None)
+    monkeypatch.setattr(serve, "connect", lambda: None)
+    monkeypatch.setattr(serve, "check_room", lambda *_: None)
+    monkeypatch.setattr(serve, "count_resources", lambda: Resources(num_nodes, 8, 0))
+    monkeypatch.setattr(ray_serve, "status", interrupt)
+    settings = ServeSettings(engine=str(write_small_engine(tmp_path / "colours-1")), host=host, port=0)
+    with pytest.raises(KeyboardInterrupt), serving(settings):
+        pass
+    assert ("the cluster has 2 nodes" in caplog.text and "give --host 0.0.0.0" in caplog.text) == is_warned
 
 
 @pytest.mark.parametrize("error", [RuntimeError, RayServeException])

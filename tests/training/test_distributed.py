@@ -84,7 +84,9 @@ def test_a_full_disk_ends_the_run_with_what_to_do(tmp_path: Path, monkeypatch: p
         text = "OSError: [Errno 28] Error writing bytes to file. Detail: [errno 28] No space left on device"
         raise WorkerGroupError(text, {0: OSError(text)})
 
-    with pytest.raises(AitaxError, match=r"make room for .*/model/runs, or .*, and the same command continues"):
+    with pytest.raises(
+        AitaxError, match=r"make room in .*/model/runs, or .* of the node, and the same command continues"
+    ):
         fit_with(tmp_path, fail, monkeypatch)
 
 
@@ -102,12 +104,27 @@ def test_a_broken_list_of_checkpoints_is_replaced_by_its_copy(tmp_path: Path, br
     assert storage.read_bytes(SNAPSHOT) == storage.read_bytes(KEPT_SNAPSHOT) == good
 
 
-def test_training_starts_over_when_the_copy_names_a_checkpoint_that_is_deleted(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "kept",
+    [
+        b'{"checkpoint_results": [{"checkpoint_dir_name": "deleted"}]}',
+        b'{"checkpoint_results": [{"check',
+        b'{"checkpoint_results": [{}]}',
+        b"{}",
+        b"null",
+        bytes(100),
+        b"",
+    ],
+)
+def test_training_starts_over_when_the_copy_cannot_be_used_either(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kept: bytes
+) -> None:
     storage = Workspace(str(tmp_path)).storage
-    storage.write_bytes(KEPT_SNAPSHOT, b'{"checkpoint_results": [{"checkpoint_dir_name": "checkpoint_1"}]}')
+    storage.write_bytes(KEPT_SNAPSHOT, kept)
     storage.write_bytes(SNAPSHOT, b"")
     mend_snapshot(storage)
     assert not storage.exists(SNAPSHOT)
+    assert "training starts over" in caplog.text
 
 
 @pytest.mark.parametrize("num_good", [0, 3])
