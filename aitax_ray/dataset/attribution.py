@@ -53,6 +53,7 @@ def write_attribution(ws: Workspace) -> dict[str, int]:
     name = workspace.ATTRIBUTION.rsplit("/", 1)[-1]
     try:
         # A file of its own, not of the storage's, which takes whole files: it has hundreds of megabytes.
+        # `upload` sends all of `folder`, so DuckDB has one of its own.
         with (
             tempfile.TemporaryDirectory(prefix="aitax-attribution-") as folder,
             tempfile.TemporaryDirectory(prefix="aitax-attribution-") as scratch,

@@ -1,7 +1,7 @@
 """The decisions of the `split` stage, in their order: which stored photographs are used, and on which side.
 
-All photographs are in memory, in the order of their file (photographs.py), each with some 30 bytes. Keys are read from
-the file where they are needed.
+All photographs are in memory, in the order of their file (photographs.py), each with some 30 bytes, beside the names of
+groups and the keys of photographs that look alike. Other keys are read from the file where they are needed.
 """
 
 import logging
@@ -31,6 +31,7 @@ DOUBTFUL_WEIGHT = 0.5  # in training
 NUM_ROWS = 200_000  # dropped rows that are read at a time
 # What the decisions need: other columns are not copied.
 TO_NAME = ["species_key", "cluster", "weight"]
+TO_COMPARE = ["cluster", "weight"]
 TO_KEEP = ["image_id", "jpeg_sha256", "license_id", "width", "height"]
 TO_ASSIGN = ["species_key", "group", "weight"]
 
@@ -55,14 +56,12 @@ class Chosen:
         for keys in self.photographs.batches(["image_id", "gbif_id"], num_rows):
             rows = self.images.slice(start, keys.height)
             start += keys.height
-            named = rows.with_columns(
-                pl.col(pl.Categorical, pl.Enum).cast(pl.String), group=self.groups.gather(rows["group"])
-            )
-            yield keys.hstack(named)
+            texts = pl.col(pl.Categorical, pl.Enum).cast(pl.String)
+            yield keys.hstack(rows.with_columns(texts, group=self.groups.gather(rows["group"])))
 
 
 def choose(ws: Workspace, settings: "SplitSettings", folder: Path, given_split: "pl.DataFrame | None" = None) -> Chosen:
-    """Decide of all photographs whether they are used, and on which side.
+    """Decide for each photograph whether it is used, and on which side.
 
     Writes their columns to a file in `folder`. `given_split` is an existing split, as split_file.read_split_file gives
     it.
@@ -98,11 +97,8 @@ def choose(ws: Workspace, settings: "SplitSettings", folder: Path, given_split: 
         images = images.with_columns(_sides(photographs, given_split))
         images = _leave_out(images, pl.col("split").is_null(), reasons.NOT_IN_SPLIT_FILE)
 
-    def find_copies(alike: pl.Series) -> pl.DataFrame:
-        rows = photographs.read(TO_KEEP, alike)
-        return duplicates.copies(rows.hstack(images.select("cluster", "weight").filter(alike)))
-
-    images = _spread(images, is_alike & (pl.col("reason") == ""), find_copies)
+    is_compared = is_alike & (pl.col("reason") == "")
+    images = _spread(images, is_compared, lambda alike: _copies(photographs, images.select(TO_COMPARE), alike))
     group, names = _groups(ws, photographs, images, settings)
     images = images.with_columns(group)
     images = _bound_species(photographs, images, settings)
@@ -130,10 +126,10 @@ def _spread(
     import polars as pl
 
     applies = images.select(condition.alias("applies"))["applies"]
-    place = pl.DataFrame({"applies": applies}).select(pl.when("applies").then(pl.col("applies").cum_sum() - 1))
+    judged_row = applies.to_frame().select(pl.when("applies").then(pl.col("applies").cum_sum() - 1))["applies"]
     judged = judge(applies)
     for name in judged.columns:
-        values = judged[name].gather(place["applies"])
+        values = judged[name].gather(judged_row)
         if name in images.columns:
             values = values.cast(images[name].dtype).zip_with(applies, images[name])
         images = images.with_columns(values.alias(name))
@@ -145,7 +141,7 @@ def _clusters(photographs: Photographs, seen: "pl.Series", max_distance: int) ->
     import numpy as np
     import polars as pl
 
-    place = seen.arg_true().to_numpy()
+    seen_rows = seen.arg_true().to_numpy()
     hashes, is_hashed = photographs.hashes(seen)
     # `sha256` has no name here, so that it is freed before hashes are compared.
     first = duplicates.find_clusters(
@@ -154,12 +150,17 @@ def _clusters(photographs: Photographs, seen: "pl.Series", max_distance: int) ->
     del hashes
     is_later = first != np.arange(len(first))
     is_alike = np.zeros(len(seen), bool)
-    is_alike[place[is_later]] = is_alike[place[first[is_later]]] = True
+    is_alike[seen_rows[is_later]] = is_alike[seen_rows[first[is_later]]] = True
     ids = photographs.read(["image_id"], pl.Series(is_alike))["image_id"]
-    number = np.cumsum(is_alike, dtype=np.uint32)  # of those that look like others, from 1
-    named = np.zeros(len(seen), np.uint32)
-    named[place] = np.where(is_alike[place], number[place[first]], 0)
-    return pl.concat([pl.Series([""]), ids]).cast(pl.Categorical).gather(named).rename("cluster")
+    alike_numbers = np.cumsum(is_alike, dtype=np.uint32)  # from 1
+    cluster_numbers = np.zeros(len(seen), np.uint32)
+    cluster_numbers[seen_rows] = np.where(is_alike[seen_rows], alike_numbers[seen_rows[first]], 0)
+    return pl.concat([pl.Series([""]), ids]).cast(pl.Categorical).gather(cluster_numbers).rename("cluster")
+
+
+def _copies(photographs: Photographs, images: "pl.DataFrame", alike: "pl.Series") -> "pl.DataFrame":
+    """Find the copies among the photographs that look alike, as duplicates.copies does."""
+    return duplicates.copies(photographs.read(TO_KEEP, alike).hstack(images.filter(alike)))
 
 
 def _sides(photographs: Photographs, given_split: "pl.DataFrame") -> "pl.Series":
@@ -173,9 +174,7 @@ def _sides(photographs: Photographs, given_split: "pl.DataFrame") -> "pl.Series"
 
 def _contradictions(ws: Workspace, alike: "pl.DataFrame") -> "pl.DataFrame":
     """The species that contradict each other in the cluster of a photograph; null if none does."""
-
-    named = alike.with_columns(_names(ws, alike))
-    return named.select(species=duplicates.contradictions(named).replace("", None))
+    return duplicates.contradictions(alike.with_columns(_names(ws, alike))).replace("", None).to_frame()
 
 
 def _names(ws: Workspace, images: "pl.DataFrame") -> "pl.Series":
@@ -214,13 +213,13 @@ def _groups(
     shared = pl.concat(others)
     is_shared = photographs.find(shared["image_id"])
     own = photographs.read(["image_id"], is_shared)
-    named = _spread(
+    clustered = _spread(
         images.select("species_key", "cluster", is_shared.alias("is_shared")),
         pl.col("is_shared") & (pl.col("cluster") == ""),
         lambda alone: own.select(cluster="image_id").filter(alone.filter(is_shared)),
     )
-    shared = shared.join(own.hstack(named.select("cluster").filter(is_shared)), on="image_id", validate="m:1")
-    rows = named.select("species_key", "cluster").hstack(photographs.read(["gbif_id"]))
+    shared = shared.join(own.hstack(clustered.select("cluster").filter(is_shared)), on="image_id", validate="m:1")
+    rows = clustered.select("species_key", "cluster").hstack(photographs.read(["gbif_id"]))
     group, keys = groups.group(rows, groups.keys(as_frame(occurrences), settings.group_by), shared)
     return pl.Series("group", group, pl.UInt32), keys
 
@@ -295,7 +294,10 @@ def _assign(
         pairs = ranks[remaining["species_key"].to_physical().to_numpy()] << np.uint64(32) | numbers
         pairs = np.unique(pairs[is_believed[numbers]])
         members = (pairs >> np.uint64(32)).astype(np.int64), (pairs & np.uint64(0xFFFFFFFF)).astype(np.int64)
-        sides = assign(draw(settings.seed, names), members, settings.val, settings.test, earlier)
+        # Most names may be of occurrences without a photograph that remains: for these no number is drawn.
+        drawn = np.zeros(len(names))
+        drawn[is_believed] = draw(settings.seed, names.filter(pl.Series(is_believed)))
+        sides = assign(drawn, members, settings.val, settings.test, earlier)
         sides[~is_believed] = TRAIN
         return pl.DataFrame({"split": pl.Series(SIDES, dtype=pl.Enum(SIDES)).gather(sides[numbers])})
 

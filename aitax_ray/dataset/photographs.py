@@ -15,6 +15,7 @@ from aitax_ray import schemas, workspace
 from aitax_ray.dataset.label_trust import UNKNOWN, judge_label
 from aitax_ray.dataset.reasons import NOT_IN_MANIFEST
 from aitax_ray.dataset.rules import broken_rule
+from aitax_ray.errors import StorageError
 from aitax_ray.joins import as_frame, check_unique
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import Workspace
@@ -49,9 +50,9 @@ class Photographs:
     def __init__(self, folder: Path) -> None:
         self.storage = Storage(str(folder))
 
-    def batches(self, columns: list[str], num_rows: int = ROWS) -> "Iterator[pl.DataFrame]":
+    def batches(self, columns: list[str], num_rows: int | None = None) -> "Iterator[pl.DataFrame]":
         """Read some columns, some rows at a time. Texts with few values are numbers (NUMBERED)."""
-        for table in self.storage.read_batches(FILE, columns, num_rows):
+        for table in self.storage.read_batches(FILE, columns, num_rows or ROWS):
             yield _numbered(as_frame(table))
 
     def read(self, columns: list[str], chosen: "pl.Series | None" = None) -> "pl.DataFrame":
@@ -106,7 +107,7 @@ def write_photographs(ws: Workspace, min_side: int | None, folder: Path) -> Phot
     `trust` says how far the label can be believed; `reason` is NOT_IN_MANIFEST or that of the rule it breaks, else "".
     `min_side` is that of the rules, None for no rules. The species comes from the current manifest, not from the one
     that the download used. `jpeg_sha256` is shortened: it is only compared. Raises DataError when the manifest lists
-    one of them twice. DuckDB joins and sorts the tables on disk.
+    one of them twice, and StorageError when there is no room. DuckDB joins and sorts the tables on disk.
     """
     from aitax_ray.database import MEMORY_FOR_JOINS, open_database
 
@@ -131,7 +132,13 @@ def write_photographs(ws: Workspace, min_side: int | None, folder: Path) -> Phot
         )
         rows = database.sql("FROM photograph ORDER BY image_id, jpeg_sha256, trust")
         photographs = Photographs(folder)
-        photographs.storage.write_tables(FILE, _judge(rows, min_side), COLUMNS)
+        try:
+            photographs.storage.write_tables(FILE, _judge(rows, min_side), COLUMNS)
+        except StorageError as error:
+            # `folder` is a temporary one that is deleted by the time that the message is read.
+            raise StorageError(
+                f"no room below {folder.parent} ({error.__cause__}): make room or set TMPDIR to another disk"
+            ) from error
     return photographs
 
 

@@ -1,15 +1,20 @@
+import errno
+import os
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+from pyarrow.parquet import ParquetWriter
 
 from aitax_ray.dataset import photographs
 from aitax_ray.dataset.label_trust import judge_label
 from aitax_ray.dataset.photographs import COLUMNS, write_photographs
-from aitax_ray.errors import DataError
+from aitax_ray.errors import DataError, StorageError
 from aitax_ray.storage import Storage
 from aitax_ray.workspace import Workspace
+from tests.dataset.test_similar import random_hashes
 from tests.dataset.test_split import Photo, store
 
 PHOTOS: list[Photo] = [("c", "g1", "s"), ("a", "g2", "t"), ("b", "g3", "s")]
@@ -67,6 +72,43 @@ def test_no_table_is_read_whole_and_each_text_is_judged_once(tmp_path: Path, mon
     assert found["image_id"].to_list() == [image_id for image_id, _, _ in rows]
     assert found["trust"].to_list() == ["machine", "unknown"] * 10
     assert sorted(judged) == ["", "identified by AI"]
+
+
+def test_chosen_photographs_are_read_across_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids, hashes = [f"{n:02}" for n in range(20)], random_hashes(20)
+    is_hashed = np.arange(20) % 3 != 0
+    known = {name: {"phash": hashes[n].tobytes()} for n, name in enumerate(ids) if is_hashed[n]}
+    root = store(str(tmp_path / "root"), [(name, f"g{name}", "st"[n % 2]) for n, name in enumerate(ids)], known=known)
+    monkeypatch.setattr(photographs, "ROWS", 4)
+    stored = write_photographs(Workspace(root), None, tmp_path)
+    assert [batch["image_id"].to_list() for batch in stored.batches(["image_id"])] == [
+        ids[n : n + 4] for n in range(0, 20, 4)
+    ]
+    columns = ["image_id", "species_key", "has_hash"]
+    chosen = np.ones(20, bool)
+    chosen[[0, 2, 8, 9, 10, 11, 19]] = False  # one batch has none
+    rows = stored.read(columns)
+    assert rows["has_hash"].to_list() == is_hashed.tolist()
+    assert stored.read(columns, pl.Series(chosen)).equals(rows.filter(pl.Series(chosen)))
+    found, is_known = stored.hashes(pl.Series(chosen))
+    assert is_known.tolist() == is_hashed[chosen].tolist()
+    assert found.tolist() == hashes[chosen & is_hashed].tolist()
+    looked_for = ["03", "04", "07", "075", "19", "unknown"]
+    assert stored.find(pl.Series(looked_for)).to_list() == [name in looked_for for name in ids]
+
+
+def test_no_room_for_the_file_names_the_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = store(str(tmp_path), PHOTOS)
+
+    def fill_up(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(ParquetWriter, "write_table", fill_up)
+    with pytest.raises(
+        StorageError, match=r"No space left on device\): make room or set TMPDIR to another disk$"
+    ) as raised:
+        read(root, None)
+    assert str(raised.value).startswith(f"no room below {tempfile.gettempdir()} (")
 
 
 def test_a_photograph_that_the_manifest_lists_twice_is_an_error(tmp_path: Path) -> None:

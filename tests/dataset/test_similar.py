@@ -44,8 +44,11 @@ def test_a_cluster_is_what_is_linked_over_others() -> None:
     assert clusters(np.concatenate(chain), 10).tolist() == [0] * 10
 
 
-def test_all_pairs_say_the_same() -> None:
+@pytest.mark.parametrize("num_at_once", [None, 64])
+def test_all_pairs_say_the_same(num_at_once: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """On hashes that crowd: of a few bits only, as photographs on one backdrop have."""
+    for name in ("COMPARED_AT_ONCE", "SAMPLED_AT_ONCE"):
+        monkeypatch.setattr(module, name, num_at_once or getattr(module, name))
     hashes = random_hashes(400)
     hashes[:, 4:] = hashes[0, 4:]
     distance = np.bitwise_count(hashes[:, None] ^ hashes[None]).sum(axis=2)
