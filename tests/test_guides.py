@@ -29,7 +29,16 @@ OTHERS = {".", "aws", "cp", "docker", "export", "git", "helm", "kubectl", "mkdir
 # Flags of programs that are not ours, in the text of the pages.
 THEIRS = {
     *("--address", "--build-arg", "--dashboard-agent-listen-port", "--entrypoint-num-cpus", "--follow", "--format"),
-    *("--generate", "--gpus", "--logdir", "--metrics-export-port", "--no-wait", "--numbers", "--runtime-env-json"),
+    *(
+        "--generate",
+        "--gpus",
+        "--isolation",
+        "--logdir",
+        "--metrics-export-port",
+        "--no-wait",
+        "--numbers",
+        "--runtime-env-json",
+    ),
     *("--stream", "--tag", "--temp-dir", "--ulimit", "--working-dir"),
     *("--core-hour", "--gb-month", "--gpu", "--gpu-hour", "--soak", "--start"),  # of benchmarks
     "--outage",  # of tests/faults
