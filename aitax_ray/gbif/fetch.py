@@ -194,7 +194,7 @@ def _is_complete(part: Path) -> bool:
     try:
         with zipfile.ZipFile(part) as archive:
             return bool(archive.infolist()) and min(info.header_offset for info in archive.infolist()) == 0
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):  # what zipfile says of damaged ones
         return False
 
 
